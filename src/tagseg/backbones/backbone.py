@@ -1,0 +1,46 @@
+"""The contract of a feature extractor."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor, nn
+
+
+class Backbone(nn.Module, ABC):
+    """Photos to features. Takes float RGB in [0, 1] and normalises by itself.
+
+    name: as given to `create_backbone`.
+    mean, std: of RGB in [0, 1].
+    channels: of the final feature map.
+    stage_channels, stage_strides: of `stages`, finest first.
+    output_stride: pixels per cell of the final feature map.
+    licence: of the weights, "" when there are none.
+    """
+
+    name: str
+    channels: int
+    stage_channels: tuple[int, ...]
+    stage_strides: tuple[int, ...]
+    output_stride: int
+    licence: str
+
+    def __init__(self, mean: tuple[float, float, float], std: tuple[float, float, float]) -> None:
+        super().__init__()
+        self.mean, self.std = mean, std
+        self.register_buffer("_mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("_std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
+
+    def normalise(self, image_B3HW: Tensor) -> Tensor:
+        """Subtract the mean and divide by the standard deviation the weights were trained with."""
+        mean, std = self.get_buffer("_mean"), self.get_buffer("_std")
+        return (image_B3HW - mean) / std
+
+    def forward(self, image_B3HW: Tensor) -> Tensor:
+        """The final feature map (B, channels, h, w)."""
+        return self.stages(image_B3HW)[-1]
+
+    @abstractmethod
+    def stages(self, image_B3HW: Tensor) -> tuple[Tensor, ...]:
+        """Feature maps of all stages, finest first; the last one is the final feature map."""

@@ -1,0 +1,64 @@
+"""What every system offers: losses to train by, probabilities to label and predict by.
+
+Shapes: B photos, K classes with background = 0, C = K - 1 tags, H W pixels, h w feature grid.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import TypedDict
+
+from torch import Tensor, nn
+
+from tagseg.backbones.backbone import Backbone
+from tagseg.data.batches import Batch
+
+
+class ParameterGroup(TypedDict):
+    """Parameters that share a learning-rate factor and a weight-decay factor."""
+
+    name: str
+    params: list[nn.Parameter]
+    lr_scale: float
+    weight_decay_scale: float
+
+
+class Method(nn.Module, ABC):
+    """A weakly supervised system on a backbone. `classes` are the tags' names, without background."""
+
+    def __init__(self, backbone: Backbone, classes: tuple[str, ...]) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.classes = classes
+
+    @property
+    def num_classes(self) -> int:
+        """K: the classes and background."""
+        return len(self.classes) + 1
+
+    @abstractmethod
+    def losses(self, batch: Batch, step: int) -> dict[str, Tensor]:
+        """The weighted terms of the loss at a step; their sum is minimised."""
+
+    def forward(self, batch: Batch, step: int) -> dict[str, Tensor]:
+        """Call `losses`: wrappers for several processes hook into forward."""
+        return self.losses(batch, step)
+
+    @abstractmethod
+    def segment(self, image_B3HW: Tensor) -> Tensor:
+        """Probabilities (B, K, H, W) of photos (float in [0, 1]), without tags and before any CRF."""
+
+    @abstractmethod
+    def branches(self, image_B3HW: Tensor, tag_BC: Tensor | None = None) -> dict[str, Tensor]:
+        """Probabilities (B, K, H, W) of each branch by its name; the last one is what `segment` returns.
+
+        `tag_BC` serves only branches that need tags; without it they use the classes they predict themselves.
+        """
+
+    @abstractmethod
+    def cams(self, image_B3HW: Tensor) -> Tensor:
+        """Class activation maps (B, C, h, w), each divided by its maximum: in [0, 1]."""
+
+    @abstractmethod
+    def parameter_groups(self) -> list[ParameterGroup]:
+        """All trainable parameters, each in one group."""
