@@ -33,6 +33,11 @@ class Batch:
     def __len__(self) -> int:
         return len(self.names)
 
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the crop."""
+        return self.photo_B3HW.shape[-2], self.photo_B3HW.shape[-1]
+
     def image(self) -> Tensor:
         """The photos as float32 in [0, 1], not normalised."""
         return self.photo_B3HW.float() / 255

@@ -6,8 +6,9 @@ Shapes: B photos, K classes with background = 0, C = K - 1 tags, H W pixels, h w
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TypedDict
+from typing import ClassVar, TypedDict
 
+from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
 from tagseg.backbones.backbone import Backbone
@@ -23,8 +24,24 @@ class ParameterGroup(TypedDict):
     weight_decay_scale: float
 
 
+class MethodSettings(BaseModel):
+    """What stands under `method` in a recipe; every system adds its own."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+
+
 class Method(nn.Module, ABC):
-    """A weakly supervised system on a backbone. `classes` are the tags' names, without background."""
+    """A weakly supervised system on a backbone, built as `METHODS[name](backbone, classes, settings)`.
+
+    classes: the tags' names, without background.
+    Settings: the class of its settings.
+    needs_masks: whether training reads true masks.
+    """
+
+    Settings: ClassVar[type[MethodSettings]]
+    needs_masks: ClassVar[bool] = False
 
     def __init__(self, backbone: Backbone, classes: tuple[str, ...]) -> None:
         super().__init__()
@@ -62,3 +79,7 @@ class Method(nn.Module, ABC):
     @abstractmethod
     def parameter_groups(self) -> list[ParameterGroup]:
         """All trainable parameters, each in one group."""
+
+    def describe_step(self, step: int) -> dict[str, float]:
+        """What is worth logging of a step besides its losses, such as the level of a wave."""
+        return {}

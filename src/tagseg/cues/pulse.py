@@ -1,0 +1,66 @@
+"""The pulse wave of ASDT: which teacher instructs the student at a step."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Teacher = Literal["class-teacher", "seg-teacher"]
+
+
+class PulseWave(BaseModel):
+    """Which teacher instructs the student at a step (ASDT section 3.2).
+
+    The wave is high (class-teacher) for `high` steps of every `period`, low (seg-teacher) for the rest; before `warmup`
+    it is always high. `high_first` says which part opens a period; periods are counted from step 0.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    period: int = Field(150, ge=1, description="T: steps of one period")
+    high: int = Field(30, ge=0, description="T_h: steps of a period taught by the class-teacher")
+    warmup: int = Field(0, ge=0, description="steps at the start taught by the class-teacher alone")
+    high_first: bool = Field(True, description="whether a period opens with its class-teacher part")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_preset(cls, value: object) -> object:
+        if isinstance(value, str):
+            if value not in PRESETS:
+                raise ValueError(f"there is no wave called {value!r}; the presets are {', '.join(PRESETS)}")
+            return dict(PRESETS[value])
+        return value
+
+    @model_validator(mode="after")
+    def _high_fits(self) -> PulseWave:
+        if self.high > self.period:
+            raise ValueError(f"high ({self.high}) is longer than the period ({self.period})")
+        return self
+
+    @classmethod
+    def preset(cls, name: str) -> PulseWave:
+        """The wave called `paper` or `minority`.
+
+        paper: the class-teacher for 30 of 150 steps (tau = 5), as the text of the paper defines it.
+        minority: 1000 steps of warm-up, then the seg-teacher for the first 25 of 150 (tau = 6), as the authors' code counts.
+        """
+        return cls.model_validate(name)
+
+    def teacher(self, step: int) -> Teacher:
+        """The teacher of a step, counted from 0."""
+        if step < self.warmup:
+            return "class-teacher"
+        position = step % self.period
+        high = position < self.high if self.high_first else position >= self.period - self.high
+        return "class-teacher" if high else "seg-teacher"
+
+    def level(self, step: int) -> int:
+        """1 while the wave is high (class-teacher), else 0."""
+        return int(self.teacher(step) == "class-teacher")
+
+
+PRESETS: dict[str, dict[str, int | bool]] = {
+    "paper": {"period": 150, "high": 30, "warmup": 0, "high_first": True},
+    "minority": {"period": 150, "high": 125, "warmup": 1000, "high_first": False},
+}

@@ -1,0 +1,128 @@
+"""ASDT: Alternate Self-Dual Teaching. A class-teacher, a seg-teacher and a student on one backbone.
+
+The class-teacher's reliable labels (B_ct) always teach the seg-teacher; a pulse wave decides whether they or the
+seg-teacher's own refined prediction (B_st) teach the student. The final mask is CRF(max(P_st, P_s)).
+
+Shapes: B photos, K classes with background, C = K - 1, H W pixels, h w feature grid.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from tagseg.backbones.backbone import Backbone
+from tagseg.cues.cam import cam_probabilities, tagged_cam
+from tagseg.cues.pulse import PulseWave
+from tagseg.cues.reliable import IGNORE, reliable_labels
+from tagseg.data.batches import Batch
+from tagseg.methods.method import MethodSettings
+from tagseg.methods.rrm import RRM, RRMSettings
+from tagseg.refine import dense_crf
+from tagseg.refine.settings import CRFSettings
+
+
+class ASDTSettings(RRMSettings):
+    """Settings of ASDT; the teaching modes are the rows of the paper's Table 4."""
+
+    name: Literal["asdt"] = "asdt"  # type: ignore[assignment]
+    teaching: Literal["alternate", "class-teacher", "seg-teacher", "max", "mean"] = Field(
+        "alternate",
+        description="who teaches the student: the wave's choice (row V), one teacher (rows I, II), or CRF of the teachers' "
+        "element-wise maximum or mean (rows III, IV)",
+    )
+    wave: PulseWave = PulseWave.preset("minority")
+    seg_teacher_weight: float = Field(0.5, ge=0, description="weight of the seg-teacher's loss; 0 leaves the head out (row I)")
+    student_weight: float = Field(0.5, ge=0, description="weight of the student's loss")
+    teacher_crf: CRFSettings = Field(CRFSettings(), description="CRF that turns P_st into the hard labels B_st")
+
+
+class ASDT(RRM):
+    """Two teachers and a student (ASDT section 3): branches P_ct, P_st, P_s and their combination max(P_st, P_s)."""
+
+    Settings: ClassVar[type[MethodSettings]] = ASDTSettings
+    settings: ASDTSettings
+
+    def __init__(self, backbone: Backbone, classes: tuple[str, ...], settings: ASDTSettings) -> None:
+        super().__init__(backbone, classes, settings)
+        self.has_seg_teacher = settings.seg_teacher_weight > 0
+        if self.has_seg_teacher:
+            self.add_head("seg_teacher")
+        elif settings.teaching != "class-teacher":
+            raise ValueError(f"teaching {settings.teaching!r} needs a seg-teacher: set seg_teacher_weight above 0")
+
+    def losses(self, batch: Batch, step: int) -> dict[str, Tensor]:
+        """L_cls + L_d(ct -> st) + L_ad, the last one by the teacher of this step (ASDT eqs 2-6)."""
+        settings = self.settings
+        image_B3HW = batch.image()
+        feature_BFhw = self.backbone(image_B3HW)
+        raw_cam_BChw = self.raw_cams(image_B3HW, feature_BFhw)
+        cam_BCHW = tagged_cam(raw_cam_BChw, batch.tag_BC, batch.size)
+        class_label_BHW = reliable_labels(batch.photo_B3HW, cam_BCHW, batch.tag_BC, settings.labels)
+
+        terms = {"class": self.class_loss(batch, feature_BFhw)}
+        student_label_BHW = class_label_BHW
+        if self.has_seg_teacher:
+            logit_BKHW = self.logits("seg_teacher", feature_BFhw, batch.size)
+            terms |= self.taught(batch, "seg_teacher", logit_BKHW, class_label_BHW, settings.seg_teacher_weight)
+            probability_BKHW = self.teaching_probabilities(logit_BKHW, cam_BCHW, step)
+            if probability_BKHW is not None:
+                student_label_BHW = self.seg_teacher_labels(batch, probability_BKHW)
+        logit_BKHW = self.logits("student", feature_BFhw, batch.size)
+        return terms | self.taught(batch, "student", logit_BKHW, student_label_BHW, settings.student_weight)
+
+    @torch.no_grad()
+    def teaching_probabilities(self, logit_BKHW: Tensor, cam_BCHW: Tensor, step: int) -> Tensor | None:
+        """What the student's labels are refined from at a step (B, K, H, W); None: the class-teacher's reliable labels."""
+        teaching = self.settings.teaching
+        if teaching == "alternate":
+            teaching = self.settings.wave.teacher(step)
+        if teaching == "class-teacher":
+            return None
+        seg_BKHW = logit_BKHW.softmax(1)
+        if teaching == "seg-teacher":
+            return seg_BKHW
+        class_BKHW = cam_probabilities(cam_BCHW, self.settings.cam_alpha)
+        return torch.maximum(class_BKHW, seg_BKHW) if teaching == "max" else (class_BKHW + seg_BKHW) / 2
+
+    @torch.no_grad()
+    def seg_teacher_labels(self, batch: Batch, probability_BKHW: Tensor) -> Tensor:
+        """B_st: hard labels (B, H, W) of the CRF over the crop, absent classes left out, 255 in the padding."""
+        crf = self.settings.teacher_crf
+        present = [torch.cat([tags.new_ones(1), tags]).nonzero().flatten() for tags in batch.tag_BC]
+        marginals = dense_crf(
+            [photo.permute(1, 2, 0) for photo in batch.photo_B3HW],
+            [probability[labels] for probability, labels in zip(probability_BKHW, present, strict=True)],
+            gaussian=crf.gaussian,
+            bilateral=crf.bilateral,
+            iterations=crf.iterations,
+        )
+        label_BHW = torch.stack([labels[q.argmax(0)] for labels, q in zip(present, marginals, strict=True)])
+        return torch.where(batch.valid_BHW, label_BHW, IGNORE).to(torch.uint8)
+
+    def head_branches(self, image_B3HW: Tensor, feature_BFhw: Tensor) -> dict[str, Tensor]:
+        """P_st and P_s."""
+        size = (image_B3HW.shape[-2], image_B3HW.shape[-1])
+        student = super().head_branches(image_B3HW, feature_BFhw)
+        if not self.has_seg_teacher:
+            return student
+        return {"P_st": self.logits("seg_teacher", feature_BFhw, size).softmax(1)} | student
+
+    def combine(self, branches: dict[str, Tensor]) -> Tensor:
+        """The element-wise maximum of P_st and P_s (ASDT eq. 1), divided by its sum."""
+        if not self.has_seg_teacher:
+            return branches["P_s"]
+        largest_BKHW = torch.maximum(branches["P_st"], branches["P_s"])
+        return largest_BKHW / largest_BKHW.sum(1, keepdim=True)
+
+    def branches(self, image_B3HW: Tensor, tag_BC: Tensor | None = None) -> dict[str, Tensor]:
+        """P_ct, P_st, P_s and `combined`."""
+        branches = super().branches(image_B3HW, tag_BC)
+        return branches | ({"combined": self.combine(branches)} if self.has_seg_teacher else {})
+
+    def describe_step(self, step: int) -> dict[str, float]:
+        """The level of the wave, where it decides."""
+        return {"wave": float(self.settings.wave.level(step))} if self.settings.teaching == "alternate" else {}

@@ -1,0 +1,74 @@
+"""The heads that read a backbone's final feature map.
+
+Shapes: B photos, F feature channels, h w feature grid, C classes, K = C + 1.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from tagseg.methods.method import ParameterGroup
+
+
+def seeded_channel_dropout(feature_BFhw: Tensor, probability: float, seed_B: Tensor) -> Tensor:
+    """Dropout2d whose mask follows from one seed per photo: the same however a batch is spread over processes."""
+    keep = []
+    for seed in seed_B.tolist():
+        generator = torch.Generator().manual_seed(seed)
+        keep.append(torch.rand(feature_BFhw.shape[1], generator=generator) >= probability)
+    mask_BF = torch.stack(keep).to(feature_BFhw)
+    return feature_BFhw * (mask_BF / (1 - probability))[:, :, None, None]
+
+
+class ClassHead(nn.Module):
+    """Dropout2d, global average pooling, 1x1 convolution without bias (ASDT section 3.1; RRM)."""
+
+    def __init__(self, channels: int, num_tags: int, dropout: float) -> None:
+        super().__init__()
+        self.dropout = dropout
+        self.classifier = nn.Conv2d(channels, num_tags, 1, bias=False)
+        nn.init.xavier_uniform_(self.classifier.weight)
+
+    @property
+    def weight_CF(self) -> Tensor:
+        """The classifier's weights, which make the CAM."""
+        return self.classifier.weight[:, :, 0, 0]
+
+    def forward(self, feature_BFhw: Tensor, seed_B: Tensor | None = None) -> Tensor:
+        """Logits (B, C); dropout only in training and only where seeds are given."""
+        if self.training and seed_B is not None and self.dropout > 0:
+            feature_BFhw = seeded_channel_dropout(feature_BFhw, self.dropout, seed_B)
+        return self.classifier(feature_BFhw.mean((-2, -1), keepdim=True)).flatten(1)
+
+
+class SegHead(nn.Sequential):
+    """conv3x3 - ReLU - conv3x3, both dilated (RRM; ASDT section 3.1): features to K logits on the same grid."""
+
+    def __init__(self, channels: int, hidden: int, num_classes: int, dilation: int) -> None:
+        super().__init__(
+            nn.Conv2d(channels, hidden, 3, padding=dilation, dilation=dilation),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(hidden, num_classes, 3, padding=dilation, dilation=dilation),
+        )
+        for layer in (self[0], self[2]):
+            assert isinstance(layer, nn.Conv2d)
+            nn.init.xavier_uniform_(layer.weight)
+            assert layer.bias is not None
+            nn.init.zeros_(layer.bias)
+
+
+def parameter_groups(pretrained: nn.Module, heads: nn.Module, head_scale: float = 10.0) -> list[ParameterGroup]:
+    """Learning-rate factors 1 and 2 for pretrained weights and biases, `head_scale` and twice that for the heads'.
+
+    Biases have no weight decay; frozen parameters are left out (RRM's groups x1 / x2 / x10 / x20).
+    """
+    groups: list[ParameterGroup] = []
+    for name, module, scale in (("backbone", pretrained, 1.0), ("heads", heads, head_scale)):
+        weights = [p for p in module.parameters() if p.requires_grad and p.ndim > 1]
+        biases = [p for p in module.parameters() if p.requires_grad and p.ndim <= 1]
+        if weights:
+            groups.append({"name": name, "params": weights, "lr_scale": scale, "weight_decay_scale": 1.0})
+        if biases:
+            groups.append({"name": f"{name} biases", "params": biases, "lr_scale": 2 * scale, "weight_decay_scale": 0.0})
+    return groups

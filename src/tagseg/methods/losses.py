@@ -1,0 +1,47 @@
+"""Losses that several systems share. Means are over the global batch, so processes may share it.
+
+Shapes: B photos, K classes with background, C = K - 1, H W pixels, h w feature grid.
+"""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from tagseg.distributed import global_mean
+
+IGNORE = 255
+
+
+def tag_loss(logit_BC: Tensor, tag_BC: Tensor) -> Tensor:
+    """Multi-label soft margin: binary cross-entropy averaged over classes and photos (ASDT eq. 2)."""
+    per_photo_B = F.multilabel_soft_margin_loss(logit_BC, tag_BC, reduction="none")
+    return global_mean(per_photo_B.sum(), per_photo_B.new_tensor(len(per_photo_B)))
+
+
+def upsample(map_BKhw: Tensor, size: tuple[int, int]) -> Tensor:
+    """Bilinear resize to the photo's size, in float32."""
+    return F.interpolate(map_BKhw.float(), size, mode="bilinear", align_corners=False)
+
+
+def balanced_cross_entropy(
+    logit_BKHW: Tensor, label_BHW: Tensor, background_weight: float = 1.0, foreground_weight: float = 1.0
+) -> Tensor:
+    """The mean cross-entropy over background pixels plus the mean over foreground pixels, 255 left out (RRM section 3.3).
+
+    Each mean is 0 where it has no pixel.
+    """
+    label = label_BHW.long()
+    loss_BHW = F.cross_entropy(logit_BKHW, label, ignore_index=IGNORE, reduction="none")
+    background = label == 0
+    foreground = (label > 0) & (label != IGNORE)
+    mean_background = global_mean((loss_BHW * background).sum(), background.sum())
+    mean_foreground = global_mean((loss_BHW * foreground).sum(), foreground.sum())
+    return background_weight * mean_background + foreground_weight * mean_foreground
+
+
+def pixel_cross_entropy(logit_BKHW: Tensor, label_BHW: Tensor) -> Tensor:
+    """The mean cross-entropy over all pixels that are not 255; 0 where there is none."""
+    label = label_BHW.long()
+    loss_BHW = F.cross_entropy(logit_BKHW, label, ignore_index=IGNORE, reduction="none")
+    return global_mean(loss_BHW.sum(), (label != IGNORE).sum())
