@@ -56,9 +56,12 @@ class TaggedImages:
         """K: the classes and background."""
         return len(self.classes) + 1
 
-    def photo(self, i: int) -> np.ndarray:
-        """Photo `i` as RGB: uint8 (H, W, 3). Raises UserError naming a broken file."""
-        return read_photo(self.photos[i].photo)
+    def photo(self, i: int, *, min_side: int | None = None) -> np.ndarray:
+        """Photo `i` as RGB: uint8 (H, W, 3), a large JPEG perhaps reduced to no less than `min_side` a side.
+
+        Raises UserError naming a broken file.
+        """
+        return read_photo(self.photos[i].photo, min_side=min_side)
 
     def mask(self, i: int) -> np.ndarray | None:
         """True mask of photo `i` in the run's class indices, 255 = ignore: uint8 (H, W); None where there is none.
