@@ -1,0 +1,68 @@
+"""Positions of pixels in the lattice's space, and the checks of what a user gives.
+
+Shapes: H W pixels (N = H * W), D feature dimensions, colour channels last.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tagseg.errors import UserError
+
+Sigma = float | Sequence[float]
+
+
+def sigmas(value: Sigma, count: int, name: str) -> tuple[float, ...]:
+    """One positive sigma for each of `count` dimensions."""
+    given = tuple(float(v) for v in value) if isinstance(value, Sequence) else (float(value),) * count
+    if len(given) != count or not all(math.isfinite(v) and v > 0 for v in given):
+        raise UserError(f"{name} must be one positive number, or {count} of them, not {value}.")
+    return given
+
+
+def check_image(image_HWC: np.ndarray | Tensor) -> None:
+    """Refuse what is no image of one or more channels, and pixels that are not finite."""
+    if image_HWC.ndim not in (2, 3) or 0 in image_HWC.shape:
+        raise UserError(f"an image must have the shape (H, W) or (H, W, channels), not {tuple(image_HWC.shape)}.")
+    if isinstance(image_HWC, Tensor):
+        finite = not image_HWC.is_floating_point() or bool(torch.isfinite(image_HWC).all())
+    else:
+        if image_HWC.dtype.kind not in "buif":
+            raise UserError(f"an image must hold numbers, not {image_HWC.dtype}.")
+        finite = image_HWC.dtype.kind != "f" or bool(np.isfinite(image_HWC).all())
+    if not finite:
+        raise UserError("the image holds NaN or infinite values; replace them before the dense CRF.")
+
+
+def features(height: int, width: int, image_HWC: np.ndarray | None, sxy: Sigma, srgb: Sigma = ()) -> np.ndarray:
+    """Features (N, D) float32: x / sx, y / sy, then every channel over its sigma."""
+    sx, sy = sigmas(sxy, 2, "sxy")
+    channels = 0 if image_HWC is None else image_HWC.shape[-1]
+    feature_HWD = np.empty((height, width, 2 + channels), np.float32)
+    feature_HWD[..., 0] = np.arange(width, dtype=np.float32) / np.float32(sx)
+    feature_HWD[..., 1] = np.arange(height, dtype=np.float32)[:, None] / np.float32(sy)
+    if image_HWC is not None:
+        feature_HWD[..., 2:] = image_HWC
+        feature_HWD[..., 2:] /= np.array(sigmas(srgb, channels, "srgb"), np.float32)
+    return feature_HWD.reshape(height * width, -1)
+
+
+def features_torch(
+    height: int, width: int, image_HWC: Tensor | None, sxy: Sigma, srgb: Sigma = (), device: torch.device | None = None
+) -> Tensor:
+    """The same on a device."""
+    sx, sy = sigmas(sxy, 2, "sxy")
+    device = device if image_HWC is None else image_HWC.device
+    columns = [
+        (torch.arange(width, device=device, dtype=torch.float32) / sx).expand(height, width),
+        (torch.arange(height, device=device, dtype=torch.float32) / sy)[:, None].expand(height, width),
+    ]
+    if image_HWC is not None:
+        sigma = sigmas(srgb, image_HWC.shape[-1], "srgb")
+        columns += [image_HWC[..., i].float() / s for i, s in enumerate(sigma)]
+    return torch.stack(columns, -1).reshape(height * width, -1)

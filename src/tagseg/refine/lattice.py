@@ -1,0 +1,113 @@
+"""The permutohedral lattice of a photo: an approximate Gaussian filter in position and colour.
+
+Shapes: H W pixels, L maps filtered alike.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tagseg.errors import UserError
+from tagseg.refine.features import Sigma, check_image, features, features_torch, sigmas
+
+if TYPE_CHECKING:
+    from tagseg.refine.lattice_cpu import Structure
+    from tagseg.refine.lattice_torch import TorchLattice
+
+
+class Lattice:
+    """Filter for maps of one photo, built once and used often (Adams, Baek, Davis 2010).
+
+    `filter` sums exp(-|f_i - f_j|^2 / 2) x_j over all pixels j, approximately and not normalised; the pixel itself counts.
+    """
+
+    def __init__(self, height: int, width: int, structure: Structure | TorchLattice) -> None:
+        self.height, self.width, self.structure = height, width, structure
+
+    @classmethod
+    def bilateral(
+        cls, image: np.ndarray | Tensor, sxy: Sigma, srgb: Sigma, *, padding: bool = False, backend: str = "auto"
+    ) -> Lattice:
+        """Lattice of position and colour.
+
+        image: (H, W, channels) or (H, W), any number type; torch tensors off the CPU give a lattice on their device.
+        sxy: sigma in pixels, or (x, y). srgb: sigma in the image's units, or one a channel.
+        `padding` touches the vertices around the origin when H * W is no multiple of 4, as pydensecrf does.
+        backend: "numba", "torch", or "auto": numba on the CPU, torch elsewhere.
+        """
+        check_image(image)
+        image = image if image.ndim == 3 else image[..., None]
+        height, width = image.shape[:2]
+        pixels = height * width
+        touch = padding and pixels % 4 != 0
+        if uses_torch(image, backend):
+            image = torch.as_tensor(image)
+            feature = features_torch(height, width, image, sxy, srgb)
+            if touch:
+                feature = torch.cat([feature, torch.zeros_like(feature[:1])])
+            from tagseg.refine.lattice_torch import TorchLattice
+
+            return cls(height, width, TorchLattice(feature, pixels=pixels))
+        feature_ND = features(height, width, np.asarray(image), sxy, srgb)
+        if touch:
+            feature_ND = np.concatenate([feature_ND, np.zeros_like(feature_ND[:1])])
+        from tagseg.refine.lattice_cpu import build
+
+        return cls(height, width, build(feature_ND, pixels=pixels))
+
+    @classmethod
+    def gaussian(
+        cls, height: int, width: int, sxy: Sigma, *, device: torch.device | None = None, backend: str = "auto"
+    ) -> Lattice:
+        """Lattice of position alone; the last ones are kept, for photos of the same size share it."""
+        if height < 1 or width < 1:
+            raise UserError(f"an image must have at least one pixel, not {height} x {width}.")
+        sigma = sigmas(sxy, 2, "sxy")
+        torch_path = backend == "torch" or (device is not None and device.type != "cpu")
+        return _gaussian(height, width, sigma, device if torch_path else None, torch_path)
+
+    def filter(self, maps: np.ndarray | Tensor) -> np.ndarray | Tensor:
+        """Maps (L, H, W) -> filtered maps (L, H, W) float32, of the kind that came in."""
+        if maps.ndim != 3 or tuple(maps.shape[1:]) != (self.height, self.width):
+            raise UserError(f"maps must have the shape (L, {self.height}, {self.width}), not {tuple(maps.shape)}.")
+        from tagseg.refine.lattice_torch import TorchLattice
+
+        if isinstance(self.structure, TorchLattice):
+            value = torch.as_tensor(maps).to(self.structure.weight_NE.device)
+            filtered = self.structure.filter(value.reshape(len(maps), -1).T).T.reshape(maps.shape)
+            return filtered if isinstance(maps, Tensor) else filtered.numpy()
+        from tagseg.refine.lattice_cpu import filter_columns
+
+        value_NL = np.ascontiguousarray(np.asarray(maps, np.float32).reshape(len(maps), -1).T)
+        out = np.ascontiguousarray(filter_columns(self.structure, value_NL).T).reshape(maps.shape)
+        return torch.from_numpy(out) if isinstance(maps, Tensor) else out
+
+
+def uses_torch(image: np.ndarray | Tensor, backend: str) -> bool:
+    """Whether the torch path serves this image."""
+    if backend not in ("auto", "numba", "torch"):
+        raise UserError(f"backend must be auto, numba or torch, not {backend}.")
+    off_cpu = isinstance(image, Tensor) and image.device.type != "cpu"
+    if backend == "numba" and off_cpu:
+        raise UserError(
+            f"the numba backend works on the CPU, and the image lies on {image.device}; use backend='torch'."
+        )
+    return backend == "torch" or off_cpu
+
+
+@lru_cache(maxsize=16)
+def _gaussian(
+    height: int, width: int, sxy: tuple[float, ...], device: torch.device | None, torch_path: bool
+) -> Lattice:
+    if torch_path:
+        from tagseg.refine.lattice_torch import TorchLattice
+
+        return Lattice(height, width, TorchLattice(features_torch(height, width, None, sxy, device=device)))
+    from tagseg.refine.lattice_cpu import build
+
+    return Lattice(height, width, build(features(height, width, None, sxy)))
