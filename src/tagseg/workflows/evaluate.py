@@ -1,0 +1,221 @@
+"""Score a folder of masks against true masks.
+
+Shapes: H W pixels, K classes with background.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Group, RenderableType
+from rich.progress import track
+from rich.table import Table
+
+from tagseg.data.folders import find_photos, stem
+from tagseg.data.photo import read_mask
+from tagseg.data.tagged import IGNORE
+from tagseg.data.voc import open_voc
+from tagseg.errors import UserError
+from tagseg.outputs.palette import replacing
+from tagseg.scores import Scores
+
+BACKGROUND = "background"
+LARGEST_CONFUSION = 12  # classes up to which the confusion matrix is shown
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What `evaluate` found.
+
+    classes: the K names, background first. scores: over all photos. photos: mIoU in [0, 1] of each photo by its name.
+    masks, truth: the folders. split: the list of a VOC-layout folder, or None. labels_used: which labels the masks were
+    made with, as told; empty when not told.
+    """
+
+    classes: tuple[str, ...]
+    scores: Scores
+    photos: dict[str, float]
+    masks: Path
+    truth: Path
+    split: str | None
+    labels_used: str
+
+    @property
+    def protocol(self) -> str:
+        """One sentence that says what the number is and which labels it used."""
+        where = f"{self.truth}" + (f", list {self.split}" if self.split else "")
+        labels = self.labels_used or "not stated"
+        return (
+            f"{len(self.photos)} photos of {where}; one confusion matrix over all pixels, background counted as a class, "
+            f"255 in the truth left out; labels the masks were made with: {labels}."
+        )
+
+    def as_dict(self) -> dict[str, Any]:
+        """Everything as JSON-able values, scores in percent."""
+        return {
+            "protocol": self.protocol,
+            "masks": str(self.masks),
+            "truth": str(self.truth),
+            "split": self.split,
+            "labels_used": self.labels_used,
+            "classes": list(self.classes),
+            **self.scores.as_dict(self.classes, confusion=True),
+            "covered_miou": self.scores.covered().as_dict(self.classes)["miou"],
+            "photo_miou": {name: round(100 * value, 4) for name, value in self.photos.items()},
+        }
+
+
+def evaluate(
+    masks: Path,
+    truth: Path,
+    *,
+    split: str | None = None,
+    classes: Sequence[str] | None = None,
+    labels_used: str = "",
+    boundary: bool = True,
+) -> Evaluation:
+    """Score the masks of a folder against true masks of the same names.
+
+    masks: folder of index PNGs, as `label` and `predict` write them. truth: folder of index masks; or, with `split`, a
+    folder in the PASCAL VOC layout, of which the photos of that list count. classes: the names 1..C in the masks' order;
+    with `split` a subset of the folder's classes, the others counting as background. Without names, as many classes as
+    the masks hold. labels_used: which labels the masks were made with, kept with the result. Masks without a truth are
+    passed over. Raises UserError for missing masks, another size, values outside the classes.
+    """
+    files = _files(masks, "masks")
+    values = None
+    if split is not None:
+        data = open_voc(truth, split, classes=classes)
+        classes, values = data.classes, data.mask_values
+        wanted: dict[str, Path] = {}
+        for photo in data.photos:
+            if photo.mask is None:
+                raise UserError(f"{truth} has no true mask of {photo.name}, which {split}.txt lists; add it")
+            wanted[photo.name] = photo.mask
+    else:
+        if (truth / "ImageSets" / "Segmentation").is_dir():
+            raise UserError(f"{truth} is in the VOC layout: name the list to score with --split, such as --split val")
+        wanted = _files(truth, "true masks")
+    _refuse_missing(wanted, files, masks)
+
+    names = (BACKGROUND, *classes) if classes is not None else None
+    if names is None:
+        names = _numbered([*wanted.values(), *(files[name] for name in wanted)])
+    total = Scores(len(names), boundary=boundary)
+    photos: dict[str, float] = {}
+    table = None if values is None else np.array(values, dtype=np.uint8)
+    for name, path in track(wanted.items(), description="Scoring", disable=len(wanted) < 100):
+        prediction_HW, truth_HW = read_mask(files[name]), read_mask(path)
+        _check_values(files[name], prediction_HW, names)
+        if table is not None:
+            truth_HW = table[truth_HW]
+        _check_values(path, truth_HW, names)
+        if prediction_HW.shape != truth_HW.shape:
+            raise UserError(f"mask {files[name]} is {_size(prediction_HW)}, but its truth {path} is {_size(truth_HW)}")
+        own = Scores(len(names), boundary=boundary)
+        own.add(prediction_HW, truth_HW)
+        total.merge(own)
+        if np.isfinite(own.miou):  # a truth of nothing but 255 has no score
+            photos[name] = own.miou
+    return Evaluation(names, total, photos, masks, truth, split, labels_used)
+
+
+def table(result: Evaluation) -> RenderableType:
+    """The result for the terminal: a row per class, the means, the confusion of few classes, and how it was counted."""
+    scores = result.scores
+    has_boundary = scores.boundary is not None
+    rows = Table("class", title=f"Scores in percent: mIoU {_text(scores.miou)}")
+    for head in ("IoU", "precision", "recall", *(["boundary IoU"] if has_boundary else [])):
+        rows.add_column(head, justify="right")
+    columns = [scores.iou, scores.precision, scores.recall, *([scores.boundary_iou] if has_boundary else [])]
+    for i, name in enumerate(result.classes):
+        rows.add_row(name, *(_text(column[i]) for column in columns), end_section=i == len(result.classes) - 1)
+    means = [_text(_mean(column)) for column in columns]
+    rows.add_row("mean", *means, style="bold")
+    parts: list[RenderableType] = [rows]
+    if 2 <= len(result.classes) <= LARGEST_CONFUSION:
+        parts.append(_confusion(result))
+    facts = f"Pixel accuracy {_text(scores.pixel_accuracy)}."
+    if scores.coverage < 1:
+        facts += (
+            f" The masks leave {_text(1 - scores.coverage)} of the pixels open (255), counted as missed; "
+            f"on the {_text(scores.coverage)} they label the mIoU is {_text(scores.covered().miou)}."
+        )
+    return Group(*parts, facts, result.protocol)
+
+
+def write_json(result: Evaluation, path: Path) -> None:
+    """Write the numbers as JSON; UserError when the file cannot be written."""
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(result.as_dict(), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _confusion(result: Evaluation) -> Table:
+    scores = result.scores
+    matrix = np.column_stack([scores.confusion, scores.unlabelled]) if scores.unlabelled.any() else scores.confusion
+    heads = [*result.classes, "255"][: matrix.shape[1]]
+    grid = Table("truth", title="Where the pixels of each class go (percent of its pixels)")
+    for head in heads:
+        grid.add_column(head, justify="right")
+    for i, row in enumerate(matrix):
+        cells = [_text(count / row.sum()) if row.sum() else "-" for count in row]
+        cells[i] = f"[bold]{cells[i]}[/bold]"
+        grid.add_row(result.classes[i], *cells)
+    return grid
+
+
+def _files(folder: Path, what: str) -> dict[str, Path]:
+    if not folder.is_dir():
+        raise UserError(f"folder of {what} {folder} does not exist")
+    files: dict[str, Path] = {}
+    for file, path in find_photos(folder).items():
+        name = stem(file)
+        if name in files:
+            raise UserError(f"{folder} holds two {what} called {name} ({files[name].name}, {path.name}); remove one")
+        files[name] = path
+    if not files:
+        raise UserError(f"{folder} holds no {what} (index PNGs)")
+    return files
+
+
+def _refuse_missing(wanted: dict[str, Path], files: dict[str, Path], masks: Path) -> None:
+    missing = [name for name in wanted if name not in files]
+    if missing:
+        shown = ", ".join(missing[:5]) + (f" and {len(missing) - 5} more" if len(missing) > 5 else "")
+        raise UserError(f"{masks} lacks the masks of {len(missing)} of {len(wanted)} photos: {shown}; make them first")
+
+
+def _check_values(path: Path, mask_HW: NDArray[np.uint8], names: Sequence[str]) -> None:
+    wrong = [int(v) for v in np.flatnonzero(np.bincount(mask_HW.ravel(), minlength=256)) if len(names) <= v < IGNORE]
+    if wrong:
+        raise UserError(
+            f"mask {path} holds the value {wrong[0]}, but there are {len(names)} classes with background "
+            f"(0 to {len(names) - 1}, 255 = ignore); name all classes, or correct the mask"
+        )
+
+
+def _numbered(paths: Sequence[Path]) -> tuple[str, ...]:
+    """Names for the values that masks hold, when nobody named them."""
+    highest = 0
+    for path in paths:
+        values = np.flatnonzero(np.bincount(read_mask(path).ravel(), minlength=256)[:IGNORE])
+        highest = max(highest, int(values.max(initial=0)))
+    return (BACKGROUND, *(f"class {i}" for i in range(1, highest + 1)))
+
+
+def _size(mask_HW: NDArray[np.uint8]) -> str:
+    return f"{mask_HW.shape[1]} x {mask_HW.shape[0]} pixels"
+
+
+def _mean(values: NDArray[np.float64]) -> float:
+    return float(np.nanmean(values)) if np.isfinite(values).any() else float("nan")
+
+
+def _text(value: float) -> str:
+    return f"{100 * value:.2f}" if np.isfinite(value) else "-"
