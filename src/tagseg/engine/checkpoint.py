@@ -1,0 +1,271 @@
+"""Checkpoints and weights on disk: whole or not there, verified when read, never unpickled.
+
+A checkpoint is `step-XXXXXXX.safetensors` (weights and optimiser as tensors, the rest as JSON in the file's metadata)
+and a manifest of the same name ending in .json, written last: a checkpoint without a manifest does not count.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from tagseg.errors import UserError
+
+_TEMPORARY = ".tmp"
+_MODEL, _OPTIMIZER = "model.", "optimizer."
+
+
+def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
+    """Let `write` fill a temporary file beside `path`, then put it in place; `path` is never seen half written.
+
+    Raises UserError when it cannot be written (full disk, read-only folder); what was at `path` is then still there.
+    """
+    temporary = path.with_name(f"{path.name}.{os.getpid()}{_TEMPORARY}")
+    try:
+        write(temporary)
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+        _sync_folder(path.parent)
+    except (OSError, SafetensorError) as error:
+        reason = (isinstance(error, OSError) and error.strerror) or str(error)
+        raise UserError(
+            f"{path} could not be saved ({reason}); what was saved before is intact: make room or allow writing there, "
+            "then run the same command again."
+        ) from error
+    finally:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def write_text_atomically(path: Path, text: str) -> None:
+    """Write UTF-8 text as `write_atomically` does."""
+
+    def write(temporary: Path) -> None:
+        temporary.write_text(text, encoding="utf-8", newline="\n")
+
+    write_atomically(path, write)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a renaming last through a power failure, where the system lets folders be synced."""
+    if os.name == "posix":
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def save_weights(path: Path, module: nn.Module) -> None:
+    """Write a module's weights as safetensors, atomically."""
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()}
+    write_atomically(path, lambda temporary: save_file(tensors, temporary))
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """The weights of a safetensors file by name, on the CPU; of a checkpoint, those of its model.
+
+    Raises UserError when the file is missing or is not safetensors.
+    """
+    tensors, facts = _read(path)
+    if facts is None:
+        return tensors
+    return {name.removeprefix(_MODEL): tensor for name, tensor in tensors.items() if name.startswith(_MODEL)}
+
+
+def load_weights(path: Path, module: nn.Module) -> None:
+    """Fill a module with the weights of a file; every name and shape has to fit.
+
+    Raises UserError that names the file and what does not fit.
+    """
+    tensors = read_weights(path)
+    own = module.state_dict()
+    lacking = [name for name in own if name not in tensors]
+    unknown = [name for name in tensors if name not in own]
+    shapes = [
+        f"{name} {tuple(tensors[name].shape)} for {tuple(own[name].shape)}"
+        for name in own
+        if name in tensors and tensors[name].shape != own[name].shape
+    ]
+    problems = [
+        f"{what} {_some(names)}"
+        for what, names in (("lacks", lacking), ("has unknown", unknown), ("has", shapes))
+        if names
+    ]
+    if problems:
+        raise UserError(f"{path} does not fit this model: it {', '.join(problems)}; give the file that belongs to it.")
+    module.load_state_dict(tensors)
+
+
+def _some(names: list[str], limit: int = 3) -> str:
+    more = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return ", ".join(names[:limit]) + more
+
+
+def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any] | None]:
+    """Tensors and, of a checkpoint, the facts beside them."""
+    if not path.is_file():
+        raise UserError(f"{path} does not exist or is not a file: give a .safetensors file.")
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no dict)
+        return tensors, json.loads(metadata["facts"]) if "facts" in metadata else None
+    except (SafetensorError, ValueError, OSError) as error:
+        raise UserError(f"{path} cannot be read as safetensors ({error}): it is damaged or of another kind.") from error
+
+
+def pack(method: nn.Module, optimizer: Optimizer) -> dict[str, Tensor]:
+    """Weights and optimiser state as tensors on the CPU, named by parameter."""
+    tensors = {_MODEL + name: tensor for name, tensor in method.state_dict().items()}
+    for name, parameter in method.named_parameters():
+        for slot, value in optimizer.state.get(parameter, {}).items():
+            if value is not None:  # SGD without momentum keeps an empty slot
+                tensors[f"{_OPTIMIZER}{name}.{slot}"] = value
+    return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+
+
+def unpack(tensors: dict[str, Tensor], method: nn.Module, optimizer: Optimizer) -> None:
+    """Put back what `pack` gave."""
+    method.load_state_dict({n.removeprefix(_MODEL): t for n, t in tensors.items() if n.startswith(_MODEL)})
+    parameters = dict(method.named_parameters())
+    for name, tensor in tensors.items():
+        if name.startswith(_OPTIMIZER):
+            parameter_name, _, slot = name.removeprefix(_OPTIMIZER).rpartition(".")
+            parameter = parameters[parameter_name]
+            if tensor.shape == parameter.shape and tensor.ndim:
+                # in the parameter's memory layout: another one may round differently in the last bit
+                tensor = torch.empty_like(parameter, requires_grad=False).copy_(tensor)
+            optimizer.state[parameter][slot] = tensor
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A complete checkpoint. scores: of the evaluation at its step, None when there was none."""
+
+    step: int
+    path: Path
+    sha256: str
+    scores: dict[str, float] | None
+
+
+class Checkpoints:
+    """The checkpoints of a run: the newest `keep` and the one with the highest score `best` are kept."""
+
+    def __init__(self, folder: Path, keep: int = 2, best: str | None = None) -> None:
+        self.folder, self.keep, self.best_score = folder, keep, best
+
+    def all(self) -> list[Checkpoint]:
+        """Those with a manifest, oldest first, not yet verified."""
+        found = []
+        for manifest in self.folder.glob("step-*.json"):
+            try:
+                entry = json.loads(manifest.read_text(encoding="utf-8"))
+                found.append(
+                    Checkpoint(
+                        int(entry["step"]), manifest.with_suffix(".safetensors"), entry["sha256"], entry["scores"]
+                    )
+                )
+            except (OSError, ValueError, KeyError, TypeError):
+                continue  # a manifest is written atomically: this one was not written by us
+        return sorted(found, key=lambda checkpoint: checkpoint.step)
+
+    def best(self) -> Checkpoint | None:
+        """The one with the highest finite score; the earliest of equals."""
+        name = self.best_score
+        scored = [c for c in self.all() if name and c.scores and math.isfinite(c.scores.get(name, math.nan))]
+        return max(scored, key=lambda c: (c.scores or {})[name or ""], default=None)
+
+    def save(self, step: int, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
+        """Write a checkpoint, then drop those no longer wanted. `facts`: whatever JSON can hold."""
+        path = self.folder / f"step-{step:07d}.safetensors"
+        path.with_suffix(".json").unlink(missing_ok=True)  # of a damaged checkpoint of the same step
+        digest = ""
+
+        def write(temporary: Path) -> None:
+            nonlocal digest
+            save_file(tensors, temporary, metadata={"facts": json.dumps(facts)})
+            digest = _sha256(temporary)
+
+        write_atomically(path, write)
+        self._write_manifest(Checkpoint(step, path, digest, None))
+        self._prune()
+
+    def set_scores(self, step: int, scores: dict[str, float]) -> None:
+        """Note the scores of a step's checkpoint, which may make it the best one."""
+        for checkpoint in self.all():
+            if checkpoint.step == step:
+                self._write_manifest(Checkpoint(step, checkpoint.path, checkpoint.sha256, scores))
+        self._prune()
+
+    def newest(self, say: Callable[[str], None]) -> tuple[Checkpoint, dict[str, Tensor], dict[str, Any]] | None:
+        """The newest checkpoint that verifies, with its tensors and facts; `say` hears of damaged ones passed over.
+
+        Raises UserError when there are checkpoints and all of them are damaged.
+        """
+        found = self.all()
+        for checkpoint in reversed(found):
+            try:
+                if not checkpoint.path.is_file():
+                    raise UserError(f"{checkpoint.path} is missing.")
+                if _sha256(checkpoint.path) != checkpoint.sha256:
+                    raise UserError(
+                        f"{checkpoint.path} is damaged: its checksum differs from the one it was saved with."
+                    )
+                tensors, facts = _read(checkpoint.path)
+            except UserError as error:
+                say(f"{error} Trying the checkpoint before it.")
+                continue
+            assert facts is not None
+            return checkpoint, tensors, facts
+        if found:
+            raise UserError(
+                f"None of the {len(found)} checkpoints in {self.folder} can be read: start over with another --out."
+            )
+        return None
+
+    def clean(self, newest: int) -> None:
+        """Remove what a killed process left half written, and damaged checkpoints of steps after `newest`."""
+        for checkpoint in self.all():
+            if checkpoint.step > newest:
+                self._delete(checkpoint.path)
+        complete = {checkpoint.path for checkpoint in self.all()}
+        for path in [*self.folder.glob(f"step-*{_TEMPORARY}"), *self.folder.glob("step-*.safetensors")]:
+            if path not in complete:
+                self._delete(path)
+
+    def _prune(self) -> None:
+        found = self.all()
+        best = self.best()
+        for checkpoint in found[: -self.keep]:
+            if checkpoint != best:
+                self._delete(checkpoint.path)
+
+    def _delete(self, path: Path) -> None:
+        with suppress(OSError):  # what cannot be deleted now is tried again at the next checkpoint
+            path.with_suffix(".json").unlink(missing_ok=True)  # first: half deleted is then the same as half written
+            path.unlink(missing_ok=True)
+
+    def _write_manifest(self, checkpoint: Checkpoint) -> None:
+        entry = {"step": checkpoint.step, "sha256": checkpoint.sha256, "scores": checkpoint.scores}
+        text = json.dumps(entry, indent=1) + "\n"
+        write_text_atomically(checkpoint.path.with_suffix(".json"), text)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,318 @@
+"""Training a system: the same on a CPU, on one GPU and on many processes."""
+
+from __future__ import annotations
+
+import errno
+import math
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from accelerate.utils import DistributedDataParallelKwargs
+from torch import nn
+
+from tagseg.data.batches import Batch
+from tagseg.distributed import world_size
+from tagseg.engine.checkpoint import Checkpoint, Checkpoints, pack, save_weights, unpack
+from tagseg.engine.interrupt import Interrupted, Interruption, requested
+from tagseg.engine.log import RunLog
+from tagseg.engine.optim import build_optimizer, build_schedule, lr_factor
+from tagseg.engine.progress import TrainProgress
+from tagseg.engine.settings import TrainSettings
+from tagseg.engine.step import check_weights, train_step
+from tagseg.errors import UserError
+from tagseg.methods.method import Method
+
+
+class Batches(Protocol):
+    """Batches addressed by step: a step's batch follows from its number alone."""
+
+    def loader(self, start_step: int, steps: int, workers: int) -> Iterable[Batch]:
+        """The share of this process in the batches of `steps` steps from `start_step` on."""
+
+
+Evaluate = Callable[[Method, int], dict[str, float]]
+Pictures = Callable[[Method, int], dict[str, np.ndarray]]
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """How a training ended. step: steps done. best: the checkpoint with the highest score. scores: at the last step."""
+
+    step: int
+    interrupted: bool
+    best: Checkpoint | None
+    scores: dict[str, float] | None
+    seconds: float
+
+
+def create_accelerator() -> Accelerator:
+    """The device and, under `accelerate launch` or torchrun, the process group. Call it before asking for a rank."""
+    # A head that this step's wave leaves out has no gradient.
+    options = DistributedDataParallelKwargs(find_unused_parameters=True)
+    cpu = not torch.accelerator.is_available()  # has to be said: else torchrun on CPUs gives processes that train alone
+    return Accelerator(cpu=cpu, mixed_precision="no", kwargs_handlers=[options])
+
+
+def fit(
+    method: Method,
+    batches: Batches,
+    settings: TrainSettings,
+    out: Path,
+    *,
+    evaluate: Evaluate | None = None,
+    pictures: Pictures | None = None,
+    best: str | None = None,
+    accelerator: Accelerator | None = None,
+) -> FitResult:
+    """Train `method` to the end, going on from the newest checkpoint in `out`, and write `out`/model.safetensors.
+
+    evaluate: scores by name, higher is better, of the method after some steps; called in every process.
+    pictures: (H, W, 3) uint8 by name for TensorBoard, after each evaluation.
+    best: the score whose highest value marks a checkpoint to keep besides the newest.
+    A run that was killed or interrupted and then resumed computes the same as one that was not, to the bit on a CPU.
+    Raises UserError for an `out` that cannot be used or holds a run of other settings, TrainingDiverged for NaN.
+    """
+    out = Path(out)
+    accelerator = accelerator or create_accelerator()
+    _check_processes(settings, accelerator.num_processes)
+    _make_run_folder(out)
+    run = _Run(method, settings, out, evaluate, pictures, best, accelerator)
+    try:
+        with Interruption() as interruption:
+            try:
+                run.resume()
+                run.train(batches, interruption)
+            except Interrupted:
+                run.stop()
+            else:
+                run.finish()
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+            reason = f"Nothing more can be written to {out} ({error.strerror})"
+            raise UserError(f"{reason}: make room, then run the same command again to go on.") from error
+        raise
+    finally:
+        run.close()
+    return run.result()
+
+
+class _Run:
+    """What changes while a system is trained, and how it goes to disk and back."""
+
+    def __init__(
+        self,
+        method: Method,
+        settings: TrainSettings,
+        out: Path,
+        evaluate: Evaluate | None,
+        pictures: Pictures | None,
+        best: str | None,
+        accelerator: Accelerator,
+    ) -> None:
+        self.settings, self.out, self.accelerator = settings, out, accelerator
+        self.evaluate, self.pictures, self.best_score = evaluate, pictures, best
+        self.is_main = accelerator.is_main_process
+        if settings.channels_last:
+            method = method.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.method = method
+        self.model: nn.Module = accelerator.prepare(method)  # moves `method` itself, wraps it for several processes
+        self.optimizer = build_optimizer(method, settings)
+        self.checkpoints = Checkpoints(out / "checkpoints", settings.keep, best)
+        self.progress = TrainProgress(settings.steps, enabled=self.is_main)
+        self.log: RunLog | None = None
+
+        self.done = 0  # steps
+        self.row: dict[str, Any] = {}  # of metrics.jsonl, for the last step
+        self.scores: dict[str, float] | None = None  # after the last step
+        self.interrupted = False
+        self._seconds_before, self._began = 0.0, time.perf_counter()
+
+    @property
+    def seconds(self) -> float:
+        """Spent on this run, earlier sittings included."""
+        return self._seconds_before + time.perf_counter() - self._began
+
+    def resume(self) -> None:
+        """Take up the newest checkpoint, if there is one, and what was still to do after it."""
+        found = self.checkpoints.newest(self.progress.say)
+        if found is not None:
+            checkpoint, tensors, facts = found
+            _check_identity(self.out, facts["identity"], self._identity())
+            unpack(tensors, self.method, self.optimizer)
+            self.done, self.row, self.scores = checkpoint.step, facts["row"], checkpoint.scores
+            self._seconds_before = facts["seconds"]
+            self.progress.say(f"Going on after step {self.done} of {self.settings.steps}.")
+        self.accelerator.wait_for_everyone()  # nobody writes before everybody has read
+        if self.is_main:
+            self.checkpoints.clean(newest=self.done)
+            self.log = RunLog(self.out, self.done)
+        self.progress.begin(self.done)
+        if self.done:
+            self.model.train()
+            if self._is_evaluated(self.done) and self.scores is None:
+                self._score()
+            self._write_row()
+
+    def train(self, batches: Batches, interruption: Interruption) -> None:
+        """The steps that are left."""
+        settings = self.settings
+        schedule = build_schedule(self.optimizer, settings, self.done)
+        self.model.train()
+        for step, batch in _numbered(batches, self.done, settings, interruption):
+            terms, stop = train_step(
+                self.model, self.optimizer, batch, step, settings, self.accelerator, interruption.requested
+            )
+            schedule.step()
+            self.done, self.scores = step + 1, None
+            self.row = {
+                "step": self.done,
+                "loss": math.fsum(terms.values()),
+                **terms,
+                **self.method.describe_step(step),
+            }
+            self.row |= {"lr": settings.lr * lr_factor(step, settings), "seconds": round(self.seconds, 3)}
+            self.progress.advance(self.row, list(terms))
+
+            evaluated = self._is_evaluated(self.done)
+            if stop or evaluated or self.done % settings.checkpoint_every == 0 or self.done == settings.steps:
+                self._save()
+            if stop:
+                raise Interrupted
+            if evaluated:
+                self._score()
+            self._write_row()
+        assert self.done == settings.steps, "the loader ended early"
+
+    def stop(self) -> None:
+        """Leave a state to go on from, and say so."""
+        self.interrupted = True
+        if self.done and self.is_main and self.done not in {checkpoint.step for checkpoint in self.checkpoints.all()}:
+            self._save()
+        self.progress.say(
+            f"Stopped after step {self.done} of {self.settings.steps}; everything up to there is in {self.out}: "
+            "run the same command again to go on."
+        )
+
+    def finish(self) -> None:
+        """Write the weights."""
+        if self.is_main:
+            save_weights(self.out / "model.safetensors", self.method)
+        self.accelerator.wait_for_everyone()
+
+    def close(self) -> None:
+        """Free the screen and the files."""
+        self.progress.close()
+        if self.log is not None:
+            self.log.close()
+
+    def result(self) -> FitResult:
+        """As the caller sees it."""
+        return FitResult(self.done, self.interrupted, self.checkpoints.best(), self.scores, self.seconds)
+
+    def _is_evaluated(self, step: int) -> bool:
+        every = self.settings.evaluate_every or self.settings.steps
+        return self.evaluate is not None and (step % every == 0 or step == self.settings.steps)
+
+    def _score(self) -> None:
+        """Evaluate. The checkpoint of this step is already saved, so stopping or dying in here costs nothing."""
+        assert self.evaluate is not None
+        self.method.eval()
+        try:
+            with self.progress.paused():
+                scores = self.evaluate(self.method, self.done)
+                drawn = self.pictures(self.method, self.done) if self.pictures is not None else {}
+        except Exception as error:
+            if requested() and world_size() > 1:  # another process was asked to stop too, and has left
+                raise Interrupted from error
+            raise
+        finally:
+            self.model.train()
+        if self.best_score is not None and self.best_score not in scores:
+            raise UserError(
+                f"There is no score {self.best_score!r} to find the best checkpoint by, only {', '.join(scores)}."
+            )
+        self.scores = self.progress.scores = scores
+        if self.is_main:
+            self.checkpoints.set_scores(self.done, scores)
+        if self.log is not None:
+            self.log.pictures(drawn, self.done)
+
+    def _write_row(self) -> None:
+        every = self.settings.log_every
+        if self.log is not None and (
+            self.scores is not None or self.done % every == 0 or self.done == self.settings.steps
+        ):
+            self.log.write(self.row if self.scores is None else {**self.row, "scores": self.scores})
+
+    def _save(self) -> None:
+        check_weights(self.method, self.done)
+        if self.is_main:
+            facts = {"identity": self._identity(), "row": self.row, "seconds": self.seconds}
+            self.checkpoints.save(self.done, pack(self.method, self.optimizer), facts)
+
+    def _identity(self) -> dict[str, Any]:
+        """What has to stay the same while a run goes on."""
+        train = self.settings.model_dump(mode="json", exclude=set(TrainSettings.OPERATIONAL))
+        return {"method": type(self.method).__name__, "classes": list(self.method.classes), **train}
+
+
+def _numbered(
+    batches: Batches, start: int, settings: TrainSettings, interruption: Interruption
+) -> Iterator[tuple[int, Batch]]:
+    """The steps that are left with their batches."""
+    if start == settings.steps:
+        return
+    workers = _default_workers() if settings.workers is None else settings.workers
+    loaded = iter(batches.loader(start, settings.steps - start, workers))
+    for step in range(start, settings.steps):
+        try:
+            batch = next(loaded)
+        except RuntimeError as error:
+            if interruption.requested:  # the signal went to the whole process group and ended the loading processes too
+                raise Interrupted from error
+            raise
+        yield step, batch
+
+
+def _default_workers() -> int:
+    """A few beside a GPU; one beside a CPU that trains, where more would take its cores away."""
+    cores = (os.cpu_count() or 1) // world_size()
+    return max(1, min(8, cores - 1)) if torch.accelerator.is_available() else min(1, cores - 1)
+
+
+def _check_processes(settings: TrainSettings, processes: int) -> None:
+    if settings.batch_size % processes:
+        raise UserError(
+            f"train.batch_size is {settings.batch_size} for all processes together, which {processes} processes cannot "
+            f"share evenly: set it to a multiple of {processes}."
+        )
+
+
+def _make_run_folder(out: Path) -> None:
+    try:
+        (out / "checkpoints").mkdir(parents=True, exist_ok=True)
+        probe = out / f".writable-{world_size()}"
+        probe.touch()
+        probe.unlink(missing_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"{out} cannot be used as the run folder ({error.strerror}): give --out a folder that can be written to."
+        ) from error
+
+
+def _check_identity(out: Path, saved: dict[str, Any], given: dict[str, Any]) -> None:
+    changed = [name for name in given if saved.get(name) != given[name]]
+    if changed:
+        was = ", ".join(f"{name} {saved.get(name)}" for name in changed)
+        now = ", ".join(f"{name} {given[name]}" for name in changed)
+        raise UserError(
+            f"The run in {out} was begun with {was} and cannot go on with {now}: "
+            "give the old values, or another --out for a new run."
+        )

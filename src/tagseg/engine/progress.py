@@ -1,0 +1,91 @@
+"""How far training is: a bar on a terminal, a plain line now and then elsewhere."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+_SECONDS_BETWEEN_LINES = 20.0
+
+
+class TrainProgress:
+    """Rate, time left, losses and current scores on standard error; silent when not `enabled`."""
+
+    def __init__(self, steps: int, enabled: bool = True) -> None:
+        self.steps, self.start, self.done = steps, 0, 0
+        self.enabled = enabled
+        self.console = Console(stderr=True, highlight=False)
+        self.scores: dict[str, float] = {}
+        self._training_seconds = 0.0
+        self._last_line = -_SECONDS_BETWEEN_LINES
+        self._clock = time.monotonic()
+        self._bar: Progress | None = None
+
+    def begin(self, start: int) -> None:
+        """Show the bar; `start` steps are done."""
+        self.start = self.done = start
+        self._open()
+
+    def _open(self) -> None:
+        self._clock = time.monotonic()
+        if self.enabled and self.console.is_terminal:
+            text = TextColumn("{task.description}", markup=False)
+            self._bar = Progress(TimeElapsedColumn(), BarColumn(20), text, console=self.console, transient=True)
+            self._task = self._bar.add_task(f"step {self.done}/{self.steps}", total=self.steps, completed=self.done)
+            self._bar.start()
+
+    def close(self) -> None:
+        """Take the bar off the screen."""
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Leave the screen, and the clock of the rate, to something else, such as an evaluation."""
+        self.close()
+        try:
+            yield
+        finally:
+            self._open()
+
+    def advance(self, row: dict[str, Any], terms: list[str]) -> None:
+        """Show a step: `row` as in metrics.jsonl, `terms` the names of its losses."""
+        now = time.monotonic()
+        self._training_seconds += now - self._clock
+        self._clock = now
+        self.done = row["step"]
+        if not self.enabled or (self._bar is None and not self._line_is_due(now)):
+            return
+        rate = (self.done - self.start) / max(self._training_seconds, 1e-9)
+        left = (self.steps - self.done) / max(rate, 1e-9)
+        losses = " ".join(f"{name} {row[name]:.3g}" for name in ["loss", *terms])
+        scores = "".join(f" | {name} {value:.2f}" for name, value in self.scores.items())
+        speed = f"{rate:.1f} steps/s" if rate >= 1 else f"{1 / max(rate, 1e-9):.1f} s/step"
+        text = f"step {self.done}/{self.steps} {speed} {_clock_text(left)} left | {losses}{scores}"
+        if self._bar is not None:
+            self._bar.update(self._task, completed=self.done, description=text)
+        else:
+            self.say(text)
+
+    def _line_is_due(self, now: float) -> bool:
+        due = self.done == self.steps or now - self._last_line >= _SECONDS_BETWEEN_LINES
+        if due:
+            self._last_line = now
+        return due
+
+    def say(self, text: str) -> None:
+        """Print a sentence above the bar."""
+        if self.enabled:
+            self.console.print(text, markup=False, soft_wrap=True)
+
+
+def _clock_text(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"

@@ -1,0 +1,80 @@
+"""The `train` block of a recipe."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+
+class TrainSettings(BaseModel):
+    """How a system is trained: length, batch, augmentation, optimiser, precision, and what is kept on the way."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    # May differ when a run is resumed: they change how a run is carried out, not what it computes.
+    OPERATIONAL: ClassVar[frozenset[str]] = frozenset(
+        {"micro_batch", "checkpoint_every", "keep", "log_every", "evaluate_every", "workers"}
+    )
+
+    steps: int = Field(2000, ge=1, description="optimiser steps")
+    batch_size: int = Field(8, ge=1, description="photos per step, over all processes together")
+    micro_batch: int | None = Field(
+        None,
+        ge=1,
+        description="photos per forward pass and process; gradients are summed up to the batch; none: all at once",
+    )
+    seed: int = Field(
+        0, ge=0, lt=2**63, description="start weights, order of the photos, augmentation and dropout follow from it"
+    )
+
+    crop: int = Field(320, ge=8, description="side of the square crop in pixels")
+    short_side: int | None = Field(
+        None, ge=8, description="resize photos to this shorter side before the random scale; none: as they are"
+    )
+    scale: tuple[float, float] = Field((0.7, 1.3), description="range of the random scale")
+    flip: bool = Field(True, description="mirror every other photo")
+    color_jitter: tuple[float, float, float, float] | None = Field(
+        None, description="brightness, contrast, saturation and hue; none: colours as they are"
+    )
+
+    optimizer: Literal["sgd", "adamw"] = "sgd"
+    lr: float = Field(7e-4, gt=0, lt=10, description="base learning rate; parameter groups scale it")
+    momentum: float = Field(0.9, ge=0, lt=1, description="of sgd")
+    weight_decay: float = Field(1e-5, ge=0, lt=1)
+    betas: tuple[float, float] = Field((0.9, 0.999), description="of adamw")
+    power: float = Field(0.9, ge=0, le=10, description="the learning rate of step t is lr (1 - t / steps)^power")
+    warmup_steps: int = Field(0, ge=0, description="steps of linear warm-up, within `steps`")
+    warmup_ratio: float = Field(1e-6, ge=0, le=1, description="part of lr that the warm-up starts from")
+
+    precision: Literal["fp32", "bf16"] = Field(
+        "fp32", description="bf16: forward pass under autocast, weights stay float32"
+    )
+    channels_last: bool = Field(False, description="memory layout NHWC: faster convolutions on most machines")
+
+    checkpoint_every: int = Field(500, ge=1, description="steps between checkpoints; the last step always has one")
+    keep: int = Field(2, ge=1, description="newest checkpoints to keep; the best one is kept besides")
+    log_every: int = Field(10, ge=1, description="steps between lines of metrics.jsonl")
+    evaluate_every: int | None = Field(None, ge=1, description="steps between evaluations; none: once, at the end")
+    workers: int | None = Field(
+        None, ge=0, description="processes that load photos, per training process; none: by the machine"
+    )
+
+    @model_validator(mode="after")
+    def _makes_sense(self) -> TrainSettings:
+        low, high = self.scale
+        if not 0.05 <= low <= high <= 20:
+            raise ValueError(
+                f"scale should be two numbers between 0.05 and 20, the smaller one first, and is [{low}, {high}]"
+            )
+        if self.color_jitter is not None:
+            *amounts, hue = self.color_jitter
+            if min(self.color_jitter) < 0 or max(amounts) > 1 or hue > 0.5:
+                raise ValueError(
+                    "color_jitter should be brightness, contrast and saturation from 0 to 1 and hue from 0 to 0.5"
+                )
+        if not all(0 <= beta < 1 for beta in self.betas):
+            raise ValueError("betas should be two numbers from 0 to below 1")
+        if self.warmup_steps >= self.steps:
+            raise ValueError(f"warmup_steps ({self.warmup_steps}) should be below steps ({self.steps})")
+        return self
