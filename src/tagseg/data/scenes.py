@@ -130,7 +130,8 @@ def _write_text(path: Path, text: str) -> None:
 
 
 _HALF = [v // 2 for v in range(256)]
-_ARC = np.linspace(-1.2, 1.2, 6)
+_CIRCLE = np.array([(np.cos(t), np.sin(t)) for t in np.arange(20) * np.pi / 10])
+_ARC = _CIRCLE[[-4, -3, -2, -1, 0, 1, 2, 3, 4]]  # the side of the circle towards the tail
 
 
 def _choose_places(rng: np.random.Generator, height: int, width: int) -> list[tuple[tuple[float, float], int]]:
@@ -150,12 +151,13 @@ def _choose_places(rng: np.random.Generator, height: int, width: int) -> list[tu
 
 
 def _draw_ground(rng: np.random.Generator, height: int, width: int) -> Image.Image:
-    dark, light = (Image.new("RGB", (width, height), c) for c in _GROUNDS[rng.integers(len(_GROUNDS))])
-    blend = Image.new("L", (width, height))
+    half = (width // 2, height // 2)  # the finest grain is coarser than a pixel of the picture
+    dark, light = (Image.new("RGB", half, c) for c in _GROUNDS[rng.integers(len(_GROUNDS))])
+    blend = Image.new("L", half)
     for cells, weight in ((5, 1.0), (18, 0.5), (width // 5, 0.5)):
         noise = Image.fromarray(rng.integers(0, 256, size=(cells, cells), dtype=np.uint8))
-        blend = Image.blend(blend, noise.resize((width, height), Image.Resampling.BICUBIC), weight)
-    ground = Image.composite(light, dark, blend)
+        blend = Image.blend(blend, noise.resize(half, Image.Resampling.BICUBIC), weight)
+    ground = Image.composite(light, dark, blend).resize((width, height), Image.Resampling.BILINEAR)
     pen = ImageDraw.Draw(ground)
     side = min(height, width)
     for _ in range(int(rng.integers(10, 22))):  # pebbles, each with a lighter top
@@ -187,7 +189,7 @@ def _draw_fish(rng: np.random.Generator, kind: str, length: int) -> tuple[Image.
     turn = np.diag([mirror, 1.0]) @ [[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]]
     body_colour = np.array(_BODIES[rng.integers(len(_BODIES))]) + rng.integers(-8, 9, size=3)
 
-    def place(points: np.ndarray) -> list[tuple[float, float]]:
+    def place(points: np.ndarray) -> list[float]:
         return _points(points @ turn * length + tile / 2)
 
     around = np.linspace(0, 2 * np.pi, 48, endpoint=False)
@@ -208,11 +210,9 @@ def _draw_fish(rng: np.random.Generator, kind: str, length: int) -> tuple[Image.
     pen = ImageDraw.Draw(fish)
     pen.polygon(place(body), fill=_tone(body_colour, 1.0))
     pen.polygon(place(body * (0.96, 0.55) + (-0.004, -deep * 0.3)), fill=_tone(body_colour, 1.06))
-    for x in np.arange(-0.15, 0.24, 0.085):  # scales
-        for y in np.arange(-deep, deep, 0.085):
-            if (x + 0.1) ** 2 / 0.1296 + (y / deep) ** 2 < 0.75:
-                arc = np.stack([x + 0.03 * np.cos(_ARC), y + 0.04 * np.sin(_ARC)], axis=1)
-                pen.line(place(arc), fill=_tone(body_colour, 0.88), width=max(1, length // 60))
+    scales = np.array([(x, y) for x in np.arange(-0.15, 0.24, 0.085) for y in np.arange(-deep, deep, 0.085)])
+    for scale in scales[((scales[:, 0] + 0.1) / 0.36) ** 2 + (scales[:, 1] / deep) ** 2 < 0.75]:
+        pen.line(place(_ARC * (0.03, 0.04) + scale), fill=_tone(body_colour, 0.88), width=max(1, length // 60))
     head_end = rng.uniform(-0.24, -0.19)
     head = Image.new("L", (tile, tile))
     ImageDraw.Draw(head).polygon(place(body[body[:, 0] < head_end]), fill=255)
@@ -223,7 +223,7 @@ def _draw_fish(rng: np.random.Generator, kind: str, length: int) -> tuple[Image.
 
 
 def _draw_head(
-    kind: str, tile: int, place: Callable[[np.ndarray], list[tuple[float, float]]], deep: float, end: float
+    kind: str, tile: int, place: Callable[[np.ndarray], list[float]], deep: float, end: float
 ) -> Image.Image:
     """The pattern that tells the class, on a whole tile; only the part in front of x = `end` will be seen."""
     first, second = _HEADS[kind]
@@ -259,13 +259,13 @@ def _draw_head(
 
 
 def _ellipse(a: float, b: float, angle: float = 0.0) -> np.ndarray:
-    around = np.linspace(0, 2 * np.pi, 20, endpoint=False)
-    flat = np.stack([a * np.cos(around), b * np.sin(around)], axis=1)
-    return flat @ np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
+    """Points (20, 2) around the origin."""
+    return _CIRCLE * (a, b) @ [[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]]
 
 
-def _points(points: np.ndarray) -> list[tuple[float, float]]:
-    return [(float(x), float(y)) for x, y in points]
+def _points(points: np.ndarray) -> list[float]:
+    """Points (n, 2) as Pillow draws them fastest: x and y in turn."""
+    return points.ravel().tolist()
 
 
 def _tone(colour: np.ndarray, factor: float) -> Colour:
