@@ -14,7 +14,6 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DistributedDataParallelKwargs
 from torch import nn
 
 from tagseg.data.batches import Batch
@@ -23,6 +22,7 @@ from tagseg.engine.checkpoint import Checkpoint, Checkpoints, pack, save_weights
 from tagseg.engine.interrupt import Interrupted, Interruption, requested
 from tagseg.engine.log import RunLog
 from tagseg.engine.optim import build_optimizer, build_schedule, lr_factor
+from tagseg.engine.processes import check_processes, create_accelerator, default_workers
 from tagseg.engine.progress import TrainProgress
 from tagseg.engine.settings import TrainSettings
 from tagseg.engine.step import check_weights, train_step
@@ -52,14 +52,6 @@ class FitResult:
     seconds: float
 
 
-def create_accelerator() -> Accelerator:
-    """The device and, under `accelerate launch` or torchrun, the process group. Call it before asking for a rank."""
-    # A head that this step's wave leaves out has no gradient.
-    options = DistributedDataParallelKwargs(find_unused_parameters=True)
-    cpu = not torch.accelerator.is_available()  # has to be said: else torchrun on CPUs gives processes that train alone
-    return Accelerator(cpu=cpu, mixed_precision="no", kwargs_handlers=[options])
-
-
 def fit(
     method: Method,
     batches: Batches,
@@ -81,7 +73,7 @@ def fit(
     """
     out = Path(out)
     accelerator = accelerator or create_accelerator()
-    _check_processes(settings, accelerator.num_processes)
+    check_processes(settings, accelerator.num_processes)
     _make_run_folder(out)
     run = _Run(method, settings, out, evaluate, pictures, best, accelerator)
     try:
@@ -238,9 +230,9 @@ class _Run:
             raise UserError(
                 f"There is no score {self.best_score!r} to find the best checkpoint by, only {', '.join(scores)}."
             )
-        self.scores = self.progress.scores = scores
+        self.scores = self.progress.scores = {name: float(score) for name, score in scores.items()}
         if self.is_main:
-            self.checkpoints.set_scores(self.done, scores)
+            self.checkpoints.set_scores(self.done, self.scores)
         if self.log is not None:
             self.log.pictures(drawn, self.done)
 
@@ -269,7 +261,7 @@ def _numbered(
     """The steps that are left with their batches."""
     if start == settings.steps:
         return
-    workers = _default_workers() if settings.workers is None else settings.workers
+    workers = default_workers() if settings.workers is None else settings.workers
     loaded = iter(batches.loader(start, settings.steps - start, workers))
     for step in range(start, settings.steps):
         try:
@@ -281,24 +273,10 @@ def _numbered(
         yield step, batch
 
 
-def _default_workers() -> int:
-    """A few beside a GPU; one beside a CPU that trains, where more would take its cores away."""
-    cores = (os.cpu_count() or 1) // world_size()
-    return max(1, min(8, cores - 1)) if torch.accelerator.is_available() else min(1, cores - 1)
-
-
-def _check_processes(settings: TrainSettings, processes: int) -> None:
-    if settings.batch_size % processes:
-        raise UserError(
-            f"train.batch_size is {settings.batch_size} for all processes together, which {processes} processes cannot "
-            f"share evenly: set it to a multiple of {processes}."
-        )
-
-
 def _make_run_folder(out: Path) -> None:
     try:
         (out / "checkpoints").mkdir(parents=True, exist_ok=True)
-        probe = out / f".writable-{world_size()}"
+        probe = out / f".writable-{os.getpid()}"
         probe.touch()
         probe.unlink(missing_ok=True)
     except OSError as error:

@@ -70,7 +70,7 @@ class Interruption:
 
     def _handle_in_child(self, number: int) -> None:
         # A forked data-loading process inherits this handler, and a terminal or scheduler signals the whole
-        # process group. Were it to die, torch would raise in the middle of the parent's step; so it takes a second SIGTERM.
+        # process group. Were it to die, torch would raise in the middle of the parent's step; a second SIGTERM ends it.
         if number == signal.SIGTERM:
             if self._ignored_in_child:
                 signal.signal(signal.SIGTERM, signal.SIG_DFL)
