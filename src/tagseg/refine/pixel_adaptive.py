@@ -1,0 +1,128 @@
+"""Pixel-adaptive refinement: each pixel of a map becomes a weighted mean of 48 neighbours that look like it.
+
+PAR is AFA's kernel, VARM is TSCD's Variation-aware Refine Module.
+
+Shapes: B photos, K maps of a photo, J = 48 neighbours, H W pixels of the photo, h w of the maps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+DILATIONS = (1, 2, 4, 8, 12, 24)
+DIRECTIONS = ((-1, -1), (-1, 0), (-1, 1), (0, -1), (0, 1), (1, -1), (1, 0), (1, 1))
+OFFSETS = tuple((dy * dilation, dx * dilation) for dilation in DILATIONS for dy, dx in DIRECTIONS)
+
+EPS = 1e-8
+PAR_WIDTH = 0.3  # standard deviations that count as one, for colour and for distance
+PAR_POSITION = 0.01  # weight of the term of distances
+VARM_SHARPNESS = 4.0
+VARM_VARIATION = 0.01  # weight of the term of variation, which is subtracted
+
+
+class PixelAdaptive:
+    """Refine maps by their photo with the kernel of AFA ("par") or TSCD ("varm").
+
+    Neighbours lie in 8 directions at 1, 2, 4, 8, 12 and 24 pixels, the border repeated. Their weights follow from how
+    far their colour is from the pixel's, measured in standard deviations over the 48; PAR adds a little of their
+    distance, VARM takes away a little of how much the photo varies there. A kernel sums to 1.01 (PAR) or 0.99 (VARM),
+    so that maps are scaled by that much in each of the iterations.
+    """
+
+    def __init__(self, kind: Literal["par", "varm"] = "varm", iterations: int = 10) -> None:
+        if kind not in ("par", "varm"):
+            raise ValueError(f"kind is {kind!r}: it should be 'par' or 'varm'")
+        self.kind = kind
+        self.iterations = iterations
+
+    def __call__(self, image_B3HW: Tensor, map_BKhw: Tensor) -> Tensor:
+        """Maps refined at the photo's size: (B, K, H, W) float32.
+
+        image_B3HW: RGB in [0, 1]. map_BKhw: any values; where their size is not the photo's they are resized
+        bilinearly, corners aligned.
+        Gradient reaches the maps, not the photo.
+        """
+        size = (image_B3HW.shape[-2], image_B3HW.shape[-1])
+        map_BKHW = map_BKhw.float()
+        if map_BKHW.shape[-2:] != size:
+            map_BKHW = F.interpolate(map_BKHW, size, mode="bilinear", align_corners=True)
+        if map_BKHW.device.type == "cpu" and not (torch.is_grad_enabled() and map_BKHW.requires_grad):
+            from tagseg.refine import pixel_adaptive_cpu
+
+            kernels = _kernel_cpu(image_B3HW, self.kind)
+            refined = [
+                torch.from_numpy(pixel_adaptive_cpu.propagate(map_KHW.detach().numpy(), kernel_HJW, self.iterations))
+                for map_KHW, kernel_HJW in zip(map_BKHW, kernels, strict=True)
+            ]
+            return torch.stack(refined)
+        kernel_BJHW = self.kernel(image_B3HW)
+        for _ in range(self.iterations):
+            total = torch.zeros_like(map_BKHW)
+            for j, neighbour_BKHW in enumerate(_neighbours(map_BKHW)):
+                total = total.addcmul_(kernel_BJHW[:, j : j + 1], neighbour_BKHW)
+            map_BKHW = total
+        return map_BKHW
+
+    @torch.no_grad()
+    def kernel(self, image_B3HW: Tensor) -> Tensor:
+        """The neighbours' weights (B, 48, H, W) float32; neighbours in the order of `OFFSETS`."""
+        if image_B3HW.device.type == "cpu":
+            kernels = [torch.from_numpy(kernel_HJW) for kernel_HJW in _kernel_cpu(image_B3HW, self.kind)]
+            return torch.stack(kernels).transpose(1, 2)
+        return kernel_torch(image_B3HW.float(), self.kind)
+
+
+def _kernel_cpu(image_B3HW: Tensor, kind: str) -> Iterator:
+    """The weights (H, 48, W) of one photo after another, as numpy arrays."""
+    from tagseg.refine import pixel_adaptive_cpu
+
+    for image_3HW in image_B3HW.detach().float():
+        yield pixel_adaptive_cpu.kernel(image_3HW.numpy(), variation=kind == "varm")
+
+
+def kernel_torch(image_B3HW: Tensor, kind: str) -> Tensor:
+    """The weights (B, 48, H, W) by torch operations on any device; one neighbour's colours are held at a time."""
+    mean_B3HW = torch.zeros_like(image_B3HW)
+    for neighbour_B3HW in _neighbours(image_B3HW):
+        mean_B3HW += neighbour_B3HW / len(OFFSETS)
+    deviation_B3HW = torch.zeros_like(image_B3HW)
+    for neighbour_B3HW in _neighbours(image_B3HW):
+        deviation_B3HW += (neighbour_B3HW - mean_B3HW) ** 2
+    deviation_B3HW = (deviation_B3HW / (len(OFFSETS) - 1)).sqrt() + EPS
+
+    batch, _, height, width = image_B3HW.shape
+    colour_BJHW = image_B3HW.new_empty(batch, len(OFFSETS), height, width)
+    steepness = VARM_SHARPNESS if kind == "varm" else 1 / PAR_WIDTH
+    for j, neighbour_B3HW in enumerate(_neighbours(image_B3HW)):
+        colour_BJHW[:, j] = -((steepness * (neighbour_B3HW - image_B3HW).abs() / deviation_B3HW) ** 2).mean(1)
+    kernel_BJHW = colour_BJHW.softmax(1)
+    if kind == "par":
+        position_J = torch.tensor(position_weights(), device=image_B3HW.device)
+        return kernel_BJHW.add_(position_J.view(1, -1, 1, 1))
+    for j, neighbour_B3HW in enumerate(_neighbours(image_B3HW)):
+        variation_B3HW = torch.zeros_like(image_B3HW)
+        variation_B3HW[..., :-1, :] += neighbour_B3HW.diff(dim=-2) ** 2
+        variation_B3HW[..., :, :-1] += neighbour_B3HW.diff(dim=-1) ** 2
+        colour_BJHW[:, j] = variation_B3HW.mean(1)
+    return kernel_BJHW.sub_(colour_BJHW.softmax(1).mul_(VARM_VARIATION))
+
+
+def position_weights() -> list[float]:
+    """PAR's share of a neighbour's weight by its distance alone: 48 numbers that sum to 0.01."""
+    distance_J = torch.tensor(OFFSETS, dtype=torch.float64).norm(dim=1)
+    logit_J = -((distance_J / (distance_J.std() + EPS) / PAR_WIDTH) ** 2)
+    return (PAR_POSITION * logit_J.softmax(0)).tolist()
+
+
+def _neighbours(map_BKHW: Tensor) -> Iterator[Tensor]:
+    """The 48 shifted maps, one after another: views of one padded copy."""
+    height, width = map_BKHW.shape[-2:]
+    reach = max(DILATIONS)
+    padded = F.pad(map_BKHW, (reach, reach, reach, reach), mode="replicate")
+    for dy, dx in OFFSETS:
+        yield padded[..., reach + dy : reach + dy + height, reach + dx : reach + dx + width]
