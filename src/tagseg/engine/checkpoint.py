@@ -14,6 +14,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from shutil import rmtree
+from tempfile import mkdtemp
 from typing import Any
 
 import torch
@@ -24,7 +26,7 @@ from torch.optim import Optimizer
 
 from tagseg.errors import UserError
 
-_TEMPORARY = ".tmp"
+_TEMPORARY = ".tagseg-saving-"
 _MODEL, _OPTIMIZER = "model.", "optimizer."
 
 
@@ -33,12 +35,17 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
 
     Raises UserError when it cannot be written (full disk, read-only folder); what was at `path` is then still there.
     """
-    temporary = path.with_name(f"{path.name}.{os.getpid()}{_TEMPORARY}")
     try:
-        write(temporary)
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
+        # a folder, for safetensors writes to a temporary of its own
+        folder = Path(mkdtemp(prefix=_TEMPORARY, suffix=f"-{path.name}", dir=path.parent))
+        try:
+            temporary = folder / path.name
+            write(temporary)
+            with temporary.open("rb+") as file:
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        finally:
+            rmtree(folder, ignore_errors=True)
         _sync_folder(path.parent)
     except (OSError, SafetensorError) as error:
         reason = (isinstance(error, OSError) and error.strerror) or str(error)
@@ -46,9 +53,12 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
             f"{path} could not be saved ({reason}); what was saved before is intact: make room or allow writing there, "
             "then run the same command again."
         ) from error
-    finally:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
+
+
+def remove_temporaries(folder: Path) -> None:
+    """Remove what a process that was killed in `write_atomically` left in a folder."""
+    for path in folder.glob(f"{_TEMPORARY}*"):
+        rmtree(path, ignore_errors=True)
 
 
 def write_text_atomically(path: Path, text: str) -> None:
@@ -240,11 +250,12 @@ class Checkpoints:
 
     def clean(self, newest: int) -> None:
         """Remove what a killed process left half written, and damaged checkpoints of steps after `newest`."""
+        remove_temporaries(self.folder)
         for checkpoint in self.all():
             if checkpoint.step > newest:
                 self._delete(checkpoint.path)
         complete = {checkpoint.path for checkpoint in self.all()}
-        for path in [*self.folder.glob(f"step-*{_TEMPORARY}"), *self.folder.glob("step-*.safetensors")]:
+        for path in self.folder.glob("step-*.safetensors"):
             if path not in complete:
                 self._delete(path)
 

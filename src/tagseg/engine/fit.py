@@ -18,7 +18,7 @@ from torch import nn
 
 from tagseg.data.batches import Batch
 from tagseg.distributed import world_size
-from tagseg.engine.checkpoint import Checkpoint, Checkpoints, pack, save_weights, unpack
+from tagseg.engine.checkpoint import Checkpoint, Checkpoints, pack, remove_temporaries, save_weights, unpack
 from tagseg.engine.interrupt import Interrupted, Interruption, requested
 from tagseg.engine.log import RunLog
 from tagseg.engine.optim import build_optimizer, build_schedule, lr_factor
@@ -143,6 +143,7 @@ class _Run:
             self.progress.say(f"Going on after step {self.done} of {self.settings.steps}.")
         self.accelerator.wait_for_everyone()  # nobody writes before everybody has read
         if self.is_main:
+            remove_temporaries(self.out)
             self.checkpoints.clean(newest=self.done)
             self.log = RunLog(self.out, self.done)
         self.progress.begin(self.done)
