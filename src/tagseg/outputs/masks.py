@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,7 +32,8 @@ class PaletteMasks(Writer):
 class Overlays(Writer):
     """`<name>.jpg`: the photo with the classes' colours over it, for looking at."""
 
-    suffix, settings = ".jpg", {"format": "JPEG", "quality": 90}
+    suffix = ".jpg"
+    settings: ClassVar[dict[str, Any]] = {"format": "JPEG", "quality": 90}
 
     def add(
         self,
@@ -48,7 +50,8 @@ class Overlays(Writer):
 class OverlaysPNG(Overlays):
     """`<name>.png`: as Overlays, without the losses of JPEG."""
 
-    suffix, settings = ".png", {"format": "PNG"}
+    suffix = ".png"
+    settings: ClassVar[dict[str, Any]] = {"format": "PNG"}
 
 
 def read_masks(folder: Path) -> dict[str, NDArray[np.uint8]]:

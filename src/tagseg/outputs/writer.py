@@ -23,8 +23,8 @@ class Writer(ABC):
     """Writes the masks of a set of photos in one format, holding no more than one photo at a time.
 
     out: folder of the results, made if need be. classes: the K names, the first one "background".
-    Used in a `with` block: leaving it finishes the files; leaving it by an exception keeps what stands for itself (a mask
-    per photo) and drops what would be half a file (one JSON or zip for all).
+    Used in a `with` block: leaving it finishes the files; leaving it by an exception keeps what stands for itself (a
+    mask per photo) and drops what would be half a file (one JSON or zip for all).
     """
 
     def __init__(self, out: Path, classes: Sequence[str]) -> None:

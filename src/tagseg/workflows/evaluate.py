@@ -14,12 +14,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from rich.console import Group, RenderableType
+from rich.markup import escape
 from rich.progress import track
 from rich.table import Table
+from rich.text import Text
 
 from tagseg.data.folders import find_photos, stem
 from tagseg.data.photo import read_mask
-from tagseg.data.tagged import IGNORE
+from tagseg.data.tagged import IGNORE, UNKNOWN, check_classes
 from tagseg.data.voc import open_voc
 from tagseg.errors import UserError
 from tagseg.outputs.palette import replacing
@@ -52,8 +54,8 @@ class Evaluation:
         where = f"{self.truth}" + (f", list {self.split}" if self.split else "")
         labels = self.labels_used or "not stated"
         return (
-            f"{len(self.photos)} photos of {where}; one confusion matrix over all pixels, background counted as a class, "
-            f"255 in the truth left out; labels the masks were made with: {labels}."
+            f"{self.scores.photos} photos of {where}; one confusion matrix over all pixels, background counted as a "
+            f"class, 255 in the truth left out; labels the masks were made with: {labels}."
         )
 
     def as_dict(self) -> dict[str, Any]:
@@ -82,11 +84,12 @@ def evaluate(
 ) -> Evaluation:
     """Score the masks of a folder against true masks of the same names.
 
-    masks: folder of index PNGs, as `label` and `predict` write them. truth: folder of index masks; or, with `split`, a
-    folder in the PASCAL VOC layout, of which the photos of that list count. classes: the names 1..C in the masks' order;
-    with `split` a subset of the folder's classes, the others counting as background. Without names, as many classes as
-    the masks hold. labels_used: which labels the masks were made with, kept with the result. Masks without a truth are
-    passed over. Raises UserError for missing masks, another size, values outside the classes.
+    masks: folder of index PNGs, as `label` and `predict` write them.
+    truth: folder of index masks; or, with `split`, a folder in the PASCAL VOC layout, scored on that list's photos.
+    classes: the names 1..C in the masks' order; with `split` a subset of the folder's classes, the others counting as
+        background. Without names, as many classes as the masks hold.
+    labels_used: which labels the masks were made with, kept with the result.
+    Masks without a truth are passed over. Raises UserError for missing masks, other sizes, values outside the classes.
     """
     files = _files(masks, "masks")
     values = None
@@ -104,18 +107,19 @@ def evaluate(
         wanted = _files(truth, "true masks")
     _refuse_missing(wanted, files, masks)
 
-    names = (BACKGROUND, *classes) if classes is not None else None
-    if names is None:
+    if classes is None:
         names = _numbered([*wanted.values(), *(files[name] for name in wanted)])
+    else:
+        names = (BACKGROUND, *check_classes(classes))
     total = Scores(len(names), boundary=boundary)
     photos: dict[str, float] = {}
-    table = None if values is None else np.array(values, dtype=np.uint8)
     for name, path in track(wanted.items(), description="Scoring", disable=len(wanted) < 100):
         prediction_HW, truth_HW = read_mask(files[name]), read_mask(path)
         _check_values(files[name], prediction_HW, names)
-        if table is not None:
-            truth_HW = table[truth_HW]
-        _check_values(path, truth_HW, names)
+        if values is None:
+            _check_values(path, truth_HW, names)
+        else:
+            truth_HW = _run_order(path, truth_HW, values)
         if prediction_HW.shape != truth_HW.shape:
             raise UserError(f"mask {files[name]} is {_size(prediction_HW)}, but its truth {path} is {_size(truth_HW)}")
         own = Scores(len(names), boundary=boundary)
@@ -135,7 +139,7 @@ def table(result: Evaluation) -> RenderableType:
         rows.add_column(head, justify="right")
     columns = [scores.iou, scores.precision, scores.recall, *([scores.boundary_iou] if has_boundary else [])]
     for i, name in enumerate(result.classes):
-        rows.add_row(name, *(_text(column[i]) for column in columns), end_section=i == len(result.classes) - 1)
+        rows.add_row(escape(name), *(_text(column[i]) for column in columns), end_section=i == len(result.classes) - 1)
     means = [_text(_mean(column)) for column in columns]
     rows.add_row("mean", *means, style="bold")
     parts: list[RenderableType] = [rows]
@@ -147,7 +151,7 @@ def table(result: Evaluation) -> RenderableType:
             f" The masks leave {_text(1 - scores.coverage)} of the pixels open (255), counted as missed; "
             f"on the {_text(scores.coverage)} they label the mIoU is {_text(scores.covered().miou)}."
         )
-    return Group(*parts, facts, result.protocol)
+    return Group(*parts, facts, Text(result.protocol))
 
 
 def write_json(result: Evaluation, path: Path) -> None:
@@ -160,13 +164,13 @@ def _confusion(result: Evaluation) -> Table:
     scores = result.scores
     matrix = np.column_stack([scores.confusion, scores.unlabelled]) if scores.unlabelled.any() else scores.confusion
     heads = [*result.classes, "255"][: matrix.shape[1]]
-    grid = Table("truth", title="Where the pixels of each class go (percent of its pixels)")
+    grid = Table("truth", title="Percent of each class's pixels")
     for head in heads:
-        grid.add_column(head, justify="right")
+        grid.add_column(escape(head), justify="right")
     for i, row in enumerate(matrix):
         cells = [_text(count / row.sum()) if row.sum() else "-" for count in row]
         cells[i] = f"[bold]{cells[i]}[/bold]"
-        grid.add_row(result.classes[i], *cells)
+        grid.add_row(escape(result.classes[i]), *cells)
     return grid
 
 
@@ -198,6 +202,14 @@ def _check_values(path: Path, mask_HW: NDArray[np.uint8], names: Sequence[str]) 
             f"mask {path} holds the value {wrong[0]}, but there are {len(names)} classes with background "
             f"(0 to {len(names) - 1}, 255 = ignore); name all classes, or correct the mask"
         )
+
+
+def _run_order(path: Path, stored_HW: NDArray[np.uint8], values: Sequence[int]) -> NDArray[np.uint8]:
+    mask_HW = np.array(values, dtype=np.uint8)[stored_HW]
+    if (mask_HW == UNKNOWN).any():
+        stored = stored_HW[mask_HW == UNKNOWN][0]
+        raise UserError(f"mask {path} holds the value {stored}, which is no class of its folder; correct the mask")
+    return mask_HW
 
 
 def _numbered(paths: Sequence[Path]) -> tuple[str, ...]:
