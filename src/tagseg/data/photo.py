@@ -115,7 +115,8 @@ def _refuse(path: Path, what: str, error: Exception) -> NoReturn:
     if isinstance(error, Image.DecompressionBombError):
         raise UserError(f"{what} {path} has too many pixels; shrink it or leave it out ({error})") from error
     if isinstance(error, UnidentifiedImageError):
-        reason = "is empty" if _is_empty(path) else f"is not a {', '.join(PHOTO_FORMATS)} file"
+        formats = ", ".join(MASK_FORMATS if what == "mask" else PHOTO_FORMATS)
+        reason = "is empty" if _is_empty(path) else f"is none of {formats}, or damaged"
         raise UserError(f"{what} {path} {reason}; replace it or leave it out") from error
     raise UserError(f"{what} {path} cannot be read ({error}); replace it or leave it out") from error
 

@@ -30,11 +30,15 @@ class Row:
 
 @dataclass(frozen=True)
 class Problem:
-    """Something wrong with the data: its kind (a word or two), the file it concerns, and a sentence."""
+    """Something wrong with the data: its kind (a word or two), the file it concerns, and a sentence.
+
+    fatal: training refuses it; the others are only worth a look.
+    """
 
     kind: str
     file: str
     text: str
+    fatal: bool = True
 
 
 def read_table(
@@ -43,8 +47,8 @@ def read_table(
     """All readable rows of a table of tags, and what is wrong with the others.
 
     CSV and TSV need a header with a file column and a tags column (common synonyms are known). Tags in one cell are
-    separated by `separator`; without it by the first of `; | ,` that occurs in any cell, else by spaces. JSON Lines hold
-    one object a line, whose tags are a list or one text. Raises UserError when the file as a whole cannot be read.
+    separated by `separator`; without it by the first of `; | ,` that occurs in any cell, else by spaces. JSON Lines
+    hold one object a line, whose tags are a list or one text. Raises UserError when the file as a whole cannot be read.
     """
     text = _text(path)
     cells: list[tuple[int, str, list[str] | str]]

@@ -1,0 +1,209 @@
+"""Looking at every photo, tag and mask once before training does, and saying all that is wrong at once."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+from typing import TYPE_CHECKING
+
+from tagseg.data.folders import find_photos, stem
+from tagseg.data.tables import Problem
+from tagseg.data.tagged import TaggedImages, collect_tagged
+from tagseg.errors import UserError
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+SMALL_SIDE = 32  # below this a photo has no room for an object and its surroundings
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass
+class CheckResult:
+    """What a set of tagged photos holds, and what is wrong with it.
+
+    per_class, per_combination: photos per class and per set of tags ("cat + dog"; "no tag"), most frequent first.
+    short_side, long_side: smallest, median and largest side in pixels of the readable photos.
+    masks: how many photos have a true mask.
+    problems: in the order of the photos; those with `fatal` keep training from starting or finishing.
+    """
+
+    photos: int
+    per_class: dict[str, int]
+    per_combination: dict[str, int]
+    short_side: tuple[int, int, int] | None = None
+    long_side: tuple[int, int, int] | None = None
+    masks: int = 0
+    problems: list[Problem] = field(default_factory=list)
+
+    @property
+    def ok(self) -> bool:
+        """Whether training can run on this."""
+        return not any(problem.fatal for problem in self.problems)
+
+
+def check_photos(
+    images: Path,
+    tags: Path | None = None,
+    *,
+    classes: Sequence[str] | None = None,
+    masks: Path | None = None,
+    separator: str | None = None,
+    progress: Progress | None = None,
+) -> CheckResult:
+    """Check what `open_tagged` would open with the same arguments, and read every photo and mask.
+
+    Nothing stops at the first problem: unknown tags, tags without photos, photos without tags, duplicates, broken
+    files and masks that don't fit are all listed. Raises UserError only where there is nothing to list: a missing
+    folder or table. `progress` is called with (photos read, photos).
+    """
+    data, problems = collect_tagged(images, tags, classes=classes, masks=masks, separator=separator)
+    used = {photo.photo for photo in data.photos}
+    named = {problem.file for problem in problems}
+    by_stem = {photo.name: photo.photo.name for photo in data.photos}
+    for file, path in find_photos(images).items():
+        if path in used or file in named:
+            continue
+        if stem(file) in by_stem:
+            text = f"{file} is not used: {by_stem[stem(file)]} has the same name and the tags"
+            problems.append(Problem("duplicate name", file, text, fatal=False))
+        else:
+            text = f"{file} has no row among the tags and will not be used"
+            problems.append(Problem("photo without tags", file, text, fatal=False))
+    if masks is not None:
+        names = {stem(file) for file in find_photos(images)}
+        for file in find_photos(masks):
+            if stem(file) not in names:
+                text = f"mask {file} belongs to no photo"
+                problems.append(Problem("mask without photo", file, text, fatal=False))
+    result = check_tagged(data, progress=progress)
+    result.problems = problems + result.problems
+    return result
+
+
+def check_tagged(data: TaggedImages, *, progress: Progress | None = None) -> CheckResult:
+    """Check an opened set (a VOC folder, say): read every photo and mask, count and compare."""
+    per_class: Counter[str] = Counter(dict.fromkeys(data.classes, 0))
+    combinations: Counter[str] = Counter()
+    for photo in data.photos:
+        names = [data.classes[tag - 1] for tag in photo.tags]
+        per_class.update(names)
+        combinations[" + ".join(names) or "no tag"] += 1
+    problems: list[Problem] = []
+    if not data.photos:
+        problems.append(Problem("no photos", "", "there is no photo with tags, so there is nothing to learn from"))
+    for name, count in per_class.items():
+        if count == 0:
+            text = f"no photo has the tag {name!r}, so this class cannot be learned"
+            problems.append(Problem("class without photos", "", text, fatal=False))
+    sizes: list[tuple[int, int]] = []
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        looked = pool.map(lambda i: _look(data, i), range(len(data)))
+        for done, (size, found) in enumerate(looked, start=1):
+            if size is not None:
+                sizes.append(size)
+            problems.extend(found)
+            if progress is not None:
+                progress(done, len(data))
+    problems.extend(_duplicates(data))
+    return CheckResult(
+        len(data),
+        dict(per_class.most_common()),
+        dict(combinations.most_common()),
+        _spread(min(size) for size in sizes),
+        _spread(max(size) for size in sizes),
+        sum(photo.mask is not None for photo in data.photos),
+        problems,
+    )
+
+
+def table(result: CheckResult, *, limit: int = 20) -> Table:
+    """The result as one table: counts, sizes and problems, at most `limit` problems of a kind."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    shown = Table("what", "photos", "", title=f"{result.photos} photos, {len(result.per_class)} classes")
+    shown.columns[1].justify = "right"
+    for name, count in result.per_class.items():
+        shown.add_row(escape(name), str(count), "")
+    shown.add_section()
+    several = [(name, count) for name, count in result.per_combination.items() if " + " in name or name == "no tag"]
+    for name, count in several[:limit]:
+        shown.add_row(escape(name), str(count), "")
+    if len(several) > limit:
+        rest = sum(count for _, count in several[limit:])
+        shown.add_row(f"{len(several) - limit} other combinations", str(rest), "")
+    shown.add_section()
+    for what, spread in (("shorter side", result.short_side), ("longer side", result.long_side)):
+        if spread is not None:
+            shown.add_row(what, "", "min {} · median {} · max {} px".format(*spread))
+    if result.masks:
+        shown.add_row("with true mask", str(result.masks), "")
+    by_kind: dict[tuple[bool, str], list[Problem]] = defaultdict(list)
+    for problem in result.problems:
+        by_kind[not problem.fatal, problem.kind].append(problem)
+    for (harmless, kind), problems in sorted(by_kind.items()):
+        shown.add_section()
+        colour = "yellow" if harmless else "red"
+        for i, problem in enumerate(problems[:limit]):
+            head = (f"[{colour}]{kind}[/]", str(len(problems))) if i == 0 else ("", "")
+            shown.add_row(*head, escape(problem.text))
+        if len(problems) > limit:
+            shown.add_row("", "", f"and {len(problems) - limit} more")
+    if not result.problems:
+        shown.add_section()
+        shown.add_row("[green]no problems[/]", "", "")
+    return shown
+
+
+def _look(data: TaggedImages, i: int) -> tuple[tuple[int, int] | None, list[Problem]]:
+    """Size of a photo (None: unreadable) and what is wrong with it and its mask."""
+    name = data.photos[i].photo.name
+    try:
+        height, width = data.photo(i).shape[:2]
+    except UserError as error:
+        return None, [Problem("broken photo", name, str(error))]
+    problems = []
+    if min(height, width) < SMALL_SIDE:
+        text = f"{name} is only {width} x {height} pixels; leave it out unless that is meant"
+        problems.append(Problem("tiny photo", name, text, fatal=False))
+    try:
+        data.mask(i)
+    except UserError as error:
+        problems.append(Problem("mask that doesn't fit", name, str(error)))
+    return (height, width), problems
+
+
+def _duplicates(data: TaggedImages) -> Iterable[Problem]:
+    """Photos whose files are the same byte for byte; only files of equal length are read again."""
+    by_length: dict[int, list[int]] = defaultdict(list)
+    for i, photo in enumerate(data.photos):
+        try:
+            by_length[photo.photo.stat().st_size].append(i)
+        except OSError:
+            continue  # told as a broken photo already
+    first: dict[bytes, int] = {}
+    for i in sorted(i for same in by_length.values() if len(same) > 1 for i in same):
+        photo = data.photos[i]
+        try:
+            with photo.photo.open("rb") as file:
+                digest = hashlib.file_digest(file, "sha256").digest()
+        except OSError:
+            continue
+        other = data.photos[first.setdefault(digest, i)]
+        if other is not photo:
+            how = "" if other.tags == photo.tags else ", with different tags"
+            text = f"{photo.photo.name} is the same file as {other.photo.name}{how}; keep one of them"
+            yield Problem("duplicate photo", photo.photo.name, text, fatal=False)
+
+
+def _spread(sides: Iterable[int]) -> tuple[int, int, int] | None:
+    ordered = sorted(sides)
+    return (ordered[0], int(median(ordered)), ordered[-1]) if ordered else None
