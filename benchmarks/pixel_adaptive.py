@@ -16,7 +16,7 @@ import sys
 import threading
 import time
 
-import psutil
+import psutil  # type: ignore[import-untyped]
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -113,12 +113,10 @@ def main() -> None:
     options = parser.parse_args()
 
     load = f", load {os.getloadavg()[0]:.1f} at the start" if hasattr(os, "getloadavg") else ""
-    print(
-        f"`python {' '.join(sys.argv)}`: {options.size}x{options.size} pixels, 10 iterations, median of {options.repeats}."
-    )
-    print(
-        f"{platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads, torch {torch.__version__}{load}.\n"
-    )
+    command = f"python {' '.join(sys.argv)}"
+    print(f"`{command}`: {options.size}x{options.size} pixels, 10 iterations, median of {options.repeats}.")
+    machine = f"{platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads"
+    print(f"{machine}, torch {torch.__version__}{load}.\n")
     print("| kernel | labels | tagseg s | direct s | times faster | tagseg MiB | direct MiB | share of memory |")
     print("|---|---|---|---|---|---|---|---|")
     for kind in ("par", "varm"):
