@@ -189,6 +189,8 @@ def test_weights_go_to_a_file_and_back(tmp_path):
     load_weights(tmp_path / "model.safetensors", other)
     for name, tensor in method.state_dict().items():
         assert torch.equal(tensor, other.state_dict()[name]), name
+    (tmp_path / "plain").touch()  # others may read the weights where they may read any file
+    assert (tmp_path / "model.safetensors").stat().st_mode == (tmp_path / "plain").stat().st_mode
 
 
 def test_weights_that_do_not_fit_are_named(tmp_path):

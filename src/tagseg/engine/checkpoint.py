@@ -14,7 +14,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from shutil import rmtree
+from shutil import copymode, rmtree
 from tempfile import mkdtemp
 from typing import Any
 
@@ -41,6 +41,8 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
         try:
             temporary = folder / path.name
             write(temporary)
+            (folder / "plain").touch()
+            copymode(folder / "plain", temporary)  # safetensors makes files that only their owner may read
             with temporary.open("rb+") as file:
                 os.fsync(file.fileno())
             temporary.replace(path)
@@ -160,7 +162,7 @@ def unpack(tensors: dict[str, Tensor], method: nn.Module, optimizer: Optimizer) 
             if tensor.shape == parameter.shape and tensor.ndim:
                 # in the parameter's memory layout: another one may round differently in the last bit
                 tensor = torch.empty_like(parameter, requires_grad=False).copy_(tensor)
-            optimizer.state[parameter][slot] = tensor
+            optimizer.state[parameter][slot] = tensor.clone()
 
 
 @dataclass(frozen=True)
