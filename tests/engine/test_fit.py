@@ -134,7 +134,7 @@ def test_dropout_differs_from_step_to_step(tmp_path):
 def test_says_how_to_go_on(tmp_path, capsys):
     fit(ToyMethod(), Signalling(3), settings_of(), tmp_path)
     said = capsys.readouterr().err
-    assert "Stopped after step 4 of 12" in said
+    assert "Stopped; all up to step 4 of 12" in said
     assert "run the same command again to go on" in said
     fit(ToyMethod(), ToyBatches(), settings_of(), tmp_path)
     assert "Going on after step 4 of 12" in capsys.readouterr().err

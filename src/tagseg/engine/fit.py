@@ -19,7 +19,7 @@ from torch import nn
 from tagseg.data.batches import Batch
 from tagseg.distributed import world_size
 from tagseg.engine.checkpoint import Checkpoint, Checkpoints, pack, remove_temporaries, save_weights, unpack
-from tagseg.engine.interrupt import Interrupted, Interruption, requested
+from tagseg.engine.interrupt import Interrupted, Interruption
 from tagseg.engine.log import RunLog
 from tagseg.engine.optim import build_optimizer, build_schedule, lr_factor
 from tagseg.engine.processes import check_processes, create_accelerator, default_workers
@@ -83,6 +83,11 @@ def fit(
                 run.train(batches, interruption)
             except Interrupted:
                 run.stop()
+            except RuntimeError:
+                # a process that was stopped in its share of an evaluation has left this one in an exchange with it
+                if not (interruption.requested and world_size() > 1):
+                    raise
+                run.stop(between_steps=False)
             else:
                 run.finish()
     except OSError as error:
@@ -183,13 +188,15 @@ class _Run:
             self._write_row()
         assert self.done == settings.steps, "the loader ended early"
 
-    def stop(self) -> None:
-        """Leave a state to go on from, and say so."""
+    def stop(self, between_steps: bool = True) -> None:
+        """Leave a state to go on from, and say so; in the middle of a step, the last one that was saved."""
         self.interrupted = True
-        if self.done and self.is_main and self.done not in {checkpoint.step for checkpoint in self.checkpoints.all()}:
+        saved = [checkpoint.step for checkpoint in self.checkpoints.all()]
+        if self.is_main and between_steps and self.done and self.done not in saved:
             self._save()
+            saved.append(self.done)
         self.progress.say(
-            f"Stopped after step {self.done} of {self.settings.steps}; everything up to there is in {self.out}: "
+            f"Stopped; all up to step {max(saved, default=0)} of {self.settings.steps} is in {self.out}: "
             "run the same command again to go on."
         )
 
@@ -221,10 +228,6 @@ class _Run:
             with self.progress.paused():
                 scores = self.evaluate(self.method, self.done)
                 drawn = self.pictures(self.method, self.done) if self.pictures is not None else {}
-        except Exception as error:
-            if requested() and world_size() > 1:  # another process was asked to stop too, and has left
-                raise Interrupted from error
-            raise
         finally:
             self.model.train()
         if self.best_score is not None and self.best_score not in scores:
