@@ -116,7 +116,8 @@ def open_tagged(
     """
     data, problems = collect_tagged(images, tags, classes=classes, masks=masks, separator=separator)
     if problems:
-        more = "" if len(problems) == 1 else f" ({len(problems) - 1} more problems: `tagseg check` lists them all)"
+        rest = len(problems) - 1
+        more = f" ({rest} more problem{'s' * (rest > 1)}: `tagseg check` lists all)" if rest else ""
         raise UserError(problems[0].text + more)
     if not data.photos:
         raise UserError(f"{tags or images} names no photo; add rows, or check the path")
