@@ -19,7 +19,7 @@ class TrainProgress:
     def __init__(self, steps: int, enabled: bool = True) -> None:
         self.steps, self.start, self.done = steps, 0, 0
         self.enabled = enabled
-        self.console = Console(stderr=True, highlight=False)
+        self.console = Console(stderr=True)
         self.scores: dict[str, float] = {}
         self._training_seconds = 0.0
         self._last_line = -_SECONDS_BETWEEN_LINES
@@ -82,7 +82,7 @@ class TrainProgress:
     def say(self, text: str) -> None:
         """Print a sentence above the bar."""
         if self.enabled:
-            self.console.print(text, markup=False, soft_wrap=True)
+            self.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 def _clock_text(seconds: float) -> str:
