@@ -1,0 +1,31 @@
+"""Cues for supervision: class activation maps, reliable labels, the pulse wave, affinity, correspondence."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+_HOME = {
+    "PulseWave": "tagseg.cues.pulse",
+    "multi_scale_cam": "tagseg.cues.cam",
+    "normalise_cam": "tagseg.cues.cam",
+    "reliable_labels": "tagseg.cues.reliable",
+    "ReliableSettings": "tagseg.cues.reliable",
+    "correspondence_loss": "tagseg.cues.correspondence",
+    "affinity_loss": "tagseg.cues.affinity",
+}
+__all__ = [
+    "PulseWave",
+    "ReliableSettings",
+    "affinity_loss",
+    "correspondence_loss",
+    "multi_scale_cam",
+    "normalise_cam",
+    "reliable_labels",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_HOME[name]), name)

@@ -83,6 +83,10 @@ class Classifier(Method):
         """The CAM of the predicted classes as probabilities."""
         return self.branches(image_B3HW)["P_ct"]
 
+    def segment_tagged(self, image_B3HW: Tensor, tag_BC: Tensor) -> Tensor:
+        """The CAM of the tagged classes as probabilities."""
+        return self.branches(image_B3HW, tag_BC)["P_ct"]
+
     def branches(self, image_B3HW: Tensor, tag_BC: Tensor | None = None) -> dict[str, Tensor]:
         """P_ct, from the tags where they are given."""
         return {"P_ct": self.cam_branch(image_B3HW, self.backbone(image_B3HW), tag_BC)}

@@ -8,6 +8,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import ClassVar, TypedDict
 
+import torch
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
@@ -41,6 +42,7 @@ class Method(nn.Module, ABC):
     """
 
     Settings: ClassVar[type[MethodSettings]]
+    settings: MethodSettings
     needs_masks: ClassVar[bool] = False
 
     def __init__(self, backbone: Backbone, classes: tuple[str, ...]) -> None:
@@ -64,6 +66,12 @@ class Method(nn.Module, ABC):
     @abstractmethod
     def segment(self, image_B3HW: Tensor) -> Tensor:
         """Probabilities (B, K, H, W) of photos (float in [0, 1]), without tags and before any CRF."""
+
+    def segment_tagged(self, image_B3HW: Tensor, tag_BC: Tensor) -> Tensor:
+        """Probabilities (B, K, H, W) with the tags used: those of absent classes are 0, the rest sums to 1."""
+        allowed_BK11 = torch.cat([torch.ones_like(tag_BC[:, :1]), tag_BC], 1)[:, :, None, None]
+        probability_BKHW = self.segment(image_B3HW) * allowed_BK11
+        return probability_BKHW / probability_BKHW.sum(1, keepdim=True).clamp(min=1e-8)
 
     @abstractmethod
     def branches(self, image_B3HW: Tensor, tag_BC: Tensor | None = None) -> dict[str, Tensor]:

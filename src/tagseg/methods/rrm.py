@@ -17,7 +17,7 @@ from tagseg.data.batches import Batch
 from tagseg.methods.classifier import Classifier, ClassifierSettings
 from tagseg.methods.heads import SegHead
 from tagseg.methods.losses import balanced_cross_entropy, tag_loss, upsample
-from tagseg.methods.method import MethodSettings
+from tagseg.methods.method import Method, MethodSettings
 from tagseg.refine import dense_energy
 
 
@@ -105,6 +105,10 @@ class RRM(Classifier):
     def segment(self, image_B3HW: Tensor) -> Tensor:
         """The probabilities of the segmentation heads, combined where there are several."""
         return self.combine(self.head_branches(image_B3HW, self.backbone(image_B3HW)))
+
+    def segment_tagged(self, image_B3HW: Tensor, tag_BC: Tensor) -> Tensor:
+        """The segmentation heads' probabilities, absent classes left out."""
+        return Method.segment_tagged(self, image_B3HW, tag_BC)
 
     def head_branches(self, image_B3HW: Tensor, feature_BFhw: Tensor) -> dict[str, Tensor]:
         """Probabilities (B, K, H, W) of each segmentation head."""

@@ -1,0 +1,250 @@
+"""The command line's words; what they do stands in `workflows`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from tagseg.errors import UserError
+
+app = typer.Typer(
+    name="tagseg",
+    help="Photos with image-level tags in, pixel masks and a trained segmentation model out.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+console = Console()
+ClickException = typer.BadParameter.__mro__[2]  # typer carries click inside itself or beside, by version
+
+Images = Annotated[Path, typer.Option("--images", help="folder of photos, or one folder per class")]
+Tags = Annotated[Path | None, typer.Option("--tags", help="table of tags: CSV, TSV or JSONL with the columns file, tags")]
+Masks = Annotated[Path | None, typer.Option("--masks", help="folder of true masks, named like the photos")]
+Classes = Annotated[str | None, typer.Option("--classes", help="class names in order, separated by commas")]
+Out = Annotated[Path, typer.Option("--out", "-o", help="folder for the results")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="start anew although there are results")]
+Run = Annotated[Path, typer.Argument(help="a finished run folder")]
+
+
+def _classes(text: str | None) -> tuple[str, ...] | None:
+    return None if text is None else tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+@app.command()
+def demo(
+    out: Out = Path("demo"),
+    seed: Annotated[int, typer.Option(help="seed of pictures and training")] = 0,
+    overwrite: Overwrite = False,
+) -> None:
+    """Train ASDT on generated scenes, print the scores and write the report: about four minutes on two cores.
+
+    Example: tagseg demo --out demo
+    """
+    from tagseg.workflows.demo import demo
+
+    demo(out, seed=seed, overwrite=overwrite, console=console)
+
+
+@app.command()
+def check(
+    images: Images,
+    tags: Tags = None,
+    masks: Masks = None,
+    classes: Classes = None,
+    separator: Annotated[str | None, typer.Option(help="between the tags of one cell")] = None,
+) -> None:
+    """Read every photo, tag and mask once and say in one table what is there and what is wrong.
+
+    Example: tagseg check --images photos --tags tags.csv
+    """
+    from tagseg.data.check import check_photos, table
+
+    result = check_photos(images, tags, classes=_classes(classes), masks=masks, separator=separator)
+    console.print(table(result))
+    if not result.ok:
+        raise UserError(f"{len(result.problems)} problem(s) found: see the table above.")
+
+
+@app.command()
+def train(
+    recipe: Annotated[str | None, typer.Argument(help="name of a shipped recipe, or a YAML file")] = None,
+    out: Out = Path("run"),
+    settings: Annotated[list[str] | None, typer.Option("--set", help="key.sub=value, may be given several times")] = None,
+    images: Annotated[Path | None, typer.Option("--images", help="own photos, without a recipe")] = None,
+    tags: Tags = None,
+    masks: Masks = None,
+    classes: Classes = None,
+    method: Annotated[str, typer.Option("--method", help="the system for own photos")] = "asdt",
+    overwrite: Overwrite = False,
+) -> None:
+    """Train a recipe, or own photos without one. The same command goes on with an unfinished run.
+
+    Example: tagseg train asdt-scenes --set train.steps=200 --out runs/first
+
+    Example: tagseg train --images photos --tags tags.csv --method asdt --out runs/mine
+    """
+    from tagseg.recipe import load_recipe
+    from tagseg.workflows.own_photos import own_recipe
+    from tagseg.workflows.report import report
+    from tagseg.workflows.train import finished, train
+
+    if (recipe is None) == (images is None):
+        raise UserError("Give either a recipe (`tagseg recipes` lists them) or --images DIR with --tags FILE.")
+    if images is not None:
+        chosen = own_recipe(images, tags, masks, _classes(classes), method, settings or [], say=console.print)
+    else:
+        chosen = load_recipe(str(recipe), settings)
+    train(chosen, out, overwrite=overwrite, say=console.print)
+    if finished(out):
+        page = report(out)
+        console.print(f"Model, scores and report are in {out}: open {page}.")
+
+
+@app.command()
+def label(
+    run: Run,
+    out: Out = Path("masks"),
+    images: Annotated[Path | None, typer.Option("--images", help="tagged photos; without it, the run's training photos")] = None,
+    tags: Tags = None,
+    confidence: Annotated[float, typer.Option(help="below this probability a pixel is written as 255 = ignore")] = 0.0,
+    overwrite: Overwrite = False,
+) -> None:
+    """Pseudo masks for tagged photos: one palette PNG each, only the photo's tags can appear.
+
+    Example: tagseg label runs/mine --out pseudo-masks
+    """
+    from tagseg.data.tagged import open_tagged
+    from tagseg.segmenter import load
+    from tagseg.workflows.label import label
+    from tagseg.workflows.train import run_sources
+
+    segmenter = load(run)
+    data = run_sources(run).train if images is None else open_tagged(images, tags)
+    count = label(segmenter, data, out, confidence=confidence, overwrite=overwrite)
+    console.print(f"{count} masks written to {out} ({len(data) - count} were there already); tags were used.")
+
+
+@app.command()
+def predict(
+    run: Run,
+    images: Annotated[Path, typer.Argument(help="a folder of photos, or one photo")],
+    out: Out = Path("predictions"),
+    format: Annotated[str, typer.Option(help="png, overlay, coco, yolo, label-studio, cvat ...")] = "png",
+    crf: Annotated[bool, typer.Option(help="refine with the dense CRF")] = True,
+) -> None:
+    """Segment photos without tags.
+
+    Example: tagseg predict runs/mine new-photos --out masks --format overlay
+    """
+    from tagseg.segmenter import load
+    from tagseg.workflows.predict import predict
+
+    done, problems = predict(load(run), images, out, format=format, crf=crf)
+    console.print(f"{done} photos segmented, no tags used; results are in {out}.")
+    if problems:
+        for problem in problems:
+            console.print(problem, style="yellow", markup=False)
+        raise UserError(f"{len(problems)} photo(s) could not be read: see above.")
+
+
+@app.command()
+def evaluate(
+    masks: Annotated[Path, typer.Argument(help="folder of predicted masks")],
+    truth: Annotated[Path, typer.Argument(help="folder of true masks, or a VOC-layout folder with --split")],
+    split: Annotated[str | None, typer.Option(help="list of a VOC-layout folder")] = None,
+    classes: Classes = None,
+    labels: Annotated[str, typer.Option(help="which labels the masks were made with, for the record")] = "",
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="write the numbers as JSON")] = None,
+) -> None:
+    """Score masks against true masks: mIoU, per class, boundary, from one confusion matrix.
+
+    Example: tagseg evaluate masks truth --classes cat,dog
+    """
+    from tagseg.workflows.evaluate import evaluate, table, write_json
+
+    result = evaluate(masks, truth, split=split, classes=_classes(classes), labels_used=labels)
+    console.print(table(result))
+    if out is not None:
+        write_json(result, out)
+        console.print(f"Written to {out}.")
+
+
+@app.command()
+def report(run: Run) -> None:
+    """Write a run's report.html: scores, curves and a spread of photos.
+
+    Example: tagseg report runs/mine
+    """
+    from tagseg.workflows.report import report
+
+    console.print(f"The report is {report(run)}.")
+
+
+@app.command()
+def recipes() -> None:
+    """List the shipped recipes.
+
+    Example: tagseg recipes
+    """
+    from tagseg.recipe import shipped_recipes
+
+    table = Table("recipe", "what it is", title="Shipped recipes: tagseg train NAME --out RUN")
+    for name, text in shipped_recipes().items():
+        table.add_row(name, text.partition("\n")[0].lstrip("# "))
+    console.print(table)
+
+
+@app.command()
+def refine(
+    masks: Annotated[Path, typer.Argument(help="folder of index masks (PNG) or probabilities (.npy, (L, H, W))")],
+    images: Annotated[Path, typer.Argument(help="folder of the photos, named alike")],
+    out: Out = Path("refined"),
+    sxy: Annotated[float, typer.Option(help="bilateral sigma in pixels")] = 83.0,
+    srgb: Annotated[float, typer.Option(help="bilateral sigma of colour")] = 5.0,
+    weight: Annotated[float, typer.Option(help="bilateral weight")] = 4.0,
+    iterations: Annotated[int, typer.Option(help="mean-field iterations")] = 10,
+    confidence: Annotated[float, typer.Option(help="how sure a mask's labels are")] = 0.7,
+    overwrite: Overwrite = False,
+) -> None:
+    """Refine masks or probabilities with the dense CRF.
+
+    Example: tagseg refine masks photos --out refined
+    """
+    from tagseg.workflows.refine import refine_folder
+
+    count = refine_folder(
+        masks,
+        images,
+        out,
+        gaussian=(3.0, 3.0),
+        bilateral=(sxy, srgb, weight),
+        iterations=iterations,
+        confidence=confidence,
+        overwrite=overwrite,
+    )
+    console.print(f"{count} masks refined; results are in {out}.")
+
+
+def main() -> None:
+    """Run the command line; a user's mistake ends in one sentence and exit status 2."""
+    complain = Console(stderr=True, soft_wrap=True, highlight=False)
+    try:
+        status = app(standalone_mode=False)
+    except UserError as error:
+        complain.print(f"tagseg: {error}", style="bold red", markup=False)
+        sys.exit(2)
+    except ClickException as error:
+        error.show()  # type: ignore[attr-defined]
+        sys.exit(error.exit_code)  # type: ignore[attr-defined]
+    except (typer.Abort, KeyboardInterrupt):
+        from tagseg.engine.interrupt import EXIT_INTERRUPTED
+
+        complain.print("tagseg: stopped; the same command goes on from where it was.")
+        sys.exit(EXIT_INTERRUPTED)
+    sys.exit(status if isinstance(status, int) else 0)

@@ -1,0 +1,163 @@
+"""A recipe: one YAML file that says everything about an experiment."""
+
+from __future__ import annotations
+
+import difflib
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, ValidationError, field_validator
+
+from tagseg.data.sources import DataSettings
+from tagseg.engine.settings import TrainSettings
+from tagseg.errors import UserError
+from tagseg.methods import METHODS
+from tagseg.methods.method import MethodSettings
+from tagseg.refine.settings import CRFSettings
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class ModelSettings(_Strict):
+    """The backbone and the weights it starts from."""
+
+    backbone: str = "efficientnet_lite0"
+    output_stride: int | None = 16
+    weights: str = Field("embedded", description="embedded, none, hub, or a file")
+    frozen_norm: bool = True
+    start: str | None = Field(
+        None,
+        description="what the whole model starts from: a recipe's name (trained first, with this recipe's data), "
+        "a run folder, or a file of weights",
+    )
+
+
+class PredictSettings(_Strict):
+    """How a trained model reads a photo."""
+
+    crf: CRFSettings | None = CRFSettings()
+    scales: tuple[float, ...] = Field((1.0,), min_length=1)
+    flip: bool = False
+
+
+class Recipe(_Strict):
+    """Data, model, method, training and prediction of one experiment."""
+
+    title: str = ""
+    data: DataSettings = DataSettings()
+    model: ModelSettings = ModelSettings()
+    method: SerializeAsAny[MethodSettings]
+    train: TrainSettings
+    predict: PredictSettings = PredictSettings()
+
+    @field_validator("method", mode="before")
+    @classmethod
+    def _by_name(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            value = {"name": value}
+        if not isinstance(value, dict):
+            return value
+        name = value.get("name")
+        if name not in METHODS:
+            raise ValueError(f"there is no method called {name!r}; there are {', '.join(METHODS)}")
+        return METHODS[name].Settings.model_validate(value)
+
+    def to_yaml(self) -> str:
+        """The recipe with every value written out."""
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def shipped_recipes() -> dict[str, str]:
+    """The text of every shipped recipe by its name."""
+    folder = files("tagseg").joinpath("recipes")
+    found = {f.name.removesuffix(".yaml"): f.read_text(encoding="utf-8") for f in folder.iterdir() if f.name.endswith(".yaml")}
+    return dict(sorted(found.items()))
+
+
+def load_recipe(name: str | Path, overrides: list[str] | None = None) -> Recipe:
+    """A shipped recipe by name or a YAML file, with `key.sub=value` overrides.
+
+    A file whose key `base` names another recipe says only what differs from that one.
+    Raises UserError that names the file, the key and what is allowed.
+    """
+    return make_recipe(_read_values(str(name), ()), overrides or [], str(name))
+
+
+def _read_values(name: str, seen: tuple[str, ...]) -> dict[str, Any]:
+    shipped = shipped_recipes()
+    if name in seen:
+        raise UserError(f"Recipe {name} is its own base: {' -> '.join((*seen, name))}.")
+    if name in shipped:
+        text = shipped[name]
+    elif Path(name).is_file():
+        try:
+            text = Path(name).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise UserError(f"{name} cannot be read as a recipe: {error}.") from error
+    else:
+        near = difflib.get_close_matches(name, shipped, n=1)
+        hint = f"did you mean {near[0]}?" if near else "`tagseg recipes` lists the shipped ones."
+        raise UserError(f"There is no recipe or file {name!r}: {hint}")
+    try:
+        values = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise UserError(f"{name} is not valid YAML: {' '.join(str(error).split())}.") from error
+    if not isinstance(values, dict):
+        raise UserError(f"{name} is not a recipe: it should hold the keys {', '.join(Recipe.model_fields)}.")
+    base = values.pop("base", None)
+    return values if base is None else _merge(_read_values(str(base), (*seen, name)), values)
+
+
+def _merge(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """`base` with the values of `changes`, block by block; another method starts from its own defaults."""
+    merged = dict(base)
+    for key, value in changes.items():
+        old = base.get(key)
+        other_method = key == "method" and isinstance(value, dict) and isinstance(old, dict) and "name" in value
+        if other_method and value["name"] != old["name"]:
+            merged[key] = value
+        elif isinstance(value, dict) and isinstance(old, dict):
+            merged[key] = _merge(old, value)
+        else:
+            merged[key] = value
+    return merged
+
+
+def make_recipe(values: dict[str, Any], overrides: list[str], name: str) -> Recipe:
+    """A recipe from plain values; `name` stands in error messages."""
+    for override in overrides:
+        _set(values, override)
+    try:
+        return Recipe.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        message = first["msg"].removeprefix("Value error, ").rstrip(".")
+        if first["type"] == "extra_forbidden":
+            message = "there is no such key"
+        given = "" if first["type"] in ("missing", "value_error") else f" (given: {first['input']!r})"
+        raise UserError(f"Recipe {name}: {key}: {message}{given}.") from error
+
+
+def _set(values: dict[str, Any], override: str) -> None:
+    """Apply one `key.sub=value`; the value is read as YAML."""
+    key, equals, text = override.partition("=")
+    if not equals or not key:
+        raise UserError(f"--set {override!r} should read key.sub=value, such as train.steps=100.")
+    *parents, last = key.split(".")
+    for parent in parents:
+        inner = values.get(parent)
+        if parent == "method" and isinstance(inner, str):
+            inner = {"name": inner}
+        if not isinstance(inner, dict):
+            inner = {}
+        values[parent] = inner
+        values = inner
+    try:
+        values[last] = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise UserError(f"--set {override!r}: the value is not valid YAML.") from error

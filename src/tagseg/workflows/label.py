@@ -1,0 +1,73 @@
+"""Pseudo masks for tagged photos: the tags are used, absent classes cannot appear."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from rich.progress import track
+
+from tagseg.data.tagged import TaggedImages
+from tagseg.engine.interrupt import Interruption, check
+from tagseg.errors import UserError
+from tagseg.outputs.palette import write_mask
+from tagseg.segmenter import Segmenter
+
+IGNORE = 255
+CHUNK = 8  # photos whose CRFs run together, over all cores
+
+
+def label(
+    segmenter: Segmenter,
+    data: TaggedImages,
+    out: Path,
+    *,
+    confidence: float = 0.0,
+    overwrite: bool = False,
+) -> int:
+    """Write one palette PNG a photo to `out`, named like the photo, and return how many were written now.
+
+    0 is background, 255 a pixel whose likeliest class has a probability below `confidence`; a photo without tags is all
+    background. Photos that have their mask already are passed over, so an interrupted run goes on.
+    Raises UserError for a class the model doesn't know, or a folder that cannot be written.
+    """
+    known = segmenter.method.classes
+    unknown = [name for name in data.classes if name not in known]
+    if unknown:
+        raise UserError(f"The photos have the tag {unknown[0]!r}, which the model does not know; it knows {', '.join(known)}.")
+    column = [known.index(name) for name in data.classes]
+    make_folder(out)
+    todo = [i for i, photo in enumerate(data.photos) if overwrite or not mask_path(out, photo.name).is_file()]
+    written = 0
+    with Interruption():
+        for start in track(range(0, len(todo), CHUNK), description="Labelling", disable=len(todo) <= CHUNK):
+            check()
+            chunk = todo[start : start + CHUNK]
+            photos = [data.photo(index) for index in chunk]
+            maps = []
+            for index, photo in zip(chunk, photos, strict=True):
+                tag_C = torch.zeros(len(known))
+                tag_C[column] = torch.from_numpy(data.tag_vector(index))
+                maps.append(segmenter.probabilities(photo, tag_C))
+            for index, probability in zip(chunk, segmenter.refine(photos, maps), strict=True):
+                best, mask = probability.max(0)
+                mask = torch.where(best >= confidence, mask, IGNORE)
+                path = mask_path(out, data.photos[index].name)
+                path.parent.mkdir(parents=True, exist_ok=True)
+                write_mask(path, mask.cpu().numpy().astype(np.uint8))
+                written += 1
+    return written
+
+
+def mask_path(out: Path, name: str) -> Path:
+    """Where the mask of a photo goes."""
+    return out / f"{name}.png"
+
+
+def make_folder(out: Path) -> None:
+    """Create a folder for results, or say in one sentence why not."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"The folder {out} cannot be written: {error.strerror or error}; choose another --out.") from error

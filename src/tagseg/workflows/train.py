@@ -1,0 +1,258 @@
+"""Train a recipe: from its data to a run folder with a model, scores and a report. Reads top to bottom."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shutil
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from tagseg.data.augment import Augment
+from tagseg.data.batches import StepBatches
+from tagseg.data.sources import Sources, open_sources
+from tagseg.data.tagged import TaggedImages
+from tagseg.engine.checkpoint import read_weights, write_text_atomically
+from tagseg.engine.fit import create_accelerator, fit
+from tagseg.engine.interrupt import Interrupted
+from tagseg.errors import UserError
+from tagseg.methods import Method
+from tagseg.outputs.palette import overlay
+from tagseg.recipe import Recipe, load_recipe, shipped_recipes
+from tagseg.segmenter import BACKGROUND, Segmenter, build_method
+from tagseg.workflows.score import BranchScores, branch_probabilities, score_branches, spread_indices
+
+FINISHED = "scores.json"
+"""The last file of a run: where it is, the run is complete."""
+
+
+def train(
+    recipe: Recipe,
+    out: Path,
+    *,
+    overwrite: bool = False,
+    say: Callable[[str], object] = print,
+) -> Path:
+    """Train a recipe into the run folder `out` and return it; goes on with an unfinished run, leaves a finished one alone.
+
+    Raises Interrupted when asked to stop: everything done is in `out`, and the same call goes on. Raises UserError where
+    the folder holds a run of another recipe, and what the parts raise.
+    """
+    accelerator = create_accelerator()
+    main = accelerator.is_main_process
+    if not main:
+        say = _silent
+    _claim(recipe, out, overwrite=overwrite, main=main)
+    accelerator.wait_for_everyone()
+    if finished(out):
+        say(f"{out} is finished; --overwrite trains it anew.")
+        return out
+    began = time.monotonic()
+    if main:
+        open_sources(recipe.data, out)  # generated scenes are written by one process alone
+    accelerator.wait_for_everyone()
+    sources = open_sources(recipe.data, out)
+    say(f"{recipe.method.name} on {len(sources.train)} photos, classes: {', '.join(sources.train.classes)}.")
+
+    method, start_minutes = start_method(recipe, sources.train.classes, out, say=say)
+    settings = recipe.train
+    batches = StepBatches(
+        sources.train,
+        Augment.from_settings(settings, fill=method.backbone.mean),
+        batch_size=settings.batch_size,
+        seed=settings.seed,
+        with_masks=method.needs_masks,
+        rank=accelerator.process_index,
+        world_size=accelerator.num_processes,
+    )
+    val = sources.val
+    result = fit(
+        method,
+        batches,
+        settings,
+        out,
+        evaluate=None if val is None else _Evaluation(val, recipe),
+        pictures=None if val is None else _Pictures(val),
+        best=None if val is None else "miou",
+        accelerator=accelerator,
+    )
+    if result.interrupted:
+        raise Interrupted
+
+    scores: dict[str, Any] = {}
+    if val is not None:
+        say(f"Scoring {len(val)} photos without tags, before and after the CRF.")
+        scores["without tags"] = summary(score_branches(method, val, recipe.predict), val.classes)
+    if main:
+        facts = {
+            "title": recipe.title,
+            "method": recipe.method.name,
+            "labels": labels_used(method),
+            "photos": len(sources.train),
+            "classes": list(sources.train.classes),
+            "scores": scores,
+            "minutes": round((time.monotonic() - began) / 60 + start_minutes, 2),
+            "peak_memory_gib": round(peak_memory_gib(), 2),
+            "machine": machine(),
+            "command": "tagseg " + " ".join(sys.argv[1:]),
+        }
+        Segmenter(method, recipe.predict).save(out, {"training": facts})
+        write_text_atomically(out / FINISHED, json.dumps(facts, indent=2, ensure_ascii=False))
+    accelerator.wait_for_everyone()
+    return out
+
+
+def finished(run: Path) -> bool:
+    """Whether a run folder holds a run that is complete."""
+    return (run / FINISHED).is_file()
+
+
+def run_result(run: Path) -> dict[str, Any]:
+    """What a finished run says of itself: scores, labels used, minutes, memory, machine, command."""
+    if not finished(run):
+        raise UserError(f"{run} is not finished: `tagseg train` with the same --out goes on with it.")
+    return json.loads((run / FINISHED).read_text(encoding="utf-8"))
+
+
+def run_recipe(run: Path) -> Recipe:
+    """The recipe of a run folder. Raises UserError where there is none."""
+    if not (run / "recipe.yaml").is_file():
+        raise UserError(f"{run} is no run folder: it holds no recipe.yaml.")
+    return load_recipe(run / "recipe.yaml")
+
+
+def run_sources(run: Path) -> Sources:
+    """The photos a run was trained and scored on."""
+    return open_sources(run_recipe(run).data, run)
+
+
+def start_method(
+    recipe: Recipe, classes: tuple[str, ...], out: Path, *, say: Callable[[str], object] = print
+) -> tuple[Method, float]:
+    """The method with the weights it starts from, and the minutes it took to train them.
+
+    A start that is a recipe's name is trained first, in `out`/start, on the same data and with the same seed.
+    """
+    start, minutes = recipe.model.start, 0.0
+    torch.manual_seed(recipe.train.seed)  # the heads' first weights
+    if start is None:
+        return build_method(recipe.method, recipe.model, classes), minutes
+    file = Path(start)
+    if start in shipped_recipes():
+        first = load_recipe(start)
+        settings = first.train.model_copy(update={"seed": recipe.train.seed})
+        say(f"First the start weights: {start}, in {out / 'start'}.")
+        train(first.model_copy(update={"data": recipe.data, "train": settings}), out / "start", say=say)
+        file = out / "start"
+    if file.is_dir():
+        minutes = float(run_result(file)["minutes"])
+        file = file / "model.safetensors"
+    if not file.is_file():
+        raise UserError(f"model.start: {start!r} is neither a shipped recipe, nor a run folder, nor a file of weights.")
+    torch.manual_seed(recipe.train.seed)
+    if file.suffix != ".safetensors":  # a published checkpoint of the backbone, such as res38_cls.pth
+        return build_method(recipe.method, recipe.model, classes, weights=str(file)), minutes
+    method = build_method(recipe.method, recipe.model, classes, weights="none")
+    _load_fitting(file, method)
+    return method, minutes
+
+
+def _load_fitting(file: Path, method: Method) -> None:
+    """Take over the weights of another method on the same backbone; heads it does not have keep their first weights."""
+    own, tensors = method.state_dict(), read_weights(file)
+    fitting = {name: t for name, t in tensors.items() if name in own and own[name].shape == t.shape}
+    missing = [name for name in own if name.startswith("backbone.") and name not in fitting]
+    if missing:
+        raise UserError(f"{file} holds no weights of the backbone {method.backbone.name}: {missing[0]} is missing or of another shape.")
+    method.load_state_dict(fitting, strict=False)
+
+
+def labels_used(method: Method) -> str:
+    """Which labels training used, in words."""
+    return "true masks" if method.needs_masks else "image-level tags only"
+
+
+def summary(branches: dict[str, BranchScores], classes: tuple[str, ...]) -> dict[str, Any]:
+    """Scores as plain numbers, in percent."""
+    return {name: branch.total.as_dict((BACKGROUND, *classes)) for name, branch in branches.items()}
+
+
+def peak_memory_gib() -> float:
+    """The largest memory this process has held, in GiB."""
+    if sys.platform == "win32":
+        import psutil
+
+        return psutil.Process().memory_info().peak_wset / 2**30
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (2**30 if sys.platform == "darwin" else 2**20)
+
+
+def machine() -> str:
+    """The machine in words."""
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"{os.cpu_count()} CPU cores"
+    return f"{device}, {platform.system()} {platform.machine()}, Python {platform.python_version()}, torch {torch.__version__}"
+
+
+class _Evaluation:
+    """The scores shown while training: `segment` without tags, before the CRF, on a fixed choice of photos."""
+
+    def __init__(self, data: TaggedImages, recipe: Recipe, photos: int = 100) -> None:
+        chosen = tuple(data.photos[i] for i in spread_indices(photos, 0, len(data)))
+        self.data, self.recipe = replace(data, photos=chosen), recipe
+
+    def __call__(self, method: Method, step: int) -> dict[str, float]:
+        scores = score_branches(method, self.data, self.recipe.predict, crf=False, only_final=True)
+        return {"miou": next(iter(scores.values())).total.miou}
+
+
+class _Pictures:
+    """Overlays of a few photos for TensorBoard."""
+
+    def __init__(self, data: TaggedImages, photos: int = 4) -> None:
+        self.data, self.indices = data, list(spread_indices(photos, 0, len(data)))
+
+    def __call__(self, method: Method, step: int) -> dict[str, NDArray[np.uint8]]:
+        pictures = {}
+        for index in self.indices:
+            photo = self.data.photo(index)
+            branches = branch_probabilities(method, photo, None)
+            mask = list(branches.values())[-1].argmax(0).to(torch.uint8).cpu().numpy()
+            pictures[self.data.photos[index].name] = overlay(photo, mask)
+        return pictures
+
+
+def _claim(recipe: Recipe, out: Path, *, overwrite: bool, main: bool) -> None:
+    """Take the run folder for a recipe, or refuse it in one sentence."""
+    text = recipe.to_yaml()
+    file = out / "recipe.yaml"
+    try:
+        if out.exists() and not out.is_dir():
+            raise UserError(f"{out} is a file: choose another --out.")
+        if overwrite and main and file.is_file():
+            shutil.rmtree(out)
+        if file.is_file():
+            if file.read_text(encoding="utf-8") != text:
+                raise UserError(f"{out} holds a run of another recipe: choose another --out, or --overwrite it.")
+            return
+        if main:
+            if out.is_dir() and any(out.iterdir()):
+                raise UserError(f"{out} is not empty and holds no run: choose another --out.")
+            out.mkdir(parents=True, exist_ok=True)
+            write_text_atomically(file, text)
+    except OSError as error:
+        raise UserError(f"The run folder {out} cannot be written: {error.strerror or error}.") from error
+
+
+def _silent(*_: object) -> None:
+    pass

@@ -1,0 +1,70 @@
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from tagseg.cues import multi_scale_cam, normalise_cam
+from tagseg.cues.cam import cam_probabilities, tagged_cam
+
+
+def features(image_B3HW: Tensor) -> Tensor:
+    return F.avg_pool2d(image_B3HW, 8) @ torch.eye(image_B3HW.shape[-1] // 8)
+
+
+WEIGHT_CF = torch.tensor([[1.0, -0.5, 0.2], [-1.0, 0.3, 0.8]])
+
+
+def test_the_mean_over_scales_equals_the_slow_sum() -> None:
+    image = torch.rand(2, 3, 64, 48, generator=torch.Generator().manual_seed(0))
+    scales = (0.5, 1.0, 1.5, 2.0)
+    slow = torch.zeros(2, 2, 8, 6)
+    for scale in scales:
+        size = (int(scale * 64), int(scale * 48))
+        feature = features(F.interpolate(image, size, mode="bilinear", align_corners=False))
+        cam = torch.einsum("cf,bfhw->bchw", WEIGHT_CF, feature).clamp(min=0)
+        slow += F.interpolate(cam, (8, 6), mode="bilinear", align_corners=False) / len(scales)
+    fast = multi_scale_cam(features, WEIGHT_CF, image, scales=scales)
+    torch.testing.assert_close(fast, slow, atol=1e-6, rtol=1e-5)
+
+
+def test_features_that_are_there_are_not_computed_again() -> None:
+    image = torch.rand(1, 3, 32, 32)
+    calls = []
+
+    def counted(view: Tensor) -> Tensor:
+        calls.append(view.shape)
+        return features(view)
+
+    given = multi_scale_cam(counted, WEIGHT_CF, image, scales=(1.0, 2.0), feature_BFhw=features(image))
+    assert [shape[-1] for shape in calls] == [64]
+    torch.testing.assert_close(given, multi_scale_cam(features, WEIGHT_CF, image, scales=(1.0, 2.0)))
+
+
+def test_no_gradient_flows_through_a_cam() -> None:
+    image = torch.rand(1, 3, 32, 32, requires_grad=True)
+    assert not multi_scale_cam(features, WEIGHT_CF, image, feature_BFhw=features(image)).requires_grad
+
+
+def test_maps_are_divided_by_their_maximum_alone() -> None:
+    cam = torch.tensor([[[[1.0, 3.0], [2.0, 2.0]], [[0.0, 0.0], [0.0, 0.0]]]])
+    normal = normalise_cam(cam)
+    torch.testing.assert_close(normal[0, 0], cam[0, 0] / (3 + 1e-5))
+    assert normal[0, 1].abs().sum() == 0
+
+
+def test_absent_classes_have_no_cam_and_no_probability() -> None:
+    cam = torch.rand(1, 3, 4, 4)
+    tagged = tagged_cam(cam, torch.tensor([[1.0, 0.0, 1.0]]), (16, 16))
+    assert tagged.shape == (1, 3, 16, 16)
+    assert tagged[0, 1].abs().sum() == 0
+    probability = cam_probabilities(tagged)
+    torch.testing.assert_close(probability.sum(1), torch.ones(1, 16, 16))
+    assert probability[0, 2].abs().sum() == 0
+
+
+@pytest.mark.parametrize("alpha", [1.0, 4.0])
+def test_background_is_what_no_class_claims(alpha: float) -> None:
+    cam = torch.tensor([[[[0.5]], [[0.25]]]])
+    probability = cam_probabilities(cam, alpha).flatten()
+    score = torch.tensor([0.5**alpha, 0.5, 0.25])
+    torch.testing.assert_close(probability, score / score.sum())
