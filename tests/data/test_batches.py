@@ -1,0 +1,187 @@
+"""The batches of a run follow from the step alone, whoever computes them."""
+
+from __future__ import annotations
+
+import pickle
+from collections import Counter
+from dataclasses import fields, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from tagseg.data.augment import Augment
+from tagseg.data.batches import Batch, StepBatches
+from tagseg.data.scenes import write_scenes
+from tagseg.data.tagged import TaggedImages, TaggedPhoto
+from tagseg.data.voc import open_voc
+from tagseg.errors import UserError
+
+AUGMENT = Augment(48, (127, 127, 127), short_side=56, color_jitter=(0.2, 0.2, 0.2, 0.05))
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> TaggedImages:
+    root = tmp_path_factory.mktemp("batches") / "scenes"
+    write_scenes(root, train=11, val=1, size=(64, 80))
+    return open_voc(root, "train")
+
+
+def equal(a: Batch, b: Batch) -> bool:
+    pairs = [(getattr(a, field.name), getattr(b, field.name)) for field in fields(Batch)]
+    return all(torch.equal(x, y) if isinstance(x, torch.Tensor) else x == y for x, y in pairs)
+
+
+def joined(parts: list[Batch]) -> Batch:
+    tensors = {f.name: torch.cat([getattr(p, f.name) for p in parts]) for f in fields(Batch) if f.name != "names"}
+    return Batch(**tensors, names=tuple(name for part in parts for name in part.names))
+
+
+def test_what_a_batch_holds(data: TaggedImages) -> None:
+    batch = StepBatches(data, AUGMENT, batch_size=5, seed=0, with_masks=True).batch(0)
+    assert batch.photo_B3HW.shape == (5, 3, 48, 48)
+    assert batch.photo_B3HW.dtype == batch.mask_BHW.dtype == torch.uint8
+    assert batch.valid_BHW.dtype == torch.bool
+    assert batch.tag_BC.dtype == torch.float32
+    assert batch.seed_B.dtype == torch.int64
+    assert (batch.seed_B >= 0).all()
+    assert len(set(batch.seed_B.tolist())) == 5
+    assert ((batch.mask_BHW == 255) == ~batch.valid_BHW).all()
+    tags = {photo.name: photo.tags for photo in data.photos}
+    for i, name in enumerate(batch.names):
+        assert (torch.nonzero(batch.tag_BC[i]).ravel() + 1).tolist() == list(tags[name])
+        seen = set(batch.mask_BHW[i].unique().tolist()) - {0, 255}
+        assert seen <= set(tags[name])
+    assert StepBatches(data, AUGMENT, batch_size=5, seed=0).batch(0).mask_BHW is None
+
+
+def test_the_same_step_gives_the_same_batch_in_any_order(data: TaggedImages) -> None:
+    batches = StepBatches(data, AUGMENT, batch_size=4, seed=7, with_masks=True)
+    forward = [batches.batch(step) for step in range(9)]
+    torch.manual_seed(123)
+    again = StepBatches(data, AUGMENT, batch_size=4, seed=7, with_masks=True)
+    for step in (8, 0, 5, 5, 2, 7):
+        assert equal(forward[step], again.batch(step))
+    assert not equal(forward[0], forward[1])
+    other = StepBatches(data, AUGMENT, batch_size=4, seed=8, with_masks=True).batch(0)
+    assert not equal(forward[0], other)
+    assert set(forward[0].seed_B.tolist()).isdisjoint(other.seed_B.tolist())
+
+
+def test_every_photo_once_per_epoch(data: TaggedImages) -> None:
+    batches = StepBatches(data, AUGMENT, batch_size=4, seed=0)
+    names = [name for step in range(33) for name in batches.batch(step).names]
+    epochs = [tuple(names[11 * epoch : 11 * epoch + 11]) for epoch in range(12)]
+    assert all(len(set(epoch)) == 11 for epoch in epochs)
+    assert len(set(epochs)) == 12
+
+
+def test_a_batch_larger_than_the_set(data: TaggedImages) -> None:
+    few = replace(data, photos=data.photos[:3])
+    batch = StepBatches(few, AUGMENT, batch_size=8, seed=0).batch(0)
+    assert sorted(Counter(batch.names).values()) == [2, 3, 3]
+    assert len(set(batch.seed_B.tolist())) == 8
+
+
+@pytest.mark.parametrize("world_size", [2, 3, 6])
+def test_shares_of_processes_make_up_the_whole_batch(data: TaggedImages, world_size: int) -> None:
+    whole = StepBatches(data, AUGMENT, batch_size=6, seed=3, with_masks=True)
+    shares = [
+        StepBatches(data, AUGMENT, batch_size=6, seed=3, with_masks=True, rank=rank, world_size=world_size)
+        for rank in range(world_size)
+    ]
+    for step in (0, 1, 4):
+        assert equal(whole.batch(step), joined([share.batch(step) for share in shares]))
+
+
+def test_one_scale_for_the_whole_batch(data: TaggedImages) -> None:
+    """Photos of one size, shrunk below the crop, all keep one size within a batch, and others in other batches."""
+    shrink = Augment(64, (0, 0, 0), scale=(0.4, 0.9))
+    sizes = []
+    for step in range(6):
+        valid_BHW = StepBatches(data, shrink, batch_size=6, seed=0).batch(step).valid_BHW
+        sides = {(int(v.any(1).sum()), int(v.any(0).sum())) for v in valid_BHW}
+        assert len(sides) == 1
+        sizes.append(sides.pop())
+    assert len(set(sizes)) > 3
+
+
+def test_the_loader_starts_anywhere(data: TaggedImages) -> None:
+    batches = StepBatches(data, AUGMENT, batch_size=4, seed=1, with_masks=True)
+    for workers in (0, 2):
+        loaded = list(batches.loader(3, 5, workers))
+        assert len(loaded) == 5
+        assert all(equal(batch, batches.batch(3 + i)) for i, batch in enumerate(loaded))
+    assert list(batches.loader(0, 0, 2)) == []
+
+
+def test_batches_survive_pickling(data: TaggedImages) -> None:
+    """Windows and macOS start workers afresh, and this is all they get."""
+    batches = StepBatches(data, AUGMENT, batch_size=2, seed=1)
+    assert equal(pickle.loads(pickle.dumps(batches)).batch(2), batches.batch(2))
+
+
+@pytest.mark.slow
+def test_workers_that_start_afresh(data: TaggedImages) -> None:
+    batches = StepBatches(data, AUGMENT, batch_size=2, seed=1)
+    method = torch.multiprocessing.get_start_method(allow_none=True)
+    torch.multiprocessing.set_start_method("spawn", force=True)
+    try:
+        (batch,) = batches.loader(2, 1, 1)
+    finally:
+        torch.multiprocessing.set_start_method(method, force=True)
+    assert equal(batch, batches.batch(2))
+
+
+def test_leaving_the_loader_early_stops_its_workers(data: TaggedImages) -> None:
+    loader = StepBatches(data, AUGMENT, batch_size=2, seed=1).loader(0, 1000, 2)
+    next(loader)
+    loader.close()
+    assert torch.multiprocessing.active_children() == []
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_broken_photo_is_named_and_not_swapped(data: TaggedImages, tmp_path: Path, workers: int) -> None:
+    broken = tmp_path / "broken.jpg"
+    broken.write_bytes(data.photos[0].photo.read_bytes()[:900])
+    photos = (replace(data.photos[0], photo=broken), *data.photos[1:])
+    batches = StepBatches(replace(data, photos=photos), AUGMENT, batch_size=4, seed=0)
+    with pytest.raises(UserError, match=r"^photo .*broken\.jpg cannot be read .*replace it or leave it out$"):
+        list(batches.loader(0, 3, workers))
+
+
+def test_mistakes_are_refused_at_once(data: TaggedImages) -> None:
+    with pytest.raises(UserError, match="there are no photos to train on"):
+        StepBatches(replace(data, photos=()), AUGMENT, batch_size=4, seed=0)
+    with pytest.raises(UserError, match=r"batch_size is 4 .* which 3 processes cannot share evenly"):
+        StepBatches(data, AUGMENT, batch_size=4, seed=0, world_size=3)
+    bare = replace(data, photos=(*data.photos, TaggedPhoto("bare", data.photos[0].photo, (1,))))
+    with pytest.raises(UserError, match="true masks needs one for every photo, and bare has none"):
+        StepBatches(bare, AUGMENT, batch_size=4, seed=0, with_masks=True)
+    assert StepBatches(bare, AUGMENT, batch_size=4, seed=0).batch(0).mask_BHW is None
+
+
+def test_splitting_and_moving(data: TaggedImages) -> None:
+    batch = StepBatches(data, AUGMENT, batch_size=5, seed=0, with_masks=True).batch(0)
+    parts = batch.split(2)
+    assert [len(part) for part in parts] == [2, 2, 1]
+    assert equal(joined(parts), batch)
+    assert equal(batch.to("cpu"), batch)
+    assert batch.image().max() <= 1
+    plain = StepBatches(data, AUGMENT, batch_size=5, seed=0).batch(0)
+    assert [part.mask_BHW for part in plain.split(3)] == [None, None]
+    assert plain.to("cpu").mask_BHW is None
+
+
+def test_large_jpegs_are_reduced_alike_with_and_without_masks(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    small = Image.fromarray(rng.integers(0, 256, (12, 18, 3), dtype=np.uint8))
+    small.resize((1203, 800)).save(tmp_path / "a.jpg", quality=95)
+    Image.new("L", (1203, 800), 1).save(tmp_path / "a.png")
+    data = TaggedImages(("cat",), (TaggedPhoto("a", tmp_path / "a.jpg", (1,), tmp_path / "a.png"),))
+    with_masks = StepBatches(data, AUGMENT, batch_size=2, seed=0, with_masks=True).batch(0)
+    without = StepBatches(data, AUGMENT, batch_size=2, seed=0).batch(0)
+    assert torch.equal(with_masks.photo_B3HW, without.photo_B3HW)
+    assert ((with_masks.mask_BHW == 1) == with_masks.valid_BHW).all()
