@@ -64,15 +64,19 @@ class ASDT(RRM):
         class_label_BHW = reliable_labels(batch.photo_B3HW, cam_BCHW, batch.tag_BC, settings.labels)
 
         terms = {"class": self.class_loss(batch, feature_BFhw)}
+        lattices = self.energy_lattices(batch)
         student_label_BHW = class_label_BHW
         if self.has_seg_teacher:
             logit_BKHW = self.logits("seg_teacher", feature_BFhw, batch.size)
-            terms |= self.taught(batch, "seg_teacher", logit_BKHW, class_label_BHW, settings.seg_teacher_weight)
+            weight = settings.seg_teacher_weight
+            terms |= self.taught(batch, lattices, "seg_teacher", logit_BKHW, class_label_BHW, weight)
             probability_BKHW = self.teaching_probabilities(logit_BKHW, cam_BCHW, step)
             if probability_BKHW is not None:
                 student_label_BHW = self.seg_teacher_labels(batch, probability_BKHW)
         logit_BKHW = self.logits("student", feature_BFhw, batch.size)
-        return terms | self.taught(batch, "student", logit_BKHW, student_label_BHW, settings.student_weight)
+        return terms | self.taught(
+            batch, lattices, "student", logit_BKHW, student_label_BHW, settings.student_weight
+        )
 
     @torch.no_grad()
     def teaching_probabilities(self, logit_BKHW: Tensor, cam_BCHW: Tensor, step: int) -> Tensor | None:

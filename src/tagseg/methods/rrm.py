@@ -18,7 +18,8 @@ from tagseg.methods.classifier import Classifier, ClassifierSettings
 from tagseg.methods.heads import SegHead
 from tagseg.methods.losses import balanced_cross_entropy, tag_loss, upsample
 from tagseg.methods.method import Method, MethodSettings
-from tagseg.refine import dense_energy
+from tagseg.refine.energy import dense_energy, energy_lattices
+from tagseg.refine.lattice import Lattice
 
 
 class EnergySettings(BaseModel):
@@ -70,7 +71,9 @@ class RRM(Classifier):
         feature_BFhw = self.backbone(image_B3HW)
         label_BHW = self.class_teacher_labels(batch, image_B3HW, feature_BFhw)
         logit_BKHW = self.logits("student", feature_BFhw, batch.size)
-        return {"class": self.class_loss(batch, feature_BFhw)} | self.taught(batch, "student", logit_BKHW, label_BHW)
+        lattices = self.energy_lattices(batch)
+        terms = self.taught(batch, lattices, "student", logit_BKHW, label_BHW)
+        return {"class": self.class_loss(batch, feature_BFhw)} | terms
 
     def class_loss(self, batch: Batch, feature_BFhw: Tensor) -> Tensor:
         """The weighted loss of the tags (ASDT eq. 2)."""
@@ -82,22 +85,34 @@ class RRM(Classifier):
         cam_BCHW = tagged_cam(self.raw_cams(image_B3HW, feature_BFhw), batch.tag_BC, batch.size)
         return reliable_labels(batch.photo_B3HW, cam_BCHW, batch.tag_BC, self.settings.labels)
 
+    def energy_lattices(self, batch: Batch) -> list[Lattice]:
+        """The filters of the dense energy, which all heads share; none where its weight is 0."""
+        energy = self.settings.energy
+        if energy.weight == 0:
+            return []
+        return energy_lattices(batch.photo_B3HW, srgb=energy.srgb, sxy=energy.sxy, scale=energy.scale)
+
     def taught(
-        self, batch: Batch, head: str, logit_BKHW: Tensor, label_BHW: Tensor, weight: float = 1.0
+        self,
+        batch: Batch,
+        lattices: list[Lattice],
+        head: str,
+        logit_BKHW: Tensor,
+        label_BHW: Tensor,
+        weight: float = 1.0,
     ) -> dict[str, Tensor]:
         """The weighted cross-entropy and dense energy of a head under given labels (ASDT eqs 3, 4 with their signs)."""
         settings, energy = self.settings, self.settings.energy
         loss = balanced_cross_entropy(logit_BKHW, label_BHW, settings.background_weight, settings.foreground_weight)
         terms = {f"{head} labels": weight * loss}
-        if energy.weight > 0:
+        if lattices:
             value = dense_energy(
                 batch.photo_B3HW,
                 logit_BKHW.softmax(1),
                 batch.valid_BHW,
                 label_BHW,
-                srgb=energy.srgb,
-                sxy=energy.sxy,
                 scale=energy.scale,
+                lattices=lattices,
             )
             terms[f"{head} energy"] = weight * energy.weight * value
         return terms

@@ -89,9 +89,12 @@ def train(
         raise Interrupted
 
     scores: dict[str, Any] = {}
+    photo_miou: dict[str, float] = {}
     if val is not None:
         say(f"Scoring {len(val)} photos without tags, before and after the CRF.")
-        scores["without tags"] = summary(score_branches(method, val, recipe.predict), val.classes)
+        branches = score_branches(method, val, recipe.predict)
+        scores["without tags"] = summary(branches, val.classes)
+        photo_miou = list(branches.values())[-1].photos
     if main:
         facts = {
             "title": recipe.title,
@@ -100,12 +103,14 @@ def train(
             "photos": len(sources.train),
             "classes": list(sources.train.classes),
             "scores": scores,
+            "photo_miou": photo_miou,
             "minutes": round((time.monotonic() - began) / 60 + start_minutes, 2),
             "peak_memory_gib": round(peak_memory_gib(), 2),
             "machine": machine(),
             "command": "tagseg " + " ".join(sys.argv[1:]),
         }
-        Segmenter(method, recipe.predict).save(out, {"training": facts})
+        about = {key: value for key, value in facts.items() if key != "photo_miou"}
+        Segmenter(method, recipe.predict).save(out, {"training": about})
         write_text_atomically(out / FINISHED, json.dumps(facts, indent=2, ensure_ascii=False))
     accelerator.wait_for_everyone()
     return out

@@ -1,0 +1,148 @@
+"""Collect what a finished run's report shows, and write it.
+
+Shapes: C tags, H W pixels.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+
+from tagseg.data.tagged import TaggedImages
+from tagseg.outputs.report import (
+    ClassBars,
+    Example,
+    Panel,
+    ReportData,
+    branch_table,
+    heat_panel,
+    mask_panel,
+    photo_panel,
+    spread,
+    write_report,
+)
+from tagseg.recipe import Recipe
+from tagseg.scores import Scores
+from tagseg.segmenter import Segmenter, load
+from tagseg.workflows.score import AFTER, branch_probabilities, spread_indices
+from tagseg.workflows.train import run_recipe, run_result, run_sources
+
+PHOTOS = 8
+NAMES = {"P_st": "seg-teacher", "P_s": "student"}
+
+
+def report(run: Path) -> Path:
+    """Write `report.html` into a finished run folder and return its path. Raises UserError where the run isn't finished."""
+    facts = run_result(run)
+    recipe = run_recipe(run)
+    sources = run_sources(run)
+    segmenter = load(run)
+    page = run / "report.html"
+    write_report(_collect(run, facts, recipe, segmenter, sources.train, sources.val), page)
+    return page
+
+
+def _collect(
+    run: Path, facts: dict[str, Any], recipe: Recipe, segmenter: Segmenter, train: TaggedImages, val: TaggedImages | None
+) -> ReportData:
+    classes = segmenter.classes
+    scores: dict[str, Any] = facts["scores"].get("without tags", {})
+    last = list(scores)[-1] if scores else ""
+    protocol = f"Trained on {len(train)} photos with {facts['labels']}."
+    if val is None:
+        shown, chosen = train, [(index, "random") for index in spread_indices(PHOTOS, recipe.train.seed, len(train))]
+        protocol += " No true masks were given, so nothing is scored; the photos below are training photos, their tags used."
+    else:
+        shown = val
+        index = {photo.name: i for i, photo in enumerate(val.photos)}
+        chosen = [(index[name], why) for name, why in spread(facts["photo_miou"], recipe.train.seed, PHOTOS) if name in index]
+        same = " These photos were trained on." if {p.name for p in val.photos} <= {p.name for p in train.photos} else ""
+        protocol += (
+            f" Scores are of {len(val)} photos with true masks, none of their tags used, single scale, from one confusion "
+            f"matrix over all pixels, background included.{same}"
+        )
+    figures: list[tuple[str, str]] = []
+    bars = None
+    if scores:
+        figures.append((f"{scores[last]['miou']:.1f} %", f"mIoU of {last}"))
+        before = last.removesuffix(AFTER)
+        series = {name: tuple(scores[name]["iou"].values()) for name in dict.fromkeys((before, last))}
+        bars = ClassBars("IoU by class", classes, series)
+    figures += [(f"{facts['minutes']:.1f}", "minutes"), (f"{facts['peak_memory_gib']:.1f} GiB", "peak memory")]
+    return ReportData(
+        title=recipe.title or run.name,
+        classes=classes,
+        lead=f"{recipe.method.name} on {recipe.model.backbone}, {recipe.train.steps} steps of {recipe.train.batch_size} photos.",
+        protocol=protocol,
+        figures=tuple(figures),
+        tables=(branch_table("mIoU of every branch, without tags", scores),) if scores else (),
+        bars=bars,
+        rows=list(_rows(run / "metrics.jsonl")),
+        examples=tuple(_example(segmenter, shown, i, why, tags=val is None) for i, why in chosen),
+        facts=(
+            ("Classes", ", ".join(classes[1:])),
+            ("Labels used", facts["labels"]),
+            ("Machine", facts["machine"]),
+            ("Seed", str(recipe.train.seed)),
+            ("Weights", segmenter.method.backbone.licence or "see recipe"),
+        ),
+        command=facts["command"],
+        recipe=recipe.to_yaml(),
+    )
+
+
+@torch.inference_mode()
+def _example(segmenter: Segmenter, data: TaggedImages, index: int, why: str, *, tags: bool) -> Example:
+    """Photo, class-teacher's heat, each segmentation branch, the final mask, and the truth where there is one."""
+    photo, truth = data.photo(index), data.mask(index)
+    name, classes, method = data.photos[index].name, segmenter.classes, segmenter.method
+    tag_C = data.tag_vector(index) if tags else None
+    branches = branch_probabilities(method, photo, tag_C)
+    panels: list[Panel] = [photo_panel(photo, name)]
+    if "P_ct" in branches:
+        panels.append(heat_panel("class-teacher", photo, _heat(segmenter, photo, data.tag_vector(index)), name))
+    for key, label in NAMES.items():
+        if key in branches:
+            mask = _mask(branches[key])
+            panels.append(mask_panel(label, photo, mask, classes, name, note=_note(mask, truth, len(classes))))
+    tag = None if tag_C is None else torch.from_numpy(tag_C)
+    final = _mask(segmenter.refine([photo], [segmenter.probabilities(photo, tag)])[0])
+    panels.append(mask_panel("final mask", photo, final, classes, name, note=_note(final, truth, len(classes))))
+    seen = set(np.unique(final).tolist())
+    if truth is not None:
+        panels.append(mask_panel("truth", photo, truth, classes, name))
+        seen |= set(np.unique(truth).tolist())
+    told = ", ".join(classes[tag] for tag in data.photos[index].tags) or "no tag"
+    return Example(name, tuple(panels), why, f"Tagged: {told}", tuple(sorted(seen - {0, 255})))
+
+
+def _heat(segmenter: Segmenter, photo: NDArray[np.uint8], tag_C: NDArray[np.float32]) -> NDArray[np.floating]:
+    """The largest CAM of the photo's tags, (H, W) in [0, 1]."""
+    image_13HW = torch.from_numpy(np.ascontiguousarray(photo)).permute(2, 0, 1)[None].float().to(segmenter.device) / 255
+    cam_CHW = F.interpolate(segmenter.method.cams(image_13HW), photo.shape[:2], mode="bilinear", align_corners=False)[0]
+    return (cam_CHW.cpu() * torch.from_numpy(tag_C)[:, None, None]).amax(0).clamp(0, 1).numpy()
+
+
+def _mask(probability_KHW: torch.Tensor) -> NDArray[np.uint8]:
+    return probability_KHW.argmax(0).to(torch.uint8).cpu().numpy()
+
+
+def _note(mask: NDArray[np.uint8], truth: NDArray[np.uint8] | None, num_classes: int) -> str:
+    if truth is None:
+        return ""
+    own = Scores(num_classes)
+    own.add(mask, truth)
+    return f"mIoU {100 * own.miou:.0f} %" if np.isfinite(own.miou) else ""
+
+
+def _rows(path: Path) -> Iterable[dict[str, Any]]:
+    if path.is_file():
+        for line in path.read_text(encoding="utf-8").splitlines():
+            yield json.loads(line)
