@@ -42,7 +42,7 @@ def display_palette() -> NDArray[np.uint8]:
     """
     first = (
         "e6404c 3cb44b f2c12e 3f74e0 a046c8 2fc4d1 9aa0a8 f58231 f06ecb 8fd43a 1f9e89 b9794a "
-        "6a5acd c2b280 d1345b 5fb0ff 7a9a01 ff9e9e 00708a c9a0ff"
+        "6a5acd c2b280 8b1e3f 5fb0ff 7a9a01 ff9e9e 00708a c9a0ff"
     )
     palette = np.zeros((256, 3), dtype=np.uint8)
     for index in range(1, 255):
