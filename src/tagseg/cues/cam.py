@@ -25,16 +25,23 @@ def multi_scale_cam(
     *,
     scales: Sequence[float] = (0.5, 1.0, 1.5, 2.0),
     feature_BFhw: Tensor | None = None,
+    bf16: bool = False,
 ) -> Tensor:
     """The mean CAM over scales of the photo, on the feature grid of scale 1: (B, C, h, w), >= 0, not normalised.
 
     features: photos (B, 3, H, W) in [0, 1] to features (B, F, h, w).
     feature_BFhw: the features at scale 1, where they are already there; they are not computed again.
+    bf16: compute the features under bfloat16 autocast, twice as fast on processors that have it; the sum stays float32.
     Without gradient (ASDT section 4; RRM).
     """
     height, width = image_B3HW.shape[-2:]
+
+    def read(view_B3HW: Tensor) -> Tensor:
+        with torch.autocast(view_B3HW.device.type, torch.bfloat16, enabled=bf16):
+            return features(view_B3HW).float()
+
     if feature_BFhw is None:
-        feature_BFhw = features(image_B3HW)
+        feature_BFhw = read(image_B3HW)
     grid = feature_BFhw.shape[-2:]
     total: Tensor | None = None
     for scale in scales:
@@ -43,7 +50,7 @@ def multi_scale_cam(
         else:
             size = (max(int(scale * height), 1), max(int(scale * width), 1))
             resized = F.interpolate(image_B3HW, size, mode="bilinear", align_corners=False)
-            cam = class_activation(features(resized), weight_CF)
+            cam = class_activation(read(resized), weight_CF)
             cam = F.interpolate(cam, grid, mode="bilinear", align_corners=False)
         total = cam if total is None else total + cam
     assert total is not None, "at least one scale"

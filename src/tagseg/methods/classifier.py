@@ -23,6 +23,7 @@ class ClassifierSettings(MethodSettings):
     name: Literal["classifier"] = "classifier"
     dropout: float = Field(0.5, ge=0, lt=1, description="Dropout2d before the classifier")
     cam_scales: tuple[float, ...] = Field((0.5, 1.0, 1.5, 2.0), min_length=1, description="scales of the CAM")
+    cam_bf16: bool = Field(False, description="compute the other scales of the CAM in bfloat16: faster where it is native")
     cam_alpha: float = Field(4.0, gt=0, description="power of the background score where the CAM is read as probabilities")
     head_lr_scale: float = Field(10.0, gt=0, description="learning rate of the heads against the backbone's")
 
@@ -52,11 +53,16 @@ class Classifier(Method):
     def raw_cams(self, image_B3HW: Tensor, feature_BFhw: Tensor | None = None) -> Tensor:
         """The multi-scale CAM (B, C, h, w) before any normalisation; features at scale 1 are used where given."""
         weight_CF = self.class_head.weight_CF
-        scales = self.settings.cam_scales
         if feature_BFhw is not None:
-            feature_BFhw = feature_BFhw.detach()
-        cam = multi_scale_cam(self.backbone, weight_CF, image_B3HW, scales=scales, feature_BFhw=feature_BFhw)
-        return cam.float()
+            feature_BFhw = feature_BFhw.detach().float()
+        return multi_scale_cam(
+            self.backbone,
+            weight_CF,
+            image_B3HW,
+            scales=self.settings.cam_scales,
+            feature_BFhw=feature_BFhw,
+            bf16=self.settings.cam_bf16,
+        )
 
     def cams(self, image_B3HW: Tensor) -> Tensor:
         """Multi-scale CAMs (B, C, h, w), each divided by its maximum."""

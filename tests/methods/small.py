@@ -1,0 +1,38 @@
+"""Small systems and batches that the tests of methods share."""
+
+from typing import Any
+
+import torch
+
+from tagseg.backbones import create_backbone
+from tagseg.data.batches import Batch
+from tagseg.methods import METHODS, Method
+
+CLASSES = ("cat", "dog", "sheep")
+SMALL: dict[str, dict[str, Any]] = {
+    "classifier": {"cam_scales": [1.0, 1.5]},
+    "rrm": {"cam_scales": [1.0], "hidden": 8, "dilation": 1},
+    "asdt": {"cam_scales": [1.0], "hidden": 8, "dilation": 1, "wave": {"period": 2, "high": 1}},
+    "supervised": {"hidden": 8, "dilation": 1},
+}
+def build(name: str, backbone: str = "efficientnet_lite0", **changes: Any) -> Method:
+    torch.manual_seed(0)
+    weights = "embedded" if backbone.startswith("efficientnet_lite") else "none"
+    settings = METHODS[name].Settings.model_validate({"name": name} | SMALL.get(name, {}) | changes)
+    return METHODS[name](create_backbone(backbone, weights=weights), CLASSES, settings)
+
+
+def batch(tags: list[list[float]], *, masks: str = "mixed", size: int = 64) -> Batch:
+    generator = torch.Generator().manual_seed(1)
+    count = len(tags)
+    photo = torch.randint(0, 256, (count, 3, size, size), generator=generator, dtype=torch.uint8)
+    valid = torch.ones(count, size, size, dtype=torch.bool)
+    valid[:, :, -8:] = False
+    fill = {"mixed": 0, "ignored": 255, "background": 0, "foreground": 1}[masks]
+    mask = torch.full((count, size, size), fill, dtype=torch.uint8)
+    if masks == "mixed":
+        mask[:, 16:48, 16:48] = 2
+    return Batch(photo, valid, torch.tensor(tags), mask, torch.arange(count), tuple(f"photo{i}" for i in range(count)))
+
+
+TWO = [[1.0, 0.0, 1.0], [0.0, 1.0, 0.0]]

@@ -1,0 +1,106 @@
+"""What every system must do. A new one is tested by its line in METHODS and its small settings in small.SMALL."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from tagseg.engine.checkpoint import load_weights, save_weights
+from tagseg.methods import METHODS
+from tests.methods.small import TWO, batch, build
+
+BRANCHES = {
+    "classifier": ["P_ct"],
+    "rrm": ["P_ct", "P_s"],
+    "asdt": ["P_ct", "P_st", "P_s", "combined"],
+    "supervised": ["P_s"],
+}
+
+
+@pytest.fixture(params=sorted(METHODS))
+def name(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+def test_losses_are_finite_and_reach_every_parameter_in_a_group(name: str) -> None:
+    method = build(name).train()
+    grouped = [p for group in method.parameter_groups() for p in group["params"]]
+    trainable = [p for p in method.parameters() if p.requires_grad]
+    assert len({id(p) for p in grouped}) == len(grouped)
+    assert {id(p) for p in grouped} == {id(p) for p in trainable}
+    reached: set[int] = set()
+    for step in (0, 1):  # both teachers of a wave
+        method.zero_grad()
+        terms = method(batch(TWO), step)
+        assert all(term.ndim == 0 and term.isfinite() for term in terms.values())
+        torch.stack(list(terms.values())).sum().backward()
+        assert all(p.grad is None or p.grad.isfinite().all() for p in trainable)
+        reached |= {id(p) for p in trainable if p.grad is not None and p.grad.abs().sum() > 0}
+    assert all(id(p) in reached for p in trainable), "a trainable parameter never gets a gradient"
+
+
+@pytest.mark.parametrize("masks", ["ignored", "background", "foreground"])
+@pytest.mark.parametrize("tags", [[[0.0, 0.0, 0.0]], [[1.0, 1.0, 1.0]], [[0.0, 1.0, 0.0]]])
+def test_losses_are_finite_for_one_photo_whatever_its_labels(name: str, tags: list[list[float]], masks: str) -> None:
+    method = build(name).train()
+    for step in (0, 1):
+        terms = method(batch(tags, masks=masks), step)
+        total = torch.stack(list(terms.values())).sum()
+        assert total.isfinite()
+        total.backward()
+
+
+def test_the_same_step_has_the_same_losses(name: str) -> None:
+    first = {key: float(value) for key, value in build(name).train()(batch(TWO), 1).items()}
+    again = {key: float(value) for key, value in build(name).train()(batch(TWO), 1).items()}
+    assert first == again
+
+
+@pytest.mark.parametrize("size", [(64, 48), (33, 65), (32, 32)])
+def test_probabilities_have_the_photos_size_and_sum_to_one(name: str, size: tuple[int, int]) -> None:
+    method = build(name).eval()
+    image = torch.rand(2, 3, *size, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        branches = method.branches(image)
+        assert list(branches) == BRANCHES.get(name, list(branches))
+        for probability in branches.values():
+            assert probability.shape == (2, 4, *size)
+            torch.testing.assert_close(probability.sum(1), torch.ones(2, *size), atol=1e-4, rtol=0)
+        torch.testing.assert_close(method.segment(image), list(branches.values())[-1])
+
+
+def test_tags_leave_absent_classes_out(name: str) -> None:
+    method = build(name).eval()
+    image = torch.rand(1, 3, 48, 48)
+    with torch.inference_mode():
+        probability = method.segment_tagged(image, torch.tensor([[0.0, 1.0, 0.0]]))
+    assert probability[:, [1, 3]].abs().sum() == 0
+    torch.testing.assert_close(probability.sum(1), torch.ones(1, 48, 48), atol=1e-4, rtol=0)
+
+
+def test_cams_lie_between_0_and_1(name: str) -> None:
+    method = build(name).eval()
+    with torch.inference_mode():
+        cam = method.cams(torch.rand(2, 3, 64, 64))
+    assert cam.shape[:2] == (2, 3)
+    assert 0 <= cam.min() <= cam.max() <= 1
+
+
+def test_saved_weights_give_the_same_probabilities(name: str, tmp_path: Path) -> None:
+    method, other = build(name).eval(), build(name, backbone="efficientnet_lite0").eval()
+    with torch.no_grad():
+        for parameter in method.parameters():
+            parameter.add_(0.01)
+    save_weights(tmp_path / "model.safetensors", method)
+    load_weights(tmp_path / "model.safetensors", other)
+    image = torch.rand(1, 3, 48, 48)
+    with torch.inference_mode():
+        assert torch.equal(method.segment(image), other.segment(image))
+
+
+def test_other_backbones_serve_too(name: str) -> None:
+    method = build(name, backbone="resnet18").train()
+    terms = method(batch(TWO), 0)
+    torch.stack(list(terms.values())).sum().backward()
+    with torch.inference_mode():
+        assert method.eval().segment(torch.rand(1, 3, 64, 64)).shape == (1, 4, 64, 64)
