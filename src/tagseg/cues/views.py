@@ -1,0 +1,65 @@
+"""Maps gathered over scales and mirror images of a photo, as AFA, TSCD and BMP make their CAMs.
+
+Shapes: B photos, C maps, H W pixels, h w of a map as it comes from a network.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+@torch.no_grad()
+def map_views(
+    maps: Callable[[Tensor], Tensor],
+    image_B3HW: Tensor,
+    scales: Sequence[float],
+    flip: bool = True,
+    known_BChw: Tensor | None = None,
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """For each scale the maps of the photo and those of its mirror image, mirrored back: (B, C, H, W) each.
+
+    maps: photos (B, 3, H, W) in [0, 1] to maps (B, C, h, w). known_BChw: those of the photo itself, where they are
+    already there. Without `flip` the second of a pair is the first. Without gradient.
+    """
+    size = (image_B3HW.shape[-2], image_B3HW.shape[-1])
+    for scale in scales:
+        view_B3HW = image_B3HW
+        if scale != 1:
+            scaled = (max(int(scale * size[0]), 1), max(int(scale * size[1]), 1))
+            view_B3HW = F.interpolate(image_B3HW, scaled, mode="bilinear", align_corners=False)
+        plain = known_BChw if known_BChw is not None and scale == 1 else None
+        if flip and plain is None:
+            plain, mirrored = maps(torch.cat([view_B3HW, view_B3HW.flip(-1)])).chunk(2)
+        else:
+            plain = maps(view_B3HW) if plain is None else plain
+            mirrored = maps(view_B3HW.flip(-1)) if flip else None
+        plain_BCHW = F.interpolate(plain.float(), size, mode="bilinear", align_corners=False)
+        if mirrored is None:
+            yield plain_BCHW, plain_BCHW
+        else:
+            yield plain_BCHW, F.interpolate(mirrored.float(), size, mode="bilinear", align_corners=False).flip(-1)
+
+
+def view_cam(
+    activation: Callable[[Tensor], Tensor],
+    image_B3HW: Tensor,
+    scales: Sequence[float],
+    flip: bool = True,
+    known_BChw: Tensor | None = None,
+) -> Tensor:
+    """The sum over scales of the larger of CAM and mirrored CAM, cut off at 0: (B, C, H, W) (AFA, TSCD).
+
+    activation: photos to the classifier's weights applied at every cell, without ReLU; known_BChw: that of the photo.
+    """
+    views = map_views(activation, image_B3HW, scales, flip, known_BChw)
+    return torch.stack([torch.maximum(plain, mirrored).relu() for plain, mirrored in views]).sum(0)
+
+
+def min_max(map_BCHW: Tensor) -> Tensor:
+    """Each map less its minimum, divided by its maximum + 1e-5: in [0, 1) (AFA, TSCD, BMP)."""
+    map_BCHW = map_BCHW - map_BCHW.amin((-2, -1), keepdim=True)
+    return map_BCHW / (map_BCHW.amax((-2, -1), keepdim=True) + 1e-5)

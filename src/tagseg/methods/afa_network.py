@@ -1,0 +1,201 @@
+"""What TSCD and BMP inherit from AFA: classifier, SegFormer decoder, affinity head, and labels refined from the CAM.
+
+Shapes: B photos, C classes, K = C + 1, F feature channels, H W pixels, h w feature grid, N = h w, M attention maps.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import ClassVar, Literal
+
+import torch
+import torch.nn.functional as F
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor, nn
+
+from tagseg.backbones.backbone import Backbone
+from tagseg.cues.affinity import AffinityHead, affinity_labels, affinity_loss
+from tagseg.cues.refined_labels import Walk, refined_labels, refined_probabilities
+from tagseg.cues.views import min_max, view_cam
+from tagseg.data.batches import Batch
+from tagseg.distributed import rank
+from tagseg.methods.losses import tag_loss, upsample
+from tagseg.methods.method import Method, MethodSettings, ParameterGroup
+from tagseg.refine import PixelAdaptive
+from tagseg.segmenters import SegFormerHead
+
+log = logging.getLogger(__name__)
+
+
+class LabelSettings(BaseModel):
+    """How the CAM becomes labels: two background scores that have to agree, and a refinement by the photo."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    refine: Literal["par", "varm", "none"] = "varm"
+    iterations: int = Field(10, ge=1, description="of the refinement")
+    scale: float = Field(0.5, gt=0, le=1, description="size at which maps are refined, against the crop")
+    background: tuple[float, float] = Field((0.35, 0.55), description="low and high background score")
+    mask_background: float = Field(0.45, gt=0, lt=1, description="background score where the CAM is read as a mask")
+    walk_from: int | None = Field(
+        None, ge=0, description="step from which the CAM walks one step along the affinities first (AFA); none: never"
+    )
+
+
+class AFANetworkSettings(MethodSettings):
+    """What TSCD and BMP set alike."""
+
+    hidden: int = Field(256, ge=1, description="channels inside the decoder")
+    dropout: float = Field(0.1, ge=0, lt=1, description="Dropout2d before the decoder's last layer")
+    pooling: Literal["max", "mean"] = Field("max", description="global pooling before the classifier")
+    cam_scales: tuple[float, ...] = Field((1.0, 0.5, 1.5), min_length=1, description="scales of the CAM")
+    cam_flip: bool = Field(True, description="whether the CAM sees the mirrored photo too")
+    labels: LabelSettings = LabelSettings()
+    class_steps: int = Field(2000, ge=0, description="steps at the start that train the classifier alone")
+    class_weight: float = Field(1.0, ge=0)
+    affinity_weight: float = Field(0.1, ge=0)
+    head_lr_scale: float = Field(10.0, gt=0, description="learning rate of the heads against the backbone's")
+
+
+class AFANetwork(Method):
+    """A classifier on the pooled last stage, a SegFormer decoder over all stages, affinities from attention.
+
+    On a backbone that offers no attention maps there is no affinity head, and training says so.
+    """
+
+    Settings: ClassVar[type[MethodSettings]] = AFANetworkSettings
+    settings: AFANetworkSettings
+    symmetric_affinity: ClassVar[bool] = True
+
+    def __init__(self, backbone: Backbone, classes: tuple[str, ...], settings: AFANetworkSettings) -> None:
+        super().__init__(backbone, classes)
+        self.settings = settings
+        self.classifier = nn.Conv2d(backbone.channels, len(classes), 1, bias=False)
+        self.decoder = SegFormerHead(
+            backbone.stage_channels,
+            backbone.stage_strides,
+            self.num_classes,
+            hidden=settings.hidden,
+            dropout=settings.dropout,
+        )
+        maps = getattr(backbone, "attention_maps", 0)
+        self.affinity_head = AffinityHead(maps, symmetric=self.symmetric_affinity) if maps else None
+        self._said = False
+
+    def read(self, image_B3HW: Tensor) -> tuple[tuple[Tensor, ...], Tensor | None]:
+        """The stages of photos, and their affinities (B, N, N) where the backbone has attention maps."""
+        if self.affinity_head is None:
+            self._say_no_affinity()
+            return self.backbone.stages(image_B3HW), None
+        stages, attention_BMNN = self.backbone.stages_with_attention(image_B3HW)
+        return stages, self.affinity_head(attention_BMNN)
+
+    def _say_no_affinity(self) -> None:
+        if not self._said and self.training and rank() == 0 and self.settings.affinity_weight > 0:
+            log.warning(
+                "%s offers no attention maps: %s trains without its affinity term.",
+                self.backbone.name,
+                type(self).__name__,
+            )
+            self._said = True
+
+    def tag_logits(self, feature_BFhw: Tensor) -> Tensor:
+        """Logits (B, C) of the tags."""
+        pool = F.adaptive_max_pool2d if self.settings.pooling == "max" else F.adaptive_avg_pool2d
+        return self.classifier(pool(feature_BFhw, 1)).flatten(1).float()
+
+    def predicted_tags(self, feature_BFhw: Tensor) -> Tensor:
+        """The classes (B, C) the classifier gives at least one half, or else the likeliest: 0 or 1."""
+        logit_BC = self.tag_logits(feature_BFhw)
+        likeliest_BC = F.one_hot(logit_BC.argmax(1), logit_BC.shape[1]).bool()
+        return ((logit_BC >= 0) | likeliest_BC).float()
+
+    def class_loss(self, batch: Batch, feature_BFhw: Tensor) -> Tensor:
+        """The weighted loss of the tags."""
+        return self.settings.class_weight * tag_loss(self.tag_logits(feature_BFhw), batch.tag_BC)
+
+    @torch.no_grad()
+    def view_cams(self, image_B3HW: Tensor, feature_BFhw: Tensor | None = None) -> Tensor:
+        """CAMs over scales and mirror images (B, C, H, W) in [0, 1), all classes, without gradient (AFA).
+
+        feature_BFhw: of the photo itself, where it is already there.
+        """
+
+        def activation(view_B3HW: Tensor) -> Tensor:
+            return self.classifier(self.backbone(view_B3HW))
+
+        settings = self.settings
+        known_BChw = None if feature_BFhw is None else self.classifier(feature_BFhw)
+        return min_max(view_cam(activation, image_B3HW, settings.cam_scales, settings.cam_flip, known_BChw))
+
+    def refiner(self, kind: str | None = None) -> PixelAdaptive | None:
+        """The refinement of the settings, or another one."""
+        kind = kind or self.settings.labels.refine
+        return None if kind == "none" else PixelAdaptive(kind, self.settings.labels.iterations)  # type: ignore[arg-type]
+
+    def cam_labels(self, batch: Batch, image_B3HW: Tensor, cam_BCHW: Tensor, walk: Walk | None = None) -> Tensor:
+        """Labels (B, H, W) uint8 from the CAM refined by the photo, 255 where it is not sure and in padding."""
+        labels = self.settings.labels
+        return refined_labels(
+            image_B3HW,
+            cam_BCHW,
+            batch.tag_BC,
+            batch.valid_BHW,
+            self.refiner(),
+            background=labels.background,
+            scale=labels.scale,
+            walk=walk,
+        )
+
+    def walk(self, step: int, affinity_BNN: Tensor | None, grid: Sequence[int]) -> Walk | None:
+        """The step along affinities that the labels of the segmentation take at this step of training, if any."""
+        start = self.settings.labels.walk_from
+        if affinity_BNN is None or start is None or step < start:
+            return None
+        return Walk(affinity_BNN.detach(), (grid[0], grid[1]))
+
+    def affinity_terms(self, affinity_BNN: Tensor | None, label_BHW: Tensor, grid: Sequence[int]) -> dict[str, Tensor]:
+        """The weighted affinity loss under labels; nothing on a backbone without attention maps."""
+        if affinity_BNN is None or self.settings.affinity_weight == 0:
+            return {}
+        pair_BNN = affinity_labels(label_BHW, (grid[0], grid[1]))
+        return {"affinity": self.settings.affinity_weight * affinity_loss(affinity_BNN, pair_BNN)}
+
+    def seg_logits(self, stages: Sequence[Tensor], size: tuple[int, int], seed_B: Tensor | None = None) -> Tensor:
+        """Logits (B, K, H, W) of the segmentation branch."""
+        return upsample(self.decoder(stages, seed_B), size)
+
+    def segment(self, image_B3HW: Tensor) -> Tensor:
+        """The segmentation branch's probabilities."""
+        size = (image_B3HW.shape[-2], image_B3HW.shape[-1])
+        return self.seg_logits(self.backbone.stages(image_B3HW), size).softmax(1)
+
+    def branches(self, image_B3HW: Tensor, tag_BC: Tensor | None = None) -> dict[str, Tensor]:
+        """The CAM against one background score, the same refined by PAR and VARM, and the segmentation branch P_s."""
+        stages = self.backbone.stages(image_B3HW)
+        if tag_BC is None:
+            tag_BC = self.predicted_tags(stages[-1])
+        cam_BCHW = self.view_cams(image_B3HW, stages[-1])
+        masks = {
+            name: refined_probabilities(
+                image_B3HW, cam_BCHW, tag_BC, self.refiner(kind), self.settings.labels.mask_background
+            )
+            for name, kind in (("CAM", "none"), ("CAM+PAR", "par"), ("CAM+VARM", "varm"))
+        }
+        size = (image_B3HW.shape[-2], image_B3HW.shape[-1])
+        return masks | {"P_s": self.seg_logits(stages, size).softmax(1)}
+
+    def cams(self, image_B3HW: Tensor) -> Tensor:
+        """CAMs over scales and mirror images (B, C, H, W), each between its minimum and maximum."""
+        return self.view_cams(image_B3HW)
+
+    def parameter_groups(self) -> list[ParameterGroup]:
+        """Backbone x1, heads x10; frozen parameters are left out."""
+        groups: list[ParameterGroup] = []
+        heads = [self.classifier, self.decoder, *([self.affinity_head] if self.affinity_head else [])]
+        for name, modules, scale in (("backbone", [self.backbone], 1.0), ("heads", heads, self.settings.head_lr_scale)):
+            params = [p for module in modules for p in module.parameters() if p.requires_grad]
+            if params:
+                groups.append({"name": name, "params": params, "lr_scale": scale, "weight_decay_scale": 1.0})
+        return groups
