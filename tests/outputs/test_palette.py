@@ -6,7 +6,8 @@ import pytest
 from PIL import Image
 
 from tagseg.errors import UserError
-from tagseg.outputs.palette import DISPLAY, PALETTE, colour, overlay, replacing, write_mask
+from tagseg.outputs.atomic import replacing
+from tagseg.outputs.palette import DISPLAY, PALETTE, colour, overlay, write_mask
 
 
 def test_voc_colours():

@@ -1,7 +1,11 @@
-"""One picture a photo: palette masks and overlays."""
+"""One picture a photo: palette masks, overlays, and folders of images and masks.
+
+Shapes: H W pixels.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -11,49 +15,104 @@ from PIL import Image
 
 from tagseg.data.folders import find_photos, stem
 from tagseg.data.photo import read_mask
-from tagseg.outputs.palette import overlay, replacing, write_mask
-from tagseg.outputs.writer import Writer
+from tagseg.errors import UserError
+from tagseg.outputs.atomic import replacing
+from tagseg.outputs.palette import overlay, write_mask
+from tagseg.outputs.writer import Stored, Writer
+
+CLASSES_FILE = "classes.txt"
 
 
 class PaletteMasks(Writer):
     """`<name>.png`: a palette PNG that stores the class indices, 255 = ignore, in the photo's size."""
 
-    def add(
+    def write(
         self,
         name: str,
         photo: NDArray[np.uint8],
         mask: NDArray[np.uint8],
-        probabilities: NDArray[np.float32] | None = None,
+        probabilities: NDArray[np.float32] | None,
+        file_name: str,
     ) -> None:
         """Write one mask."""
         write_mask(self.place(name, ".png"), mask)
+
+    def has(self, name: str) -> bool:
+        """Whether the mask is there."""
+        return self.place(name, ".png").is_file()
 
 
 class Overlays(Writer):
     """`<name>.jpg`: the photo with the classes' colours over it, for looking at."""
 
-    suffix = ".jpg"
+    suffix: ClassVar[str] = ".jpg"
     settings: ClassVar[dict[str, Any]] = {"format": "JPEG", "quality": 90}
 
-    def add(
+    def write(
         self,
         name: str,
         photo: NDArray[np.uint8],
         mask: NDArray[np.uint8],
-        probabilities: NDArray[np.float32] | None = None,
+        probabilities: NDArray[np.float32] | None,
+        file_name: str,
     ) -> None:
         """Write one overlay."""
         with replacing(self.place(name, self.suffix)) as temporary:
             Image.fromarray(overlay(photo, mask)).save(temporary, **self.settings)
 
+    def has(self, name: str) -> bool:
+        """Whether the overlay is there."""
+        return self.place(name, self.suffix).is_file()
+
 
 class OverlaysPNG(Overlays):
     """`<name>.png`: as Overlays, without the losses of JPEG."""
 
-    suffix = ".png"
+    suffix: ClassVar[str] = ".png"
     settings: ClassVar[dict[str, Any]] = {"format": "PNG"}
 
 
-def read_masks(folder: Path) -> dict[str, NDArray[np.uint8]]:
-    """The masks that PaletteMasks wrote, by name."""
-    return {stem(file): read_mask(path) for file, path in find_photos(folder).items()}
+class ImagesAndMasks(Writer):
+    """`images/<name>.png`, `masks/<name>.png` and `classes.txt`, a class a line, line 1 = index 0 = background."""
+
+    def __init__(self, out: Path, classes: Sequence[str]) -> None:
+        super().__init__(out, classes)
+        with replacing(out / CLASSES_FILE) as temporary:
+            temporary.write_text("".join(f"{name}\n" for name in classes), encoding="utf-8", newline="\n")
+
+    def write(
+        self,
+        name: str,
+        photo: NDArray[np.uint8],
+        mask: NDArray[np.uint8],
+        probabilities: NDArray[np.float32] | None,
+        file_name: str,
+    ) -> None:
+        """Write one photo, lossless, then its mask."""
+        with replacing(self.place(name, ".png", "images")) as temporary:
+            Image.fromarray(photo).save(temporary, format="PNG")
+        write_mask(self.place(name, ".png", "masks"), mask)
+
+    def has(self, name: str) -> bool:
+        """Whether the mask, which is written last, is there."""
+        return self.place(name, ".png", "masks").is_file()
+
+
+def read_masks(out: Path) -> Stored:
+    """The masks that PaletteMasks wrote."""
+    return Stored((), _read(out))
+
+
+def read_folders(out: Path) -> Stored:
+    """The masks that ImagesAndMasks wrote."""
+    path = out / CLASSES_FILE
+    try:
+        classes = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} cannot be read: {error}") from error
+    return Stored(tuple(classes), _read(out / "masks"))
+
+
+def _read(folder: Path) -> Iterator[tuple[str, NDArray[np.uint8]]]:
+    for file, path in find_photos(folder).items():
+        yield stem(file), read_mask(path)

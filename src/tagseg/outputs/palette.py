@@ -6,16 +6,13 @@ Shapes: H W pixels. 0 = background, 255 = ignore.
 from __future__ import annotations
 
 import colorsys
-import secrets
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from tagseg.errors import UserError
+from tagseg.outputs.atomic import replacing as replacing
 
 IGNORE = 255
 
@@ -105,20 +102,3 @@ def _edges(mask: NDArray[np.uint8]) -> NDArray[np.bool_]:
     edge_HW[:, 1:] |= right
     edge_HW[:, :-1] |= right
     return edge_HW
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A temporary file beside `path` that takes its place when the block ends well, and vanishes when it doesn't.
-
-    Raises UserError naming `path` when it cannot be written.
-    """
-    temporary = path.with_name(f".{secrets.token_hex(6)}.tmp")  # its own name each time, and never too long
-    try:
-        try:
-            yield temporary
-            temporary.replace(path)
-        except OSError as error:
-            raise UserError(f"{path} cannot be written: {error.strerror or error}") from error
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -1,0 +1,130 @@
+"""COCO JSON: one annotation a class and photo, its pixels as compressed RLE.
+
+Shapes: H W pixels, K classes with background.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, TextIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tagseg.data.folders import stem
+from tagseg.data.photo import PIXEL_CAP
+from tagseg.errors import UserError
+from tagseg.outputs.atomic import replacing
+from tagseg.outputs.rle import compress, decode_rle, decompress, encode_rle
+from tagseg.outputs.writer import IGNORE, IGNORE_NAME, Stored, Writer, box, present, safe_name
+
+FILE = "annotations.json"
+
+
+class CocoRLE(Writer):
+    """`annotations.json`: categories 1..K-1 are the classes, and 255 "(ignore)" the ignored pixels; background is none.
+
+    Each annotation has its area, box, and, where probabilities are known, their mean over its pixels as `score`.
+    """
+
+    def __init__(self, out: Path, classes: Sequence[str]) -> None:
+        super().__init__(out, classes)
+        # Two lists grow at once; the second one is put behind the first in the end.
+        self._target = self._open(out / FILE)
+        self._images = self._open(out / ".images.json.tmp", keep=False)
+        self._target.write('{"annotations": [')
+        self._counts = [0, 0]  # images, annotations
+
+    def write(
+        self,
+        name: str,
+        photo: NDArray[np.uint8],
+        mask: NDArray[np.uint8],
+        probabilities: NDArray[np.float32] | None,
+        file_name: str,
+    ) -> None:
+        """Add one photo."""
+        height, width = mask.shape
+        image = {"id": self._counts[0] + 1, "file_name": file_name, "height": height, "width": width}
+        self._put(self._images, 0, image)
+        for k in present(mask):
+            region_HW = mask == k
+            annotation = {
+                "id": self._counts[1] + 1,
+                "image_id": image["id"],
+                "category_id": k,
+                "segmentation": {"size": [height, width], "counts": compress(encode_rle(region_HW))},
+                "area": int(region_HW.sum()),
+                "bbox": list(box(region_HW)),
+                "iscrowd": 0,
+            }
+            if probabilities is not None and k < IGNORE:
+                annotation["score"] = round(float(probabilities[k][region_HW].mean()), 4)
+            self._put(self._target, 1, annotation)
+
+    def finish(self) -> None:
+        """Put the images and categories behind the annotations."""
+        categories: list[dict[str, Any]] = [{"id": k, "name": self.classes[k]} for k in range(1, len(self.classes))]
+        categories.append({"id": IGNORE, "name": IGNORE_NAME})
+        self._target.write('\n], "images": [')
+        self._images.seek(0)
+        for line in self._images:
+            self._target.write(line)
+        self._target.write(f'\n], "categories": {json.dumps(categories, ensure_ascii=False)}}}\n')
+
+    def _put(self, stream: TextIO, kind: int, item: dict[str, Any]) -> None:
+        comma = "," if self._counts[kind] else ""
+        stream.write(f"{comma}\n{json.dumps(item, ensure_ascii=False)}")
+        self._counts[kind] += 1
+
+    def _open(self, path: Path, *, keep: bool = True) -> TextIO:
+        if keep:
+            path = self.files.enter_context(replacing(path))
+        else:
+            self.files.callback(path.unlink, missing_ok=True)
+        try:
+            return self.files.enter_context(path.open("w+", encoding="utf-8", newline="\n"))
+        except OSError as error:
+            raise UserError(f"{path} cannot be written: {error.strerror or error}") from error
+
+
+def read_coco(out: Path) -> Stored:
+    """The masks of `annotations.json` in a folder, or of a COCO file with RLE; later annotations cover earlier ones.
+
+    Raises UserError naming the file, and the image where it is one's fault.
+    """
+    path = out / FILE if out.is_dir() else out
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        names = {int(c["id"]): str(c["name"]) for c in content["categories"]}
+        images = {int(i["id"]): (str(i["file_name"]), int(i["height"]), int(i["width"])) for i in content["images"]}
+        annotations: dict[int, list[tuple[int, Any]]] = {}
+        for a in content["annotations"]:
+            annotations.setdefault(int(a["image_id"]), []).append((int(a["category_id"]), a["segmentation"]["counts"]))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path} cannot be read as COCO JSON with RLE: {error!r}") from error
+    classes = sorted(k for k in names if k != IGNORE)
+    if classes and not 1 <= classes[0] <= classes[-1] < IGNORE:
+        raise UserError(f"{path} has the category {classes[-1]}; masks hold 1 to {IGNORE - 1}")
+    return Stored(
+        ("background", *(names.get(k, "") for k in range(1, max(classes, default=0) + 1))),
+        _masks(path, images, annotations),
+    )
+
+
+def _masks(
+    path: Path, images: dict[int, tuple[str, int, int]], annotations: dict[int, list[tuple[int, Any]]]
+) -> Iterator[tuple[str, NDArray[np.uint8]]]:
+    for number, (file_name, height, width) in images.items():
+        if not (height > 0 and width > 0 and height * width <= PIXEL_CAP):
+            raise UserError(f"{path}: {file_name} has {width} x {height} pixels; the cap is {PIXEL_CAP:,}")
+        mask_HW = np.zeros((height, width), dtype=np.uint8)
+        for category, counts in annotations.get(number, []):
+            try:
+                runs = decompress(counts) if isinstance(counts, str) else np.array(counts, dtype=np.int64)
+                mask_HW[decode_rle(runs, height, width)] = category
+            except (ValueError, OverflowError) as error:
+                raise UserError(f"{path}: the mask of {file_name} cannot be read: {error}") from error
+        yield safe_name(stem(file_name)), mask_HW
