@@ -29,6 +29,7 @@ class ModelSettings(_Strict):
     output_stride: int | None = 16
     weights: str = Field("embedded", description="embedded, none, hub, or a file")
     frozen_norm: bool = True
+    frozen: tuple[str, ...] = Field((), description="parts of the backbone that are not trained, by the start of their names")
     start: str | None = Field(
         None,
         description="what the whole model starts from: a recipe's name (trained first, with this recipe's data), "

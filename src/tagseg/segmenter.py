@@ -155,6 +155,12 @@ def build_method(settings: Any, model: ModelSettings, classes: tuple[str, ...], 
         weights=weights or model.weights,
         frozen_norm=model.frozen_norm,
     )
+    for prefix in model.frozen:
+        part = [parameter for name, parameter in backbone.named_parameters() if name.startswith(prefix)]
+        if not part:
+            raise UserError(f"model.frozen: the backbone {model.backbone} has no part whose name starts with {prefix!r}.")
+        for parameter in part:
+            parameter.requires_grad_(False)
     return METHODS[settings.name](backbone, classes, settings)
 
 

@@ -1,0 +1,130 @@
+"""Where the time of a training step goes, as a Markdown table.
+
+    python benchmarks/step.py --root VOC_LAYOUT_FOLDER --steps 12
+
+Without --root, generated scenes are used. The parts are measured inside real steps: each excludes the parts it calls.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tagseg.data.augment import Augment
+from tagseg.data.batches import StepBatches
+from tagseg.data.sources import DataSettings, open_sources
+from tagseg.engine.optim import build_optimizer
+from tagseg.methods import asdt, rrm
+from tagseg.recipe import Recipe, load_recipe
+from tagseg.segmenter import build_method
+from tagseg.workflows.train import machine
+
+# ms a step on two Xeon cores, batch 8, crop 160: the reference algorithms with pydensecrf2 and a C++ lattice
+REFERENCE = {
+    "data": 12, "forward": 87, "multi-scale CAM": 270, "labels": 288, "cross-entropy and energy": 22, "backward": 241,
+    "optimiser": 9, "total": 933,
+}  # fmt: skip
+
+
+class Stopwatch:
+    """Seconds by part; a part's time excludes the parts that run inside it."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = defaultdict(float)
+        self._inside: list[float] = []
+
+    def timed(self, part: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        """`function`, its time counted as `part`."""
+
+        def measured(*args: Any, **kwargs: Any) -> Any:
+            began = time.perf_counter()
+            self._inside.append(0.0)
+            try:
+                return function(*args, **kwargs)
+            finally:
+                whole = time.perf_counter() - began
+                self.seconds[part] += whole - self._inside.pop()
+                if self._inside:
+                    self._inside[-1] += whole
+
+        return measured
+
+
+def measure(recipe: Recipe, steps: int, warmup: int = 3) -> dict[str, float]:
+    """Median milliseconds of each part over some steps of a recipe."""
+    with tempfile.TemporaryDirectory() as folder:
+        data = open_sources(recipe.data, Path(folder)).train
+        torch.manual_seed(0)
+        method: Any = build_method(recipe.method, recipe.model, data.classes).train()
+        settings = recipe.train
+        if settings.channels_last:
+            method = method.to(memory_format=torch.channels_last)
+        augment = Augment.from_settings(settings, fill=method.backbone.mean)
+        batches = StepBatches(
+            data, augment, batch_size=settings.batch_size, seed=0, with_masks=method.needs_masks
+        )
+        optimizer = build_optimizer(method, settings)
+        watch = Stopwatch()
+        for part, name in (
+            ("multi-scale CAM", "raw_cams"),
+            ("cross-entropy and energy", "taught"),
+            ("cross-entropy and energy", "energy_lattices"),
+            ("seg-teacher's CRF", "seg_teacher_labels"),
+        ):
+            if hasattr(method, name):
+                setattr(method, name, watch.timed(part, getattr(method, name)))
+        for module in (rrm, asdt):
+            module.reliable_labels = watch.timed("labels", module.reliable_labels)  # type: ignore[attr-defined]
+        get_batch = watch.timed("data", batches.batch)
+        forward = watch.timed("forward", lambda batch, step: torch.stack(list(method(batch, step).values())).sum())
+        backward = watch.timed("backward", lambda loss: loss.backward())
+        update = watch.timed("optimiser", optimizer.step)
+        rows: list[dict[str, float]] = []
+        for step in range(warmup + steps):
+            watch.seconds.clear()
+            optimizer.zero_grad()
+            backward(forward(get_batch(step), step))
+            update()
+            if step >= warmup:
+                rows.append(dict(watch.seconds) | {"total": sum(watch.seconds.values())})
+    parts = dict.fromkeys(part for row in rows for part in row)
+    return {part: 1000 * statistics.median(row[part] for row in rows if part in row) for part in parts}
+
+
+def main() -> None:
+    """Measure the systems at crop 160 and print the table."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--root", type=Path)
+    parser.add_argument("--steps", type=int, default=12)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--set", action="append", default=[], dest="overrides")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    names = ("rrm", "asdt", "supervised")
+    columns: dict[str, dict[str, float]] = {"reference rrm (another machine)": {k: float(v) for k, v in REFERENCE.items()}}
+    for name in names:
+        recipe = load_recipe(f"{name}-voc-animals-same", [*options.overrides, "model.start=null"])
+        if options.root is None:
+            recipe = recipe.model_copy(update={"data": DataSettings()})
+        else:
+            recipe = recipe.model_copy(update={"data": recipe.data.model_copy(update={"root": options.root})})
+        columns[name] = measure(recipe, options.steps)
+    print(f"`python benchmarks/step.py {' '.join(sys.argv[1:])}`; {machine()}, {options.threads} threads; ms, medians\n")
+    print("| part | " + " | ".join(columns) + " |\n|---|" + "---:|" * len(columns))
+    parts = list(dict.fromkeys(part for column in columns.values() for part in column if part != "total"))
+    for part in [*parts, "total"]:
+        cells = (f"{column[part]:.0f}" if part in column else "-" for column in columns.values())
+        print(f"| {part} | " + " | ".join(cells) + " |")
+
+
+if __name__ == "__main__":
+    main()
