@@ -8,8 +8,8 @@ import time
 
 import pytest
 import torch
+from tests.engine.toy_training import ToyMethod
 from torch import nn
-from toy_training import ToyMethod
 
 from tagseg.engine.checkpoint import Checkpoints, load_weights, pack, read_weights, save_weights, unpack
 from tagseg.engine.optim import build_optimizer
@@ -149,17 +149,18 @@ def test_killed_at_any_moment_of_saving_leaves_a_complete_checkpoint(tmp_path):
                 step += 1
                 checkpoints.save(step, some_tensors(step, size=300_000), {"step": step})
                 checkpoints.set_scores(step, {"miou": float(step)})
-        time.sleep(0.03 + 0.0037 * attempt)
+        while not (tmp_path / f"step-{reached + 1:07d}.json").exists():
+            time.sleep(0.001)
+        time.sleep(0.0013 * attempt)
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
         found = checkpoints.newest(pytest.fail)  # not one that counts may be damaged
-        if found is not None:
-            checkpoint, tensors, facts = found
-            assert checkpoint.step >= reached
-            assert facts["step"] == checkpoint.step
-            torch.testing.assert_close(tensors, some_tensors(checkpoint.step, size=300_000), rtol=0, atol=0)
-            reached = checkpoint.step
-    assert reached > 10
+        assert found is not None
+        checkpoint, tensors, facts = found
+        assert checkpoint.step > reached
+        assert facts["step"] == checkpoint.step
+        torch.testing.assert_close(tensors, some_tensors(checkpoint.step, size=300_000), rtol=0, atol=0)
+        reached = checkpoint.step
     checkpoints.clean(newest=reached)
     assert {path.suffix for path in tmp_path.iterdir()} == {".json", ".safetensors"}
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from toy_training import ToyBatches, ToyMethod
+from tests.engine.toy_training import ToyBatches, ToyMethod
 
 from tagseg.engine import interrupt
 from tagseg.engine.checkpoint import load_weights
@@ -29,7 +29,7 @@ def lines(out: Path) -> list[dict]:
 
 
 def checkpointed(out: Path) -> list[int]:
-    return sorted(int(path.stem.removeprefix("step-")) for path in (out / "checkpoints").glob("*.json"))
+    return sorted(int(path.stem.removeprefix("step-")) for path in (out / "checkpoints").glob("step-*.json"))
 
 
 def assert_same_run(one: Path, other: Path) -> None:

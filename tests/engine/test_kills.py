@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
+from tests.engine.toy_training import ToyBatches, ToyMethod
 from torch.utils.data import DataLoader, Dataset
-from toy_training import ToyBatches, ToyMethod
 
 from tagseg.engine.fit import fit
 from tagseg.engine.settings import TrainSettings
@@ -26,30 +26,32 @@ def rows(out: Path) -> list[dict]:
 
 
 def test_killed_again_and_again_a_run_ends_as_if_it_had_not_been(tmp_path):
-    settings = TrainSettings(steps=40, batch_size=4, lr=0.05, checkpoint_every=1, log_every=1, workers=0)
+    settings = TrainSettings(steps=60, batch_size=4, lr=0.05, checkpoint_every=1, log_every=1, workers=0)
 
     def train(out: Path, seconds: float, init: int) -> None:
         fit(ToyMethod(dropout=0.5, init=init), ToyBatches(seconds=seconds), settings, out)
 
+    def saved() -> int:
+        return max(
+            (int(path.stem[5:]) for path in (tmp_path / "killed" / "checkpoints").glob("step-*.json")), default=0
+        )
+
     train(tmp_path / "whole", 0.0, 0)
-    kills = 0
-    for attempt in range(100):
+    for attempt in range(8):
+        before = saved()
         child = os.fork()
         if child == 0:
-            try:
-                train(tmp_path / "killed", 0.005, init=0 if attempt == 0 else attempt + 1)
-            finally:
-                os._exit(0)
-        time.sleep(0.15 + 0.013 * attempt)
+            train(tmp_path / "killed", 0.002, init=attempt and attempt + 1)
+            os._exit(0)
+        while saved() == before:
+            time.sleep(0.001)
+        time.sleep(0.0029 * attempt)
         os.kill(child, signal.SIGKILL)
-        _, status = os.waitpid(child, 0)
-        kills += os.WIFSIGNALED(status)
-        if (tmp_path / "killed" / "model.safetensors").exists():
-            break
-    assert kills >= 2
+        os.waitpid(child, 0)
+    assert not (tmp_path / "killed" / "model.safetensors").exists(), "it should have been killed on its way each time"
     train(tmp_path / "killed", 0.0, init=101)
     assert rows(tmp_path / "killed") == rows(tmp_path / "whole")
-    for name in ("model.safetensors", "checkpoints/step-0000040.safetensors"):
+    for name in ("model.safetensors", "checkpoints/step-0000060.safetensors"):
         whole, killed = (load_file(tmp_path / folder / name) for folder in ("whole", "killed"))
         torch.testing.assert_close(killed, whole, rtol=0, atol=0)
     left = [path.name for path in tmp_path.rglob(".tagseg-saving-*")]

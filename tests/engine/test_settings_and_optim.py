@@ -1,8 +1,8 @@
 import pytest
 import torch
 from pydantic import ValidationError
+from tests.engine.toy_training import ToyMethod
 from torch.optim.lr_scheduler import PolynomialLR
-from toy_training import ToyMethod
 
 from tagseg.engine.optim import build_optimizer, build_schedule, lr_factor
 from tagseg.engine.settings import TrainSettings

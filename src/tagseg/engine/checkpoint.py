@@ -37,7 +37,7 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
     """
     try:
         # a folder, for safetensors writes to a temporary of its own
-        folder = Path(mkdtemp(prefix=_TEMPORARY, suffix=f"-{path.name}", dir=path.parent))
+        folder = Path(mkdtemp(prefix=_TEMPORARY, dir=path.parent))
         try:
             temporary = folder / path.name
             write(temporary)

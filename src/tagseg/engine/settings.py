@@ -32,6 +32,9 @@ class TrainSettings(BaseModel):
     short_side: int | None = Field(
         None, ge=8, description="resize photos to this shorter side before the random scale; none: as they are"
     )
+    long_side: tuple[int, int] | None = Field(
+        None, description="resize each photo to a random longer side in this range, in place of short_side (PSA)"
+    )
     scale: tuple[float, float] = Field((0.7, 1.3), description="range of the random scale")
     flip: bool = Field(True, description="mirror every other photo")
     color_jitter: tuple[float, float, float, float] | None = Field(
@@ -67,6 +70,8 @@ class TrainSettings(BaseModel):
             raise ValueError(
                 f"scale should be two numbers between 0.05 and 20, the smaller one first, and is [{low}, {high}]"
             )
+        if self.long_side is not None and not (8 <= self.long_side[0] <= self.long_side[1] and self.short_side is None):
+            raise ValueError("long_side should be two lengths of at least 8 pixels, the smaller first, with short_side left out")
         if self.color_jitter is not None:
             *amounts, hue = self.color_jitter
             if min(self.color_jitter) < 0 or max(amounts) > 1 or hue > 0.5:
