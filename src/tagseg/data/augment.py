@@ -21,6 +21,7 @@ class AugmentSettings(Protocol):
 
     crop: int
     short_side: int | None
+    long_side: tuple[int, int] | None
     scale: tuple[float, float]
     flip: bool
     color_jitter: tuple[float, float, float, float] | None
@@ -35,6 +36,7 @@ class Augment:
     short_side: photos are resized to this shorter side before the random scale; None leaves them as they are.
     scale: range of the random scale, drawn once per batch (RRM).
     flip: mirror with probability 0.5.
+    long_side: photos are resized to a random longer side in this range instead, each its own (PSA).
     color_jitter: largest change of brightness, contrast, saturation and hue, as torchvision's ColorJitter takes them.
     """
 
@@ -44,6 +46,7 @@ class Augment:
     scale: tuple[float, float] = (0.7, 1.3)
     flip: bool = True
     color_jitter: tuple[float, float, float, float] | None = None
+    long_side: tuple[int, int] | None = None
 
     @classmethod
     def from_settings(cls, settings: AugmentSettings, *, fill: Sequence[float]) -> Augment:
@@ -56,6 +59,7 @@ class Augment:
             settings.scale,
             settings.flip,
             settings.color_jitter,
+            settings.long_side,
         )
 
     def draw_scale(self, rng: np.random.Generator) -> float:
@@ -83,8 +87,9 @@ class Augment:
         vertical, horizontal = rng.random(2)
         colour = rng.uniform(-1, 1, size=4)
         order = rng.permutation(4)
+        longer = rng.random()
 
-        size = self._size(photo_HW3.shape[0], photo_HW3.shape[1], scale)
+        size = self._size(photo_HW3.shape[0], photo_HW3.shape[1], scale, longer)
         photo_3HW = torch.from_numpy(photo_HW3).permute(2, 0, 1)
         if size != photo_3HW.shape[1:]:
             photo_3HW = functional.resize(photo_3HW, list(size), antialias=True)
@@ -110,8 +115,13 @@ class Augment:
         mask_SS[into_rows, into_columns] = resized_HW[rows, columns]
         return photo_3SS, valid_SS, mask_SS
 
-    def _size(self, height: int, width: int, scale: float) -> tuple[int, int]:
-        factor = scale * (1.0 if self.short_side is None else self.short_side / min(height, width))
+    def _size(self, height: int, width: int, scale: float, longer: float) -> tuple[int, int]:
+        factor = scale
+        if self.short_side is not None:
+            factor *= self.short_side / min(height, width)
+        elif self.long_side is not None:
+            low, high = self.long_side
+            factor *= (low + int(longer * (high - low + 1))) / max(height, width)
         return max(1, round(height * factor)), max(1, round(width * factor))
 
 
