@@ -120,7 +120,7 @@ def test_the_resolved_recipe_is_the_same_recipe(tmp_path: Path) -> None:
 
 def test_a_recipe_says_only_what_differs_from_its_base(tmp_path: Path) -> None:
     file = tmp_path / "mine.yaml"
-    file.write_text("base: asdt-scenes\ntrain: {steps: 5}\nmethod: {wave: {period: 9}}\n", encoding="utf-8")
+    file.write_text("base: asdt-scenes\ntrain: {steps: 5}\nmethod: {wave: {period: 99}}\n", encoding="utf-8")
     recipe, base = load_recipe(file), load_recipe("asdt-scenes")
     assert recipe.train.steps == 5
     assert recipe.train.model_copy(update={"steps": base.train.steps}) == base.train

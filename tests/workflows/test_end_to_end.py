@@ -1,0 +1,209 @@
+"""The commands as a person types them, on scenes small enough for seconds."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+from typer.testing import CliRunner
+
+import tagseg
+from tagseg import cli
+from tagseg.data.photo import read_mask
+from tagseg.data.scenes import write_scenes
+from tagseg.errors import UserError
+from tagseg.recipe import load_recipe
+
+SMALL = [
+    "data.scenes.train=8",
+    "data.scenes.val=3",
+    "data.scenes.size=[64, 64]",
+    "train.crop=64",
+    "train.short_side=null",
+    "train.batch_size=4",
+    "train.workers=0",
+    "train.log_every=1",
+]
+HEADS = ["method.cam_scales=[1.0]", "method.hidden=8", "method.dilation=1"]
+
+
+def run(*words: str, code: int = 0) -> str:
+    """Run the command line in this process, as `main` does, and return all it printed."""
+    result = CliRunner().invoke(cli.app, [str(word) for word in words])
+    if code == 0 and result.exception is not None:
+        raise result.exception
+    if code:
+        assert isinstance(result.exception, UserError) or result.exit_code == code, result.output
+        return str(result.exception) if isinstance(result.exception, UserError) else result.output
+    return result.output
+
+
+def settings(*more: str) -> list[str]:
+    return [word for setting in [*SMALL, *more] for word in ("--set", setting)]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """ASDT trained for four steps from a classifier of two."""
+    folder = tmp_path_factory.mktemp("trained")
+    start, out = folder / "start", folder / "run"
+    run("train", "classifier-scenes", "--out", start, *settings("train.steps=2", "method.cam_scales=[1.0]"))
+    run("train", "asdt-scenes", "--out", out, *settings(*HEADS, "train.steps=4", f"model.start={start}"))
+    return out
+
+
+def test_a_run_folder_holds_what_the_readme_says(trained: Path) -> None:
+    files = {path.name for path in trained.iterdir()}
+    assert files >= {"recipe.yaml", "metrics.jsonl", "events", "checkpoints", "model.safetensors", "model.json", "report.html"}
+    rows = [json.loads(line) for line in (trained / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert [row["step"] for row in rows] == [1, 2, 3, 4]
+    assert {"loss", "class", "student labels", "wave", "lr"} <= set(rows[0])
+    scores = json.loads((trained / "scores.json").read_text(encoding="utf-8"))["scores"]["without tags"]
+    assert list(scores) == [name + crf for name in ("P_ct", "P_st", "P_s", "combined") for crf in ("", " + CRF")]
+    assert all(scores[name]["photos"] == 3 for name in scores)
+    assert yaml.safe_load((trained / "recipe.yaml").read_text(encoding="utf-8"))["train"]["steps"] == 4
+
+
+def test_a_finished_run_is_left_alone(trained: Path) -> None:
+    before = (trained / "model.safetensors").stat().st_mtime_ns
+    start = trained.parent / "start"
+    text = run("train", "asdt-scenes", "--out", trained, *settings(*HEADS, "train.steps=4", f"model.start={start}"))
+    assert "is finished" in text
+    assert (trained / "model.safetensors").stat().st_mtime_ns == before
+
+
+def test_another_recipe_in_the_same_folder_is_refused(trained: Path) -> None:
+    text = run("train", "asdt-scenes", "--out", trained, "--set", "train.steps=3", code=2)
+    assert "another recipe" in text
+    assert str(trained) in text
+
+
+def test_labels_use_the_tags_and_go_on_where_they_stopped(trained: Path, tmp_path: Path) -> None:
+    out = tmp_path / "masks"
+    run("label", trained, "--out", out)
+    masks = sorted(out.glob("*.png"))
+    assert len(masks) == 8
+    tags = dict(line.split(",") for line in (trained / "scenes" / "tags.csv").read_text(encoding="utf-8").split() if "," in line)
+    classes = (trained / "scenes" / "labels.txt").read_text(encoding="utf-8").split()
+    for path in masks:
+        given = {classes.index(tag) + 1 for tag in _cell(trained, path.stem).split()}
+        assert set(np.unique(read_mask(path)).tolist()) <= given | {0}
+    assert tags
+    masks[0].unlink()
+    kept = masks[1].stat().st_mtime_ns
+    assert "1 masks written" in run("label", trained, "--out", out)
+    assert masks[0].is_file()
+    assert masks[1].stat().st_mtime_ns == kept
+
+
+def _cell(trained: Path, name: str) -> str:
+    for line in (trained / "scenes" / "tags.csv").read_text(encoding="utf-8").splitlines()[1:]:
+        file, _, tags = line.partition(",")
+        if Path(file).stem == name:
+            return tags
+    raise AssertionError(name)
+
+
+def test_unsure_pixels_are_written_as_ignore(trained: Path, tmp_path: Path) -> None:
+    run("label", trained, "--out", tmp_path / "masks", "--confidence", "1.01")
+    assert all((read_mask(path) == 255).all() for path in (tmp_path / "masks").glob("*.png"))
+
+
+def test_predictions_have_the_photos_names_and_sizes_and_a_palette(trained: Path, tmp_path: Path) -> None:
+    photos = tmp_path / "new photos"
+    photos.mkdir()
+    Image.new("RGB", (50, 30), "green").save(photos / "a, b.jpg")
+    Image.new("L", (1, 1)).save(photos / "tiny.png")
+    run("predict", trained, photos, "--out", tmp_path / "out")
+    with Image.open(tmp_path / "out" / "a, b.png") as mask:
+        assert (mask.mode, mask.size) == ("P", (50, 30))
+    assert read_mask(tmp_path / "out" / "tiny.png").shape == (1, 1)
+
+
+def test_a_broken_photo_is_named_and_the_others_are_done(trained: Path, tmp_path: Path) -> None:
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    Image.new("RGB", (40, 40), "red").save(photos / "good.jpg")
+    (photos / "bad.jpg").write_text("no photo", encoding="utf-8")
+    text = run("predict", trained, photos, "--out", tmp_path / "out", code=2)
+    assert "1 photo(s) could not be read" in text
+    assert (tmp_path / "out" / "good.png").is_file()
+
+
+def test_masks_are_scored_against_truth(trained: Path, tmp_path: Path) -> None:
+    run("predict", trained, trained / "scenes" / "JPEGImages", "--out", tmp_path / "masks")
+    run("evaluate", tmp_path / "masks", trained / "scenes", "--split", "val", "--labels", "tags only", "--out", tmp_path / "s.json")
+    written = json.loads((tmp_path / "s.json").read_text(encoding="utf-8"))
+    own = json.loads((trained / "scores.json").read_text(encoding="utf-8"))["scores"]["without tags"]["combined + CRF"]
+    assert written["miou"] == pytest.approx(own["miou"], abs=1e-3)
+    assert written["labels_used"] == "tags only"
+
+
+def test_python_gives_the_same_as_the_command(trained: Path, tmp_path: Path) -> None:
+    photo = sorted((trained / "scenes" / "JPEGImages").glob("*.jpg"))[0]
+    run("predict", trained, photo, "--out", tmp_path)
+    prediction = tagseg.load(trained).predict(photo)
+    assert prediction.classes[0] == "background"
+    assert prediction.probabilities.shape == (len(prediction.classes), *prediction.mask.shape)
+    assert np.array_equal(prediction.mask, read_mask(tmp_path / f"{photo.stem}.png"))
+    tagged = tagseg.load(trained).predict(photo, tags=[prediction.classes[2]])
+    assert set(np.unique(tagged.mask).tolist()) <= {0, 2}
+    with pytest.raises(UserError, match="does not know the tag 'whale'"):
+        tagseg.load(trained).predict(photo, tags=["whale"])
+
+
+def test_own_photos_go_from_check_to_masks_to_report(tmp_path: Path) -> None:
+    write_scenes(tmp_path / "scenes", train=15, val=1, size=(64, 64), seed=3)
+    photos = tmp_path / "photos"
+    shutil.copytree(tmp_path / "scenes" / "JPEGImages", photos)
+    for path in photos.iterdir():
+        if path.stem not in (tmp_path / "scenes" / "ImageSets" / "Segmentation" / "train.txt").read_text().split():
+            path.unlink()
+    lines = (tmp_path / "scenes" / "tags.csv").read_text(encoding="utf-8").splitlines()
+    rows = [line.replace("JPEGImages/", "") for line in lines[1:] if (photos / Path(line.split(",")[0]).name).is_file()]
+    table = tmp_path / "tags.csv"
+    table.write_text("\n".join(["file,tags", *rows]), encoding="utf-8")
+    assert "15" in run("check", "--images", photos, "--tags", table)
+    out = tmp_path / "run"
+    small = ["train.steps=2", "train.batch_size=4", "train.workers=0", *HEADS, "model.start=null"]
+    words = [word for setting in small for word in ("--set", setting)]
+    text = run("train", "--images", photos, "--tags", table, "--out", out, *words)
+    assert "15 photos" in text
+    assert (out / "report.html").is_file()
+    run("label", out, "--out", tmp_path / "masks")
+    assert len(list((tmp_path / "masks").glob("*.png"))) == 15
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["train"], "either a recipe"),
+        (["train", "nothing-like-it"], "no recipe or file"),
+        (["train", "asdt-scenes", "--set", "train.steps=x"], "train.steps"),
+        (["label", "nowhere"], "holds no finished model"),
+        (["predict", "nowhere", "photos"], "holds no finished model"),
+        (["report", "nowhere"], "is not finished"),
+        (["evaluate", "nowhere", "truth"], "does not exist"),
+    ],
+)
+def test_mistakes_end_in_one_sentence(words: list[str], sentence: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    text = run(*words, code=2)
+    assert sentence in text
+    assert "\n" not in text.strip()
+    assert not list(tmp_path.iterdir()), "a mistake leaves nothing behind"
+
+
+def test_recipes_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    text = run("recipes")
+    assert "asdt-scenes" in text
+    assert load_recipe("asdt-scenes").title
+
+
+def test_a_start_without_the_backbones_weights_is_refused(trained: Path, tmp_path: Path) -> None:
+    words = settings(*HEADS, "train.steps=1", f"model.start={trained}", "model.backbone=resnet18", "model.weights=none")
+    text = run("train", "asdt-scenes", "--out", tmp_path / "run", *words, code=2)
+    assert "holds no weights of the backbone resnet18" in text
