@@ -20,6 +20,7 @@ from tagseg.cues.refined_labels import Walk, refined_labels, refined_probabiliti
 from tagseg.cues.views import min_max, view_cam
 from tagseg.data.batches import Batch
 from tagseg.distributed import rank
+from tagseg.methods.heads import ClassHead
 from tagseg.methods.losses import tag_loss, upsample
 from tagseg.methods.method import Method, MethodSettings, ParameterGroup
 from tagseg.refine import PixelAdaptive
@@ -71,7 +72,8 @@ class AFANetwork(Method):
     def __init__(self, backbone: Backbone, classes: tuple[str, ...], settings: AFANetworkSettings) -> None:
         super().__init__(backbone, classes)
         self.settings = settings
-        self.classifier = nn.Conv2d(backbone.channels, len(classes), 1, bias=False)
+        # Named as the class-teacher's, so that its weights can be what training starts from.
+        self.heads = nn.ModuleDict({"class": ClassHead(backbone.channels, len(classes), dropout=0.0)})
         self.decoder = SegFormerHead(
             backbone.stage_channels,
             backbone.stage_strides,
@@ -82,6 +84,13 @@ class AFANetwork(Method):
         maps = getattr(backbone, "attention_maps", 0)
         self.affinity_head = AffinityHead(maps, symmetric=self.symmetric_affinity) if maps else None
         self._said = False
+
+    @property
+    def classifier(self) -> nn.Conv2d:
+        """The classifier as a 1x1 convolution: at every cell it gives the CAM."""
+        head = self.heads["class"]
+        assert isinstance(head, ClassHead)
+        return head.classifier
 
     def read(self, image_B3HW: Tensor) -> tuple[tuple[Tensor, ...], Tensor | None]:
         """The stages of photos, and their affinities (B, N, N) where the backbone has attention maps."""
@@ -193,7 +202,7 @@ class AFANetwork(Method):
     def parameter_groups(self) -> list[ParameterGroup]:
         """Backbone x1, heads x10; frozen parameters are left out."""
         groups: list[ParameterGroup] = []
-        heads = [self.classifier, self.decoder, *([self.affinity_head] if self.affinity_head else [])]
+        heads = [self.heads, self.decoder, *([self.affinity_head] if self.affinity_head else [])]
         for name, modules, scale in (("backbone", [self.backbone], 1.0), ("heads", heads, self.settings.head_lr_scale)):
             params = [p for module in modules for p in module.parameters() if p.requires_grad]
             if params:

@@ -11,9 +11,36 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from tagseg.distributed import global_sum, world_size
 from tagseg.seeded import channel_dropout
 
 PURPOSE = 7  # of the dropout, among what is drawn from a photo's seed
+
+
+class GlobalBatchNorm2d(nn.BatchNorm2d):
+    """Batch norm whose statistics are those of the batch over all processes, on CPUs too."""
+
+    def forward(self, feature_BFhw: Tensor) -> Tensor:
+        """The same as `BatchNorm2d` of the whole batch gives for this process's part of it."""
+        if not (self.training and world_size() > 1):
+            return super().forward(feature_BFhw)
+        from torch.distributed.nn.functional import all_reduce
+
+        value = feature_BFhw.float()
+        count = global_sum(value.new_tensor(float(value.numel() / value.shape[1])))
+        mean_F = all_reduce(value.sum((0, 2, 3))) / count
+        centred = value - mean_F[:, None, None]
+        variance_F = all_reduce((centred**2).sum((0, 2, 3))) / count
+        with torch.no_grad():
+            assert self.running_mean is not None
+            assert self.running_var is not None
+            assert self.num_batches_tracked is not None
+            assert self.momentum is not None
+            self.running_mean.lerp_(mean_F, self.momentum)
+            self.running_var.lerp_(variance_F * count / (count - 1), self.momentum)
+            self.num_batches_tracked.add_(1)
+        scale_F = self.weight / (variance_F + self.eps).sqrt()
+        return (centred * scale_F[:, None, None] + self.bias[:, None, None]).to(feature_BFhw.dtype)
 
 
 class SegFormerHead(nn.Module):
@@ -38,7 +65,7 @@ class SegFormerHead(nn.Module):
         self.used = tuple(i for i, stride in enumerate(strides) if stride >= finest or i == len(strides) - 1)
         self.projections = nn.ModuleList(nn.Conv2d(channels[i], hidden, 1) for i in self.used)
         self.fuse = nn.Conv2d(hidden * len(self.used), hidden, 1, bias=False)
-        self.norm = nn.BatchNorm2d(hidden)
+        self.norm = GlobalBatchNorm2d(hidden)
         self.classifier = nn.Conv2d(hidden, num_classes, 1)
 
     def forward(self, stages: Sequence[Tensor], seed_B: Tensor | None = None) -> Tensor:

@@ -1,0 +1,247 @@
+"""BMP: Branches Mutual Promotion (IEEE TNNLS). A classification and a segmentation branch teach each other.
+
+Interactions: the segmentation decodes features weighted by where the classifier sees an object (object-aware decoding),
+and the classifier's labels take their background from the segmentation (background-aware propagation). Supervisions:
+labels from the CAM teach the segmentation, and the segmentation's confident pixels teach the CAM.
+
+Shapes: B photos, C classes, K = C + 1, F feature channels, H W pixels, h w a grid, L labels of one photo.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import ClassVar, Literal
+
+import torch
+import torch.nn.functional as F
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor
+
+from tagseg.backbones.backbone import Backbone
+from tagseg.cues.views import map_views, min_max
+from tagseg.data.batches import Batch
+from tagseg.distributed import global_mean
+from tagseg.methods.afa_network import AFANetwork, AFANetworkSettings, LabelSettings
+from tagseg.methods.losses import IGNORE, pixel_cross_entropy, upsample
+from tagseg.methods.method import MethodSettings
+
+PixelLoss = Literal["bce", "ce"]
+
+
+class BackgroundSettings(BaseModel):
+    """Background-aware propagation: labels whose background score is the segmentation's."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    from_step: int | None = Field(4000, ge=0, description="step from which these labels teach; none: never")
+    confidence: float = Field(0.5, ge=0, description="score below which a pixel is left out")
+
+
+class ClassToSegSettings(BaseModel):
+    """Supervision of the segmentation by labels from the CAM; weight 0 switches it off."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    weight: float = Field(0.7, ge=0)
+    loss: PixelLoss = "bce"
+
+
+class SegToClassSettings(BaseModel):
+    """Supervision of the CAM by the segmentation, the feedback path; weight 0 switches it off.
+
+    threshold: as_released compares the largest logit with `confidence`; as_meant the largest probability (a sigmoid
+    where the segmentation is trained by bce, else a softmax).
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    weight: float = Field(0.1, ge=0)
+    from_step: int = Field(2000, ge=0)
+    loss: PixelLoss = "ce"
+    confidence: float = 0.75
+    threshold: Literal["as_released", "as_meant"] = "as_released"
+    tagged: bool = Field(False, description="whether pixels of classes without a tag are left out (as released: no)")
+
+
+class BMPSettings(AFANetworkSettings):
+    """Settings of BMP; the defaults are those of the authors' script for VOC at crop 512."""
+
+    name: Literal["bmp"] = "bmp"  # type: ignore[assignment]
+    labels: LabelSettings = LabelSettings(refine="par")
+    object_aware: bool = Field(True, description="weigh the decoder's features by the CAM (class to segmentation)")
+    background: BackgroundSettings = BackgroundSettings()
+    class_to_seg: ClassToSegSettings = ClassToSegSettings()
+    seg_to_class: SegToClassSettings = SegToClassSettings()
+
+
+class BMP(AFANetwork):
+    """L_cls alone, then with L_c2s and L_aff, then with the feedback L_s2c; branches CAM ... BSP and P_s."""
+
+    Settings: ClassVar[type[MethodSettings]] = BMPSettings
+    settings: BMPSettings
+
+    def __init__(self, backbone: Backbone, classes: tuple[str, ...], settings: BMPSettings) -> None:
+        super().__init__(backbone, classes, settings)
+
+    def losses(self, batch: Batch, step: int) -> dict[str, Tensor]:
+        """The tags' loss, from `class_steps` on the segmentation's and the affinities', later the feedback."""
+        settings = self.settings
+        image_B3HW = batch.image()
+        if step < settings.class_steps:
+            return {"class": self.class_loss(batch, self.backbone(image_B3HW))}
+        stages, affinity_BNN = self.read(image_B3HW)
+        grid = stages[-1].shape[-2:]
+        cam_logit_BCHW = upsample(self.classifier(stages[-1]), batch.size)
+        logit_BKHW = self.seg_logits(stages, batch.size, batch.seed_B)
+        terms = {"class": self.class_loss(batch, stages[-1])}
+
+        background_aware = settings.background.from_step is not None and step >= settings.background.from_step
+        needs_cam_label = not background_aware or (affinity_BNN is not None and settings.affinity_weight > 0)
+        if background_aware:
+            known = (logit_BKHW.detach(), cam_logit_BCHW.detach())
+            background_BHW, cam_BCHW = self.view_scores(image_B3HW, known)
+            label_BHW = self.background_labels(batch, image_B3HW, background_BHW, cam_BCHW)
+        else:
+            cam_BCHW = self.view_cams(image_B3HW, stages[-1])
+        if needs_cam_label:
+            cam_label_BHW = self.cam_labels(batch, image_B3HW, cam_BCHW)
+            terms |= self.affinity_terms(affinity_BNN, cam_label_BHW, grid)
+            if not background_aware:
+                walk = self.walk(step, affinity_BNN, grid)
+                label_BHW = self.cam_labels(batch, image_B3HW, cam_BCHW, walk) if walk else cam_label_BHW
+
+        if settings.class_to_seg.weight > 0:
+            loss = pixel_loss(logit_BKHW, label_BHW, settings.class_to_seg.loss)
+            terms["class to seg"] = settings.class_to_seg.weight * loss
+        if settings.seg_to_class.weight > 0 and step >= settings.seg_to_class.from_step:
+            seg_label_BHW = self.seg_labels(batch, logit_BKHW)
+            loss = pixel_loss(cam_logit_BCHW, seg_label_BHW, settings.seg_to_class.loss)
+            terms["seg to class"] = settings.seg_to_class.weight * loss
+        return terms
+
+    def seg_logits(self, stages: Sequence[Tensor], size: tuple[int, int], seed_B: Tensor | None = None) -> Tensor:
+        """Logits (B, K, H, W) of the segmentation, decoded where the CAM sees an object (object-aware decoding).
+
+        No gradient reaches the classifier through that weighting.
+        """
+        if self.settings.object_aware:
+            object_B1HW = self.object_map(stages[-1], size)
+            stages = [stage * _resize(object_B1HW, stage).to(stage.dtype) for stage in stages]
+        return super().seg_logits(stages, size, seed_B)
+
+    @torch.no_grad()
+    def object_map(self, feature_BFhw: Tensor, size: tuple[int, int]) -> Tensor:
+        """The largest class score of each pixel (B, 1, H, W) in (0, 1)."""
+        return upsample(self.classifier(feature_BFhw), size).sigmoid().amax(1, keepdim=True)
+
+    @torch.no_grad()
+    def view_scores(self, image_B3HW: Tensor, known: tuple[Tensor, Tensor] | None = None) -> tuple[Tensor, Tensor]:
+        """The segmentation's background (B, H, W) and the CAM (B, C, H, W) over scales and mirror images, in [0, 1).
+
+        known: logits of the segmentation and of the CAM for the photo itself, at its size, where they are already there.
+        """
+
+        def both(view_B3HW: Tensor) -> Tensor:
+            stages = self.backbone.stages(view_B3HW)
+            size = (view_B3HW.shape[-2], view_B3HW.shape[-1])
+            return torch.cat([self.seg_logits(stages, size), upsample(self.classifier(stages[-1]), size)], 1)
+
+        settings = self.settings
+        known_BLHW = None if known is None else torch.cat(known, 1)
+        seg_B1HW = image_B3HW.new_zeros(1)
+        cam_BCHW = image_B3HW.new_zeros(1)
+        with _evaluating(self.decoder):
+            for plain, mirrored in map_views(both, image_B3HW, settings.cam_scales, settings.cam_flip, known_BLHW):
+                seg_B1HW = seg_B1HW + (plain[:, :1] + mirrored[:, :1]) / 2
+                cam_BCHW = cam_BCHW + torch.maximum(plain, mirrored)[:, self.num_classes :].relu()
+        return min_max(seg_B1HW)[:, 0], min_max(cam_BCHW)
+
+    @torch.no_grad()
+    def background_scores(
+        self, image_B3HW: Tensor, valid_BHW: Tensor, background_BHW: Tensor, cam_BCHW: Tensor, tag_BC: Tensor
+    ) -> Tensor:
+        """Scores (B, K, H, W) of the segmentation's background and the tagged CAMs, refined within each photo.
+
+        0 for absent classes and in padding.
+        """
+        result_BKHW = cam_BCHW.new_zeros(len(cam_BCHW), self.num_classes, *cam_BCHW.shape[2:])
+        refine, scale = self.refiner(), self.settings.labels.scale
+        for n, valid_HW in enumerate(valid_BHW):
+            if not valid_HW.any():
+                continue
+            rows, columns = _box(valid_HW)
+            tags = tag_BC[n].nonzero().flatten()
+            score_LHW = torch.cat([background_BHW[n : n + 1], cam_BCHW[n, tags]])[:, rows, columns]
+            size = (score_LHW.shape[-2], score_LHW.shape[-1])
+            small = (max(round(size[0] * scale), 1), max(round(size[1] * scale), 1))
+            score = F.interpolate(score_LHW[None], small, mode="bilinear", align_corners=False)
+            if refine is not None:
+                image = image_B3HW[n : n + 1, :, rows, columns]
+                score = refine(F.interpolate(image, small, mode="bilinear", align_corners=False), score)
+            result_BKHW[n, :, rows, columns].index_copy_(0, F.pad(tags + 1, (1, 0)), upsample(score, size)[0])
+        return result_BKHW
+
+    def background_labels(self, batch: Batch, image_B3HW: Tensor, background_BHW: Tensor, cam_BCHW: Tensor) -> Tensor:
+        """The class of the highest score (B, H, W) uint8, 255 where that is below the threshold and in padding."""
+        scores = self.background_scores(image_B3HW, batch.valid_BHW, background_BHW, cam_BCHW, batch.tag_BC)
+        value_BHW, label_BHW = scores.max(1)
+        sure_BHW = batch.valid_BHW & (value_BHW >= self.settings.background.confidence)
+        return torch.where(sure_BHW, label_BHW, IGNORE).to(torch.uint8)
+
+    @torch.no_grad()
+    def seg_labels(self, batch: Batch, logit_BKHW: Tensor) -> Tensor:
+        """Labels (B, H, W) uint8 in 0..C-1 of the segmentation's confident foreground, 255 elsewhere and in padding."""
+        settings = self.settings.seg_to_class
+        value_BHW, label_BHW = logit_BKHW.max(1)
+        if settings.threshold == "as_meant":
+            bce = self.settings.class_to_seg.loss == "bce"
+            value_BHW = value_BHW.sigmoid() if bce else logit_BKHW.softmax(1).amax(1)
+        sure_BHW = batch.valid_BHW & (value_BHW >= settings.confidence) & (label_BHW > 0)
+        if settings.tagged:
+            allowed_BK = F.pad(batch.tag_BC > 0, (1, 0), value=True)
+            sure_BHW &= allowed_BK.gather(1, label_BHW.flatten(1)).view_as(label_BHW)
+        return torch.where(sure_BHW, label_BHW - 1, IGNORE).to(torch.uint8)
+
+    def branches(self, image_B3HW: Tensor, tag_BC: Tensor | None = None) -> dict[str, Tensor]:
+        """The CAM and its refinements, BSP (background-aware propagation), and the segmentation P_s."""
+        branches = super().branches(image_B3HW, tag_BC)
+        final = branches.pop("P_s")
+        if tag_BC is None:
+            tag_BC = self.predicted_tags(self.backbone(image_B3HW))
+        background_BHW, cam_BCHW = self.view_scores(image_B3HW)
+        valid_BHW = torch.ones_like(background_BHW, dtype=torch.bool)
+        score_BKHW = self.background_scores(image_B3HW, valid_BHW, background_BHW, cam_BCHW, tag_BC).clamp(min=1e-8)
+        return branches | {"BSP": score_BKHW / score_BKHW.sum(1, keepdim=True), "P_s": final}
+
+
+def pixel_loss(logit_BLHW: Tensor, label_BHW: Tensor, loss: PixelLoss) -> Tensor:
+    """The mean over labelled pixels of a softmax cross-entropy, or of the mean binary one of the channels; 0 if none."""
+    if loss == "ce":
+        return pixel_cross_entropy(logit_BLHW, label_BHW)
+    known_BHW = label_BHW != IGNORE
+    target_BHWL = F.one_hot(torch.where(known_BHW, label_BHW, 0).long(), logit_BLHW.shape[1])
+    target_BLHW = target_BHWL.movedim(-1, 1).to(logit_BLHW)
+    per_pixel_BHW = F.binary_cross_entropy_with_logits(logit_BLHW, target_BLHW, reduction="none").mean(1)
+    return global_mean((per_pixel_BHW * known_BHW).sum(), known_BHW.sum())
+
+
+def _resize(map_B1HW: Tensor, like: Tensor) -> Tensor:
+    return F.interpolate(map_B1HW, like.shape[-2:], mode="bilinear", align_corners=False)
+
+
+def _box(valid_HW: Tensor) -> tuple[slice, slice]:
+    """The rows and columns that the photo fills of a padded crop."""
+    rows, columns = valid_HW.any(1).nonzero().flatten(), valid_HW.any(0).nonzero().flatten()
+    return slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
+
+
+@contextmanager
+def _evaluating(module: torch.nn.Module) -> Iterator[None]:
+    """Fixed batch statistics for a while: views without gradient leave no trace in them."""
+    was = module.training
+    module.eval()
+    try:
+        yield
+    finally:
+        module.train(was)
