@@ -113,8 +113,6 @@ def _run(
         from tagseg.refine.mean_field_torch import mean_field_batch
 
         return mean_field_batch(images, maps, carried, lattices, settings)
-    from tagseg.refine.mean_field_cpu import mean_field
-
     # photos that share an image share a lattice
     groups: dict[int, list[int]] = {}
     for i, photo in enumerate(images):
@@ -127,7 +125,7 @@ def _run(
         if built is None and settings.bilateral is not None:
             sxy, srgb, _ = settings.bilateral
             built = Lattice.bilateral(image, sxy, srgb, padding=settings.padding, backend="numba")
-        return [(i, _one(image, maps[i], carried[i], built, settings, mean_field)) for i in places]
+        return [(i, _one(image, maps[i], carried[i], built, settings)) for i in places]
 
     workers = min(threads or os.cpu_count() or 1, len(groups))
     results: list[Array] = [None] * len(images)  # type: ignore[list-item]
@@ -144,15 +142,23 @@ def _run(
     return results
 
 
-def _one(image, maps, carried, lattice, settings, mean_field):  # type: ignore[no-untyped-def]
+def _one(image, maps, carried, lattice, settings):  # type: ignore[no-untyped-def]
+    from tagseg.refine.mean_field_cpu import Kernel, mean_field
+
+    terms = []
+    if settings.gaussian is not None:
+        near = Lattice.gaussian(*image.shape[:2], settings.gaussian[0])
+        terms.append(Kernel(near.structure, settings.gaussian[1], settings.normalization[0]))
+    if settings.bilateral is not None:
+        terms.append(Kernel(lattice.structure, settings.bilateral[2], settings.normalization[1]))
     value = maps.detach().numpy() if isinstance(maps, Tensor) else np.asarray(maps)
     kept = value if carried is None else value[carried]
-    cost = (
-        settings.cost_LL if carried is None or settings.cost_LL is None else settings.cost_LL[np.ix_(carried, carried)]
-    )
-    marginal = mean_field(image.shape[:2], kept, cost, lattice, settings)
+    cost_LL = settings.cost_LL
+    if cost_LL is not None and carried is not None:
+        cost_LL = cost_LL[np.ix_(carried, carried)]
+    marginal = mean_field(kept.reshape(len(kept), -1), terms, cost_LL, settings).reshape(kept.shape)
     if carried is not None:
-        full = np.zeros((len(value), *marginal.shape[1:]), np.float32)
+        full = np.zeros(value.shape, np.float32)
         full[carried] = marginal
         marginal = full
     return torch.from_numpy(marginal) if isinstance(maps, Tensor) else marginal

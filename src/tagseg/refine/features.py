@@ -39,23 +39,10 @@ def check_image(image_HWC: np.ndarray | Tensor) -> None:
         raise UserError("the image holds NaN or infinite values; replace them before the dense CRF.")
 
 
-def features(height: int, width: int, image_HWC: np.ndarray | None, sxy: Sigma, srgb: Sigma = ()) -> np.ndarray:
-    """Features (N, D) float32: x / sx, y / sy, then every channel over its sigma."""
-    sx, sy = sigmas(sxy, 2, "sxy")
-    channels = 0 if image_HWC is None else image_HWC.shape[-1]
-    feature_HWD = np.empty((height, width, 2 + channels), np.float32)
-    feature_HWD[..., 0] = np.arange(width, dtype=np.float32) / np.float32(sx)
-    feature_HWD[..., 1] = np.arange(height, dtype=np.float32)[:, None] / np.float32(sy)
-    if image_HWC is not None:
-        feature_HWD[..., 2:] = image_HWC
-        feature_HWD[..., 2:] /= np.array(sigmas(srgb, channels, "srgb"), np.float32)
-    return feature_HWD.reshape(height * width, -1)
-
-
 def features_torch(
     height: int, width: int, image_HWC: Tensor | None, sxy: Sigma, srgb: Sigma = (), device: torch.device | None = None
 ) -> Tensor:
-    """The same on a device."""
+    """Features (N, D) float32: x / sx, y / sy, then every channel over its sigma."""
     sx, sy = sigmas(sxy, 2, "sxy")
     device = device if image_HWC is None else image_HWC.device
     columns = [

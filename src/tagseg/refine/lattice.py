@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 
 from tagseg.errors import UserError
-from tagseg.refine.features import Sigma, check_image, features, features_torch, sigmas
+from tagseg.refine.features import Sigma, check_image, features_torch, sigmas
 
 if TYPE_CHECKING:
-    from tagseg.refine.lattice_cpu import Structure
+    from tagseg.refine.lattice_cpu import CpuLattice
     from tagseg.refine.lattice_torch import TorchLattice
 
 
@@ -26,7 +26,7 @@ class Lattice:
     `filter` sums exp(-|f_i - f_j|^2 / 2) x_j over all pixels j, approximately and not normalised; the pixel itself counts.
     """
 
-    def __init__(self, height: int, width: int, structure: Structure | TorchLattice) -> None:
+    def __init__(self, height: int, width: int, structure: CpuLattice | TorchLattice) -> None:
         self.height, self.width, self.structure = height, width, structure
 
     @classmethod
@@ -53,12 +53,9 @@ class Lattice:
             from tagseg.refine.lattice_torch import TorchLattice
 
             return cls(height, width, TorchLattice(feature, pixels=pixels))
-        feature_ND = features(height, width, np.asarray(image), sxy, srgb)
-        if touch:
-            feature_ND = np.concatenate([feature_ND, np.zeros_like(feature_ND[:1])])
-        from tagseg.refine.lattice_cpu import build
+        from tagseg.refine.lattice_cpu import CpuLattice
 
-        return cls(height, width, build(feature_ND, pixels=pixels))
+        return cls(height, width, CpuLattice(np.asarray(image), sxy, srgb, touch_origin=touch))
 
     @classmethod
     def gaussian(
@@ -81,10 +78,8 @@ class Lattice:
             value = torch.as_tensor(maps).to(self.structure.weight_NE.device)
             filtered = self.structure.filter(value.reshape(len(maps), -1).T).T.reshape(maps.shape)
             return filtered if isinstance(maps, Tensor) else filtered.numpy()
-        from tagseg.refine.lattice_cpu import filter_columns
-
-        value_NL = np.ascontiguousarray(np.asarray(maps, np.float32).reshape(len(maps), -1).T)
-        out = np.ascontiguousarray(filter_columns(self.structure, value_NL).T).reshape(maps.shape)
+        value_LN = np.ascontiguousarray(np.asarray(maps, np.float32).reshape(len(maps), -1))
+        out = self.structure.filter(value_LN).reshape(maps.shape)
         return torch.from_numpy(out) if isinstance(maps, Tensor) else out
 
 
@@ -108,6 +103,6 @@ def _gaussian(
         from tagseg.refine.lattice_torch import TorchLattice
 
         return Lattice(height, width, TorchLattice(features_torch(height, width, None, sxy, device=device)))
-    from tagseg.refine.lattice_cpu import build
+    from tagseg.refine.lattice_cpu import CpuLattice
 
-    return Lattice(height, width, build(features(height, width, None, sxy)))
+    return Lattice(height, width, CpuLattice(np.zeros((height, width, 0), np.uint8), sxy, ()))

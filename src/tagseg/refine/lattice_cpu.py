@@ -1,220 +1,228 @@
-"""The permutohedral lattice as numba kernels (Adams, Baek, Davis 2010).
+"""The permutohedral lattice on the CPU: splat, blur, slice as numba kernels (Adams, Baek, Davis 2010).
 
-Shapes: N pixels, D feature dimensions, V vertices, S columns of a vertex (labels, padded to a multiple of 4).
 Values are float32 (V + 1, S): the last row stays zero and stands for every missing neighbour.
+
+Shapes: N pixels sorted by simplex, L maps, T simplices, E corners of one, V vertices, S columns filtered together.
 """
 
 from __future__ import annotations
 
-import math
-import os
-import sys
-from typing import NamedTuple
+from functools import cached_property
+from typing import Any, NamedTuple
 
 import numpy as np
 
-if "numba" not in sys.modules:  # numba leaves LLVM's superword vectoriser off; it doubles the speed of these kernels
-    os.environ.setdefault("NUMBA_SLP_VECTORIZE", "1")
-from numba import njit
-
-from tagseg.errors import UserError
-
-
-class Structure(NamedTuple):
-    """Where the pixels of one photo lie in the lattice."""
-
-    vertex_NE: np.ndarray  # int32, E = D + 1 vertices of a pixel's simplex
-    weight_NE: np.ndarray  # float32 barycentric weights, they sum to one
-    neighbour_EV2: np.ndarray  # int32: the two neighbours along each axis, V where there is none
-    vertices: int
+from tagseg.refine import lattice_build as steps
+from tagseg.refine.features import Sigma, sigmas
+from tagseg.refine.lattice_build import njit
+from tagseg.refine.lanes import Shape
+from tagseg.refine.rows import add, add_corners, add_scaled, blend, gather, load, spread, store, zero_corners, zero_row
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
-def _locate(feature_ND: np.ndarray, base_ND: np.ndarray, rank_NE: np.ndarray, weight_NE: np.ndarray) -> None:
-    """Simplex of every pixel: its remainder-0 vertex (divided by D + 1), the ranks and the barycentric weights."""
-    n, d = feature_ND.shape
-    scale = np.empty(d, np.float32)
-    for i in range(d):
-        scale[i] = np.float32(math.sqrt(2.0 / 3.0) * (d + 1) / math.sqrt((i + 1.0) * (i + 2.0)))
-    elevated = np.empty(d + 1, np.float32)
-    base = np.empty(d + 1, np.float32)
-    rank = np.empty(d + 1, np.int32)
-    bary = np.empty(d + 2, np.float32)
-    down = np.float32(1.0 / (d + 1))
-    for p in range(n):
-        total = np.float32(0)
-        for j in range(d, 0, -1):
-            c = feature_ND[p, j - 1] * scale[j - 1]
-            elevated[j] = total - np.float32(j) * c
-            total += c
-        elevated[0] = total
-        height = 0
-        for j in range(d + 1):
-            r = np.rint(elevated[j] * down)
-            height += int(r)
-            base[j] = r * np.float32(d + 1)
-            rank[j] = 0
-        for a in range(d + 1):
-            for b in range(a + 1, d + 1):
-                if elevated[a] - base[a] < elevated[b] - base[b]:
-                    rank[a] += 1
-                else:
-                    rank[b] += 1
-        for j in range(d + 2):
-            bary[j] = 0
-        for j in range(d + 1):
-            rank[j] += height
-            if rank[j] < 0:
-                rank[j] += d + 1
-                base[j] += d + 1
-            elif rank[j] > d:
-                rank[j] -= d + 1
-                base[j] -= d + 1
-            v = (elevated[j] - base[j]) * down
-            bary[d - rank[j]] += v
-            bary[d - rank[j] + 1] -= v
-        bary[0] += np.float32(1) + bary[d + 1]
-        for j in range(d + 1):
-            weight_NE[p, j] = bary[j]
-            rank_NE[p, j] = rank[j]
-        for j in range(d):
-            base_ND[p, j] = int(base[j])
+class Sides(NamedTuple):
+    """The symmetric normalisation D K D of a lattice, with D = 1 / sqrt(K 1)."""
+
+    weight_NE: np.ndarray  # barycentric weights times D
+    total_N: np.ndarray  # D K D 1
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
-def _slot(table: np.ndarray, keys: np.ndarray, key: np.int64) -> np.int64:
-    """Place of a key in the hash table, or the empty place where it belongs."""
-    mask = len(table) - 1
-    h = np.uint64(key) * np.uint64(0x9E3779B97F4A7C15)
-    place = np.int64(h >> np.uint64(32)) & mask
-    while table[place] >= 0 and keys[table[place]] != key:
-        place = (place + 1) & mask
-    return place
+class CpuLattice:
+    """Where the pixels of one photo lie in the lattice, and who the vertices' neighbours are."""
 
+    def __init__(self, image_HWC: np.ndarray, sxy: Sigma, srgb: Sigma, *, touch_origin: bool = False) -> None:
+        """image_HWC: any number type; no channels for a filter of positions alone."""
+        height, width, channels = image_HWC.shape
+        sigma_D = np.array([*sigmas(sxy, 2, "sxy"), *(sigmas(srgb, channels, "srgb") if channels else ())], np.float32)
+        image_HWC = np.ascontiguousarray(image_HWC, None if image_HWC.dtype == np.uint8 else np.float32)
+        low_D, shift_D = _fields(image_HWC, sigma_D, touch_origin)
+        pixels, corners = height * width, channels + 3
+        self.corners = corners
+        key_N = np.empty(pixels, np.int64)
+        unsorted_NE = np.empty((pixels, corners), np.float32)
+        steps.locate(image_HWC, sigma_D, low_D, shift_D, key_N, unsorted_NE)
+        simplex_N = np.empty(pixels, np.int32)
+        keys_T = steps.group(key_N, simplex_N)
+        self.start_T = np.empty(len(keys_T) + 1, np.int32)
+        self.order_N = np.empty(pixels, np.int32)
+        self.weight_NE = np.empty_like(unsorted_NE)
+        steps.arrange(Shape(corners, 1), simplex_N, unsorted_NE, self.start_T, self.order_N, self.weight_NE)
+        if touch_origin:
+            origin = sum((j - int(low)) << int(shift) for j, (low, shift) in enumerate(zip(low_D, shift_D, strict=True)))
+            keys_T = np.append(keys_T, origin)
+        self.vertex_TE = np.empty((len(keys_T), corners), np.int32)
+        keys_V, table_key, table_id = steps.number_vertices(keys_T, shift_D, self.vertex_TE)
+        self.vertices = len(keys_V)
+        self.neighbour_EV2 = np.empty((corners, len(keys_V), 2), np.int32)
+        steps.find_neighbours(keys_V, table_key, table_id, shift_D, self.neighbour_EV2)
 
-@njit(nogil=True, cache=True, error_model="numpy")
-def _number(
-    base_ND: np.ndarray, rank_NE: np.ndarray, low_D: np.ndarray, stride_D: np.ndarray, pixels: int
-) -> tuple[np.ndarray, np.ndarray, int]:
-    """Number the vertices by first touch; rows beyond `pixels` touch vertices but hold no pixel."""
-    n, d = base_ND.shape
-    vertex_NE = np.empty((pixels, d + 1), np.int32)
-    table = np.full(1 << 12, -1, np.int32)
-    keys = np.empty(1 << 11, np.int64)
-    count = 0
-    for p in range(n):
-        for k in range(d + 1):
-            key = np.int64(0)
-            for j in range(d):
-                step = k if rank_NE[p, j] <= d - k else k - (d + 1)
-                key += (np.int64(base_ND[p, j]) + step - low_D[j]) * stride_D[j]
-            place = _slot(table, keys, key)
-            index = table[place]
-            if index < 0:
-                if count == len(keys):
-                    bigger = np.empty(2 * count, np.int64)
-                    bigger[:count] = keys
-                    keys = bigger
-                    table = np.full(4 * count, -1, np.int32)
-                    for i in range(count):
-                        table[_slot(table, keys, keys[i])] = i
-                    place = _slot(table, keys, key)
-                index = count
-                keys[index] = key
-                table[place] = index
-                count += 1
-            if p < pixels:
-                vertex_NE[p, k] = index
-    offset = np.empty(d + 1, np.int64)
-    ones = np.int64(0)
-    for j in range(d):
-        ones += stride_D[j]
-    for j in range(d):
-        offset[j] = (d + 1) * stride_D[j] - ones
-    offset[d] = -ones
-    neighbour_EV2 = np.full((d + 1, count, 2), count, np.int32)
-    for j in range(d + 1):
-        for v in range(count):
-            other = table[_slot(table, keys, keys[v] + offset[j])]
-            if other >= 0:
-                neighbour_EV2[j, v, 0] = other
-                neighbour_EV2[j, other, 1] = v
-    return vertex_NE, neighbour_EV2, count
+    @property
+    def amplitude(self) -> float:
+        """Factor of the slice that makes up for what splat and blur add."""
+        return 1 / (1 + 2.0 ** (1 - self.corners))
 
-
-def build(feature_ND: np.ndarray, *, pixels: int | None = None) -> Structure:
-    """Lattice of features (N, D) float32; the first `pixels` rows are pixels, the rest only touch vertices."""
-    n, d = feature_ND.shape
-    base_ND = np.empty((n, d), np.int32)
-    rank_NE = np.empty((n, d + 1), np.int8)
-    weight_NE = np.empty((n, d + 1), np.float32)
-    _locate(feature_ND, base_ND, rank_NE, weight_NE)
-    # every vertex and every neighbour of one lies within two cells of a base
-    low_D = base_ND.min(0).astype(np.int64) - 2 * (d + 1)
-    extent = base_ND.max(0).astype(object) + 2 * (d + 1) - low_D.astype(object) + 1
-    strides = [1]
-    for size in extent[:0:-1]:
-        strides.append(strides[-1] * int(size))
-    if strides[-1] * int(extent[0]) >= 2**63:
-        raise UserError(
-            "the sigmas of the dense CRF are too small for the lattice's 64-bit keys "
-            f"({' x '.join(str(size) for size in extent)} cells); choose larger ones."
+    @cached_property
+    def sides(self) -> Sides:
+        """The symmetric normalisation."""
+        shape = Shape(1, self.corners)
+        grid_V1 = np.zeros((self.vertices + 1, 1), np.float32)
+        sum_weights(shape, self.start_T, self.vertex_TE, self.weight_NE, grid_V1)
+        blurred_V1 = blur(shape, self.neighbour_EV2, grid_V1, np.zeros_like(grid_V1), np.float32(self.amplitude))[0]
+        weight_NE, grid_V1 = np.empty_like(self.weight_NE), np.zeros_like(grid_V1)
+        scale_weights(
+            shape, self.start_T, self.vertex_TE, self.weight_NE, blurred_V1, weight_NE, grid_V1
         )
-    stride_D = np.array(strides[::-1], np.int64)
-    vertex_NE, neighbour_EV2, count = _number(base_ND, rank_NE, low_D, stride_D, n if pixels is None else pixels)
-    return Structure(vertex_NE, weight_NE[:pixels], neighbour_EV2, count)
+        blurred_V1 = blur(shape, self.neighbour_EV2, grid_V1, np.zeros_like(grid_V1), np.float32(self.amplitude))[0]
+        total_N1 = np.empty((len(self.order_N), 1), np.float32)
+        slice_sorted(shape, self.start_T, self.vertex_TE, weight_NE, blurred_V1, total_N1)
+        return Sides(weight_NE, total_N1[:, 0])
+
+    @cached_property
+    def by_pixel(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Vertices (N, E), weights times D (N, E) and D K D 1 (N) in the photo's order of pixels."""
+        simplex_N = np.repeat(np.arange(len(self.start_T) - 1), np.diff(self.start_T))
+        vertex_NE = np.empty((len(self.order_N), self.corners), np.int32)
+        weight_NE = np.empty_like(self.weight_NE)
+        total_N = np.empty(len(self.order_N), np.float32)
+        vertex_NE[self.order_N] = self.vertex_TE[simplex_N]
+        weight_NE[self.order_N] = self.sides.weight_NE
+        total_N[self.order_N] = self.sides.total_N
+        return vertex_NE, weight_NE, total_N
+
+    def filter(self, maps_LN: np.ndarray) -> np.ndarray:
+        """Unnormalised filter of maps (L, N) float32, pixels in the photo's order."""
+        out_LN = np.empty_like(maps_LN)
+        for first in range(0, len(maps_LN), 16):
+            count = min(16, len(maps_LN) - first)
+            shape = Shape(padded(count), self.corners)
+            value_NS = np.zeros((len(self.order_N), shape.columns), np.float32)
+            to_rows(maps_LN[first : first + count], self.order_N, value_NS)
+            grid_VS = np.zeros((self.vertices + 1, shape.columns), np.float32)
+            splat_sorted(shape, self.start_T, self.vertex_TE, self.weight_NE, value_NS, grid_VS)
+            factor = np.float32(self.amplitude)
+            blurred_VS = blur(shape, self.neighbour_EV2, grid_VS, np.zeros_like(grid_VS), factor)[0]
+            slice_sorted(shape, self.start_T, self.vertex_TE, self.weight_NE, blurred_VS, value_NS)
+            from_rows(value_NS, self.order_N, out_LN[first : first + count])
+        return out_LN
+
+
+def padded(columns: int) -> int:
+    """Columns that a row is stored with: 1, 2 or a multiple of 4."""
+    return columns if columns <= 2 else (columns + 3) // 4 * 4
+
+
+def _fields(image_HWC: np.ndarray, sigma_D: np.ndarray, touch_origin: bool) -> tuple[np.ndarray, np.ndarray]:
+    height, width, channels = image_HWC.shape
+    low_C, high_C = np.zeros(channels), np.full(channels, 255.0)
+    if image_HWC.dtype != np.uint8 and channels:
+        low_C, high_C = image_HWC.min((0, 1)).astype(float), image_HWC.max((0, 1)).astype(float)
+    if touch_origin:
+        low_C, high_C = np.minimum(low_C, 0), np.maximum(high_C, 0)
+    low_D, high_D = np.array([0, 0, *low_C]), np.array([width, height, *high_C])
+    return steps.key_fields(low_D / sigma_D, high_D / sigma_D)
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def splat(vertex_NE: np.ndarray, weight_NE: np.ndarray, value_NS: np.ndarray, out_VS: np.ndarray) -> None:
-    """Add every pixel's columns to the vertices of its simplex."""
-    out_VS[:] = 0
-    for p in range(vertex_NE.shape[0]):
-        for k in range(vertex_NE.shape[1]):
-            v = vertex_NE[p, k]
-            w = weight_NE[p, k]
-            for s in range(value_NS.shape[1]):
-                out_VS[v, s] += w * value_NS[p, s]
+def to_rows(maps_LN: np.ndarray, order_N: np.ndarray, out_NS: np.ndarray) -> None:
+    """Maps in the photo's order -> rows of the sorted pixels; columns beyond L are left."""
+    for i in range(len(order_N)):
+        p = order_N[i]
+        for label in range(maps_LN.shape[0]):
+            out_NS[i, label] = maps_LN[label, p]
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def blur(neighbour_EV2: np.ndarray, value_VS: np.ndarray, spare_VS: np.ndarray, reverse: bool) -> np.ndarray:
-    """Blur along every axis in turn; the result lies in one of the two arrays."""
+def from_rows(value_NS: np.ndarray, order_N: np.ndarray, out_LN: np.ndarray) -> None:
+    """The way back."""
+    for i in range(len(order_N)):
+        p = order_N[i]
+        for label in range(out_LN.shape[0]):
+            out_LN[label, p] = value_NS[i, label]
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def splat_sorted(  # type: ignore[no-untyped-def]
+    shape,
+    start_T: np.ndarray,
+    vertex_TE: np.ndarray,
+    weight_NE: np.ndarray,
+    value_NS: np.ndarray,
+    grid_VS: np.ndarray,
+) -> None:
+    """Add every pixel's row to the vertices of its simplex."""
+    for t in range(len(start_T) - 1):
+        sums = zero_corners(shape)
+        for p in range(start_T[t], start_T[t + 1]):
+            sums = spread(sums, weight_NE, p, load(shape, value_NS, p))
+        add_corners(grid_VS, vertex_TE, t, sums)
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def slice_sorted(  # type: ignore[no-untyped-def]
+    shape,
+    start_T: np.ndarray,
+    vertex_TE: np.ndarray,
+    weight_NE: np.ndarray,
+    grid_VS: np.ndarray,
+    out_NS: np.ndarray,
+) -> None:
+    """Read every pixel's row from the vertices of its simplex."""
+    for t in range(len(start_T) - 1):
+        corners = gather(shape, grid_VS, vertex_TE, t)
+        for p in range(start_T[t], start_T[t + 1]):
+            store(out_NS, p, blend(zero_row(shape), corners, weight_NE, p))
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def blur(  # type: ignore[no-untyped-def]
+    shape, neighbour_EV2: np.ndarray, old_VS: np.ndarray, new_VS: np.ndarray, factor: np.float32
+) -> tuple[np.ndarray, np.ndarray]:
+    """Blur along every axis in turn, and multiply by a factor; returns the array with the result and the other one."""
     axes, vertices, _ = neighbour_EV2.shape
-    old, new = value_VS, spare_VS
     half = np.float32(0.5)
-    new[vertices] = 0
-    for i in range(axes):
-        axis = axes - 1 - i if reverse else i
+    for axis in range(axes - 1):
         for v in range(vertices):
-            a = neighbour_EV2[axis, v, 0]
-            b = neighbour_EV2[axis, v, 1]
-            for s in range(old.shape[1]):
-                new[v, s] = old[v, s] + half * (old[a, s] + old[b, s])
-        old, new = new, old
-    return old
+            around = add(
+                load(shape, old_VS, neighbour_EV2[axis, v, 0]), load(shape, old_VS, neighbour_EV2[axis, v, 1])
+            )
+            store(new_VS, v, add_scaled(half, around, load(shape, old_VS, v)))
+        old_VS, new_VS = new_VS, old_VS
+    for v in range(vertices):
+        around = add(
+            load(shape, old_VS, neighbour_EV2[axes - 1, v, 0]), load(shape, old_VS, neighbour_EV2[axes - 1, v, 1])
+        )
+        value = add_scaled(half, around, load(shape, old_VS, v))
+        store(new_VS, v, add_scaled(factor, value, zero_row(shape)))
+    return new_VS, old_VS
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def slice_(vertex_NE: np.ndarray, weight_NE: np.ndarray, value_VS: np.ndarray, out_NS: np.ndarray) -> None:
-    """Read every pixel's columns from the vertices of its simplex, times the lattice's amplitude."""
-    d = vertex_NE.shape[1] - 1
-    alpha = np.float32(1.0 / (1.0 + 2.0**-d))
-    for p in range(vertex_NE.shape[0]):
-        for s in range(out_NS.shape[1]):
-            out_NS[p, s] = 0
-        for k in range(d + 1):
-            v = vertex_NE[p, k]
-            w = weight_NE[p, k] * alpha
-            for s in range(out_NS.shape[1]):
-                out_NS[p, s] += w * value_VS[v, s]
+def sum_weights(  # type: ignore[no-untyped-def]
+    shape, start_T: np.ndarray, vertex_TE: np.ndarray, weight_NE: np.ndarray, grid_V1: np.ndarray
+) -> None:
+    """Splat of ones."""
+    for t in range(len(start_T) - 1):
+        for p in range(start_T[t], start_T[t + 1]):
+            for k in range(weight_NE.shape[1]):
+                grid_V1[vertex_TE[t, k], 0] += weight_NE[p, k]
 
 
-def filter_columns(structure: Structure, value_NS: np.ndarray) -> np.ndarray:
-    """Unnormalised filter of columns (N, S) float32."""
-    grid_VS = np.zeros((structure.vertices + 1, value_NS.shape[1]), np.float32)
-    splat(structure.vertex_NE, structure.weight_NE, value_NS, grid_VS)
-    blurred_VS = blur(structure.neighbour_EV2, grid_VS, np.zeros_like(grid_VS), False)
-    out_NS = np.empty_like(value_NS)
-    slice_(structure.vertex_NE, structure.weight_NE, blurred_VS, out_NS)
-    return out_NS
+@njit(nogil=True, cache=True, error_model="numpy")
+def scale_weights(  # type: ignore[no-untyped-def]
+    shape,
+    start_T: np.ndarray,
+    vertex_TE: np.ndarray,
+    weight_NE: np.ndarray,
+    blurred_V1: np.ndarray,
+    out_NE: np.ndarray,
+    grid_V1: np.ndarray,
+) -> None:
+    """Weights over the root of the filtered ones, and their sums at the vertices: the splat of D."""
+    for t in range(len(start_T) - 1):
+        for p in range(start_T[t], start_T[t + 1]):
+            total = np.float32(1e-20)
+            for k in range(weight_NE.shape[1]):
+                total += weight_NE[p, k] * blurred_V1[vertex_TE[t, k], 0]
+            scale = np.float32(1) / np.sqrt(total)
+            for k in range(weight_NE.shape[1]):
+                out_NE[p, k] = weight_NE[p, k] * scale
+                grid_V1[vertex_TE[t, k], 0] += out_NE[p, k]

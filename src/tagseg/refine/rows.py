@@ -1,0 +1,199 @@
+"""What kernels do with rows: load, blend, spread, softmax. Each is unrolled for its shape at compile time.
+
+Shapes: N pixels, V vertices, S columns, E corners of a simplex.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
+
+from tagseg.refine.lanes import CornersType, Emit, RowType, emitting, split, vectors_of
+
+GROUP = 16  # lanes of one step of the softmax
+
+
+@intrinsic
+def group(_context: Any, shape: Any) -> Any:
+    """Pixels that `softmax` handles in one step."""
+    pixels = GROUP // shape.columns if shape.columns <= GROUP and GROUP % shape.columns == 0 else 1
+    return types.intp(shape), emitting(lambda _: ir.IntType(64)(pixels))
+
+
+@intrinsic
+def zero_row(_context: Any, shape: Any) -> Any:
+    """A row of zeros."""
+    return RowType(shape.columns)(shape), emitting(
+        lambda emit: emit.pack([ir.Constant(v, [0.0] * v.count) for v in vectors_of(shape.columns)])
+    )
+
+
+@intrinsic
+def zero_corners(_context: Any, shape: Any) -> Any:
+    """Corners of zeros."""
+    return CornersType(shape.columns, shape.corners)(shape), emitting(
+        lambda emit: emit.pack([ir.Constant(v, [0.0] * v.count) for v in vectors_of(shape.columns) * shape.corners])
+    )
+
+
+@intrinsic
+def load(_context: Any, shape: Any, array_NS: Any, row: Any) -> Any:
+    """array_NS[row]."""
+    return RowType(shape.columns)(shape, array_NS, row), emitting(
+        lambda emit: emit.pack(emit.load(emit.data(1), emit.integer(2), shape.columns))
+    )
+
+
+@intrinsic
+def store(_context: Any, array_NS: Any, row: Any, value: Any) -> Any:
+    """array_NS[row] = value."""
+    return types.none(array_NS, row, value), emitting(
+        lambda emit: emit.store(emit.data(0), emit.integer(1), value.columns, emit.vectors(2))
+    )
+
+
+@intrinsic
+def add(_context: Any, a: Any, b: Any) -> Any:
+    """a + b of two rows."""
+
+    def make(emit: Emit) -> Any:
+        return emit.pack([emit.builder.fadd(x, y) for x, y in zip(emit.vectors(0), emit.vectors(1), strict=True)])
+
+    return a(a, b), emitting(make)
+
+
+@intrinsic
+def add_scaled(_context: Any, factor: Any, a: Any, b: Any) -> Any:
+    """factor * a + b of two rows."""
+
+    def make(emit: Emit) -> Any:
+        pairs = zip(emit.vectors(1), emit.vectors(2), strict=True)
+        return emit.pack([emit.fma(emit.splat(emit.args[0], x.type.count), x, y) for x, y in pairs])
+
+    return a(types.float32, a, b), emitting(make)
+
+
+@intrinsic
+def gather(_context: Any, shape: Any, array_VS: Any, vertex_NE: Any, simplex: Any) -> Any:
+    """Rows of the vertices of a simplex."""
+
+    def make(emit: Emit) -> Any:
+        base, indices, s = emit.data(1), emit.data(2), emit.integer(3)
+        rows = [emit.load(base, emit.vertex(indices, s, shape.corners, k), shape.columns) for k in range(shape.corners)]
+        return emit.pack(sum(rows, []))
+
+    return CornersType(shape.columns, shape.corners)(shape, array_VS, vertex_NE, simplex), emitting(make)
+
+
+@intrinsic
+def blend(_context: Any, row: Any, corners: Any, weight_NE: Any, pixel: Any) -> Any:
+    """Row + the sum of the corners times their weights: what a pixel reads."""
+
+    def make(emit: Emit) -> Any:
+        out, vectors, weights, p = emit.vectors(0), emit.vectors(1), emit.data(2), emit.integer(3)
+        for k in range(corners.corners):
+            w = emit.weight(weights, p, corners.corners, k)
+            for i, old in enumerate(out):
+                out[i] = emit.fma(emit.splat(w, old.type.count), vectors[k * len(out) + i], old)
+        return emit.pack(out)
+
+    return row(row, corners, weight_NE, pixel), emitting(make)
+
+
+@intrinsic
+def spread(_context: Any, corners: Any, weight_NE: Any, pixel: Any, row: Any) -> Any:
+    """Corners + the row times their weights: what a pixel gives."""
+
+    def make(emit: Emit) -> Any:
+        vectors, weights, p, rows = emit.vectors(0), emit.data(1), emit.integer(2), emit.vectors(3)
+        for k in range(corners.corners):
+            w = emit.weight(weights, p, corners.corners, k)
+            for i, part in enumerate(rows):
+                j = k * len(rows) + i
+                vectors[j] = emit.fma(emit.splat(w, part.type.count), part, vectors[j])
+        return emit.pack(vectors)
+
+    return corners(corners, weight_NE, pixel, row), emitting(make)
+
+
+@intrinsic
+def add_corners(_context: Any, array_VS: Any, vertex_NE: Any, simplex: Any, corners: Any) -> Any:
+    """Add rows to the vertices of a simplex."""
+
+    def make(emit: Emit) -> None:
+        base, indices, s, vectors = emit.data(0), emit.data(1), emit.integer(2), emit.vectors(3)
+        count = len(split(corners.columns))
+        for k in range(corners.corners):
+            vertex = emit.vertex(indices, s, corners.corners, k)
+            old = emit.load(base, vertex, corners.columns)
+            new = [emit.builder.fadd(a, b) for a, b in zip(old, vectors[k * count : (k + 1) * count], strict=True)]
+            emit.store(base, vertex, corners.columns, new)
+
+    return types.none(array_VS, vertex_NE, simplex, corners), emitting(make)
+
+
+@intrinsic
+def add_spread(_context: Any, shape: Any, array_VS: Any, vertex_NE: Any, weight_NE: Any, pixel: Any, row: Any) -> Any:
+    """Add a row times the weights of a pixel's corners to these vertices."""
+
+    def make(emit: Emit) -> None:
+        base, indices, weights, p, rows = emit.data(1), emit.data(2), emit.data(3), emit.integer(4), emit.vectors(5)
+        for k in range(shape.corners):
+            vertex = emit.vertex(indices, p, shape.corners, k)
+            w = emit.weight(weights, p, shape.corners, k)
+            old = emit.load(base, vertex, shape.columns)
+            new = [emit.fma(emit.splat(w, a.type.count), a, b) for a, b in zip(rows, old, strict=True)]
+            emit.store(base, vertex, shape.columns, new)
+
+    return types.none(shape, array_VS, vertex_NE, weight_NE, pixel, row), emitting(make)
+
+
+@intrinsic
+def softmax(_context: Any, shape: Any, message_BS: Any, i: Any, prior_NS: Any, rest_N: Any, p: Any) -> Any:
+    """Turn the messages of `group(shape)` pixels, from row i on, into marginals: prior * 2^message over its sum.
+
+    prior_NS and rest_N are read from row p on. With a derived label, rest_N is its prior times 2^(its message when all
+    other labels have none); for a single column it is that over the other label's prior, and prior_NS isn't read.
+    """
+
+    def grouped(emit: Emit) -> None:
+        columns, pixels = shape.columns, GROUP // shape.columns
+        base, row, first = emit.data(1), emit.integer(2), emit.integer(5)
+        b = emit.builder
+        message = emit.load(base, row, columns, [GROUP])[0]
+        if shape.derived:
+            rest = emit.load(emit.data(4), first, 1, [pixels])[0]
+            rest = emit.shuffle(rest, [pixel for pixel in range(pixels) for _ in range(columns)])
+        if columns == 1:
+            one = emit.constant(message, 1.0)
+            odds = emit.fma(rest, emit.exp2(b.fmul(message, emit.constant(message, -2.0))), one)
+            emit.store(base, row, columns, [b.fdiv(one, odds)])
+            return
+        prior = emit.load(emit.data(3), first, columns, [GROUP])[0]
+        value = b.fmul(prior, emit.exp2(message))
+        total = emit.sum_lanes(value, columns)
+        if shape.derived:
+            against = b.fsub(emit.constant(message, 0.0), emit.sum_lanes(message, columns))
+            total = emit.fma(rest, emit.exp2(against), total)
+        emit.store(base, row, columns, [b.fdiv(value, total)])
+
+    def single(emit: Emit) -> None:
+        base, row, first = emit.data(1), emit.integer(2), emit.integer(5)
+        b = emit.builder
+        messages = emit.load(base, row, shape.columns)
+        priors = emit.load(emit.data(3), first, shape.columns)
+        values = [b.fmul(x, emit.exp2(m)) for x, m in zip(priors, messages, strict=True)]
+        total = emit.splat(emit.total(values), 1)
+        if shape.derived:
+            rest = emit.load(emit.data(4), first, 1, [1])[0]
+            against = b.fsub(emit.constant(rest, 0.0), emit.splat(emit.total(messages), 1))
+            total = emit.fma(rest, emit.exp2(against), total)
+        inverse = b.extract_element(b.fdiv(emit.constant(total, 1.0), total), ir.IntType(32)(0))
+        emit.store(base, row, shape.columns, [b.fmul(v, emit.splat(inverse, v.type.count)) for v in values])
+
+    assert not (shape.columns == 1 and not shape.derived)
+    make = grouped if shape.columns <= GROUP and GROUP % shape.columns == 0 else single
+    return types.none(shape, message_BS, i, prior_NS, rest_N, p), emitting(make)
