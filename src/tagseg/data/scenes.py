@@ -138,7 +138,7 @@ def _choose_places(rng: np.random.Generator, height: int, width: int) -> list[tu
     """Centres (x, y) and lengths of the fish, which hardly overlap; in pixels."""
     side = min(height, width)
     wanted = int(rng.choice([1, 2, 3], p=[0.35, 0.4, 0.25]))
-    shortest, longest = {1: (0.5, 0.8), 2: (0.4, 0.58), 3: (0.34, 0.48)}[wanted]
+    shortest, longest = {1: (0.55, 0.85), 2: (0.45, 0.62), 3: (0.38, 0.5)}[wanted]
     places: list[tuple[tuple[float, float], int]] = []
     for _ in range(12):
         length = int(side * rng.uniform(shortest, longest))
@@ -213,7 +213,7 @@ def _draw_fish(rng: np.random.Generator, kind: str, length: int) -> tuple[Image.
     scales = np.array([(x, y) for x in np.arange(-0.15, 0.24, 0.085) for y in np.arange(-deep, deep, 0.085)])
     for scale in scales[((scales[:, 0] + 0.1) / 0.36) ** 2 + (scales[:, 1] / deep) ** 2 < 0.75]:
         pen.line(place(_ARC * (0.03, 0.04) + scale), fill=_tone(body_colour, 0.88), width=max(1, length // 60))
-    head_end = rng.uniform(-0.24, -0.19)
+    head_end = rng.uniform(-0.21, -0.15)
     head = Image.new("L", (tile, tile))
     ImageDraw.Draw(head).polygon(place(body[body[:, 0] < head_end]), fill=255)
     fish.paste(_draw_head(kind, tile, place, deep, head_end), (0, 0), head)
