@@ -187,6 +187,21 @@ def report(run: Run) -> None:
 
 
 @app.command()
+def compare(
+    runs: Annotated[list[Path], typer.Argument(help="finished run folders, scored on the same photos")],
+    out: Out = Path("comparison"),
+) -> None:
+    """Compare runs on one data set: a table, and a page with the same photos side by side.
+
+    Example: tagseg compare runs/rrm runs/asdt --out comparison
+    """
+    from tagseg.workflows.compare import compare
+
+    console.print(compare(runs, out))
+    console.print(f"Written to {out}: open {out / 'compare.html'}.")
+
+
+@app.command()
 def recipes() -> None:
     """List the shipped recipes.
 

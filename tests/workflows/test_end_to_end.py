@@ -155,6 +155,17 @@ def test_python_gives_the_same_as_the_command(trained: Path, tmp_path: Path) -> 
         tagseg.load(trained).predict(photo, tags=["whale"])
 
 
+def test_runs_are_compared_side_by_side(trained: Path, tmp_path: Path) -> None:
+    text = run("compare", trained, trained, "--out", tmp_path / "comparison")
+    assert "combined" in text
+    rows = json.loads((tmp_path / "comparison" / "compare.json").read_text(encoding="utf-8"))
+    assert [row["branch"] for row in rows] == ["P_ct", "P_st", "P_s", "combined"] * 2
+    assert (tmp_path / "comparison" / "compare.html").stat().st_size > 10_000
+    assert (tmp_path / "comparison" / "compare.md").read_text(encoding="utf-8").count("\n") == 10
+    run("train", "rrm-scenes", "--out", tmp_path / "other", *settings(*HEADS, "train.steps=1", "model.start=null", "data.scenes.val=2"))
+    assert "other photos or classes" in run("compare", trained, tmp_path / "other", "--out", tmp_path / "c", code=2)
+
+
 def test_own_photos_go_from_check_to_masks_to_report(tmp_path: Path) -> None:
     write_scenes(tmp_path / "scenes", train=15, val=1, size=(64, 64), seed=3)
     photos = tmp_path / "photos"

@@ -111,10 +111,9 @@ def _example(segmenter: Segmenter, data: TaggedImages, index: int, why: str, *, 
     for key, label in NAMES.items():
         if key in branches:
             mask = _mask(branches[key])
-            panels.append(mask_panel(label, photo, mask, classes, name, note=_note(mask, truth, len(classes))))
-    tag = None if tag_C is None else torch.from_numpy(tag_C)
-    final = _mask(segmenter.refine([photo], [segmenter.probabilities(photo, tag)])[0])
-    panels.append(mask_panel("final mask", photo, final, classes, name, note=_note(final, truth, len(classes))))
+            panels.append(mask_panel(label, photo, mask, classes, name, note=score_note(mask, truth, len(classes))))
+    final = final_mask(segmenter, photo, tag_C)
+    panels.append(mask_panel("final mask", photo, final, classes, name, note=score_note(final, truth, len(classes))))
     seen = set(np.unique(final).tolist())
     if truth is not None:
         panels.append(mask_panel("truth", photo, truth, classes, name))
@@ -130,11 +129,20 @@ def _heat(segmenter: Segmenter, photo: NDArray[np.uint8], tag_C: NDArray[np.floa
     return (cam_CHW.cpu() * torch.from_numpy(tag_C)[:, None, None]).amax(0).clamp(0, 1).numpy()
 
 
+def final_mask(
+    segmenter: Segmenter, photo: NDArray[np.uint8], tag_C: NDArray[np.float32] | None = None
+) -> NDArray[np.uint8]:
+    """The model's mask of a photo after the CRF, (H, W) uint8."""
+    tag = None if tag_C is None else torch.from_numpy(tag_C)
+    return _mask(segmenter.refine([photo], [segmenter.probabilities(photo, tag)])[0])
+
+
 def _mask(probability_KHW: torch.Tensor) -> NDArray[np.uint8]:
     return probability_KHW.argmax(0).to(torch.uint8).cpu().numpy()
 
 
-def _note(mask: NDArray[np.uint8], truth: NDArray[np.uint8] | None, num_classes: int) -> str:
+def score_note(mask: NDArray[np.uint8], truth: NDArray[np.uint8] | None, num_classes: int) -> str:
+    """A mask's mIoU in words, nothing where there is no truth."""
     if truth is None:
         return ""
     own = Scores(num_classes)
