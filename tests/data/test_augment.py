@@ -123,12 +123,24 @@ def test_scales_fill_their_range() -> None:
     assert 1.28 < max(scales) <= 1.3
 
 
+def test_each_photo_gets_a_longer_side_of_its_own() -> None:
+    augment = Augment(64, FILL, scale=(1, 1), long_side=(20, 30))
+    sides = set()
+    for seed in range(200):
+        _, valid, _ = augment(np.zeros((50, 100, 3), np.uint8), None, scale=1.0, seed=seed)
+        height, width = int(valid.any(1).sum()), int(valid.any(0).sum())
+        assert abs(height - width / 2) <= 0.5
+        sides.add(width)
+    assert sides == set(range(20, 31))
+
+
 def test_settings_and_mean_colour() -> None:
     class Settings:
-        crop, short_side, scale, flip, color_jitter = 96, 120, (0.5, 2.0), False, (0.1, 0.2, 0.3, 0.0)
+        crop, short_side, long_side, scale, flip = 96, 120, (140, 200), (0.5, 2.0), False
+        color_jitter = (0.1, 0.2, 0.3, 0.0)
 
     augment = Augment.from_settings(Settings(), fill=(0.485, 0.456, 0.5))
-    assert augment == Augment(96, (124, 116, 128), 120, (0.5, 2.0), False, (0.1, 0.2, 0.3, 0.0))
+    assert augment == Augment(96, (124, 116, 128), 120, (0.5, 2.0), False, (0.1, 0.2, 0.3, 0.0), (140, 200))
     assert augment.min_side == 481
     assert Augment(96, FILL).min_side is None
 

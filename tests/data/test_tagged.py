@@ -90,6 +90,12 @@ def test_class_folders(photos: Make) -> None:
         open_tagged(images)
 
 
+def test_a_voc_folder_is_no_set_of_class_folders(photos: Make) -> None:
+    images = photos("JPEGImages/a.png", "ImageSets/b.png", "SegmentationClass/a.png")
+    with pytest.raises(UserError, match=r"has the PASCAL VOC layout, not one folder per class; set data\.format=voc"):
+        open_tagged(images)
+
+
 @pytest.mark.parametrize("name", ["metadata.csv", "metadata.jsonl"])
 def test_metadata_of_a_data_hub_folder_is_found(photos: Make, name: str) -> None:
     images = photos("a.png", "b.png")

@@ -145,6 +145,8 @@ def collect_tagged(
     if tags is None:
         tags = next((images / name for name in ("metadata.csv", "metadata.jsonl") if (images / name).is_file()), None)
     if tags is None:
+        if (images / "JPEGImages").is_dir() and (images / "ImageSets").is_dir():
+            raise UserError(f"{images} has the PASCAL VOC layout, not one folder per class; set data.format=voc for it")
         source = "folder"
         rows, problems = class_folder_rows(images, files)
     else:
