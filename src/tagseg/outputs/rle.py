@@ -50,7 +50,7 @@ def _characters(values: NDArray[np.int64]) -> bytes:
 def decompress(text: str) -> NDArray[np.int64]:
     """The runs of COCO's string; raises ValueError when it is none."""
     codes = np.frombuffer(text.encode("ascii", errors="replace"), dtype=np.uint8).astype(np.int64) - 48
-    if codes.size == 0 or codes.min() < 0 or codes.max() > 63 or codes[-1] & 32:
+    if not text.isascii() or codes.size == 0 or codes.min() < 0 or codes.max() > 63 or codes[-1] & 32:
         raise ValueError("not a compressed RLE string")
     ends = np.flatnonzero(codes & 32 == 0)
     starts = np.concatenate([[0], ends[:-1] + 1])

@@ -1,0 +1,149 @@
+"""CVAT's "Segmentation mask 1.1": a zip of coloured masks with a map of the colours.
+
+Shapes: H W pixels.
+"""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from tagseg.data.photo import PIXEL_CAP
+from tagseg.errors import UserError
+from tagseg.outputs.atomic import replacing
+from tagseg.outputs.palette import PALETTE
+from tagseg.outputs.writer import IGNORE, IGNORE_NAME, Stored, Writer, safe_name
+
+FILE = "cvat.zip"
+FOLDER, MAP, LIST = "SegmentationClass/", "labelmap.txt", "ImageSets/Segmentation/default.txt"
+MEMBER_CAP = 500_000_000  # bytes of one unpacked file
+
+
+class CvatMasks(Writer):
+    """`cvat.zip`, to upload as annotations "Segmentation mask 1.1": RGB masks in VOC's colours, labelmap.txt, a list.
+
+    Ignored pixels have the label "(ignore)" in VOC's cream.
+    """
+
+    def __init__(self, out: Path, classes: Sequence[str]) -> None:
+        super().__init__(out, classes)
+        for name in self.classes:
+            if ":" in name or name.startswith("#"):
+                raise UserError(f"class {name!r} cannot stand in CVAT's labelmap.txt: leave out ':' and a leading '#'")
+        temporary = self.files.enter_context(replacing(out / FILE))
+        try:
+            self._zip = self.files.enter_context(zipfile.ZipFile(temporary, "w"))
+        except OSError as error:
+            raise UserError(f"{out / FILE} cannot be written: {error.strerror or error}") from error
+        self._names: list[str] = []
+        self._has_ignored = False
+
+    def write(
+        self,
+        name: str,
+        photo: NDArray[np.uint8],
+        mask: NDArray[np.uint8],
+        probabilities: NDArray[np.float32] | None,
+        file_name: str,
+    ) -> None:
+        """Add one mask."""
+        if name.startswith("#") or name != name.strip() or not name.isprintable():
+            raise UserError(f"photo {name!r} cannot stand in CVAT's list of names; rename it")
+        buffer = io.BytesIO()
+        Image.fromarray(PALETTE[mask]).save(buffer, format="PNG")
+        self._put(f"{FOLDER}{name}.png", buffer.getvalue())
+        self._names.append(name)
+        self._has_ignored |= bool((mask == IGNORE).any())
+
+    def finish(self) -> None:
+        """Add the map of colours and the list of names."""
+        labels = dict(enumerate(self.classes)) | ({IGNORE: IGNORE_NAME} if self._has_ignored else {})
+        rows = [f"{label}:{','.join(map(str, PALETTE[k]))}::\n" for k, label in labels.items()]
+        self._put(MAP, "".join(["# label:color_rgb:parts:actions\n", *rows]).encode())
+        self._put(LIST, "".join(f"{name}\n" for name in self._names).encode())
+
+    def _put(self, name: str, content: bytes) -> None:
+        # A date of its own would make equal results differ; PNG is packed already.
+        compression = zipfile.ZIP_STORED if name.endswith(".png") else zipfile.ZIP_DEFLATED
+        self._zip.writestr(zipfile.ZipInfo(name), content, compression)
+
+
+def read_cvat(out: Path) -> Stored:
+    """The masks of `cvat.zip` in a folder, or of a zip in this format; nothing is unpacked to disk.
+
+    Colours are taken from labelmap.txt, indices from its order. Raises UserError for a broken zip, a path that leads
+    outside, a file that unpacks to too much, a colour without a label.
+    """
+    path = out / FILE if out.is_dir() else out
+    try:
+        archive = zipfile.ZipFile(path)
+    except (OSError, zipfile.BadZipFile) as error:
+        raise UserError(f"{path} cannot be read as a zip: {error}") from error
+    labels: dict[str, int] = {}  # colour code by label
+    for line in _read(path, archive, MAP).decode("utf-8", errors="replace").splitlines():
+        if line.strip() and not line.startswith("#"):
+            label, _, rest = line.partition(":")
+            try:
+                red, green, blue = (int(part) for part in rest.partition(":")[0].split(","))
+            except ValueError as error:
+                raise UserError(f"{path}: {MAP} has the line {line!r}, which is not name:r,g,b::") from error
+            labels[label] = red << 16 | green << 8 | blue
+    names = [label for label in labels if label != IGNORE_NAME]
+    if len(names) > IGNORE:
+        raise UserError(f"{path}: {MAP} has {len(names)} labels, more than the {IGNORE} that a mask holds")
+    index = {labels[label]: k for k, label in enumerate(names)}
+    if IGNORE_NAME in labels:
+        index[labels[IGNORE_NAME]] = IGNORE
+    return Stored(tuple(names), _masks(path, archive, index))
+
+
+def _masks(path: Path, archive: zipfile.ZipFile, index: dict[int, int]) -> Iterator[tuple[str, NDArray[np.uint8]]]:
+    known = np.array(sorted(index))
+    values = np.array([index[code] for code in known.tolist()], dtype=np.uint8)
+    with archive:
+        for member in archive.namelist():
+            safe_name(member)
+            if not member.startswith(FOLDER) or not member.endswith(".png"):
+                continue
+            colour_HW = _colours(path, member, _read(path, archive, member))
+            place_HW = np.searchsorted(known, colour_HW).clip(max=len(known) - 1)
+            strange = colour_HW[known[place_HW] != colour_HW]
+            if strange.size:
+                code = int(strange[0])
+                raise UserError(
+                    f"{path}: {member} has the colour {code >> 16},{code >> 8 & 255},{code & 255}, "
+                    f"which {MAP} does not name; add it"
+                )
+            yield member.removeprefix(FOLDER).removesuffix(".png"), values[place_HW]
+
+
+def _colours(path: Path, member: str, content: bytes) -> NDArray[np.int32]:
+    try:
+        with Image.open(io.BytesIO(content), formats=("PNG",)) as image:
+            if image.width * image.height > PIXEL_CAP:
+                raise UserError(f"{path}: {member} has {image.width} x {image.height} pixels; the cap is {PIXEL_CAP:,}")
+            rgb_HW3 = np.asarray(image.convert("RGB"), dtype=np.int32)
+    except UserError:
+        raise
+    except Exception as error:  # a decoder may raise anything at all on a broken file
+        raise UserError(f"{path}: {member} cannot be read as PNG: {error}") from error
+    return rgb_HW3[..., 0] << 16 | rgb_HW3[..., 1] << 8 | rgb_HW3[..., 2]
+
+
+def _read(path: Path, archive: zipfile.ZipFile, member: str) -> bytes:
+    try:
+        with archive.open(member) as stream:
+            content = stream.read(MEMBER_CAP + 1)  # what the zip's directory says of the size may be a lie
+    except KeyError as error:
+        raise UserError(f"{path} has no {member}; is it CVAT's Segmentation mask 1.1?") from error
+    except (OSError, zipfile.BadZipFile, RuntimeError, NotImplementedError, EOFError) as error:
+        raise UserError(f"{path}: {member} cannot be unpacked: {error}") from error
+    if len(content) > MEMBER_CAP:
+        raise UserError(f"{path}: {member} unpacks to more than {MEMBER_CAP:,} bytes; it is no mask")
+    return content
