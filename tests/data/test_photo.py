@@ -143,6 +143,17 @@ def test_min_side_reduces_large_jpegs_only(tmp_path: Path) -> None:
     assert read_photo(tmp_path / "a.png", min_side=100).shape == (800, 1203, 3)
 
 
+def test_phones_store_several_pictures_in_one_jpeg(tmp_path: Path) -> None:
+    first, second = Image.fromarray(quarters(400, 600)), Image.new("RGB", (60, 40))
+    first.save(tmp_path / "a.mpo", save_all=True, append_images=[second], quality=95)
+    (tmp_path / "a.mpo").rename(tmp_path / "a.jpg")
+    for min_side, shape in ((None, (400, 600, 3)), (100, (100, 150, 3))):
+        photo = read_photo(tmp_path / "a.jpg", min_side=min_side)
+        assert photo.shape == shape
+        assert np.abs(corners(photo) - [RED, GREEN, BLUE, WHITE]).max() <= 6
+    assert photo_size(tmp_path / "a.jpg") == (400, 600)
+
+
 def test_truncated_files_are_named(tmp_path: Path) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
     for suffix in ("jpg", "png", "webp", "gif", "bmp", "tif"):

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from tagseg.data.tagged import TaggedImages, TaggedPhoto, open_tagged
@@ -117,6 +119,7 @@ def test_metadata_of_a_data_hub_folder_is_found(photos: Make, name: str) -> None
         ("C:\\x.png,cat", "tags.csv, row 3: 'C:\\\\x.png' leads outside the images folder"),
         ("nowhere.png,cat", "tags.csv, row 3: 'nowhere.png' is not in "),
         ("a.jpg,cat", "tags.csv, row 3: 'a.jpg' is not in "),
+        ("c.heic,cat", "tags.csv, row 3: 'c.heic' has a format that is not read; convert it to JPEG or PNG"),
         ("a.png,dog", "tags.csv, row 3: a.png stands in row 2 already; put all its tags into one row"),
         ("a,dog", "tags.csv, row 3: a.png stands in row 2 already"),
         ("twin,cat", "tags.csv, row 3: 'twin' may mean twin.gif or twin.png; write the suffix or rename one"),
@@ -126,10 +129,28 @@ def test_metadata_of_a_data_hub_folder_is_found(photos: Make, name: str) -> None
 )
 def test_a_bad_row_is_refused_in_one_sentence(photos: Make, table: Make, row: str, sentence: str) -> None:
     images = photos("a.png", "b.png", "twin.png", "twin.gif")
+    (images / "c.heic").touch()
     with pytest.raises(UserError) as error:
         open_tagged(images, table(f"file,tags\na.png,cat\n{row}\n"))
     assert sentence in str(error.value)
     assert "\n" not in str(error.value)
+
+
+@settings(
+    max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], derandomize=True
+)
+@given(
+    file=st.one_of(st.text(max_size=30), st.text("./\\a:b", max_size=12), st.integers(250, 5000).map(lambda n: "x" * n))
+)
+def test_whatever_a_row_names_lies_in_the_folder_or_is_refused(photos: Make, table: Make, file: str) -> None:
+    images = photos("a.png", "b/a.png", "b/b.png")
+    row = json.dumps({"file": file, "tags": ["cat"]})
+    try:
+        opened, sentence = open_tagged(images, table(row, "tags.jsonl")).photos, "tags.jsonl, row 1"
+    except UserError as error:
+        opened, sentence = (), str(error)
+    assert "tags.jsonl, " in sentence
+    assert all(photo.photo.is_relative_to(images) and photo.photo.is_file() for photo in opened)
 
 
 def test_two_photos_with_one_name(photos: Make, table: Make) -> None:
@@ -151,6 +172,14 @@ def test_links_out_of_the_folder_are_refused(photos: Make, table: Make, tmp_path
     with pytest.raises(UserError, match=r"row 2: link\.png is a link that leads outside the images folder"):
         open_tagged(images, table("file,tags\nlink.png,cat\n"))
     assert len(open_tagged(images, table("file,tags\ninner.png,cat\n"))) == 1
+    classes = photos("cat/a.png", folder="classes")
+    (classes / "dog").symlink_to(outside, target_is_directory=True)
+    with pytest.raises(UserError, match=r"classes.dog is a link; put the photos themselves into .*classes"):
+        open_tagged(classes)
+    (classes / "dog").unlink()
+    (classes / "cat" / "b.png").symlink_to(outside / "secret.png")
+    with pytest.raises(UserError, match=r"cat/b\.png is a link that leads outside the images folder"):
+        open_tagged(classes)
     assert len(open_tagged(tmp_path / "alias", table("file,tags\na.png,cat\n"))) == 1
 
 

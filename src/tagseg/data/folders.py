@@ -6,6 +6,7 @@ import os
 import re
 import unicodedata
 from pathlib import Path
+from typing import NoReturn
 
 from tagseg.data.photo import PHOTO_SUFFIXES
 from tagseg.data.tables import NO_TAG, Problem, Row
@@ -22,7 +23,7 @@ def find_photos(images: Path) -> dict[str, Path]:
             f"images folder {images} does not exist" if not images.exists() else f"{images} is not a folder"
         )
     found: dict[str, Path] = {}
-    for folder, subfolders, files in os.walk(images):
+    for folder, subfolders, files in os.walk(images, onerror=_unreadable):
         subfolders[:] = [name for name in subfolders if not name.startswith(".")]
         for name in files:
             if Path(name).suffix.lower() in PHOTO_SUFFIXES and not name.startswith("."):
@@ -30,6 +31,10 @@ def find_photos(images: Path) -> dict[str, Path]:
                 # macOS stores decomposed names, most tables hold composed ones.
                 found[unicodedata.normalize("NFC", path.relative_to(images).as_posix())] = path
     return dict(sorted(found.items()))
+
+
+def _unreadable(error: OSError) -> NoReturn:
+    raise UserError(f"folder {error.filename} cannot be read ({error.strerror})") from error
 
 
 def stem(relative: str) -> str:
@@ -41,10 +46,14 @@ def stem(relative: str) -> str:
 def class_folder_rows(images: Path, files: dict[str, Path]) -> tuple[list[Row], list[Problem]]:
     """Rows for one subfolder per class: the first-level folder is the tag; NO_TAG names mean none."""
     rows, problems = [], []
+    for folder in sorted(images.iterdir()):
+        if folder.is_symlink() and folder.is_dir():  # not walked into: a link may lead anywhere, or in circles
+            text = f"{folder} is a link; put the photos themselves into {images}"
+            problems.append(Problem("path outside", folder.name, text))
     for number, file in enumerate(files, start=1):
-        folder, slash, _ = file.partition("/")
+        tag, slash, _ = file.partition("/")
         if slash:
-            rows.append(Row(number, file, () if folder.lower() in NO_TAG else (folder,)))
+            rows.append(Row(number, file, () if tag.lower() in NO_TAG else (tag,)))
         else:
             text = f"{images / file} lies in no class folder; move it into one, or give a table of tags"
             problems.append(Problem("photo without tags", file, text))
@@ -72,6 +81,8 @@ def place_rows(
         matches = _match(wanted, files, by_stem, root)
         if not matches:
             text = f"{where}: {row.file!r} is not in {images}; correct the row or add the photo"
+            if os.path.isfile(images / wanted):  # noqa: PTH113 (Path.is_file raises on a name that is too long)
+                text = f"{where}: {row.file!r} has a format that is not read; convert it to JPEG or PNG"
             problems.append(Problem("missing photo", row.file, text))
         elif len(matches) > 1:
             text = f"{where}: {row.file!r} may mean {matches[0]} or {matches[1]}; write the suffix or rename one"

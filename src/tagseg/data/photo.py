@@ -34,7 +34,7 @@ def read_photo(path: Path, *, pixel_cap: int = PIXEL_CAP, min_side: int | None =
         with Image.open(path, formats=PHOTO_FORMATS) as image:
             _check_cap(path, image, pixel_cap)
             turn = _orientation(image)
-            if min_side is not None and image.format == "JPEG":
+            if min_side is not None and image.format in ("JPEG", "MPO"):
                 image.draft(None, (min_side, min_side))
             image.load()
             upright = image if turn == 1 else ImageOps.exif_transpose(image)
