@@ -72,12 +72,14 @@ def test_charts_of_a_run():
         {"step": 1, "loss": 3.0, "class": 1.0, "seg_teacher energy": 2.0, "lr": 0.1, "seconds": 1.0},
         {"step": 2, "loss": 2.0, "class": 0.5, "seg_teacher energy": 1.5, "lr": 0.1, "scores": {"miou": 0.5}},
         {"step": 3, "loss": 1.0, "class": 0.5, "seg_teacher energy": 0.5, "scores": {"miou": None}},
+        {"step": 4, "loss": 1.0, "class": 0.5, "seg_teacher energy": 0.5, "scores": {"miou": 0.75}},
     ]
     loss, terms, score = charts_of_run(rows)
     assert [line.name for line in loss.lines] == ["loss"]
     assert [line.name for line in terms.lines] == ["class", "seg-teacher energy"]
-    assert [(line.name, line.last) for line in score.lines] == [("mIoU", "50 %")]
+    assert [(line.name, line.last) for line in score.lines] == [("mIoU", "75 %")]
     assert charts_of_run([]) == ()
+    assert charts_of_run(rows[1:2]) == ()  # one point is no curve
 
 
 def test_ticks_are_round_and_embrace():

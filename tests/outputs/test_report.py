@@ -43,6 +43,7 @@ def example(name="a, b 猫", shape=(40, 60), seed=0, **settings):
 def full(**settings):
     rows = [{"step": s + 1, "loss": 2.0 - s / 100, "a": 1.0, "b": 0.5, "wave": float(s % 10 < 3)} for s in range(99)]
     rows.append({"step": 100, "loss": 1.0, "a": 0.5, "b": 0.5, "wave": 0.0, "scores": {"miou": 0.6}})
+    rows[49]["scores"] = {"miou": 0.4}
     values = {
         "title": "Run <one>",
         "classes": CLASSES,

@@ -113,14 +113,14 @@ def charts_of_run(rows: Sequence[Mapping[str, Any]]) -> tuple[Chart, ...]:
     wave = _column(rows, "wave") or None
     charts = []
     terms = {name: points for name, points in curves.items() if name != "loss" and points}
-    if curves.get("loss"):
+    if len(curves.get("loss", ())) > 1:
         charts.append(line_chart("Loss", {"loss": curves["loss"]}, wave=wave))
-    if len(terms) > 1:
+    if len(terms) > 1 and max(map(len, terms.values())) > 1:
         charts.append(line_chart("Terms of the loss", terms, wave=wave))
     scores = [{"step": row["step"], **row["scores"]} for row in rows if row.get("scores")]
     score_names = list(dict.fromkeys(key for row in scores for key in row if key != "step"))
     scored = {_score_name(name): [(s, 100 * v) for s, v in _column(scores, name)] for name in score_names}
-    if any(scored.values()):
+    if max(map(len, scored.values()), default=0) > 1:  # one point is no curve
         charts.append(line_chart("Score while training", scored, unit=" %", wave=wave, dots=True))
     return tuple(charts)
 
