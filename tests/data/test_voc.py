@@ -36,8 +36,8 @@ def root(tmp_path: Path) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize("source", [None, "masks", "xml", "table"])
-def test_every_source_gives_the_same_tags(root: Path, source: str | None) -> None:
+@pytest.mark.parametrize("source", [None, "masks", "xml", Path("masks"), Path("xml"), "table"])
+def test_every_source_gives_the_same_tags(root: Path, source: str | Path | None) -> None:
     if source == "table":
         rows = "JPEGImages/2007_000063.jpg,chair dog\n2007_000175,sheep\n2008_000001.jpg,person cat\n"
         (root / "labels.csv").write_text("file,tags\n" + rows, encoding="utf-8")

@@ -124,13 +124,13 @@ def _read_tags(
 ) -> list[tuple[str, ...]]:
     if tags is None:
         tags = root / "tags.csv" if (root / "tags.csv").is_file() else "masks" if masks else "xml"
-    if tags == "masks":
+    if str(tags) == "masks":  # a recipe holds the word as a path
         for name in names:
             if name not in masks:
                 raise UserError(f"photo {name} has no mask in {root}; add it, or take tags from a table or XML")
         with ThreadPoolExecutor() as pool:
             return list(pool.map(lambda name: _tags_of_mask(masks[name], full), names))
-    if tags == "xml":
+    if str(tags) == "xml":
         return [_tags_of_xml(root / "Annotations" / f"{name}.xml", full) for name in names]
     return _tags_of_table(root, Path(tags), names, full)
 
