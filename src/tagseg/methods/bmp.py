@@ -121,7 +121,7 @@ class BMP(AFANetwork):
         return terms
 
     def seg_logits(self, stages: Sequence[Tensor], size: tuple[int, int], seed_B: Tensor | None = None) -> Tensor:
-        """Logits (B, K, H, W) of the segmentation, decoded where the CAM sees an object (object-aware decoding).
+        """Logits (B, K, H, W) of the segmentation, decoded where the CAM sees an object (object-aware).
 
         No gradient reaches the classifier through that weighting.
         """
@@ -216,7 +216,7 @@ class BMP(AFANetwork):
 
 
 def pixel_loss(logit_BLHW: Tensor, label_BHW: Tensor, loss: PixelLoss) -> Tensor:
-    """The mean over labelled pixels of a softmax cross-entropy, or of the mean binary one of the channels; 0 if none."""
+    """The mean over labelled pixels of the softmax cross-entropy, or of the channels' mean binary one; 0 if none."""
     if loss == "ce":
         return pixel_cross_entropy(logit_BLHW, label_BHW)
     known_BHW = label_BHW != IGNORE
