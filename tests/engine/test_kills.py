@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -72,16 +73,22 @@ class Steps(Dataset):
 class LoadedAside(ToyBatches):
     """Batches from two forked processes; at a step, a signal goes to all of them and to this one."""
 
-    def __init__(self, at: int, number: signal.Signals) -> None:
+    def __init__(self, at: int, number: signal.Signals, prepare: Callable[[int], None] | None = None) -> None:
         super().__init__()
-        self.at, self.number = at, number
+        self.at, self.number, self.prepare = at, number, prepare
 
     def loader(self, start_step, steps, workers):
         run = range(start_step, start_step + steps)
-        loaded = DataLoader(Steps(self, run), batch_size=None, num_workers=2, multiprocessing_context="fork")
+        loaded = DataLoader(
+            Steps(self, run),
+            batch_size=None,
+            num_workers=2,
+            multiprocessing_context="fork",
+            worker_init_fn=self.prepare,
+        )
         for step, batch in zip(run, loaded, strict=True):
             if step == self.at:
-                for process in [*(child.pid for child in multiprocessing.active_children()), os.getpid()]:
+                for process in [os.getpid(), *(child.pid for child in multiprocessing.active_children())]:
                     os.kill(process, self.number)
             yield batch
 
@@ -99,3 +106,19 @@ def test_a_signal_to_the_whole_group_leaves_the_loading_processes_to_the_trainin
     assert rows(tmp_path / "parts") == rows(tmp_path / "whole")
     whole, parts = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "parts"))
     torch.testing.assert_close(parts, whole, rtol=0, atol=0)
+
+
+def die_of_signals(worker: int) -> None:
+    """As loading processes do that were not forked."""
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def test_a_signal_that_ends_the_loading_processes_too_is_no_error(tmp_path):
+    settings = TrainSettings(steps=10, batch_size=4, lr=0.05, log_every=1, checkpoint_every=3)
+    batches = LoadedAside(4, signal.SIGTERM, prepare=die_of_signals)
+    result = fit(ToyMethod(), batches, settings, tmp_path / "parts")
+    assert result.interrupted
+    assert result.step < 10
+    fit(ToyMethod(init=1), ToyBatches(), settings, tmp_path / "parts")
+    fit(ToyMethod(), ToyBatches(), settings, tmp_path / "whole")
+    assert rows(tmp_path / "parts") == rows(tmp_path / "whole")

@@ -17,7 +17,6 @@ from accelerate import Accelerator
 from torch import nn
 
 from tagseg.data.batches import Batch
-from tagseg.distributed import world_size
 from tagseg.engine.checkpoint import Checkpoint, Checkpoints, pack, remove_temporaries, save_weights, unpack
 from tagseg.engine.interrupt import Interrupted, Interruption
 from tagseg.engine.log import RunLog
@@ -84,8 +83,9 @@ def fit(
             except Interrupted:
                 run.stop()
             except RuntimeError:
-                # a process that was stopped in its share of an evaluation has left this one in an exchange with it
-                if not (interruption.requested and world_size() > 1):
+                # The signal also ended a process that this one exchanges with, or one that loads photos (where those
+                # are not forked), and torch says so wherever it happens to be.
+                if not interruption.requested:
                     raise
                 run.stop(between_steps=False)
             else:

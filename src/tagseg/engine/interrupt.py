@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import threading
 import time
@@ -12,7 +11,7 @@ from typing import Any
 EXIT_INTERRUPTED = 75
 """Exit status after an interruption that lost nothing: the same command goes on (EX_TEMPFAIL of sysexits.h)."""
 
-_ECHO_SECONDS = 0.5
+_ECHO_SECONDS = 0.5  # launchers pass a terminal's Ctrl-C on to processes that have it already: no second one
 
 
 class Interrupted(KeyboardInterrupt):
@@ -23,14 +22,13 @@ class Interruption:
     """While entered, the first SIGINT or SIGTERM only sets `requested`; the second one aborts at once.
 
     Handlers are put back on leaving. Outside the main thread signals cannot be caught, and `requested` stays False.
-    Data-loading processes forked meanwhile leave the signals to this one.
+    Data-loading processes forked meanwhile inherit the handlers, and so outlive the first signal to a whole process
+    group: were they to die of it, torch would raise in the middle of a step.
     """
 
     def __init__(self) -> None:
         self.requested = False
         self._first = 0.0
-        self._ignored_in_child = False
-        self._process = os.getpid()
         self._handlers: dict[int, Any] = {}
         self._outer: Interruption | None = None
 
@@ -57,25 +55,12 @@ class Interruption:
         self._handlers.clear()
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        if os.getpid() != self._process:
-            self._handle_in_child(number)
-        elif not self.requested:
+        if not self.requested:
             self.requested = True
             self._first = time.monotonic()
-        elif (
-            time.monotonic() - self._first > _ECHO_SECONDS
-        ):  # launchers pass a terminal's Ctrl-C on: that echo is no second one
+        elif time.monotonic() - self._first > _ECHO_SECONDS:
             self._restore()
             raise KeyboardInterrupt
-
-    def _handle_in_child(self, number: int) -> None:
-        # A forked data-loading process inherits this handler, and a terminal or scheduler signals the whole
-        # process group. Were it to die, torch would raise in the middle of the parent's step; a second SIGTERM ends it.
-        if number == signal.SIGTERM:
-            if self._ignored_in_child:
-                signal.signal(signal.SIGTERM, signal.SIG_DFL)
-                os.kill(os.getpid(), signal.SIGTERM)
-            self._ignored_in_child = True
 
 
 _current: Interruption | None = None

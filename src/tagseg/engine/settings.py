@@ -71,7 +71,9 @@ class TrainSettings(BaseModel):
                 f"scale should be two numbers between 0.05 and 20, the smaller one first, and is [{low}, {high}]"
             )
         if self.long_side is not None and not (8 <= self.long_side[0] <= self.long_side[1] and self.short_side is None):
-            raise ValueError("long_side should be two lengths of at least 8 pixels, the smaller first, with short_side left out")
+            raise ValueError(
+                "long_side should be two lengths of at least 8 pixels, the smaller first, with short_side left out"
+            )
         if self.color_jitter is not None:
             *amounts, hue = self.color_jitter
             if min(self.color_jitter) < 0 or max(amounts) > 1 or hue > 0.5:
