@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 import torch
+from tests.methods.small import TWO, batch, build
 
 from tagseg.methods import METHODS
-from tests.methods.small import TWO, batch, build
 
 ROWS: dict[str, dict[str, Any]] = {
     "I": {"teaching": "class-teacher", "seg_teacher_weight": 0.0, "student_weight": 1.0},
