@@ -5,7 +5,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_lattice import photo_like
+from tests.refine.test_lattice import photo_like
 
 from tagseg.errors import UserError
 from tagseg.refine import Lattice, dense_crf, probabilities_from_labels

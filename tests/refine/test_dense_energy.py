@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 import torch
-from direct_lattice import direct_filter
-from test_lattice import bilateral_features, photo_like
+from tests.refine.direct_lattice import direct_filter
+from tests.refine.test_lattice import bilateral_features, photo_like
 from torch.nn.functional import interpolate
 
 from tagseg.errors import UserError

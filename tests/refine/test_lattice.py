@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 import torch
-from direct_lattice import direct_filter
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.refine.direct_lattice import direct_filter
 
 from tagseg.errors import UserError
 from tagseg.refine import Lattice

@@ -139,6 +139,10 @@ class Emit:
     def vertex(self, base: Any, simplex: Any, corners: int, k: int) -> Any:
         return self.builder.sext(self.builder.load(self.address(base, simplex, corners, k)), ir.IntType(64))
 
+    def packed_vertex(self, base: Any, pixel: Any, k: int) -> Any:
+        pointer = self.builder.bitcast(self.address(base, pixel, 8, k), INT.as_pointer())
+        return self.builder.sext(self.builder.load(pointer), ir.IntType(64))
+
     def weight(self, base: Any, pixel: Any, corners: int, k: int) -> Any:
         return self.builder.load(self.address(base, pixel, corners, k))
 

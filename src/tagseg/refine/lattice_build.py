@@ -20,9 +20,11 @@ if "numba" not in sys.modules:  # numba leaves LLVM's superword vectoriser off
 from numba import njit
 
 from tagseg.errors import UserError
-from tagseg.refine.rows import load, store
+from tagseg.refine.rows import load, prefetch, store
 
-BLOCK = 64  # pixels located together: a vectorised loop for each step
+BLOCK = 128  # pixels located together: a vectorised loop for each step
+AHEAD = 8  # look-ups that are on their way into the cache
+LENGTHS = 32  # simplices with as many pixels or more are one kind
 
 
 def key_fields(low_D: np.ndarray, high_D: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -139,135 +141,176 @@ def locate(
 
 
 @njit(nogil=True, cache=True, error_model="numpy", inline="always")
-def _home(key: np.int64, mask: np.int64) -> np.int64:
+def _home(table_M2: np.ndarray, key: np.int64) -> np.int64:
     """Where a key's search in the table begins."""
     h = np.uint64(key) * np.uint64(0x9E3779B97F4A7C15)
     h = (h ^ (h >> np.uint64(32))) * np.uint64(0x9E3779B97F4A7C15)
-    return np.int64(h >> np.uint64(32)) & mask
+    return np.int64(h >> np.uint64(32)) & (table_M2.shape[0] - 1)
 
 
 @njit(nogil=True, cache=True, error_model="numpy", inline="always")
-def _find(table_key: np.ndarray, key: np.int64) -> np.int64:
+def _find(table_M2: np.ndarray, key: np.int64) -> np.int64:
     """Place of a key, or the empty place (-1) where it belongs."""
-    mask = len(table_key) - 1
-    place = _home(key, mask)
-    while table_key[place] != key and table_key[place] >= 0:
-        place = (place + 1) & mask
+    place = _home(table_M2, key)
+    while table_M2[place, 0] != key and table_M2[place, 0] >= 0:
+        place = (place + 1) & (table_M2.shape[0] - 1)
     return place
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def _grown(
-    table_key: np.ndarray, table_id: np.ndarray, keys: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The same table and list of keys with twice the room."""
-    more_key = np.full(2 * len(table_key), np.int64(-1))
-    more_id = np.empty(2 * len(table_id), np.int32)
-    for i in range(len(table_key)):
-        if table_key[i] >= 0:
-            place = _find(more_key, table_key[i])
-            more_key[place] = table_key[i]
-            more_id[place] = table_id[i]
-    more = np.empty(2 * len(keys), np.int64)
+def _new_table(size: int) -> np.ndarray:
+    """A hash table of (key, number), at most half of it ever in use."""
+    table_M2 = np.empty((size, 2), np.int64)
+    for i in range(size):
+        table_M2[i, 0] = -1
+    return table_M2
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _grown(table_M2: np.ndarray, keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The same table and list of keys with four times the room."""
+    more_M2 = _new_table(4 * table_M2.shape[0])
+    for i in range(len(keys)):
+        place = _find(more_M2, keys[i])
+        more_M2[place, 0] = keys[i]
+        more_M2[place, 1] = i
+    more = np.empty(4 * len(keys), np.int64)
     more[: len(keys)] = keys
-    return more_key, more_id, more
+    return more_M2, more
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def group(key_N: np.ndarray, simplex_N: np.ndarray) -> np.ndarray:
     """Number the distinct keys by first occurrence: fills the number of every pixel, returns the keys."""
-    table_key, table_id = np.full(1 << 14, np.int64(-1)), np.empty(1 << 14, np.int32)
-    keys = np.empty(1 << 13, np.int64)
+    size = 1 << 10
+    while size < len(key_N) // 2:
+        size *= 2
+    table_M2 = _new_table(size)
+    keys = np.empty(size // 2, np.int64)
     count = 0
     last, number = np.int64(-1), np.int32(0)
     for p in range(len(key_N)):
+        if p + AHEAD < len(key_N):
+            prefetch(table_M2, _home(table_M2, key_N[p + AHEAD]))
         key = key_N[p]
         if key != last:
-            place = _find(table_key, key)
-            if table_key[place] < 0:
+            place = _find(table_M2, key)
+            if table_M2[place, 0] < 0:
                 if count == len(keys):
-                    table_key, table_id, keys = _grown(table_key, table_id, keys)
-                    place = _find(table_key, key)
-                table_key[place] = key
-                table_id[place] = count
+                    table_M2, keys = _grown(table_M2, keys)
+                    place = _find(table_M2, key)
+                table_M2[place, 0] = key
+                table_M2[place, 1] = count
                 keys[count] = key
                 count += 1
-            last, number = key, table_id[place]
+            last, number = key, np.int32(table_M2[place, 1])
         simplex_N[p] = number
     return keys[:count]
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def arrange(
-    shape,  # type: ignore[no-untyped-def]
+def arrange(  # type: ignore[no-untyped-def]
+    shape,
     simplex_N: np.ndarray,
+    keys_T: np.ndarray,
     unsorted_NE: np.ndarray,
     start_T: np.ndarray,
     order_N: np.ndarray,
     weight_NE: np.ndarray,
-) -> None:
-    """Sort the pixels by simplex: start_T (T + 1 entries), the pixel at each place, its weights."""
-    start_T[:] = 0
+) -> np.ndarray:
+    """Sort the pixels by simplex, simplices with equally many pixels together; returns the simplices' sorted keys.
+
+    Loops over the pixels of a simplex then keep their length for long, which the processor predicts.
+    """
+    simplices = len(keys_T)
+    size_T = np.zeros(simplices, np.int32)
     for p in range(len(simplex_N)):
-        start_T[simplex_N[p] + 1] += 1
-    for t in range(len(start_T) - 1):
+        size_T[simplex_N[p]] += 1
+    begin = np.zeros(LENGTHS + 1, np.int32)
+    for t in range(simplices):
+        begin[min(size_T[t], LENGTHS)] += 1
+    total = 0
+    for length in range(LENGTHS + 1):
+        total, begin[length] = total + begin[length], total
+    place_T = np.empty(simplices, np.int32)
+    sorted_T = np.empty(simplices, np.int64)
+    for t in range(simplices):
+        length = min(size_T[t], LENGTHS)
+        place = begin[length]
+        begin[length] = place + 1
+        place_T[t] = place
+        sorted_T[place] = keys_T[t]
+        start_T[place + 1] = size_T[t]
+    start_T[0] = 0
+    for t in range(simplices):
         start_T[t + 1] += start_T[t]
     next_T = start_T.copy()
     for p in range(len(simplex_N)):
-        place = next_T[simplex_N[p]]
-        next_T[simplex_N[p]] = place + 1
+        t = place_T[simplex_N[p]]
+        place = next_T[t]
+        next_T[t] = place + 1
         order_N[place] = p
         store(weight_NE, place, load(shape, unsorted_NE, p))
+    return sorted_T
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def number_vertices(
     keys_T: np.ndarray, shift_D: np.ndarray, vertex_TE: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+) -> tuple[np.ndarray, np.ndarray]:
     """Number the vertices of the simplices by first occurrence; returns their keys and the table to look them up."""
     d = len(shift_D)
     e = d + 1
-    table_key, table_id = np.full(1 << 14, np.int64(-1)), np.empty(1 << 14, np.int32)
-    keys = np.empty(1 << 13, np.int64)
+    size = 1 << 10
+    while size < len(keys_T) // 2:
+        size *= 2
+    table_M2 = _new_table(size)
+    keys = np.empty(size // 2, np.int64)
     count = 0
     ones = np.int64(0)
     for j in range(d):
         ones += np.int64(1) << shift_D[j]
     step_E = np.empty(e, np.int64)
-    for t in range(len(keys_T)):
-        key = keys_T[t]
-        step_E[:] = 0
-        for j in range(d):
-            field = key >> shift_D[j]
-            if j < d - 1:
-                field &= (np.int64(1) << (shift_D[j + 1] - shift_D[j])) - 1
-            rank = np.int64(np.uint32(field) % np.uint32(e))
-            step_E[rank] += np.int64(e) << shift_D[j]
-            key -= rank << shift_D[j]
-        # vertex k: k more everywhere, E less where the rank is above D - k
-        for k in range(e):
-            if k > 0:
-                key += ones - step_E[e - k]
-            place = _find(table_key, key)
-            if table_key[place] < 0:
-                if count == len(keys):
-                    table_key, table_id, keys = _grown(table_key, table_id, keys)
-                    place = _find(table_key, key)
-                table_key[place] = key
-                table_id[place] = count
-                keys[count] = key
-                count += 1
-            vertex_TE[t, k] = table_id[place]
-    return keys[:count], table_key, table_id
+    ring_AE = np.empty((AHEAD, e), np.int64)  # keys of the next simplices, on their way into the cache
+    for ahead in range(len(keys_T) + AHEAD):
+        t = ahead - AHEAD
+        slot = ahead % AHEAD
+        if t >= 0:
+            for k in range(e):
+                key = ring_AE[slot, k]
+                place = _find(table_M2, key)
+                if table_M2[place, 0] < 0:
+                    if count == len(keys):
+                        table_M2, keys = _grown(table_M2, keys)
+                        place = _find(table_M2, key)
+                    table_M2[place, 0] = key
+                    table_M2[place, 1] = count
+                    keys[count] = key
+                    count += 1
+                vertex_TE[t, k] = table_M2[place, 1]
+        if ahead < len(keys_T):
+            key = keys_T[ahead]
+            for k in range(e):
+                step_E[k] = 0
+            for j in range(d):
+                field = key >> shift_D[j]
+                if j < d - 1:
+                    field &= (np.int64(1) << (shift_D[j + 1] - shift_D[j])) - 1
+                rank = np.int64(np.uint32(field) % np.uint32(e))
+                step_E[rank] += np.int64(e) << shift_D[j]
+                key -= rank << shift_D[j]
+            # vertex k: k more everywhere, E less where the rank is above D - k
+            for k in range(e):
+                if k > 0:
+                    key += ones - step_E[e - k]
+                ring_AE[slot, k] = key
+                prefetch(table_M2, _home(table_M2, key))
+    return keys[:count], table_M2
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def find_neighbours(
-    keys_V: np.ndarray,
-    table_key: np.ndarray,
-    table_id: np.ndarray,
-    shift_D: np.ndarray,
-    neighbour_EV2: np.ndarray,
+    keys_V: np.ndarray, table_M2: np.ndarray, shift_D: np.ndarray, neighbour_EV2: np.ndarray
 ) -> None:
     """The two neighbours of every vertex along each axis, V where there is none."""
     d = len(shift_D)
@@ -280,9 +323,12 @@ def find_neighbours(
         for v in range(count):
             neighbour_EV2[axis, v, 1] = count
         for v in range(count):
-            place = _find(table_key, keys_V[v] + offset)
-            if table_key[place] >= 0:
-                neighbour_EV2[axis, v, 0] = table_id[place]
-                neighbour_EV2[axis, table_id[place], 1] = v
+            if v + AHEAD < count:
+                prefetch(table_M2, _home(table_M2, keys_V[v + AHEAD] + offset))
+            place = _find(table_M2, keys_V[v] + offset)
+            if table_M2[place, 0] >= 0:
+                other = table_M2[place, 1]
+                neighbour_EV2[axis, v, 0] = other
+                neighbour_EV2[axis, other, 1] = v
             else:
                 neighbour_EV2[axis, v, 0] = count

@@ -45,15 +45,17 @@ class CpuLattice:
         self.start_T = np.empty(len(keys_T) + 1, np.int32)
         self.order_N = np.empty(pixels, np.int32)
         self.weight_NE = np.empty_like(unsorted_NE)
-        steps.arrange(Shape(corners, 1), simplex_N, unsorted_NE, self.start_T, self.order_N, self.weight_NE)
+        keys_T = steps.arrange(
+            Shape(corners, 1), simplex_N, keys_T, unsorted_NE, self.start_T, self.order_N, self.weight_NE
+        )
         if touch_origin:
             origin = sum((j - int(low)) << int(shift) for j, (low, shift) in enumerate(zip(low_D, shift_D, strict=True)))
             keys_T = np.append(keys_T, origin)
         self.vertex_TE = np.empty((len(keys_T), corners), np.int32)
-        keys_V, table_key, table_id = steps.number_vertices(keys_T, shift_D, self.vertex_TE)
+        keys_V, table_M2 = steps.number_vertices(keys_T, shift_D, self.vertex_TE)
         self.vertices = len(keys_V)
         self.neighbour_EV2 = np.empty((corners, len(keys_V), 2), np.int32)
-        steps.find_neighbours(keys_V, table_key, table_id, shift_D, self.neighbour_EV2)
+        steps.find_neighbours(keys_V, table_M2, shift_D, self.neighbour_EV2)
 
     @property
     def amplitude(self) -> float:
@@ -63,30 +65,31 @@ class CpuLattice:
     @cached_property
     def sides(self) -> Sides:
         """The symmetric normalisation."""
-        shape = Shape(1, self.corners)
-        grid_V1 = np.zeros((self.vertices + 1, 1), np.float32)
-        sum_weights(shape, self.start_T, self.vertex_TE, self.weight_NE, grid_V1)
-        blurred_V1 = blur(shape, self.neighbour_EV2, grid_V1, np.zeros_like(grid_V1), np.float32(self.amplitude))[0]
-        weight_NE, grid_V1 = np.empty_like(self.weight_NE), np.zeros_like(grid_V1)
-        scale_weights(
-            shape, self.start_T, self.vertex_TE, self.weight_NE, blurred_V1, weight_NE, grid_V1
-        )
-        blurred_V1 = blur(shape, self.neighbour_EV2, grid_V1, np.zeros_like(grid_V1), np.float32(self.amplitude))[0]
-        total_N1 = np.empty((len(self.order_N), 1), np.float32)
-        slice_sorted(shape, self.start_T, self.vertex_TE, weight_NE, blurred_V1, total_N1)
-        return Sides(weight_NE, total_N1[:, 0])
+        shape, factor = Shape(1, self.corners), np.float32(self.amplitude)
+        grid_V1, spare_V1 = np.zeros((2, self.vertices + 1, 1), np.float32)
+        value_N1 = np.ones((len(self.order_N), 1), np.float32)
+        places = (self.start_T, self.vertex_TE)
+        splat_sorted(shape, *places, self.weight_NE, value_N1, grid_V1)
+        blurred_V1, spare_V1 = blur(shape, self.neighbour_EV2, grid_V1, spare_V1, factor)
+        slice_sorted(shape, *places, self.weight_NE, blurred_V1, value_N1)
+        weight_NE = np.empty_like(self.weight_NE)
+        scale_weights(Shape(self.corners, 1), self.weight_NE, value_N1, weight_NE)
+        spare_V1[:] = 0
+        value_N1[:] = 1
+        splat_sorted(shape, *places, weight_NE, value_N1, spare_V1)
+        blurred_V1, _ = blur(shape, self.neighbour_EV2, spare_V1, blurred_V1, factor)
+        slice_sorted(shape, *places, weight_NE, blurred_V1, value_N1)
+        return Sides(weight_NE, value_N1[:, 0])
 
     @cached_property
-    def by_pixel(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Vertices (N, E), weights times D (N, E) and D K D 1 (N) in the photo's order of pixels."""
+    def packed_N8(self) -> np.ndarray:
+        """Per pixel, in the photo's order, of a lattice of positions: vertices (int32 x 3), weights times D, D K D 1."""
         simplex_N = np.repeat(np.arange(len(self.start_T) - 1), np.diff(self.start_T))
-        vertex_NE = np.empty((len(self.order_N), self.corners), np.int32)
-        weight_NE = np.empty_like(self.weight_NE)
-        total_N = np.empty(len(self.order_N), np.float32)
-        vertex_NE[self.order_N] = self.vertex_TE[simplex_N]
-        weight_NE[self.order_N] = self.sides.weight_NE
-        total_N[self.order_N] = self.sides.total_N
-        return vertex_NE, weight_NE, total_N
+        packed_N8 = np.zeros((len(self.order_N), 8), np.float32)
+        packed_N8[self.order_N, :3] = self.vertex_TE[simplex_N].view(np.float32)
+        packed_N8[self.order_N, 3:6] = self.sides.weight_NE
+        packed_N8[self.order_N, 6] = self.sides.total_N
+        return packed_N8
 
     def filter(self, maps_LN: np.ndarray) -> np.ndarray:
         """Unnormalised filter of maps (L, N) float32, pixels in the photo's order."""
@@ -196,33 +199,8 @@ def blur(  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def sum_weights(  # type: ignore[no-untyped-def]
-    shape, start_T: np.ndarray, vertex_TE: np.ndarray, weight_NE: np.ndarray, grid_V1: np.ndarray
-) -> None:
-    """Splat of ones."""
-    for t in range(len(start_T) - 1):
-        for p in range(start_T[t], start_T[t + 1]):
-            for k in range(weight_NE.shape[1]):
-                grid_V1[vertex_TE[t, k], 0] += weight_NE[p, k]
-
-
-@njit(nogil=True, cache=True, error_model="numpy")
-def scale_weights(  # type: ignore[no-untyped-def]
-    shape,
-    start_T: np.ndarray,
-    vertex_TE: np.ndarray,
-    weight_NE: np.ndarray,
-    blurred_V1: np.ndarray,
-    out_NE: np.ndarray,
-    grid_V1: np.ndarray,
-) -> None:
-    """Weights over the root of the filtered ones, and their sums at the vertices: the splat of D."""
-    for t in range(len(start_T) - 1):
-        for p in range(start_T[t], start_T[t + 1]):
-            total = np.float32(1e-20)
-            for k in range(weight_NE.shape[1]):
-                total += weight_NE[p, k] * blurred_V1[vertex_TE[t, k], 0]
-            scale = np.float32(1) / np.sqrt(total)
-            for k in range(weight_NE.shape[1]):
-                out_NE[p, k] = weight_NE[p, k] * scale
-                grid_V1[vertex_TE[t, k], 0] += out_NE[p, k]
+def scale_weights(shape, weight_NE: np.ndarray, total_N1: np.ndarray, out_NE: np.ndarray) -> None:  # type: ignore[no-untyped-def]
+    """Weights over the root of the filtered ones."""
+    for p in range(len(weight_NE)):
+        factor = np.float32(1) / np.sqrt(total_N1[p, 0] + np.float32(1e-20))
+        store(out_NE, p, add_scaled(factor, load(shape, weight_NE, p), zero_row(shape)))

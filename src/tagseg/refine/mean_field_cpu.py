@@ -68,7 +68,6 @@ def _fused(prior_LN: np.ndarray, low: np.float32, terms: list[Kernel], iteration
     labels, pixels = prior_LN.shape
     columns = _columns(labels)
     shape = Shape(columns, lattice.corners, columns < labels)
-    second = Shape(columns, 3, columns < labels)
     log2 = math.log2(math.e)
 
     prior_NS = np.zeros((pixels + kernels.SPARE, columns), np.float32)
@@ -77,13 +76,11 @@ def _fused(prior_LN: np.ndarray, low: np.float32, terms: list[Kernel], iteration
     total_N = sides.total_N * np.float32(main.weight * log2)
     near, near_neighbour, near_factor = None, None, np.float32(0)
     if others:
-        vertex_N3 = np.empty((pixels, 3), np.int32)
-        weight_N3 = np.empty((pixels, 3), np.float32)
-        near_total_N = np.empty(pixels, np.float32)
         other = others[0].lattice
-        kernels.pick(*other.by_pixel, lattice.order_N, vertex_N3, weight_N3, near_total_N)
-        total_N += near_total_N * np.float32(others[0].weight * log2)
-        near = (vertex_N3, weight_N3, _grid(other, columns), _grid(other, columns))
+        packed_N8 = np.empty((pixels, 8), np.float32)
+        kernels.pick(Shape(8, 1), other.packed_N8, lattice.order_N, packed_N8)
+        total_N += packed_N8[:, 6] * np.float32(others[0].weight * log2)
+        near = (packed_N8, _grid(other, columns), _grid(other, columns))
         near_neighbour = other.neighbour_EV2
         near_factor = np.float32(others[0].weight * log2 * other.amplitude)
     # what the derived label gets when all others have no message
@@ -92,11 +89,11 @@ def _fused(prior_LN: np.ndarray, low: np.float32, terms: list[Kernel], iteration
     grids = (_grid(lattice, columns), _grid(lattice, columns))
     factor = np.float32(main.weight * log2 * lattice.amplitude)
     sliced_VS, near = kernels.iterate(
-        shape, second, iterations, factor, near_factor, (*structure, *grids), near, lattice.neighbour_EV2,
+        shape, iterations, factor, near_factor, (*structure, *grids), near, lattice.neighbour_EV2,
         near_neighbour, prior_NS, rest_N, boost_N,
     )  # fmt: skip
     out_LN = np.empty((labels, pixels), np.float32)
-    kernels.finish(shape, second, 0, pixels, (*structure, sliced_VS, sliced_VS), near, prior_NS, rest_N, lattice.order_N, out_LN)
+    kernels.finish(shape, 0, pixels, (*structure, sliced_VS, sliced_VS), near, prior_NS, rest_N, lattice.order_N, out_LN)
     return out_LN
 
 

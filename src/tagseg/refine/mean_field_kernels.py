@@ -15,13 +15,14 @@ from tagseg.refine.lattice_build import njit
 from tagseg.refine.lattice_cpu import blur
 from tagseg.refine.rows import (
     add_corners,
-    add_spread,
     blend,
+    blend_packed,
     gather,
     group,
     load,
     softmax,
     spread,
+    spread_packed,
     store,
     zero_corners,
     zero_row,
@@ -32,7 +33,7 @@ SPARE = 16  # rows behind the last pixel that a vector may read
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def _marginals(shape, second, first, stop, t, main, near, prior_NS, rest_N, value_BS):  # type: ignore[no-untyped-def]
+def _marginals(shape, first, stop, t, main, near, prior_NS, rest_N, value_BS):  # type: ignore[no-untyped-def]
     """Fill value_BS with the marginals of a block that begins in simplex t; returns the simplex it ends in."""
     start_T, vertex_TE, weight_NE, grid_VS, _ = main
     p = first
@@ -44,7 +45,7 @@ def _marginals(shape, second, first, stop, t, main, near, prior_NS, rest_N, valu
         for i in range(p, end):
             message = blend(zero_row(shape), corners, weight_NE, i)
             if near is not None:
-                message = blend(message, gather(second, near[2], near[0], i), near[1], i)
+                message = blend_packed(message, near[1], near[0], i)
             store(value_BS, i - first, message)
         p = end
     for i in range(0, stop - first, group(shape)):
@@ -53,17 +54,17 @@ def _marginals(shape, second, first, stop, t, main, near, prior_NS, rest_N, valu
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def sweep(shape, second, first, last, main, near, prior_NS, rest_N, value_BS):  # type: ignore[no-untyped-def]
+def sweep(shape, first, last, main, near, prior_NS, rest_N, value_BS):  # type: ignore[no-untyped-def]
     """One iteration for the pixels first..last: marginals from the sliced grids, splatted onto the other grids.
 
-    main: (start_T, vertex_TE, weight_NE, sliced grid (V + 1, S), splatted grid); near: the same of the second lattice
-    without a start: (vertex_N3, weight_N3, sliced grid, splatted grid), or None.
+    main: (start_T, vertex_TE, weight_NE, sliced grid (V + 1, S), splatted grid); near: (packed_N8 of the second
+    lattice for the sorted pixels, sliced grid, splatted grid), or None.
     """
     start_T, vertex_TE, weight_NE, _, out_VS = main
     t = np.searchsorted(start_T, first, side="right") - 1
     for begin in range(first, last, BLOCK):
         stop = min(begin + BLOCK, last)
-        _marginals(shape, second, begin, stop, t, main, near, prior_NS, rest_N, value_BS)
+        _marginals(shape, begin, stop, t, main, near, prior_NS, rest_N, value_BS)
         p = begin
         while p < stop:
             while start_T[t + 1] <= p:
@@ -75,44 +76,41 @@ def sweep(shape, second, first, last, main, near, prior_NS, rest_N, value_BS):  
             add_corners(out_VS, vertex_TE, t, sums)
             p = end
         if near is not None:
-            # neighbouring pixels share vertices; taken in turn, a sum would wait for the one just before it
-            quarter = (stop - begin + 3) // 4
-            for i in range(quarter):
-                for j in range(begin + i, stop, quarter):
-                    add_spread(second, near[3], near[0], near[1], j, load(shape, value_BS, j - begin))
+            for i in range(begin, stop):
+                spread_packed(near[2], near[0], i, load(shape, value_BS, i - begin))
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def iterate(  # type: ignore[no-untyped-def]
-    shape, second, iterations, factor, near_factor, main, near, neighbour_EV2, near_neighbour, prior_NS, rest_N, boost_N
+    shape, iterations, factor, near_factor, main, near, neighbour_EV2, near_neighbour, prior_NS, rest_N, boost_N
 ):
     """All iterations on one thread; the grids come in as zeros. Returns the grids to slice the result from."""
     start_T, vertex_TE, weight_NE, sliced_VS, splatted_VS = main
     value_BS = np.zeros((BLOCK + SPARE, sliced_VS.shape[1]), np.float32)
     last = start_T[len(start_T) - 1]
     for step in range(iterations):
-        sweep(shape, second, 0, last, (start_T, vertex_TE, weight_NE, sliced_VS, splatted_VS), near, prior_NS, rest_N, value_BS)
+        sweep(shape, 0, last, (start_T, vertex_TE, weight_NE, sliced_VS, splatted_VS), near, prior_NS, rest_N, value_BS)
         if step == 0:
             for i in range(len(boost_N)):
                 rest_N[i] *= boost_N[i]
         sliced_VS, splatted_VS = blur(shape, neighbour_EV2, splatted_VS, sliced_VS, factor)
         splatted_VS[:] = 0
         if near is not None:
-            near_sliced, near_splatted = blur(second, near_neighbour, near[3], near[2], near_factor)
+            near_sliced, near_splatted = blur(shape, near_neighbour, near[2], near[1], near_factor)
             near_splatted[:] = 0
-            near = (near[0], near[1], near_sliced, near_splatted)
+            near = (near[0], near_sliced, near_splatted)
     return sliced_VS, near
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def finish(shape, second, first, last, main, near, prior_NS, rest_N, order_N, out_LN):  # type: ignore[no-untyped-def]
+def finish(shape, first, last, main, near, prior_NS, rest_N, order_N, out_LN):  # type: ignore[no-untyped-def]
     """Marginals of the pixels first..last, in the photo's order."""
     value_BS = np.zeros((BLOCK + SPARE, prior_NS.shape[1]), np.float32)
     columns = min(prior_NS.shape[1], out_LN.shape[0])
     t = np.searchsorted(main[0], first, side="right") - 1
     for begin in range(first, last, BLOCK):
         stop = min(begin + BLOCK, last)
-        t = _marginals(shape, second, begin, stop, t, main, near, prior_NS, rest_N, value_BS)
+        t = _marginals(shape, begin, stop, t, main, near, prior_NS, rest_N, value_BS)
         for i in range(stop - begin):
             p = order_N[begin + i]
             left = np.float32(1)
@@ -138,11 +136,7 @@ def prepare(maps_LN, low, order_N, prior_NS, rest_N):  # type: ignore[no-untyped
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def pick(vertex_NE, weight_NE, total_N, order_N, out_vertex, out_weight, out_total):  # type: ignore[no-untyped-def]
+def pick(shape, packed_N8, order_N, out_N8):  # type: ignore[no-untyped-def]
     """The second lattice's places of the main lattice's sorted pixels."""
     for i in range(len(order_N)):
-        p = order_N[i]
-        for k in range(vertex_NE.shape[1]):
-            out_vertex[i, k] = vertex_NE[p, k]
-            out_weight[i, k] = weight_NE[p, k]
-        out_total[i] = total_N[p]
+        store(out_N8, i, load(shape, packed_N8, order_N[i]))

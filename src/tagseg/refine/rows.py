@@ -9,9 +9,10 @@ from typing import Any
 
 from llvmlite import ir
 from numba import types
+from numba.core import cgutils
 from numba.extending import intrinsic
 
-from tagseg.refine.lanes import CornersType, Emit, RowType, emitting, split, vectors_of
+from tagseg.refine.lanes import INT, CornersType, Emit, RowType, emitting, split, vectors_of
 
 GROUP = 16  # lanes of one step of the softmax
 
@@ -53,6 +54,19 @@ def store(_context: Any, array_NS: Any, row: Any, value: Any) -> Any:
     return types.none(array_NS, row, value), emitting(
         lambda emit: emit.store(emit.data(0), emit.integer(1), value.columns, emit.vectors(2))
     )
+
+
+@intrinsic
+def prefetch(_context: Any, table_M2: Any, place: Any) -> Any:
+    """Begin to fetch table_M2[place] (int64) into the cache."""
+
+    def make(emit: Emit) -> None:
+        pointer = emit.builder.bitcast(emit.address(emit.data(0), emit.integer(1), 2, 0), ir.IntType(8).as_pointer())
+        kind = ir.FunctionType(ir.VoidType(), [pointer.type, INT, INT, INT])
+        function = cgutils.get_or_insert_function(emit.builder.module, kind, "llvm.prefetch.p0")
+        emit.builder.call(function, [pointer, INT(0), INT(3), INT(1)])
+
+    return types.none(table_M2, place), emitting(make)
 
 
 @intrinsic
@@ -136,19 +150,34 @@ def add_corners(_context: Any, array_VS: Any, vertex_NE: Any, simplex: Any, corn
 
 
 @intrinsic
-def add_spread(_context: Any, shape: Any, array_VS: Any, vertex_NE: Any, weight_NE: Any, pixel: Any, row: Any) -> Any:
-    """Add a row times the weights of a pixel's corners to these vertices."""
+def blend_packed(_context: Any, row: Any, array_VS: Any, packed_N8: Any, pixel: Any) -> Any:
+    """Row + the sum of a pixel's three vertices times their weights, packed as int32, int32, int32, float x 3 ..."""
+
+    def make(emit: Emit) -> Any:
+        out, base, packed, p = emit.vectors(0), emit.data(1), emit.data(2), emit.integer(3)
+        for k in range(3):
+            w = emit.weight(packed, p, 8, 3 + k)
+            rows = emit.load(base, emit.packed_vertex(packed, p, k), row.columns)
+            out = [emit.fma(emit.splat(w, old.type.count), new, old) for new, old in zip(rows, out, strict=True)]
+        return emit.pack(out)
+
+    return row(row, array_VS, packed_N8, pixel), emitting(make)
+
+
+@intrinsic
+def spread_packed(_context: Any, array_VS: Any, packed_N8: Any, pixel: Any, row: Any) -> Any:
+    """Add a row times their weights to a pixel's three packed vertices."""
 
     def make(emit: Emit) -> None:
-        base, indices, weights, p, rows = emit.data(1), emit.data(2), emit.data(3), emit.integer(4), emit.vectors(5)
-        for k in range(shape.corners):
-            vertex = emit.vertex(indices, p, shape.corners, k)
-            w = emit.weight(weights, p, shape.corners, k)
-            old = emit.load(base, vertex, shape.columns)
+        base, packed, p, rows = emit.data(0), emit.data(1), emit.integer(2), emit.vectors(3)
+        for k in range(3):
+            vertex = emit.packed_vertex(packed, p, k)
+            w = emit.weight(packed, p, 8, 3 + k)
+            old = emit.load(base, vertex, row.columns)
             new = [emit.fma(emit.splat(w, a.type.count), a, b) for a, b in zip(rows, old, strict=True)]
-            emit.store(base, vertex, shape.columns, new)
+            emit.store(base, vertex, row.columns, new)
 
-    return types.none(shape, array_VS, vertex_NE, weight_NE, pixel, row), emitting(make)
+    return types.none(array_VS, packed_N8, pixel, row), emitting(make)
 
 
 @intrinsic
@@ -191,7 +220,7 @@ def softmax(_context: Any, shape: Any, message_BS: Any, i: Any, prior_NS: Any, r
             rest = emit.load(emit.data(4), first, 1, [1])[0]
             against = b.fsub(emit.constant(rest, 0.0), emit.splat(emit.total(messages), 1))
             total = emit.fma(rest, emit.exp2(against), total)
-        inverse = b.extract_element(b.fdiv(emit.constant(total, 1.0), total), ir.IntType(32)(0))
+        inverse = b.extract_element(b.fdiv(emit.constant(total, 1.0), total), INT(0))
         emit.store(base, row, shape.columns, [b.fmul(v, emit.splat(inverse, v.type.count)) for v in values])
 
     assert not (shape.columns == 1 and not shape.derived)
