@@ -41,9 +41,10 @@ def correspondence_loss(
         cam_BPP = _agreement(_sample(cam1_BCHW, position1_BP12), _sample(cam2_BChw, position2_BP12))
         if centre:
             mean = global_sum(cam_BPP.sum()) / global_sum(cam_BPP.new_tensor(float(cam_BPP.numel())))
-            cam_BPP = cam_BPP - cam_BPP.mean(2, keepdim=True) + mean
+            cam_BPP -= cam_BPP.mean(2, keepdim=True) - mean
+        cam_BPP -= shift
     seg_BPP = _agreement(_sample(seg1_BKHW, position1_BP12), _sample(seg2_BKhw, position2_BP12))
-    score_BPP = seg_BPP.clamp(min=0) * (cam_BPP - shift)
+    score_BPP = seg_BPP.relu() * cam_BPP
     return -global_mean(score_BPP.sum(), score_BPP.new_tensor(float(score_BPP.numel())))
 
 
