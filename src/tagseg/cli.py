@@ -89,6 +89,7 @@ def train(
 
     Example: tagseg train --images photos --tags tags.csv --method asdt --out runs/mine
     """
+    from tagseg.distributed import rank
     from tagseg.recipe import load_recipe
     from tagseg.workflows.own_photos import own_recipe
     from tagseg.workflows.report import report
@@ -101,7 +102,7 @@ def train(
     else:
         chosen = load_recipe(str(recipe), settings)
     train(chosen, out, overwrite=overwrite, say=console.print)
-    if finished(out):
+    if finished(out) and rank() == 0:
         page = report(out)
         console.print(f"Model, scores and report are in {out}: open {page}.")
 

@@ -5,6 +5,8 @@ Shapes: B photos, C classes without background, H W pixels of the crop.
 
 from __future__ import annotations
 
+import multiprocessing
+import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -152,10 +154,23 @@ class StepBatches:
             yield from map(self.batch, run)
             return
         # batch_size None: an item is a batch already. The order of `run` is kept whatever worker is faster.
-        for item in DataLoader(_Steps(self, run), batch_size=None, num_workers=min(workers, max(1, len(run)))):
+        loader = DataLoader(
+            _Steps(self, run),
+            batch_size=None,
+            num_workers=min(workers, max(1, len(run))),
+            worker_init_fn=_leave_signals_to_the_parent,
+        )
+        for item in loader:
             if isinstance(item, UserError):
                 raise item
             yield item
+
+
+def _leave_signals_to_the_parent(worker: int) -> None:
+    # A terminal or scheduler signals the whole process group; the training process ends its workers after the last step.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if multiprocessing.get_start_method() != "fork":  # forked ones carry the parent's handler, which takes a second SIGTERM
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 class _Steps(Dataset[Batch | UserError]):

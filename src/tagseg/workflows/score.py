@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import torch
+import torch.distributed as dist
 from numpy.typing import NDArray
 from rich.table import Table
 from torch import Tensor
@@ -18,7 +20,7 @@ from tagseg.engine.interrupt import check
 from tagseg.methods import Method
 from tagseg.recipe import PredictSettings
 from tagseg.scores import Scores
-from tagseg.segmenter import refine_probabilities
+from tagseg.segmenter import BACKGROUND, refine_probabilities
 
 AFTER = " + CRF"
 CHUNK = 8  # photos whose CRFs run together, over all cores
@@ -59,7 +61,8 @@ def score_branches(
         own.add(mask, truth)
         branch = result.setdefault(name, BranchScores(Scores(data.num_classes)))
         branch.total.merge(own)
-        branch.photos[data.photos[index].name] = own.miou
+        if math.isfinite(own.miou):  # a truth of nothing but 255 has no score
+            branch.photos[data.photos[index].name] = own.miou
 
     mine = list(range(rank(), len(data), world_size()))
     for start in range(0, len(mine), CHUNK):
@@ -77,10 +80,23 @@ def score_branches(
                     add(name + AFTER, index, probability.argmax(0).to(torch.uint8).cpu().numpy())
         if progress is not None:
             progress(len(chunk))
-    for branch in result.values():
-        branch.total.reduce()
     method.train(was_training)
-    return result
+    return _over_processes(result, data.num_classes)
+
+
+def _over_processes(mine: dict[str, BranchScores], num_classes: int) -> dict[str, BranchScores]:
+    """The scores of all processes together; one that had no photo to read knows no branch by itself."""
+    if world_size() == 1:
+        return mine
+    parts: list[dict[str, BranchScores]] = [{} for _ in range(world_size())]
+    dist.all_gather_object(parts, mine)
+    whole: dict[str, BranchScores] = {}
+    for part in parts:
+        for name, branch in part.items():
+            total = whole.setdefault(name, BranchScores(Scores(num_classes)))
+            total.total.merge(branch.total)
+            total.photos.update(branch.photos)
+    return whole
 
 
 def branch_probabilities(method: Method, photo: NDArray[np.uint8], tag_C: NDArray[np.float32] | None) -> dict[str, Tensor]:
@@ -106,6 +122,11 @@ def _inputs(
     device = next(method.parameters()).device
     image_13HW = torch.from_numpy(np.ascontiguousarray(photo)).to(device).permute(2, 0, 1)[None].float() / 255
     return image_13HW, None if tag_C is None else torch.from_numpy(tag_C)[None].to(device)
+
+
+def summary(branches: dict[str, BranchScores], classes: tuple[str, ...]) -> dict[str, Any]:
+    """Scores as plain numbers, in percent."""
+    return {name: branch.total.as_dict((BACKGROUND, *classes)) for name, branch in branches.items()}
 
 
 def spread_indices(count: int, seed: int, total: int) -> Iterator[int]:

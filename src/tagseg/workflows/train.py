@@ -21,15 +21,15 @@ from tagseg.data.augment import Augment
 from tagseg.data.batches import StepBatches
 from tagseg.data.sources import Sources, open_sources
 from tagseg.data.tagged import TaggedImages
-from tagseg.engine.checkpoint import read_weights, write_text_atomically
+from tagseg.engine.checkpoint import read_weights, remove_temporaries, write_text_atomically
 from tagseg.engine.fit import create_accelerator, fit
-from tagseg.engine.interrupt import Interrupted
+from tagseg.engine.interrupt import Interrupted, Interruption
 from tagseg.errors import UserError
 from tagseg.methods import Method
 from tagseg.outputs.palette import overlay
 from tagseg.recipe import Recipe, load_recipe, shipped_recipes
-from tagseg.segmenter import BACKGROUND, Segmenter, build_method
-from tagseg.workflows.score import BranchScores, branch_probabilities, score_branches, spread_indices
+from tagseg.segmenter import Segmenter, build_method
+from tagseg.workflows.score import branch_probabilities, score_branches, spread_indices, summary
 
 FINISHED = "scores.json"
 """The last file of a run: where it is, the run is complete."""
@@ -47,6 +47,11 @@ def train(
     Raises Interrupted when asked to stop: everything done is in `out`, and the same call goes on. Raises UserError where
     the folder holds a run of another recipe, and what the parts raise.
     """
+    with Interruption():
+        return _train(recipe, out, overwrite, say)
+
+
+def _train(recipe: Recipe, out: Path, overwrite: bool, say: Callable[[str], object]) -> Path:
     accelerator = create_accelerator()
     main = accelerator.is_main_process
     if not main:
@@ -186,11 +191,6 @@ def labels_used(method: Method) -> str:
     return "true masks" if method.needs_masks else "image-level tags only"
 
 
-def summary(branches: dict[str, BranchScores], classes: tuple[str, ...]) -> dict[str, Any]:
-    """Scores as plain numbers, in percent."""
-    return {name: branch.total.as_dict((BACKGROUND, *classes)) for name, branch in branches.items()}
-
-
 def peak_memory_gib() -> float:
     """The largest memory this process has held, in GiB."""
     if sys.platform == "win32":
@@ -251,6 +251,7 @@ def _claim(recipe: Recipe, out: Path, *, overwrite: bool, main: bool) -> None:
                 raise UserError(f"{out} holds a run of another recipe: choose another --out, or --overwrite it.")
             return
         if main:
+            remove_temporaries(out)
             if out.is_dir() and any(out.iterdir()):
                 raise UserError(f"{out} is not empty and holds no run: choose another --out.")
             out.mkdir(parents=True, exist_ok=True)
