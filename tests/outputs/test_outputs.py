@@ -146,6 +146,18 @@ def test_wrong_input_is_refused(tmp_path, format):
         writer.add("x", np.zeros((1, 1, 3), np.uint8), np.full((1, 1), 2, np.uint8))
 
 
+@pytest.mark.parametrize("format", ["png", "overlay", "json", "folders", "yolo"])
+def test_what_cannot_be_written_is_one_sentence(tmp_path, format):
+    for folder in (tmp_path, tmp_path / "images"):
+        folder.mkdir(exist_ok=True)
+        (folder / "sub").write_text("a file where a folder should be", encoding="utf-8")
+    with (
+        OUTPUTS[format](tmp_path, ("background",)) as writer,
+        pytest.raises(UserError, match="sub.* cannot be written"),
+    ):
+        writer.add("sub/a", np.zeros((1, 1, 3), np.uint8), np.zeros((1, 1), np.uint8))
+
+
 @pytest.mark.parametrize("format", OUTPUTS)
 def test_no_photo_at_all(tmp_path, format):
     write(format, tmp_path, {}, ("background", "cat"))
@@ -349,6 +361,36 @@ def test_a_bad_yolo_line_is_named(tmp_path, line):
     (tmp_path / "labels" / "a.txt").write_text(f"0 0 0 1 0 1 1\n{line}\n", encoding="utf-8")
     with pytest.raises(UserError, match=r"a\.txt, line 2"):
         list(READERS["yolo"](tmp_path).masks)
+
+
+@pytest.mark.parametrize("names", ["{254: x}", "{10000000000: x}", "{-1: x}", "3", "[[", "{a: b}"])
+def test_a_bad_yolo_yaml_is_named(tmp_path, names):
+    (tmp_path / "data.yaml").write_text(f"names: {names}\n", encoding="utf-8")
+    with pytest.raises(UserError, match=r"data\.yaml"):
+        READERS["yolo"](tmp_path)
+
+
+# Broken files
+
+
+@pytest.mark.parametrize("format", READERS)
+def test_broken_files_end_in_one_sentence(tmp_path, format):
+    write(format, tmp_path, photos(3, ignore=format != "yolo"), class_names(3))
+    rng = np.random.default_rng(0)
+    files = sorted(path for path in tmp_path.rglob("*") if path.is_file() and path.stat().st_size)
+    refused = 0
+    for _ in range(40):
+        path = files[rng.integers(len(files))]
+        content = path.read_bytes()
+        broken = np.frombuffer(content, dtype=np.uint8).copy()
+        broken[rng.integers(len(broken), size=4)] = rng.integers(0, 256, 4)
+        path.write_bytes(broken[: rng.integers(len(broken) // 2, len(broken) + 1)].tobytes())
+        try:
+            list(READERS[format](tmp_path).masks)
+        except UserError:
+            refused += 1
+        path.write_bytes(content)
+    assert refused > 5
 
 
 # Summaries, overlays

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import zipfile
+import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -83,7 +84,7 @@ def read_cvat(out: Path) -> Stored:
     path = out / FILE if out.is_dir() else out
     try:
         archive = zipfile.ZipFile(path)
-    except (OSError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, NotImplementedError, zipfile.BadZipFile) as error:
         raise UserError(f"{path} cannot be read as a zip: {error}") from error
     labels: dict[str, int] = {}  # colour code by label
     for line in _read(path, archive, MAP).decode("utf-8", errors="replace").splitlines():
@@ -142,7 +143,7 @@ def _read(path: Path, archive: zipfile.ZipFile, member: str) -> bytes:
             content = stream.read(MEMBER_CAP + 1)  # what the zip's directory says of the size may be a lie
     except KeyError as error:
         raise UserError(f"{path} has no {member}; is it CVAT's Segmentation mask 1.1?") from error
-    except (OSError, zipfile.BadZipFile, RuntimeError, NotImplementedError, EOFError) as error:
+    except (OSError, ValueError, RuntimeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise UserError(f"{path}: {member} cannot be unpacked: {error}") from error
     if len(content) > MEMBER_CAP:
         raise UserError(f"{path}: {member} unpacks to more than {MEMBER_CAP:,} bytes; it is no mask")

@@ -140,13 +140,13 @@ def decode_brush(data: bytes, height: int, width: int) -> NDArray[np.bool_]:
         length = read(at + 3, size) + 1
         is_run = read(at, 1)
         at += 3 + size
+        if done + length > total:
+            raise ValueError("its runs are longer than the picture")
         for step in (length,) if is_run else (1,) * length:
             values.append(read(at, word))
             done += step
             ends.append(done)
             at += word
-    if done != total:
-        raise ValueError("its runs are longer than the picture")
     # Pixel p's last byte is 4p + 3: the runs' ends in pixels are their ends in bytes divided by four.
     lengths = np.diff(np.array(ends, dtype=np.int64) // 4, prepend=0)
     return np.repeat(np.array(values) > 0, lengths).reshape(height, width)

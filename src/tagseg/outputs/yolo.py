@@ -75,12 +75,13 @@ def read_yolo(out: Path) -> Stored:
     try:
         names = yaml.safe_load(path.read_text(encoding="utf-8"))["names"]
         names = dict(enumerate(names)) if isinstance(names, list) else {int(k): str(v) for k, v in names.items()}
-        classes = ("background", *(str(names.get(k, k)) for k in range(max(names, default=-1) + 1)))
+        highest = max(names, default=-1)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError) as error:
         raise UserError(f"{path} cannot be read as YOLO's data.yaml: {error!r}") from error
-    if len(classes) > IGNORE:
-        raise UserError(f"{path} has {len(classes) - 1} classes, more than the {IGNORE - 1} that a mask holds")
-    return Stored(classes, _masks(out, len(classes) - 1))
+    if min(names, default=0) < 0 or highest >= IGNORE - 1:
+        raise UserError(f"{path} has the class {highest}; a mask holds the classes 0 to {IGNORE - 2}")
+    classes = ("background", *(str(names.get(k, k)) for k in range(highest + 1)))
+    return Stored(classes, _masks(out, highest + 1))
 
 
 def _masks(out: Path, count: int) -> Iterator[tuple[str, NDArray[np.uint8]]]:
@@ -90,7 +91,7 @@ def _masks(out: Path, count: int) -> Iterator[tuple[str, NDArray[np.uint8]]]:
             raise UserError(f"{photo} has {width} x {height} pixels, more than the cap of {PIXEL_CAP:,}")
         mask_HW = np.zeros((height, width), dtype=np.uint8)
         path = out / "labels" / f"{stem(file)}.txt"
-        lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []
         for number, line in enumerate(lines, start=1):
             try:
                 k, *shares = line.split()
