@@ -108,18 +108,25 @@ def test_the_class_shows_in_a_small_part() -> None:
     assert min(tags) >= 1
 
 
+def moved(mask: np.ndarray, combine: np.ufunc, times: int) -> np.ndarray:
+    """The mask grown (logical_or) or shrunk (logical_and) by some pixels."""
+    for _ in range(times):
+        mask = combine.reduce([mask, *(np.roll(mask, shift, axis) for axis in (0, 1) for shift in (-1, 1))])
+    return mask
+
+
 def test_masks_end_where_the_fish_end() -> None:
-    """Bodies are brighter than the sea bed, so brightness must jump across the mask's border."""
-    inside, outside = [], []
+    """Brightness jumps from sea bed to body between the last pixel outside the mask and the first one inside."""
+    rings: dict[str, list[float]] = {"far": [], "outer": [], "inner": [], "deep": []}
     for seed in range(20):
         photo, mask = draw_scene((128, 128), seed)
-        bright = photo.max(axis=2)
-        fish = mask > 0
-        grown, shrunk = fish.copy(), fish.copy()
-        for axis in (0, 1):
-            for shift in (-2, 2):
-                grown |= np.roll(fish, shift, axis)
-                shrunk &= np.roll(fish, shift, axis)
-        inside.append(np.median(bright[fish & ~shrunk]))
-        outside.append(np.median(bright[grown & ~fish]))
-    assert np.mean(inside) - np.mean(outside) > 80
+        grown = [moved(mask > 0, np.logical_or, times) for times in range(4)]
+        shrunk = [moved(mask > 0, np.logical_and, times) for times in range(4)]
+        rings["far"].append(photo.max(axis=2)[grown[3] & ~grown[2]].mean())
+        rings["outer"].append(photo.max(axis=2)[grown[1] & ~grown[0]].mean())
+        rings["inner"].append(photo.max(axis=2)[shrunk[0] & ~shrunk[1]].mean())
+        rings["deep"].append(photo.max(axis=2)[shrunk[2] & ~shrunk[3]].mean())
+    far, outer, inner, deep = (float(np.mean(rings[name])) for name in rings)
+    assert deep - far > 80
+    assert -0.02 < (outer - far) / (deep - far) < 0.1
+    assert 0.65 < (inner - far) / (deep - far) < 0.85
