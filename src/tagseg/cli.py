@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.progress import Progress
 from rich.table import Table
 
 from tagseg.errors import UserError
@@ -65,10 +66,20 @@ def check(
     """
     from tagseg.data.check import check_photos, table
 
-    result = check_photos(images, tags, classes=_classes(classes), masks=masks, separator=separator)
+    with Progress(console=console, transient=True) as bar:
+        task = bar.add_task("Reading")
+        result = check_photos(
+            images,
+            tags,
+            classes=_classes(classes),
+            masks=masks,
+            separator=separator,
+            progress=lambda done, total: bar.update(task, completed=done, total=total),
+        )
     console.print(table(result))
-    if not result.ok:
-        raise UserError(f"{len(result.problems)} problem(s) found: see the table above.")
+    fatal = [problem for problem in result.problems if problem.fatal]
+    if fatal:
+        raise UserError(f"{len(fatal)} of {len(result.problems)} problem(s) stop training: see the table above.")
 
 
 @app.command()
@@ -214,6 +225,29 @@ def recipes() -> None:
     for name, text in shipped_recipes().items():
         table.add_row(name, text.partition("\n")[0].lstrip("# "))
     console.print(table)
+
+
+@app.command()
+def run(
+    recipe: Annotated[str | None, typer.Argument(help="name of a shipped chain, or a YAML file; without it, lists them")] = None,
+    out: Out = Path("chain"),
+    settings: Annotated[list[str] | None, typer.Option("--set", help="key.sub=value, may be given several times")] = None,
+) -> None:
+    """Run a whole chain: classifier, teacher, pseudo masks, segmenter, scores and report. Stages that are done are kept.
+
+    Example: tagseg run chain-scenes --set segmenter.train.steps=100 --out runs/chain
+    """
+    from tagseg.workflows.chain import load_chain, shipped_chains
+    from tagseg.workflows.run import run
+
+    if recipe is None:
+        table = Table("chain", "what it is", title="Shipped chains: tagseg run NAME --out RUN")
+        for name, text in shipped_chains().items():
+            table.add_row(name, text.partition("\n")[0].lstrip("# "))
+        console.print(table)
+        return
+    page = run(load_chain(recipe, settings), out, say=console.print)
+    console.print(f"Both stages, pseudo masks, scores and report are in {out}: open {page}.")
 
 
 @app.command()
