@@ -27,7 +27,13 @@ def case(batch: int, classes: int, height: int, width: int) -> tuple[torch.Tenso
 
 
 def formula(
-    image: torch.Tensor, prob: torch.Tensor, valid: torch.Tensor, label: torch.Tensor, srgb: float, sxy: float, scale: float
+    image: torch.Tensor,
+    prob: torch.Tensor,
+    valid: torch.Tensor,
+    label: torch.Tensor,
+    srgb: float,
+    sxy: float,
+    scale: float,
 ) -> tuple[float, torch.Tensor]:
     """Value and gradient in float64, from the definition."""
     prob = prob.double().requires_grad_()

@@ -50,14 +50,19 @@ def dense_energy(
             f"image {tuple(image_B3HW.shape)}, probabilities {tuple(size)}, valid {tuple(valid_BHW.shape)} and labels "
             f"{tuple(labels_BHW.shape)} must have the same photos and pixels."
         )
+    height, width = _scaled(image_B3HW, scale)
     prob_BKhw = probabilities_BKHW.float()
     if scale != 1:
         prob_BKhw = interpolate(prob_BKhw, scale_factor=scale, mode="bilinear", recompute_scale_factor=True)
-    small = tuple(prob_BKhw.shape[2:])
     if lattices is None:
         lattices = energy_lattices(image_B3HW, srgb=srgb, sxy=sxy, scale=scale, backend=backend)
-    valid_B1hw = _nearest(valid_BHW[:, None].float(), small).to(prob_BKhw.device)
-    label_B1hw = _nearest(labels_BHW[:, None].float(), small).to(prob_BKhw.device)
+    batched = len(lattices) == 1 and isinstance(lattices[0].structure, TorchLattice)
+    if (len(lattices) != size[0] and not batched) or any(
+        (one.height, one.width) != (height, width) for one in lattices
+    ):
+        raise UserError(f"lattices must be those of energy_lattices for {size[0]} photos of {height} x {width}.")
+    valid_B1hw = _nearest(valid_BHW[:, None].float(), (height, width)).to(prob_BKhw.device)
+    label_B1hw = _nearest(labels_BHW[:, None].float(), (height, width)).to(prob_BKhw.device)
     peak_B1hw = prob_BKhw.detach().amax(1, keepdim=True)
     gate_B1hw = torch.where(label_B1hw == IGNORE, 1.0, (valid_B1hw - peak_B1hw).clamp(min=0))
     return _Energy.apply(prob_BKhw, valid_B1hw, gate_B1hw, lattices)
@@ -67,17 +72,22 @@ def energy_lattices(
     image_B3HW: Tensor, *, srgb: Sigma = 15.0, sxy: float = 100.0, scale: float = 0.5, backend: str = "auto"
 ) -> list[Lattice]:
     """The filters of `dense_energy`: one a photo on the CPU, one for the whole batch on other devices."""
-    height, width = int(image_B3HW.shape[2] * scale), int(image_B3HW.shape[3] * scale)
-    if not (0 < scale <= 1 and min(height, width) >= 1):
-        raise UserError(
-            f"scale must lie in (0, 1] and leave at least one pixel of {tuple(image_B3HW.shape)}, not {scale}."
-        )
+    height, width = _scaled(image_B3HW, scale)
     image_Bhw3 = _nearest(image_B3HW.detach().float(), (height, width)).permute(0, 2, 3, 1)
     if backend == "torch" or (backend == "auto" and image_B3HW.device.type != "cpu"):
         feature_ND = torch.cat([features_torch(height, width, image, sxy * scale, srgb) for image in image_Bhw3])
         photo_N = torch.arange(len(image_Bhw3), device=feature_ND.device).repeat_interleave(height * width)
         return [Lattice(height, width, TorchLattice(feature_ND, photo_N))]
     return _on_threads(lambda image: Lattice.bilateral(image, sxy * scale, srgb, backend=backend), list(image_Bhw3))
+
+
+def _scaled(image_B3HW: Tensor, scale: float) -> tuple[int, int]:
+    height, width = int(image_B3HW.shape[2] * scale), int(image_B3HW.shape[3] * scale)
+    if not (0 < scale <= 1 and min(height, width) >= 1):
+        raise UserError(
+            f"scale must lie in (0, 1] and leave at least one pixel of {tuple(image_B3HW.shape)}, not {scale}."
+        )
+    return height, width
 
 
 def _nearest(map_BCHW: Tensor, size: tuple[int, int]) -> Tensor:

@@ -15,7 +15,7 @@ from typing import Any
 
 from llvmlite import ir
 from numba import types
-from numba.extending import NativeValue, intrinsic, models, register_model, typeof_impl, unbox
+from numba.extending import NativeValue, models, register_model, typeof_impl, unbox
 
 FLOAT, INT = ir.FloatType(), ir.IntType(32)
 LANES = (16, 8, 4, 2, 1)
@@ -24,19 +24,19 @@ LANES = (16, 8, 4, 2, 1)
 class Shape:
     """What a kernel is compiled for.
 
-    columns: of a row. corners: of a simplex. derived: one label more than there are columns; it follows from them.
+    columns: of a row. corners: of a simplex.
     """
 
-    def __init__(self, columns: int, corners: int, derived: bool = False) -> None:
-        self.columns, self.corners, self.derived = columns, corners, derived
+    def __init__(self, columns: int, corners: int) -> None:
+        self.columns, self.corners = columns, corners
 
 
 class ShapeType(types.Type):
     """numba's type of a `Shape`; it has no value at run time."""
 
-    def __init__(self, columns: int, corners: int, derived: bool) -> None:
-        self.columns, self.corners, self.derived = columns, corners, derived
-        super().__init__(name=f"Shape({columns}, {corners}, {derived})")
+    def __init__(self, columns: int, corners: int) -> None:
+        self.columns, self.corners = columns, corners
+        super().__init__(name=f"Shape({columns}, {corners})")
 
 
 class RowType(types.Type):
@@ -87,7 +87,7 @@ class _CornersModel(models.PrimitiveModel):
 
 @typeof_impl.register(Shape)
 def _typeof(value: Shape, _context: Any) -> ShapeType:
-    return ShapeType(value.columns, value.corners, value.derived)
+    return ShapeType(value.columns, value.corners)
 
 
 @unbox(ShapeType)
@@ -102,25 +102,31 @@ class Emit:
         self.context, self.builder, self.kinds, self.args = context, builder, signature.args, args
 
     def data(self, i: int) -> Any:
+        """Pointer to an array's data."""
         return self.context.make_array(self.kinds[i])(self.context, self.builder, self.args[i]).data
 
     def integer(self, i: int) -> Any:
+        """An index as a 64-bit integer."""
         return self.context.cast(self.builder, self.args[i], self.kinds[i], types.intp)
 
     def vectors(self, i: int) -> list[Any]:
+        """The vectors of a row or of corners."""
         return [self.builder.extract_value(self.args[i], k) for k in range(len(self.args[i].type.elements))]
 
     def pack(self, vectors: list[Any]) -> Any:
+        """The way back."""
         value = ir.Constant(ir.LiteralStructType([v.type for v in vectors]), ir.Undefined)
         for k, vector in enumerate(vectors):
             value = self.builder.insert_value(value, vector, k)
         return value
 
     def address(self, base: Any, row: Any, columns: int, start: int) -> Any:
+        """Address of array[row, start] in an array of so many columns."""
         index = self.builder.add(self.builder.mul(row, row.type(columns)), row.type(start))
         return self.builder.gep(base, [index], inbounds=True)
 
     def load(self, base: Any, row: Any, columns: int, sizes: list[int] | None = None) -> list[Any]:
+        """The vectors of a row of an array."""
         out, start = [], 0
         for size in sizes or split(columns):
             pointer = self.address(base, row, columns, start)
@@ -130,6 +136,7 @@ class Emit:
         return out
 
     def store(self, base: Any, row: Any, columns: int, vectors: list[Any]) -> None:
+        """Write the vectors of a row."""
         start = 0
         for vector in vectors:
             pointer = self.builder.bitcast(self.address(base, row, columns, start), vector.type.as_pointer())
@@ -137,28 +144,34 @@ class Emit:
             start += vector.type.count
 
     def vertex(self, base: Any, simplex: Any, corners: int, k: int) -> Any:
+        """Number of a simplex's vertex."""
         return self.builder.sext(self.builder.load(self.address(base, simplex, corners, k)), ir.IntType(64))
 
     def packed_vertex(self, base: Any, pixel: Any, k: int) -> Any:
+        """Number of a pixel's vertex in rows of 8 words."""
         pointer = self.builder.bitcast(self.address(base, pixel, 8, k), INT.as_pointer())
         return self.builder.sext(self.builder.load(pointer), ir.IntType(64))
 
     def weight(self, base: Any, pixel: Any, corners: int, k: int) -> Any:
+        """Weight of a pixel's corner."""
         return self.builder.load(self.address(base, pixel, corners, k))
 
     def shuffle(self, vector: Any, lanes: list[int]) -> Any:
+        """A vector of the given lanes."""
         undefined = ir.Constant(vector.type, ir.Undefined)
         return self.builder.shuffle_vector(vector, undefined, ir.Constant(ir.VectorType(INT, len(lanes)), lanes))
 
     def splat(self, scalar: Any, size: int) -> Any:
+        """A vector with the scalar in all lanes."""
         one = self.builder.insert_element(ir.Constant(ir.VectorType(FLOAT, 1), ir.Undefined), scalar, INT(0))
         return self.shuffle(one, [0] * size)
 
     def constant(self, like: Any, number: float) -> Any:
+        """A vector with the number in all lanes."""
         return ir.Constant(like.type, [number] * like.type.count)
 
     def fma(self, a: Any, b: Any, c: Any) -> Any:
-        """a * b + c in one instruction where the machine has it, in two where not."""
+        """Product a * b plus c, in one instruction where the machine has it, in two where not."""
         return self.builder.fadd(self.builder.fmul(a, b, flags=("contract",)), c, flags=("contract",))
 
     def sum_lanes(self, vector: Any, group: int) -> Any:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 class Lattice:
     """Filter for maps of one photo, built once and used often (Adams, Baek, Davis 2010).
 
-    `filter` sums exp(-|f_i - f_j|^2 / 2) x_j over all pixels j, approximately and not normalised; the pixel itself counts.
+    `filter` sums exp(-|f_i - f_j|^2 / 2) x_j over all pixels j, itself included, approximately and not normalised.
     """
 
     def __init__(self, height: int, width: int, structure: CpuLattice | TorchLattice) -> None:
@@ -46,8 +46,7 @@ class Lattice:
         pixels = height * width
         touch = padding and pixels % 4 != 0
         if uses_torch(image, backend):
-            image = torch.as_tensor(image)
-            feature = features_torch(height, width, image, sxy, srgb)
+            feature = features_torch(height, width, torch.as_tensor(image), sxy, srgb)
             if touch:
                 feature = torch.cat([feature, torch.zeros_like(feature[:1])])
             from tagseg.refine.lattice_torch import TorchLattice
@@ -68,6 +67,14 @@ class Lattice:
         torch_path = backend == "torch" or (device is not None and device.type != "cpu")
         return _gaussian(height, width, sigma, device if torch_path else None, torch_path)
 
+    def on_cpu(self) -> CpuLattice:
+        """The structure, for kernels on the CPU."""
+        from tagseg.refine.lattice_cpu import CpuLattice
+
+        if not isinstance(self.structure, CpuLattice):
+            raise UserError("the lattice was built for torch; build it with backend='numba' for the CPU's kernels.")
+        return self.structure
+
     def filter(self, maps: np.ndarray | Tensor) -> np.ndarray | Tensor:
         """Maps (L, H, W) -> filtered maps (L, H, W) float32, of the kind that came in."""
         if maps.ndim != 3 or tuple(maps.shape[1:]) != (self.height, self.width):
@@ -78,7 +85,8 @@ class Lattice:
             value = torch.as_tensor(maps).to(self.structure.weight_NE.device)
             filtered = self.structure.filter(value.reshape(len(maps), -1).T).T.reshape(maps.shape)
             return filtered if isinstance(maps, Tensor) else filtered.numpy()
-        value_LN = np.ascontiguousarray(np.asarray(maps, np.float32).reshape(len(maps), -1))
+        value = maps.detach().numpy() if isinstance(maps, Tensor) else maps
+        value_LN = np.ascontiguousarray(np.asarray(value, np.float32).reshape(len(maps), -1))
         out = self.structure.filter(value_LN).reshape(maps.shape)
         return torch.from_numpy(out) if isinstance(maps, Tensor) else out
 

@@ -1,3 +1,4 @@
+# mypy: allow-untyped-decorators, allow-untyped-defs
 """Building a permutohedral lattice: which simplex a pixel lies in, and which vertices the simplices have.
 
 A simplex is one 64-bit key: a bit field for each of the first D coordinates, holding a multiple of E = D + 1 plus the
@@ -12,16 +13,18 @@ from __future__ import annotations
 import math
 import os
 import sys
+from typing import Any
 
 import numpy as np
 
 if "numba" not in sys.modules:  # numba leaves LLVM's superword vectoriser off
     os.environ.setdefault("NUMBA_SLP_VECTORIZE", "1")
-from numba import njit
+import numba
 
 from tagseg.errors import UserError
 from tagseg.refine.rows import load, prefetch, store
 
+njit: Any = numba.njit  # a kernel's arguments have numba's types, not Python's
 BLOCK = 128  # pixels located together: a vectorised loop for each step
 AHEAD = 8  # look-ups that are on their way into the cache
 LENGTHS = 32  # simplices with as many pixels or more are one kind
@@ -209,7 +212,7 @@ def group(key_N: np.ndarray, simplex_N: np.ndarray) -> np.ndarray:
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def arrange(  # type: ignore[no-untyped-def]
+def arrange(
     shape,
     simplex_N: np.ndarray,
     keys_T: np.ndarray,
@@ -255,9 +258,7 @@ def arrange(  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def number_vertices(
-    keys_T: np.ndarray, shift_D: np.ndarray, vertex_TE: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
+def number_vertices(keys_T: np.ndarray, shift_D: np.ndarray, vertex_TE: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Number the vertices of the simplices by first occurrence; returns their keys and the table to look them up."""
     d = len(shift_D)
     e = d + 1
@@ -309,9 +310,7 @@ def number_vertices(
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def find_neighbours(
-    keys_V: np.ndarray, table_M2: np.ndarray, shift_D: np.ndarray, neighbour_EV2: np.ndarray
-) -> None:
+def find_neighbours(keys_V: np.ndarray, table_M2: np.ndarray, shift_D: np.ndarray, neighbour_EV2: np.ndarray) -> None:
     """The two neighbours of every vertex along each axis, V where there is none."""
     d = len(shift_D)
     count = len(keys_V)

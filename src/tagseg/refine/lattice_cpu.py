@@ -1,3 +1,4 @@
+# mypy: allow-untyped-decorators, allow-untyped-defs
 """The permutohedral lattice on the CPU: splat, blur, slice as numba kernels (Adams, Baek, Davis 2010).
 
 Values are float32 (V + 1, S): the last row stays zero and stands for every missing neighbour.
@@ -8,22 +9,22 @@ Shapes: N pixels sorted by simplex, L maps, T simplices, E corners of one, V ver
 from __future__ import annotations
 
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from tagseg.refine import lattice_build as steps
 from tagseg.refine.features import Sigma, sigmas
-from tagseg.refine.lattice_build import njit
 from tagseg.refine.lanes import Shape
+from tagseg.refine.lattice_build import njit
 from tagseg.refine.rows import add, add_corners, add_scaled, blend, gather, load, spread, store, zero_corners, zero_row
 
 
 class Sides(NamedTuple):
     """The symmetric normalisation D K D of a lattice, with D = 1 / sqrt(K 1)."""
 
-    weight_NE: np.ndarray  # barycentric weights times D
-    total_N: np.ndarray  # D K D 1
+    weight: np.ndarray  # barycentric weights (N, E) times D
+    largest: float  # of D K D 1: no message can be larger
 
 
 class CpuLattice:
@@ -37,6 +38,7 @@ class CpuLattice:
         low_D, shift_D = _fields(image_HWC, sigma_D, touch_origin)
         pixels, corners = height * width, channels + 3
         self.corners = corners
+        self._near: tuple[CpuLattice, np.ndarray] | None = None
         key_N = np.empty(pixels, np.int64)
         unsorted_NE = np.empty((pixels, corners), np.float32)
         steps.locate(image_HWC, sigma_D, low_D, shift_D, key_N, unsorted_NE)
@@ -49,7 +51,9 @@ class CpuLattice:
             Shape(corners, 1), simplex_N, keys_T, unsorted_NE, self.start_T, self.order_N, self.weight_NE
         )
         if touch_origin:
-            origin = sum((j - int(low)) << int(shift) for j, (low, shift) in enumerate(zip(low_D, shift_D, strict=True)))
+            origin = sum(
+                (j - int(low)) << int(shift) for j, (low, shift) in enumerate(zip(low_D, shift_D, strict=True))
+            )
             keys_T = np.append(keys_T, origin)
         self.vertex_TE = np.empty((len(keys_T), corners), np.int32)
         keys_V, table_M2 = steps.number_vertices(keys_T, shift_D, self.vertex_TE)
@@ -79,17 +83,24 @@ class CpuLattice:
         splat_sorted(shape, *places, weight_NE, value_N1, spare_V1)
         blurred_V1, _ = blur(shape, self.neighbour_EV2, spare_V1, blurred_V1, factor)
         slice_sorted(shape, *places, weight_NE, blurred_V1, value_N1)
-        return Sides(weight_NE, value_N1[:, 0])
+        return Sides(weight_NE, float(value_N1.max()))
 
     @cached_property
-    def packed_N8(self) -> np.ndarray:
-        """Per pixel, in the photo's order, of a lattice of positions: vertices (int32 x 3), weights times D, D K D 1."""
+    def packed(self) -> np.ndarray:
+        """Of a lattice of positions, in the photo's order: (N, 8) with 3 vertices (int32) and 3 weights times D."""
         simplex_N = np.repeat(np.arange(len(self.start_T) - 1), np.diff(self.start_T))
         packed_N8 = np.zeros((len(self.order_N), 8), np.float32)
         packed_N8[self.order_N, :3] = self.vertex_TE[simplex_N].view(np.float32)
-        packed_N8[self.order_N, 3:6] = self.sides.weight_NE
-        packed_N8[self.order_N, 6] = self.sides.total_N
+        packed_N8[self.order_N, 3:6] = self.sides.weight
         return packed_N8
+
+    def places_of(self, other: CpuLattice) -> np.ndarray:
+        """`packed` of a lattice of positions in the order of this lattice's pixels; the last one is kept."""
+        if self._near is None or self._near[0] is not other:
+            places_N8 = np.empty_like(other.packed)
+            pick(Shape(8, 1), other.packed, self.order_N, places_N8)
+            self._near = (other, places_N8)
+        return self._near[1]
 
     def filter(self, maps_LN: np.ndarray) -> np.ndarray:
         """Unnormalised filter of maps (L, N) float32, pixels in the photo's order."""
@@ -143,7 +154,7 @@ def from_rows(value_NS: np.ndarray, order_N: np.ndarray, out_LN: np.ndarray) -> 
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def splat_sorted(  # type: ignore[no-untyped-def]
+def splat_sorted(
     shape,
     start_T: np.ndarray,
     vertex_TE: np.ndarray,
@@ -160,7 +171,7 @@ def splat_sorted(  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def slice_sorted(  # type: ignore[no-untyped-def]
+def slice_sorted(
     shape,
     start_T: np.ndarray,
     vertex_TE: np.ndarray,
@@ -176,7 +187,7 @@ def slice_sorted(  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def blur(  # type: ignore[no-untyped-def]
+def blur(
     shape, neighbour_EV2: np.ndarray, old_VS: np.ndarray, new_VS: np.ndarray, factor: np.float32
 ) -> tuple[np.ndarray, np.ndarray]:
     """Blur along every axis in turn, and multiply by a factor; returns the array with the result and the other one."""
@@ -184,9 +195,7 @@ def blur(  # type: ignore[no-untyped-def]
     half = np.float32(0.5)
     for axis in range(axes - 1):
         for v in range(vertices):
-            around = add(
-                load(shape, old_VS, neighbour_EV2[axis, v, 0]), load(shape, old_VS, neighbour_EV2[axis, v, 1])
-            )
+            around = add(load(shape, old_VS, neighbour_EV2[axis, v, 0]), load(shape, old_VS, neighbour_EV2[axis, v, 1]))
             store(new_VS, v, add_scaled(half, around, load(shape, old_VS, v)))
         old_VS, new_VS = new_VS, old_VS
     for v in range(vertices):
@@ -199,8 +208,15 @@ def blur(  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def scale_weights(shape, weight_NE: np.ndarray, total_N1: np.ndarray, out_NE: np.ndarray) -> None:  # type: ignore[no-untyped-def]
+def scale_weights(shape, weight_NE: np.ndarray, total_N1: np.ndarray, out_NE: np.ndarray) -> None:
     """Weights over the root of the filtered ones."""
     for p in range(len(weight_NE)):
         factor = np.float32(1) / np.sqrt(total_N1[p, 0] + np.float32(1e-20))
         store(out_NE, p, add_scaled(factor, load(shape, weight_NE, p), zero_row(shape)))
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def pick(shape, packed_N8: np.ndarray, order_N: np.ndarray, out_N8: np.ndarray) -> None:
+    """Rows in another order."""
+    for i in range(len(order_N)):
+        store(out_N8, i, load(shape, packed_N8, order_N[i]))

@@ -9,7 +9,8 @@ Shapes: N pixels, L labels, S columns.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, NamedTuple
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -17,14 +18,12 @@ from tagseg.refine import mean_field_kernels as kernels
 from tagseg.refine.lanes import Shape
 from tagseg.refine.lattice_cpu import CpuLattice, padded
 
-if TYPE_CHECKING:
-    from tagseg.refine.crf import Settings
-
-LARGEST_MESSAGE = 60.0  # in powers of two
-MOST_COLUMNS = 128  # beyond, compiling a kernel for the very number of labels takes too long
+LOG2_E = math.log2(math.e)
+LARGEST_MESSAGE = 100.0  # in powers of two
+MOST_LABELS = 128  # beyond, compiling kernels for the very number of labels takes too long
 
 
-class Kernel(NamedTuple):
+class Term(NamedTuple):
     """A pairwise term: its lattice, weight and normalisation."""
 
     lattice: CpuLattice
@@ -32,79 +31,115 @@ class Kernel(NamedTuple):
     normalization: str
 
 
-def mean_field(maps_LN: np.ndarray, terms: list[Kernel], cost_LL: np.ndarray | None, settings: Settings) -> np.ndarray:
-    """Marginals (L, N) of one photo; maps hold what `settings.unary` says."""
+def mean_field(
+    maps_LN: np.ndarray,
+    unary: str,
+    terms: list[Term],
+    cost_LL: np.ndarray | None,
+    iterations: int,
+    threads: int = 1,
+) -> np.ndarray:
+    """Marginals (L, N) of one photo; the maps hold what `unary` says."""
     maps_LN = np.ascontiguousarray(maps_LN, np.float32)
     if len(maps_LN) == 1:
         return np.ones_like(maps_LN)
-    prior_LN, low = _prior(maps_LN, settings.unary)
     terms = [term for term in terms if term.weight != 0]
-    if not terms or settings.iterations == 0:
-        prior_LN = np.maximum(prior_LN, low)
-        return prior_LN / prior_LN.sum(0)
-    if cost_LL is None and all(term.normalization == "symmetric" and term.weight > 0 for term in terms):
-        totals = [term.weight * math.log2(math.e) * float(term.lattice.sides.total_N.max()) for term in terms]
-        if sum(totals) <= LARGEST_MESSAGE and len(maps_LN) <= MOST_COLUMNS:
-            return _fused(prior_LN, low, terms[::-1], settings.iterations)
-    return _plain(prior_LN, low, terms, cost_LL, settings.iterations)
+    if not terms or iterations == 0:
+        return _softmax(_logits(maps_LN, unary))
+    plain = cost_LL is not None or len(maps_LN) > MOST_LABELS
+    plain = plain or any(term.normalization != "symmetric" or term.weight < 0 for term in terms)
+    if plain or sum(term.weight * LOG2_E * term.lattice.sides.largest for term in terms) > LARGEST_MESSAGE:
+        return _plain(_logits(maps_LN, unary), terms, cost_LL, iterations)
+    return _fused(*_prior(maps_LN, unary), terms[-1], terms[0] if len(terms) > 1 else None, iterations, threads)
 
 
 def _prior(maps_LN: np.ndarray, unary: str) -> tuple[np.ndarray, np.float32]:
     """Priors in (0, 1] up to a factor a pixel, and their lower bound."""
     if unary == "probabilities":
-        return maps_LN, np.float32(1e-5)
-    logit_LN = maps_LN if unary == "logits" else -maps_LN
-    return np.exp(logit_LN - logit_LN.max(0)), np.float32(1e-36)
+        return np.minimum(maps_LN, 1), np.float32(1e-5)
+    logit_LN = _logits(maps_LN, unary)
+    return np.exp(logit_LN - logit_LN.max(0)), np.float32(1e-37)
 
 
-def _columns(labels: int) -> int:
-    """Columns to carry: one label less where that saves a vector; it follows from the others."""
-    return labels - 1 if labels in (2, 3) or labels % 4 == 1 else padded(labels)
+def _logits(maps_LN: np.ndarray, unary: str) -> np.ndarray:
+    if unary == "probabilities":
+        return np.log(np.clip(maps_LN, 1e-5, 1))
+    return maps_LN if unary == "logits" else -maps_LN
 
 
-def _fused(prior_LN: np.ndarray, low: np.float32, terms: list[Kernel], iterations: int) -> np.ndarray:
-    main, *others = terms
-    lattice, sides = main.lattice, main.lattice.sides
-    labels, pixels = prior_LN.shape
-    columns = _columns(labels)
-    shape = Shape(columns, lattice.corners, columns < labels)
-    log2 = math.log2(math.e)
-
-    prior_NS = np.zeros((pixels + kernels.SPARE, columns), np.float32)
-    rest_N = np.zeros(pixels + kernels.SPARE, np.float32)
-    kernels.prepare(prior_LN, low, lattice.order_N, prior_NS, rest_N)
-    total_N = sides.total_N * np.float32(main.weight * log2)
-    near, near_neighbour, near_factor = None, None, np.float32(0)
-    if others:
-        other = others[0].lattice
-        packed_N8 = np.empty((pixels, 8), np.float32)
-        kernels.pick(Shape(8, 1), other.packed_N8, lattice.order_N, packed_N8)
-        total_N += packed_N8[:, 6] * np.float32(others[0].weight * log2)
-        near = (packed_N8, _grid(other, columns), _grid(other, columns))
-        near_neighbour = other.neighbour_EV2
-        near_factor = np.float32(others[0].weight * log2 * other.amplitude)
-    # what the derived label gets when all others have no message
-    boost_N = np.exp2(total_N) if columns < labels else total_N[:0]
-    structure = (lattice.start_T, lattice.vertex_TE, sides.weight_NE)
-    grids = (_grid(lattice, columns), _grid(lattice, columns))
-    factor = np.float32(main.weight * log2 * lattice.amplitude)
-    sliced_VS, near = kernels.iterate(
-        shape, iterations, factor, near_factor, (*structure, *grids), near, lattice.neighbour_EV2,
-        near_neighbour, prior_NS, rest_N, boost_N,
-    )  # fmt: skip
-    out_LN = np.empty((labels, pixels), np.float32)
-    kernels.finish(shape, 0, pixels, (*structure, sliced_VS, sliced_VS), near, prior_NS, rest_N, lattice.order_N, out_LN)
+def _fused(
+    prior_LN: np.ndarray, low: np.float32, first: Term, second: Term | None, iterations: int, threads: int
+) -> np.ndarray:
+    lattice, pixels = first.lattice, prior_LN.shape[1]
+    shape = Shape(padded(len(prior_LN)), lattice.corners)
+    prior_NS = np.zeros((pixels + kernels.SPARE, shape.columns), np.float32)
+    kernels.prepare(prior_LN, low, lattice.order_N, prior_NS)
+    main = (lattice.start_T, lattice.vertex_TE, lattice.sides.weight)
+    near = lattice.places_of(second.lattice) if second else None
+    lattices = [lattice, second.lattice if second else lattice]
+    factors = tuple(np.float32(term.weight * LOG2_E * term.lattice.amplitude) for term in (first, second or first))
+    out_LN = np.empty(prior_LN.shape, np.float32)
+    if threads <= 1:
+        grids, near_grids = ((_grid(which, shape), _grid(which, shape)) for which in lattices)
+        neighbours = [which.neighbour_EV2 for which in lattices]
+        grid_VS, near_VS = kernels.iterate(
+            shape, iterations, main, near, grids, near_grids, *neighbours, factors, prior_NS
+        )
+        kernels.finish(shape, 0, pixels, main, near, grid_VS, near_VS, prior_NS, lattice.order_N, out_LN)
+        return out_LN
+    with ThreadPoolExecutor(threads) as pool:
+        grid_VS, near_VS = _iterate_together(
+            pool, threads, shape, iterations, main, near, lattices, factors, prior_NS, pixels
+        )
+        _each_part(
+            pool, threads, pixels,
+            lambda _, start, stop: kernels.finish(
+                shape, start, stop, main, near, grid_VS, near_VS, prior_NS, lattice.order_N, out_LN
+            ),
+        )  # fmt: skip
     return out_LN
 
 
-def _grid(lattice: CpuLattice, columns: int) -> np.ndarray:
-    return np.zeros((lattice.vertices + 1, columns), np.float32)
+def _iterate_together(
+    pool: ThreadPoolExecutor,
+    threads: int,
+    shape: Shape,
+    iterations: int,
+    main: tuple,
+    near: np.ndarray | None,
+    lattices: list[CpuLattice],
+    factors: tuple,
+    prior_NS: np.ndarray,
+    pixels: int,
+) -> list[np.ndarray]:
+    """All iterations of one photo on several threads, each with its share of the pixels and its own grid to add to."""
+    parts = [np.zeros((threads, which.vertices + 1, shape.columns), np.float32) for which in lattices]
+    sliced = [_grid(which, shape) for which in lattices]
+
+    def sweep(part: int, start: int, stop: int) -> None:
+        grids, near_grids = ((old, new[part]) for old, new in zip(sliced, parts, strict=True))
+        kernels.sweep(shape, start, stop, main, near, grids, near_grids, prior_NS)
+
+    def blur(i: int) -> None:
+        kernels.merge_and_blur(shape, lattices[i].neighbour_EV2, parts[i], sliced[i], factors[i])
+
+    for _ in range(iterations):
+        _each_part(pool, threads, pixels, sweep)
+        list(pool.map(blur, range(1 if near is None else 2)))
+    return sliced
 
 
-def _plain(
-    prior_LN: np.ndarray, low: np.float32, terms: list[Kernel], cost_LL: np.ndarray | None, iterations: int
-) -> np.ndarray:
-    log_LN = np.log(np.clip(prior_LN, low, 1))
+def _each_part(pool: ThreadPoolExecutor, parts: int, pixels: int, work: Any) -> None:
+    """work(part, first pixel, last pixel) for equal parts, at once."""
+    edges = [pixels * part // parts for part in range(parts + 1)]
+    list(pool.map(work, range(parts), edges[:-1], edges[1:]))
+
+
+def _grid(lattice: CpuLattice, shape: Shape) -> np.ndarray:
+    return np.zeros((lattice.vertices + 1, shape.columns), np.float32)
+
+
+def _plain(log_LN: np.ndarray, terms: list[Term], cost_LL: np.ndarray | None, iterations: int) -> np.ndarray:
     sides = [_sides(term) for term in terms]
     q_LN = _softmax(log_LN)
     for _ in range(iterations):
@@ -116,7 +151,7 @@ def _plain(
     return q_LN
 
 
-def _sides(term: Kernel) -> tuple[np.ndarray, np.ndarray]:
+def _sides(term: Term) -> tuple[np.ndarray, np.ndarray]:
     """Factors of every pixel before and after the filter."""
     ones = np.ones((1, len(term.lattice.order_N)), np.float32)
     if term.normalization == "none":

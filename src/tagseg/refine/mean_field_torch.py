@@ -5,38 +5,32 @@ Shapes: H W pixels of a photo, N pixels of all photos together, L labels of the 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from tagseg.refine.features import features_torch
-from tagseg.refine.lattice import Lattice
 from tagseg.refine.lattice_torch import TorchLattice
 
 if TYPE_CHECKING:
-    from tagseg.refine.crf import Array, Settings
+    from tagseg.refine.crf import Photo, Settings
 
 
-def mean_field_batch(
-    images: list[Array],
-    maps: list[Array],
-    carried: list[list[int] | None],
-    lattices: list[Lattice | None],
-    settings: Settings,
-) -> list[Array]:
+def mean_field_batch(photos: list[Photo], settings: Settings) -> list[Any]:
     """Marginals of every photo; all photos share every op."""
-    device = maps[0].device if isinstance(maps[0], Tensor) else torch.device("cpu")
+    first = photos[0].maps
+    device = first.device if isinstance(first, Tensor) else torch.device("cpu")
     kept = [
-        torch.as_tensor(value).to(device)[slice(None) if keep is None else keep].float()
-        for value, keep in zip(maps, carried, strict=True)
+        torch.as_tensor(photo.maps).detach().to(device)[slice(None) if photo.kept is None else photo.kept].float()
+        for photo in photos
     ]
     labels = max(len(value) for value in kept)
     log_NL = torch.cat([_log_probability(value, labels, settings.unary) for value in kept])
-    kernels = _kernels(images, kept, lattices, settings, device)
-    cost_BLL = _costs(kept, carried, labels, settings, device)
     photo_N = _photo_of_pixel(kept)
+    kernels = _kernels(photos, kept, photo_N, settings) if settings.iterations else []
+    cost_BLL = _costs(photos, kept, labels, settings)
     q_NL = log_NL.softmax(1)
     for _ in range(settings.iterations):
         energy_NL = log_NL.clone()
@@ -48,15 +42,15 @@ def mean_field_batch(
         q_NL = energy_NL.softmax(1)
     results = []
     start = 0
-    for value, original, keep in zip(kept, maps, carried, strict=True):
+    for value, photo in zip(kept, photos, strict=True):
         pixels = value[0].numel()
         marginal = q_NL[start : start + pixels, : len(value)].T.reshape(value.shape).contiguous()
         start += pixels
-        if keep is not None:
-            full = marginal.new_zeros(tuple(original.shape))
-            full[keep] = marginal
+        if photo.kept is not None:
+            full = marginal.new_zeros(tuple(photo.maps.shape))
+            full[photo.kept] = marginal
             marginal = full
-        results.append(marginal if isinstance(original, Tensor) else marginal.cpu().numpy())
+        results.append(marginal if isinstance(photo.maps, Tensor) else marginal.cpu().numpy())
     return results
 
 
@@ -75,39 +69,38 @@ def _photo_of_pixel(kept: list[Tensor]) -> Tensor:
     return torch.repeat_interleave(torch.arange(len(kept), device=sizes.device), sizes)
 
 
-def _kernels(
-    images: list[Array], kept: list[Tensor], lattices: list[Lattice | None], settings: Settings, device: torch.device
-) -> list[tuple[TorchLattice, float, Tensor, Tensor]]:
-    photo_N = _photo_of_pixel(kept)
-    kernels = []
+Kernel = tuple[TorchLattice, float, Tensor, Tensor]
+
+
+def _kernels(photos: list[Photo], kept: list[Tensor], photo_N: Tensor, settings: Settings) -> list[Kernel]:
+    """Lattice, weight and the factors before and after the filter of each kernel."""
+    parts = []
     if settings.gaussian is not None:
         sxy, weight = settings.gaussian
-        feature = torch.cat([features_torch(*value.shape[1:], None, sxy, device=device) for value in kept])
-        kernels.append((TorchLattice(feature, photo_N), weight, settings.normalization[0]))
+        sizes = [(value.shape[1], value.shape[2]) for value in kept]
+        feature = torch.cat([features_torch(*size, None, sxy, device=photo_N.device) for size in sizes])
+        parts.append((TorchLattice(feature, photo_N), weight, settings.normalization[0]))
     if settings.bilateral is not None:
-        sxy, srgb, weight = settings.bilateral
-        if len(images) == 1 and lattices[0] is not None and isinstance(lattices[0].structure, TorchLattice):
-            lattice = lattices[0].structure
-        else:
-            lattice = _bilateral(images, photo_N, settings, device)
-        kernels.append((lattice, weight, settings.normalization[1]))
-    return [(lattice, weight, *_sides(lattice, len(photo_N), device, how)) for lattice, weight, how in kernels]
+        parts.append((_bilateral(photos, photo_N, settings), settings.bilateral[2], settings.normalization[1]))
+    return [(lattice, weight, *_sides(lattice, len(photo_N), photo_N.device, how)) for lattice, weight, how in parts]
 
 
-def _bilateral(images: list[Array], photo_N: Tensor, settings: Settings, device: torch.device) -> TorchLattice:
+def _bilateral(photos: list[Photo], photo_N: Tensor, settings: Settings) -> TorchLattice:
     assert settings.bilateral is not None
+    if len(photos) == 1 and photos[0].lattice is not None and isinstance(photos[0].lattice.structure, TorchLattice):
+        return photos[0].lattice.structure
     sxy, srgb, _ = settings.bilateral
     parts, touching = [], []
-    for i, image in enumerate(images):
-        image_HWC = torch.as_tensor(image).to(device)
+    for i, photo in enumerate(photos):
+        image_HWC = torch.as_tensor(photo.image).to(photo_N.device)
         image_HWC = image_HWC if image_HWC.ndim == 3 else image_HWC[..., None]
-        parts.append(features_torch(*image_HWC.shape[:2], image_HWC, sxy, srgb))
+        parts.append(features_torch(image_HWC.shape[0], image_HWC.shape[1], image_HWC, sxy, srgb))
         if settings.padding and len(parts[-1]) % 4:
             touching.append(i)
     feature_ND = torch.cat(parts)
     pixels = len(feature_ND)
     feature_ND = torch.cat([feature_ND, feature_ND.new_zeros(len(touching), feature_ND.shape[1])])
-    photo_N = torch.cat([photo_N, torch.tensor(touching, dtype=torch.long, device=device)])
+    photo_N = torch.cat([photo_N, torch.tensor(touching, dtype=torch.long, device=photo_N.device)])
     return TorchLattice(feature_ND, photo_N, pixels=pixels)
 
 
@@ -122,15 +115,12 @@ def _sides(lattice: TorchLattice, pixels: int, device: torch.device, normalizati
     return (1 / total, ones) if normalization == "before" else (ones, 1 / total)
 
 
-def _costs(
-    kept: list[Tensor], carried: list[list[int] | None], labels: int, settings: Settings, device: torch.device
-) -> Tensor | None:
+def _costs(photos: list[Photo], kept: list[Tensor], labels: int, settings: Settings) -> Tensor | None:
     """Cost (photos, L, L) of two labels together; None for Potts."""
-    if settings.cost_LL is None:
+    if settings.cost is None:
         return None
-    cost_BLL = torch.zeros(len(kept), labels, labels, device=device)
-    for i, (value, keep) in enumerate(zip(kept, carried, strict=True)):
-        index = np.arange(len(value)) if keep is None else np.asarray(keep)
-        cost = np.asarray(settings.cost_LL, np.float32)[np.ix_(index, index)]
-        cost_BLL[i, : len(value), : len(value)] = torch.from_numpy(cost).to(device)
-    return cost_BLL
+    cost_BLL = torch.zeros(len(kept), labels, labels)
+    for i, (value, photo) in enumerate(zip(kept, photos, strict=True)):
+        index = np.arange(len(value)) if photo.kept is None else np.asarray(photo.kept)
+        cost_BLL[i, : len(value), : len(value)] = torch.from_numpy(settings.cost[np.ix_(index, index)])
+    return cost_BLL.to(kept[0].device)

@@ -1,3 +1,4 @@
+# mypy: allow-untyped-decorators, allow-untyped-defs
 """What kernels do with rows: load, blend, spread, softmax. Each is unrolled for its shape at compile time.
 
 Shapes: N pixels, V vertices, S columns, E corners of a simplex.
@@ -10,18 +11,23 @@ from typing import Any
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
-from numba.extending import intrinsic
+from numba.extending import intrinsic as numba_intrinsic
 
-from tagseg.refine.lanes import INT, CornersType, Emit, RowType, emitting, split, vectors_of
+from tagseg.refine.lanes import FLOAT, INT, CornersType, Emit, RowType, emitting, split, vectors_of
 
+intrinsic: Any = numba_intrinsic  # numba types the function that describes it, not the one that kernels call
 GROUP = 16  # lanes of one step of the softmax
+
+
+def grouped_pixels(columns: int) -> int:
+    """Pixels that fill the vectors of one step of the softmax."""
+    return GROUP // columns if GROUP % columns == 0 else 1
 
 
 @intrinsic
 def group(_context: Any, shape: Any) -> Any:
     """Pixels that `softmax` handles in one step."""
-    pixels = GROUP // shape.columns if shape.columns <= GROUP and GROUP % shape.columns == 0 else 1
-    return types.intp(shape), emitting(lambda _: ir.IntType(64)(pixels))
+    return types.intp(shape), emitting(lambda _: ir.IntType(64)(grouped_pixels(shape.columns)))
 
 
 @intrinsic
@@ -71,7 +77,7 @@ def prefetch(_context: Any, table_M2: Any, place: Any) -> Any:
 
 @intrinsic
 def add(_context: Any, a: Any, b: Any) -> Any:
-    """a + b of two rows."""
+    """Sum of two rows."""
 
     def make(emit: Emit) -> Any:
         return emit.pack([emit.builder.fadd(x, y) for x, y in zip(emit.vectors(0), emit.vectors(1), strict=True)])
@@ -81,7 +87,7 @@ def add(_context: Any, a: Any, b: Any) -> Any:
 
 @intrinsic
 def add_scaled(_context: Any, factor: Any, a: Any, b: Any) -> Any:
-    """factor * a + b of two rows."""
+    """Rows: factor * a + b."""
 
     def make(emit: Emit) -> Any:
         pairs = zip(emit.vectors(1), emit.vectors(2), strict=True)
@@ -96,8 +102,10 @@ def gather(_context: Any, shape: Any, array_VS: Any, vertex_NE: Any, simplex: An
 
     def make(emit: Emit) -> Any:
         base, indices, s = emit.data(1), emit.data(2), emit.integer(3)
-        rows = [emit.load(base, emit.vertex(indices, s, shape.corners, k), shape.columns) for k in range(shape.corners)]
-        return emit.pack(sum(rows, []))
+        vectors: list[Any] = []
+        for k in range(shape.corners):
+            vectors += emit.load(base, emit.vertex(indices, s, shape.corners, k), shape.columns)
+        return emit.pack(vectors)
 
     return CornersType(shape.columns, shape.corners)(shape, array_VS, vertex_NE, simplex), emitting(make)
 
@@ -181,48 +189,23 @@ def spread_packed(_context: Any, array_VS: Any, packed_N8: Any, pixel: Any, row:
 
 
 @intrinsic
-def softmax(_context: Any, shape: Any, message_BS: Any, i: Any, prior_NS: Any, rest_N: Any, p: Any) -> Any:
+def softmax(_context: Any, shape: Any, message_BS: Any, i: Any, prior_NS: Any, p: Any) -> Any:
     """Turn the messages of `group(shape)` pixels, from row i on, into marginals: prior * 2^message over its sum.
 
-    prior_NS and rest_N are read from row p on. With a derived label, rest_N is its prior times 2^(its message when all
-    other labels have none); for a single column it is that over the other label's prior, and prior_NS isn't read.
+    The priors are read from row p on.
     """
 
-    def grouped(emit: Emit) -> None:
-        columns, pixels = shape.columns, GROUP // shape.columns
-        base, row, first = emit.data(1), emit.integer(2), emit.integer(5)
-        b = emit.builder
-        message = emit.load(base, row, columns, [GROUP])[0]
-        if shape.derived:
-            rest = emit.load(emit.data(4), first, 1, [pixels])[0]
-            rest = emit.shuffle(rest, [pixel for pixel in range(pixels) for _ in range(columns)])
-        if columns == 1:
-            one = emit.constant(message, 1.0)
-            odds = emit.fma(rest, emit.exp2(b.fmul(message, emit.constant(message, -2.0))), one)
-            emit.store(base, row, columns, [b.fdiv(one, odds)])
-            return
-        prior = emit.load(emit.data(3), first, columns, [GROUP])[0]
-        value = b.fmul(prior, emit.exp2(message))
-        total = emit.sum_lanes(value, columns)
-        if shape.derived:
-            against = b.fsub(emit.constant(message, 0.0), emit.sum_lanes(message, columns))
-            total = emit.fma(rest, emit.exp2(against), total)
-        emit.store(base, row, columns, [b.fdiv(value, total)])
+    def make(emit: Emit) -> None:
+        columns, pixels = shape.columns, grouped_pixels(shape.columns)
+        base, row, priors, first, b = emit.data(1), emit.integer(2), emit.data(3), emit.integer(4), emit.builder
+        sizes = [GROUP] if pixels > 1 else split(columns)
+        messages, prior = emit.load(base, row, columns, sizes), emit.load(priors, first, columns, sizes)
+        values = [b.fmul(x, emit.exp2(m)) for x, m in zip(prior, messages, strict=True)]
+        if pixels > 1:
+            marginals = [b.fdiv(values[0], emit.sum_lanes(values[0], columns))]
+        else:
+            inverse = b.fdiv(FLOAT(1.0), emit.total(values))
+            marginals = [b.fmul(v, emit.splat(inverse, v.type.count)) for v in values]
+        emit.store(base, row, columns, marginals)
 
-    def single(emit: Emit) -> None:
-        base, row, first = emit.data(1), emit.integer(2), emit.integer(5)
-        b = emit.builder
-        messages = emit.load(base, row, shape.columns)
-        priors = emit.load(emit.data(3), first, shape.columns)
-        values = [b.fmul(x, emit.exp2(m)) for x, m in zip(priors, messages, strict=True)]
-        total = emit.splat(emit.total(values), 1)
-        if shape.derived:
-            rest = emit.load(emit.data(4), first, 1, [1])[0]
-            against = b.fsub(emit.constant(rest, 0.0), emit.splat(emit.total(messages), 1))
-            total = emit.fma(rest, emit.exp2(against), total)
-        inverse = b.extract_element(b.fdiv(emit.constant(total, 1.0), total), INT(0))
-        emit.store(base, row, shape.columns, [b.fmul(v, emit.splat(inverse, v.type.count)) for v in values])
-
-    assert not (shape.columns == 1 and not shape.derived)
-    make = grouped if shape.columns <= GROUP and GROUP % shape.columns == 0 else single
-    return types.none(shape, message_BS, i, prior_NS, rest_N, p), emitting(make)
+    return types.none(shape, message_BS, i, prior_NS, p), emitting(make)

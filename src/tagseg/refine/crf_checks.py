@@ -1,0 +1,83 @@
+"""What `dense_crf` refuses, each in one sentence."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tagseg.errors import UserError
+from tagseg.refine.lattice import Lattice
+
+if TYPE_CHECKING:
+    from tagseg.refine.crf import Settings
+
+UNARIES = ("probabilities", "logits", "energies")
+NORMALIZATIONS = ("symmetric", "after", "before", "none")
+
+
+def check_settings(settings: Settings, threads: int | None) -> None:
+    """Refuse settings that make no sense for any photo; the lattices check their sigmas."""
+    for name, kernel, parts in (
+        ("gaussian", settings.gaussian, ("sigma", "weight")),
+        ("bilateral", settings.bilateral, ("sigma", "sigma of colour", "weight")),
+    ):
+        if kernel is None:
+            continue
+        if len(kernel) != len(parts):
+            raise UserError(f"{name} must be ({', '.join(parts)}) or None, not {kernel}.")
+        if not isinstance(kernel[-1], (int, float, np.number)) or not math.isfinite(kernel[-1]):
+            raise UserError(f"the weight of {name} must be a finite number, not {kernel[-1]}.")
+    if settings.iterations < 0:
+        raise UserError(f"iterations must be 0 or more, not {settings.iterations}.")
+    if settings.unary not in UNARIES:
+        raise UserError(f"unary must be one of {', '.join(UNARIES)}, not {settings.unary}.")
+    if len(settings.normalization) != 2 or not set(settings.normalization) <= set(NORMALIZATIONS):
+        raise UserError(
+            f"normalization must be one or two of {', '.join(NORMALIZATIONS)}, not {settings.normalization}."
+        )
+    if threads is not None and threads < 1:
+        raise UserError(f"threads must be 1 or more, or None for all cores, not {threads}.")
+    if settings.cost is not None and not np.isfinite(settings.cost).all():
+        raise UserError("the compatibility matrix holds NaN or infinite values; give finite costs.")
+
+
+def check_maps(image: Any, maps: Any, settings: Settings, lattice: Lattice | None) -> None:
+    """Refuse maps, a matrix or a lattice that don't fit the image."""
+    height, width = image.shape[:2]
+    if maps.ndim != 3 or tuple(maps.shape[1:]) != (height, width) or len(maps) == 0:
+        raise UserError(
+            f"{settings.unary} must have the shape (L, {height}, {width}) of the image, not {tuple(maps.shape)}."
+        )
+    finite = torch.isfinite(maps).all() if isinstance(maps, Tensor) else np.isfinite(maps).all()
+    if not finite:
+        raise UserError(f"the {settings.unary} hold NaN or infinite values; replace them before the dense CRF.")
+    if settings.cost is not None and settings.cost.shape != (len(maps), len(maps)):
+        raise UserError(f"compatibility must have the shape ({len(maps)}, {len(maps)}), not {settings.cost.shape}.")
+    if lattice is not None and (lattice.height, lattice.width) != (height, width):
+        raise UserError(f"the lattice is of a photo of {lattice.height} x {lattice.width}, not {height} x {width}.")
+
+
+def per_photo(given: Any, single: bool, images: Sequence[Any], name: str) -> list[Any]:
+    """One entry for each image, from one for a single image, from a list of them, or from None."""
+    if given is None:
+        return [None] * len(images)
+    if single:
+        return [given]
+    if len(given) != len(images):
+        raise UserError(f"{name} of {len(given)} photos came with {len(images)} images; give one for each.")
+    return list(given)
+
+
+def carried_labels(labels: int, tags: Sequence[int] | None) -> list[int] | None:
+    """Labels to carry, ascending; None for all."""
+    if tags is None:
+        return None
+    kept = sorted({0, *(int(tag) for tag in tags)})
+    if kept[0] < 0 or kept[-1] >= labels:
+        raise UserError(f"tags must lie in 1..{labels - 1}, not {list(tags)}.")
+    return kept
