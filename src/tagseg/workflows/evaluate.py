@@ -168,7 +168,7 @@ def _confusion(result: Evaluation) -> Table:
     for head in heads:
         grid.add_column(escape(head), justify="right")
     for i, row in enumerate(matrix):
-        cells = [_text(count / row.sum()) if row.sum() else "-" for count in row]
+        cells = [f"{100 * count / row.sum():.1f}" if row.sum() else "-" for count in row]
         cells[i] = f"[bold]{cells[i]}[/bold]"
         grid.add_row(escape(result.classes[i]), *cells)
     return grid
