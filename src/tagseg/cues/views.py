@@ -19,17 +19,19 @@ def map_views(
     scales: Sequence[float],
     flip: bool = True,
     known_BChw: Tensor | None = None,
+    smallest: int = 1,
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """For each scale the maps of the photo and those of its mirror image, mirrored back: (B, C, H, W) each.
 
     maps: photos (B, 3, H, W) in [0, 1] to maps (B, C, h, w). known_BChw: those of the photo itself, where they are
-    already there. Without `flip` the second of a pair is the first. Without gradient.
+    already there. smallest: side of a view in pixels, at least. Without `flip` the second of a pair is the first.
+    Without gradient.
     """
     size = (image_B3HW.shape[-2], image_B3HW.shape[-1])
     for scale in scales:
         view_B3HW = image_B3HW
         if scale != 1:
-            scaled = (max(int(scale * size[0]), 1), max(int(scale * size[1]), 1))
+            scaled = scaled_size(size, scale, smallest)
             view_B3HW = F.interpolate(image_B3HW, scaled, mode="bilinear", align_corners=False)
         plain = known_BChw if known_BChw is not None and scale == 1 else None
         if flip and plain is None:
@@ -50,13 +52,19 @@ def view_cam(
     scales: Sequence[float],
     flip: bool = True,
     known_BChw: Tensor | None = None,
+    smallest: int = 1,
 ) -> Tensor:
     """The sum over scales of the larger of CAM and mirrored CAM, cut off at 0: (B, C, H, W) (AFA, TSCD).
 
     activation: photos to the classifier's weights applied at every cell, without ReLU; known_BChw: that of the photo.
     """
-    views = map_views(activation, image_B3HW, scales, flip, known_BChw)
+    views = map_views(activation, image_B3HW, scales, flip, known_BChw, smallest)
     return torch.stack([torch.maximum(plain, mirrored).relu() for plain, mirrored in views]).sum(0)
+
+
+def scaled_size(size: tuple[int, int], scale: float, smallest: int = 1) -> tuple[int, int]:
+    """Height and width times `scale`, rounded down, each at least `smallest`: a backbone needs a cell to see."""
+    return max(int(scale * size[0]), smallest), max(int(scale * size[1]), smallest)
 
 
 def min_max(map_BCHW: Tensor) -> Tensor:

@@ -136,7 +136,8 @@ class AFANetwork(Method):
 
         settings = self.settings
         known_BChw = None if feature_BFhw is None else self.classifier(feature_BFhw)
-        return min_max(view_cam(activation, image_B3HW, settings.cam_scales, settings.cam_flip, known_BChw))
+        smallest = self.backbone.output_stride
+        return min_max(view_cam(activation, image_B3HW, settings.cam_scales, settings.cam_flip, known_BChw, smallest))
 
     def refiner(self, kind: str | None = None) -> PixelAdaptive | None:
         """The refinement of the settings, or another one."""

@@ -139,7 +139,7 @@ class BMP(AFANetwork):
     def view_scores(self, image_B3HW: Tensor, known: tuple[Tensor, Tensor] | None = None) -> tuple[Tensor, Tensor]:
         """The segmentation's background (B, H, W) and the CAM (B, C, H, W) over scales and mirror images, in [0, 1).
 
-        known: logits of the segmentation and of the CAM for the photo itself, at its size, where they are already there.
+        known: logits of the segmentation and of the CAM for the photo itself, at its size, where already there.
         """
 
         def both(view_B3HW: Tensor) -> Tensor:
@@ -152,7 +152,10 @@ class BMP(AFANetwork):
         seg_B1HW = image_B3HW.new_zeros(1)
         cam_BCHW = image_B3HW.new_zeros(1)
         with _evaluating(self.decoder):
-            for plain, mirrored in map_views(both, image_B3HW, settings.cam_scales, settings.cam_flip, known_BLHW):
+            views = map_views(
+                both, image_B3HW, settings.cam_scales, settings.cam_flip, known_BLHW, self.backbone.output_stride
+            )
+            for plain, mirrored in views:
                 seg_B1HW = seg_B1HW + (plain[:, :1] + mirrored[:, :1]) / 2
                 cam_BCHW = cam_BCHW + torch.maximum(plain, mirrored)[:, self.num_classes :].relu()
         return min_max(seg_B1HW)[:, 0], min_max(cam_BCHW)
