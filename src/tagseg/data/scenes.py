@@ -19,7 +19,8 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
 from tagseg.errors import UserError
-from tagseg.outputs.palette import replacing, write_mask
+from tagseg.outputs.atomic import replacing
+from tagseg.outputs.palette import write_mask
 
 SCENE_CLASSES = ("banded", "chequered", "dotted", "ringed", "starred", "striped")
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from tagseg.outputs.atomic import replacing as replacing
+from tagseg.outputs.atomic import replacing
 
 IGNORE = 255
 
