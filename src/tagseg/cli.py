@@ -144,25 +144,57 @@ def label(
 
 @app.command()
 def predict(
-    run: Run,
-    images: Annotated[Path, typer.Argument(help="a folder of photos, or one photo")],
+    run: Annotated[Path, typer.Argument(help="a finished run folder, or a .safetensors file of `tagseg export`")],
+    images: Annotated[list[str], typer.Argument(help="folder, photo, .zip, .txt list of paths, or quoted pattern; several")],
     out: Out = Path("predictions"),
     format: Annotated[str, typer.Option(help="png, overlay, coco, yolo, label-studio, cvat ...")] = "png",
     crf: Annotated[bool, typer.Option(help="refine with the dense CRF")] = True,
+    tags: Annotated[Path | None, typer.Option("--tags", help="table of tags, used for the photos it names")] = None,
+    scales: Annotated[str | None, typer.Option(help="sizes to read a photo at, such as 0.5,1,1.5")] = None,
+    flip: Annotated[bool | None, typer.Option(help="read it mirrored as well")] = None,
+    merge: Annotated[str | None, typer.Option(help="scales by their mean, or max")] = None,
+    long_side: Annotated[int | None, typer.Option(help="longer side at scale 1, in pixels")] = None,
+    tile: Annotated[int, typer.Option(min=128, help="side of the tiles of large photos, in pixels")] = 1024,
+    pixel_cap: Annotated[int, typer.Option(min=1, help="the largest photo that is read, in pixels")] = 100_000_000,
+    overwrite: Overwrite = False,
 ) -> None:
-    """Segment photos without tags.
+    """Segment photos, without tags unless a table of them is given. The same command goes on where it stopped.
 
     Example: tagseg predict runs/mine new-photos --out masks --format overlay
     """
     from tagseg.segmenter import load
     from tagseg.workflows.predict import predict
 
-    done, problems = predict(load(run), images, out, format=format, crf=crf)
-    console.print(f"{done} photos segmented, no tags used; results are in {out}.")
-    if problems:
-        for problem in problems:
+    segmenter = load(run)
+    segmenter.set(scales=scales, flip=flip, merge=merge, long_side=long_side)
+    segmenter.tile = tile
+    result = predict(segmenter, images, out, format=format, crf=crf, tags=tags, pixel_cap=pixel_cap, overwrite=overwrite)
+    used = f"tags used for {result.tagged} of them" if tags is not None else "no tags used"
+    there = f" ({result.already} were there already)" if result.already else ""
+    console.print(f"{result.done} photos segmented{there}, {used}; results are in {out}.")
+    for note in result.notes:
+        console.print(note, markup=False)
+    if result.problems:
+        for problem in result.problems:
             console.print(problem, style="yellow", markup=False)
-        raise UserError(f"{len(problems)} photo(s) could not be read: see above.")
+        raise UserError(f"{len(result.problems)} photo(s) could not be read: see above.")
+
+
+@app.command()
+def export(
+    run: Annotated[Path, typer.Argument(help="a finished run folder, or a .safetensors file of `tagseg export`")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="the file to write")],
+    format: Annotated[str | None, typer.Option(help="onnx, torch or safetensors; by the file's ending when not given")] = None,
+) -> None:
+    """Write the trained model as one file: ONNX, torch.export, or safetensors with a model card.
+
+    Example: tagseg export runs/mine --format onnx --out model.onnx
+    """
+    from tagseg.segmenter import load
+    from tagseg.workflows.export import export
+
+    for line in export(load(run), out, format):
+        console.print(line, markup=False)
 
 
 @app.command()

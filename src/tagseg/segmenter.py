@@ -1,53 +1,70 @@
 """A trained model as a person uses it: a photo in, a mask out.
 
-Shapes: K classes with background, C = K - 1 tags, H W pixels.
+Shapes: K classes with background, C = K - 1 tags, B photos of one size, H W pixels.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
+from itertools import groupby, islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from pydantic import ValidationError
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from tagseg.backbones import create_backbone
 from tagseg.data.photo import read_photo
 from tagseg.engine.checkpoint import load_weights, write_text_atomically
+from tagseg.engine.interrupt import check
 from tagseg.errors import UserError
+from tagseg.inference import PredictSettings, one_thread_a_photo, resized_window, working_probabilities
+from tagseg.inference import refine_probabilities as refine_probabilities
 from tagseg.methods import METHODS, Method
-from tagseg.recipe import ModelSettings, PredictSettings
-from tagseg.refine import dense_crf
+from tagseg.recipe import ModelSettings
+from tagseg.tiling import Window, blend_tiles, ordered_map
 
 BACKGROUND = "background"
+HEADER = "tagseg"  # the key of a bare file's header under which the model is described
+BATCH = 8  # photos that a GPU takes together
+WHOLE = 4  # photos up to so many tiles are read in one piece
+KEPT_BYTES = 1 << 30  # probabilities beyond that are not kept
+Request = tuple[NDArray[np.uint8], Sequence[str] | None]
 
 
 @dataclass(frozen=True)
 class Prediction:
     """What a model says of one photo.
 
-    mask: (H, W) uint8, indices into `classes`. probabilities: (K, H, W) float32. classes: K names, the first "background".
+    mask: (H, W) uint8, indices into `classes`. probabilities: (K, H, W) float32; None of a photo so large that they would
+    take more than a gibibyte. classes: K names, the first "background".
     """
 
     mask: NDArray[np.uint8]
-    probabilities: NDArray[np.float32]
+    probabilities: NDArray[np.float32] | None
     classes: tuple[str, ...]
 
 
 class Segmenter:
-    """A method with its weights and its way of reading a photo."""
+    """A method with its weights and its way of reading a photo.
 
-    def __init__(self, method: Method, settings: PredictSettings | None = None) -> None:
+    tile: side in pixels of the tiles in which photos of more than four tiles' area are read. facts: what else is known of
+    the model, such as its training and scores.
+    """
+
+    def __init__(self, method: Method, settings: Any = None, facts: dict[str, Any] | None = None) -> None:
         self.method = method.eval()
-        self.settings = settings or PredictSettings()
+        self.settings = PredictSettings.model_validate(settings or PredictSettings(), from_attributes=True)
         self.classes = (BACKGROUND, *method.classes)
+        self.facts = facts or {}
+        self.tile = 1024
 
     @property
     def device(self) -> torch.device:
@@ -59,6 +76,21 @@ class Segmenter:
         self.method.to(device)
         return self
 
+    def set(self, **settings: Any) -> Segmenter:
+        """Change how photos are read: `scales` (also as text, "0.5,1"), `flip`, `merge`, `long_side`; None leaves as is.
+
+        Raises UserError for a value that is not possible.
+        """
+        given = {key: value for key, value in settings.items() if value is not None}
+        if isinstance(given.get("scales"), str):
+            given["scales"] = given["scales"].split(",")
+        try:
+            self.settings = PredictSettings.model_validate(self.settings.model_dump() | given)
+        except ValidationError as error:
+            first = error.errors()[0]
+            raise UserError(f"{first['loc'][0]}: {first['msg']} (given: {first['input']!r}).") from error
+        return self
+
     def predict(
         self, image: NDArray[np.uint8] | str | Path, *, tags: Sequence[str] | None = None, crf: bool = True
     ) -> Prediction:
@@ -68,14 +100,94 @@ class Segmenter:
         CRF refines the result. Raises UserError for a file that is no photo, a wrong array, an unknown tag.
         """
         photo = image if isinstance(image, np.ndarray) else read_photo(Path(image))
-        if photo.ndim != 3 or photo.shape[2] != 3 or photo.dtype != np.uint8:
+        if photo.ndim != 3 or photo.shape[2] != 3 or photo.dtype != np.uint8 or photo.size == 0:
             raise UserError(f"A photo should be an (H, W, 3) uint8 array, not {photo.shape} {photo.dtype}.")
-        tag_C = None if tags is None else self.tag_vector(tags)
-        probability_KHW = self.probabilities(photo, tag_C)
+        if self.is_tiled(photo):
+            with one_thread_a_photo(self.device) as workers:
+                return self._predict_tiled((photo, tags), crf, workers)
+        return self._predict_batch([(photo, tags)], crf)[0]
+
+    def predict_many(self, requests: Iterable[Request], *, crf: bool = True) -> Iterator[Prediction]:
+        """Predictions of many photos of any sizes, in their order; each comes with its tags, or None.
+
+        On a CPU several photos are worked at at once, one a core; a GPU takes those of one size together. Only a few
+        photos are taken from `requests` ahead of the prediction that is due. Results are those of `predict`.
+        """
+        with one_thread_a_photo(self.device) as workers:
+            for tiled, group in groupby(requests, lambda request: self.is_tiled(request[0])):
+                if tiled:
+                    yield from (self._predict_tiled(request, crf, workers) for request in group)
+                elif self.device.type == "cpu":
+                    one = partial(self._predict_one, crf=crf, threads=1 if workers > 1 else None)
+                    yield from ordered_map(one, group, workers)
+                else:
+                    while batch := list(islice(group, BATCH)):
+                        yield from self._predict_batch(batch, crf)
+
+    def _predict_one(self, request: Request, crf: bool, threads: int | None) -> Prediction:
+        return self._predict_batch([request], crf, threads)[0]
+
+    def _predict_batch(self, requests: Sequence[Request], crf: bool, threads: int | None = None) -> list[Prediction]:
+        """Photos of several sizes: those that share size and kind go through the model together."""
+        places: dict[tuple[Any, ...], list[int]] = {}
+        for i, (photo, tags) in enumerate(requests):
+            places.setdefault((photo.shape, tags is None), []).append(i)
+        maps: list[Tensor] = [torch.empty(0)] * len(requests)
+        for group in places.values():
+            photo_BHW3 = torch.stack([torch.from_numpy(np.ascontiguousarray(requests[i][0])) for i in group])
+            given = [tags for i in group if (tags := requests[i][1]) is not None]
+            tag_BC = torch.stack([self.tag_vector(tags) for tags in given]) if given else None
+            for i, probability in zip(group, self._full_size(photo_BHW3, tag_BC), strict=True):
+                maps[i] = probability
         if crf:
-            probability_KHW = self.refine([photo], [probability_KHW])[0]
-        mask = probability_KHW.argmax(0).to(torch.uint8).cpu().numpy()
-        return Prediction(mask, probability_KHW.float().cpu().numpy(), self.classes)
+            maps = refine_probabilities(self.settings, [photo for photo, _ in requests], maps, threads)
+        return [Prediction(_mask(p), p.float().cpu().numpy(), self.classes) for p in maps]
+
+    def _full_size(self, photo_BHW3: Tensor, tag_BC: Tensor | None) -> Tensor:
+        probability_BKhw = working_probabilities(self.method, self.settings, photo_BHW3, tag_BC)
+        window = Window(0, photo_BHW3.shape[1], 0, photo_BHW3.shape[2])
+        if probability_BKhw.shape[2:] == (window.bottom, window.right):
+            return probability_BKhw
+        size = (window.bottom, window.right)
+        return torch.stack([resized_window(probability, size, window) for probability in probability_BKhw])
+
+    def is_tiled(self, photo: NDArray[np.uint8]) -> bool:
+        """Whether a photo is so large that it is read tile by tile, the dense CRF within each tile as well."""
+        return photo.shape[0] * photo.shape[1] > WHOLE * self.tile**2
+
+    def _blocks(
+        self, photo: NDArray[np.uint8], tag_C: Tensor | None, crf: bool, workers: int
+    ) -> Iterator[tuple[Window, Tensor]]:
+        """The finished blocks of a large photo's probabilities."""
+        size = (photo.shape[0], photo.shape[1])
+        tag_1C = None if tag_C is None else tag_C[None]
+        whole_Khw: Tensor | None = None
+        if self.settings.long_side is not None:  # the model sees the photo small; only the enlarging goes by tiles
+            whole_Khw = working_probabilities(self.method, self.settings, torch.from_numpy(photo)[None], tag_1C)[0]
+
+        def read(window: Window) -> Tensor:
+            check()
+            part = np.ascontiguousarray(photo[window.slices])
+            if whole_Khw is None:
+                probability = working_probabilities(self.method, self.settings, torch.from_numpy(part)[None], tag_1C)[0]
+            else:
+                probability = resized_window(whole_Khw, size, window)
+            threads = 1 if workers > 1 else None
+            return refine_probabilities(self.settings, [part], [probability], threads)[0] if crf else probability
+
+        return blend_tiles(*size, len(self.classes), self.tile, read, workers)
+
+    def _predict_tiled(self, request: Request, crf: bool, workers: int) -> Prediction:
+        photo, tags = request
+        tag_C = None if tags is None else self.tag_vector(tags)
+        mask = np.empty(photo.shape[:2], np.uint8)
+        kept = 4 * len(self.classes) * mask.size <= KEPT_BYTES
+        probabilities = np.empty((len(self.classes), *mask.shape), np.float32) if kept else None
+        for window, block_Khw in self._blocks(photo, tag_C, crf, workers):
+            mask[window.slices] = _mask(block_Khw)
+            if probabilities is not None:
+                probabilities[:, *window.slices] = block_Khw.numpy()
+        return Prediction(mask, probabilities, self.classes)
 
     def tag_vector(self, tags: Sequence[str]) -> Tensor:
         """Names of tags as a (C,) vector of 0 and 1."""
@@ -84,33 +196,23 @@ class Segmenter:
             raise UserError(f"The model does not know the tag {unknown[0]!r}; it knows {', '.join(self.method.classes)}.")
         return torch.tensor([float(name in tags) for name in self.method.classes])
 
-    @torch.inference_mode()
     def probabilities(self, photo: NDArray[np.uint8], tag_C: Tensor | None = None) -> Tensor:
-        """Probabilities (K, H, W) on the model's device before the CRF, the mean over the scales and flips of the settings."""
-        image_13HW = torch.from_numpy(photo).to(self.device).permute(2, 0, 1)[None].float() / 255
-        height, width = photo.shape[:2]
-        tag_1C = None if tag_C is None else tag_C[None].to(self.device)
-        total = torch.zeros(len(self.classes), height, width, device=self.device)
-        for scale in self.settings.scales:
-            size = (max(round(height * scale), 1), max(round(width * scale), 1))
-            scaled = image_13HW if scale == 1 else F.interpolate(image_13HW, size, mode="bilinear", align_corners=False)
-            for flipped in (False, True) if self.settings.flip else (False,):
-                view = scaled.flip(-1) if flipped else scaled
-                if tag_1C is None:
-                    probability = self.method.segment(view)
-                else:
-                    probability = self.method.segment_tagged(view, tag_1C)
-                probability = probability.flip(-1) if flipped else probability
-                total += F.interpolate(probability.float(), (height, width), mode="bilinear", align_corners=False)[0]
-        return total / total.sum(0, keepdim=True)
+        """Probabilities (K, H, W) on the model's device before the CRF, merged over the settings' scales and flips."""
+        if not self.is_tiled(photo):
+            photo_1HW3 = torch.from_numpy(np.ascontiguousarray(photo))[None]
+            return self._full_size(photo_1HW3, None if tag_C is None else tag_C[None])[0]
+        whole_KHW = torch.empty(len(self.classes), *photo.shape[:2])
+        for window, block_Khw in self._blocks(photo, tag_C, crf=False, workers=1):
+            whole_KHW[:, *window.slices] = block_Khw
+        return whole_KHW.to(self.device)
 
     def refine(self, photos: Sequence[NDArray[np.uint8]], probabilities: Sequence[Tensor]) -> list[Tensor]:
         """The dense CRF of the settings over several photos at once; a label with probability 0 everywhere stays out."""
         return refine_probabilities(self.settings, photos, probabilities)
 
-    def save(self, folder: Path, facts: dict[str, Any]) -> None:
-        """Write model.json beside model.safetensors: classes, method, model, prediction, and facts such as the scores."""
-        model = {
+    def describe(self) -> dict[str, Any]:
+        """Classes, method, model, prediction, and the facts: what `load` needs besides the weights, and what they are."""
+        return {
             "classes": list(self.classes),
             "method": self.method.settings.model_dump(mode="json"),
             "model": {
@@ -119,32 +221,17 @@ class Segmenter:
                 "licence": self.method.backbone.licence,
             },
             "predict": self.settings.model_dump(mode="json"),
-            **facts,
+            **self.facts,
         }
-        write_text_atomically(folder / "model.json", json.dumps(model, indent=2, ensure_ascii=False))
+
+    def save(self, folder: Path, facts: dict[str, Any]) -> None:
+        """Write model.json beside model.safetensors: `describe`, with facts such as the scores."""
+        text = json.dumps(self.describe() | facts, indent=2, ensure_ascii=False)
+        write_text_atomically(folder / "model.json", text)
 
 
-def refine_probabilities(
-    settings: PredictSettings, photos: Sequence[NDArray[np.uint8]], probabilities: Sequence[Tensor]
-) -> list[Tensor]:
-    """The dense CRF over several photos, with the labels that have a probability anywhere (the others stay 0)."""
-    crf = settings.crf
-    if crf is None:
-        return list(probabilities)
-    present = [p.amax((1, 2)).nonzero().flatten() for p in probabilities]
-    refined = dense_crf(
-        [torch.from_numpy(photo).to(p.device) for photo, p in zip(photos, probabilities, strict=True)],
-        [p[labels].contiguous() for p, labels in zip(probabilities, present, strict=True)],
-        gaussian=crf.gaussian,
-        bilateral=crf.bilateral,
-        iterations=crf.iterations,
-    )
-    whole = []
-    for probability, labels, marginal in zip(probabilities, present, refined, strict=True):
-        result = torch.zeros_like(probability)
-        result[labels] = marginal
-        whole.append(result)
-    return whole
+def _mask(probability_Khw: Tensor) -> NDArray[np.uint8]:
+    return probability_Khw.argmax(0).to(torch.uint8).cpu().numpy()
 
 
 def build_method(settings: Any, model: ModelSettings, classes: tuple[str, ...], weights: str | None = None) -> Method:
@@ -165,24 +252,42 @@ def build_method(settings: Any, model: ModelSettings, classes: tuple[str, ...], 
 
 
 def load(path: str | Path) -> Segmenter:
-    """The trained model of a run folder. Nothing stored is executed.
+    """The trained model of a run folder, or of a file that `tagseg export --format safetensors` wrote.
 
-    Raises UserError when the folder holds no finished model, or one that doesn't fit its description.
+    Nothing stored is executed. Raises UserError when there is no finished model, or one that doesn't fit its description.
     """
-    folder = Path(path)
-    card, weights = folder / "model.json", folder / "model.safetensors"
-    if not card.is_file() or not weights.is_file():
-        raise UserError(f"{folder} holds no finished model (model.json and model.safetensors): train one with `tagseg train`.")
+    path = Path(path)
+    weights = path if path.is_file() else path / "model.safetensors"
+    card = weights.with_name("model.json")
+    text = _header(weights) if path.is_file() else None
+    if text is not None:
+        card = weights
+    elif not card.is_file() or not weights.is_file():
+        raise UserError(f"{path} holds no finished model (model.json and model.safetensors): train one with `tagseg train`.")
     try:
-        facts = json.loads(card.read_text(encoding="utf-8"))
-        settings = METHODS[facts["method"]["name"]].Settings.model_validate(facts["method"])
-        model = ModelSettings(
-            backbone=facts["model"]["backbone"], output_stride=facts["model"]["output_stride"], weights="none"
-        )
-        predict = PredictSettings.model_validate(facts["predict"])
-        classes = tuple(facts["classes"][1:])
-    except (ValueError, KeyError, TypeError, ValidationError) as error:
+        facts = json.loads(card.read_text(encoding="utf-8") if text is None else text)
+        chosen = facts.pop("method")
+        settings = METHODS[chosen["name"]].Settings.model_validate(chosen)
+        about = facts.pop("model")
+        model = ModelSettings(backbone=about["backbone"], output_stride=about["output_stride"], weights="none")
+        predict = PredictSettings.model_validate(facts.pop("predict"))
+        classes = tuple(facts.pop("classes")[1:])
+    except (ValueError, KeyError, TypeError, AttributeError, OSError, ValidationError) as error:
         raise UserError(f"{card} does not describe a model of this version of tagseg: {' '.join(str(error).split())}.") from error
     method = build_method(settings, model, classes)
+    method.backbone.licence = str(about.get("licence", ""))
     load_weights(weights, method)
-    return Segmenter(method, predict)
+    return Segmenter(method, predict, facts)
+
+
+def _header(file: Path) -> str | None:
+    """The description in the header of a bare .safetensors file, where it has one."""
+    if file.suffix != ".safetensors":
+        raise UserError(
+            f"{file} is no model that can be loaded: give a run folder, or a file of `tagseg export --format safetensors`."
+        )
+    try:
+        with safe_open(file, framework="pt") as content:
+            return (content.metadata() or {}).get(HEADER)
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"{file} cannot be read as safetensors ({error}): it is damaged or of another kind.") from error

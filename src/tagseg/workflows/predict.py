@@ -1,56 +1,150 @@
-"""Masks of photos without tags."""
+"""Masks of new photos: without tags, or with the tags that are given for them."""
 
 from __future__ import annotations
 
+import hashlib
+import json
+import unicodedata
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-import torch
+from numpy.typing import NDArray
 from rich.progress import track
 
-from tagseg.data.folders import find_photos
-from tagseg.data.photo import read_photo
+from tagseg.data.folders import stem
+from tagseg.data.inputs import Inputs, PhotoInput, open_inputs
+from tagseg.data.photo import PIXEL_CAP
+from tagseg.data.tables import read_table
+from tagseg.engine.checkpoint import write_text_atomically
 from tagseg.engine.interrupt import Interruption, check
 from tagseg.errors import UserError
-from tagseg.outputs import OUTPUTS
-from tagseg.segmenter import Segmenter
-from tagseg.workflows.label import CHUNK, make_folder
+from tagseg.outputs import OUTPUTS, Writer
+from tagseg.outputs.writer import safe_name
+from tagseg.segmenter import Request, Segmenter
+from tagseg.workflows.label import make_folder
+
+MARKER = ".tagseg-predict"  # in the folder of results: what they were made by
 
 
-def predict(segmenter: Segmenter, images: Path, out: Path, *, format: str = "png", crf: bool = True) -> tuple[int, list[str]]:
-    """Segment every photo of a folder (or one file) and write the results in a format of OUTPUTS.
+@dataclass
+class Predicted:
+    """What was done. problems: a sentence about each photo that was not. notes: sentences about the way it was done."""
 
-    Returns how many photos were done, and a sentence for each one that could not be read; the others are done all the same.
+    done: int = 0
+    already: int = 0
+    tagged: int = 0
+    problems: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+def predict(
+    segmenter: Segmenter,
+    images: str | Path | Sequence[str | Path],
+    out: Path,
+    *,
+    format: str = "png",
+    crf: bool = True,
+    tags: Path | None = None,
+    pixel_cap: int = PIXEL_CAP,
+    overwrite: bool = False,
+) -> Predicted:
+    """Segment photos and write the results in a format of OUTPUTS.
+
+    images: what `open_inputs` reads, one or several. tags: a table of tags, used for the photos that it names and no
+    others. pixel_cap: the largest photo that is read. Photos that have their result already are passed over in formats
+    with a file a photo; results of another model or other settings are only replaced with `overwrite`.
+    A photo that cannot be read becomes a sentence in `problems`, the others are done all the same. Raises UserError when
+    nothing can be done at all.
     """
     if format not in OUTPUTS:
         raise UserError(f"There is no format {format!r}; there are {', '.join(OUTPUTS)}.")
-    if images.is_file():
-        photos = {images.stem: images}
-    elif images.is_dir():
-        photos = {str(Path(name).with_suffix("").as_posix()): path for name, path in find_photos(images).items()}
-    else:
-        raise UserError(f"There is no photo or folder {images}.")
-    if not photos:
-        raise UserError(f"{images} holds no photo (jpg, png, webp, bmp, tif).")
-    make_folder(out)
-    problems: list[str] = []
-    done = 0
-    names = list(photos)
-    with Interruption(), OUTPUTS[format](out, segmenter.classes) as writer:
-        for start in track(range(0, len(names), CHUNK), description="Predicting", disable=len(names) <= CHUNK):
-            check()
-            chunk = []
-            for name in names[start : start + CHUNK]:
-                try:
-                    chunk.append((name, read_photo(photos[name])))
-                except UserError as error:
-                    problems.append(str(error))
-            arrays = [photo for _, photo in chunk]
-            maps = [segmenter.probabilities(photo) for photo in arrays]
-            if crf:
-                maps = segmenter.refine(arrays, maps)
-            for (name, photo), probability in zip(chunk, maps, strict=True):
-                mask = probability.argmax(0).to(torch.uint8).cpu().numpy()
-                writer.add(name, photo, mask, probability.cpu().numpy().astype(np.float32))
-                done += 1
-    return done, problems
+    sources = [images] if isinstance(images, str | Path) else list(images)
+    with Interruption(), open_inputs(sources, out=out) as inputs:
+        tags_of = {} if tags is None else _read_tags(tags, segmenter, inputs)
+        made_by = json.dumps([format, crf, _digest(segmenter), sorted(tags_of.items())])
+        result = Predicted(problems=inputs.problems)
+        make_folder(out)
+        with OUTPUTS[format](out, segmenter.classes) as writer:
+            todo = _todo(writer, inputs, result, hashlib.sha256(made_by.encode()).hexdigest(), overwrite)
+            waiting: deque[tuple[PhotoInput, NDArray[np.uint8]]] = deque()
+
+            def requests() -> Iterator[Request]:
+                for photo_input in todo:
+                    check()
+                    try:
+                        photo = photo_input.read(pixel_cap=pixel_cap)
+                    except UserError as error:
+                        result.problems.append(str(error))
+                        continue
+                    waiting.append((photo_input, photo))
+                    yield photo, tags_of.get(photo_input.name)
+
+            predictions = segmenter.predict_many(requests(), crf=crf)
+            for prediction in track(predictions, description="Predicting", total=len(todo), disable=len(todo) < 9):
+                photo_input, photo = waiting.popleft()
+                if segmenter.is_tiled(photo):
+                    result.notes.append(_tiled(segmenter, photo_input, crf, prediction.probabilities is not None))
+                file_name = photo_input.file_name
+                writer.add(photo_input.name, photo, prediction.mask, prediction.probabilities, file_name=file_name)
+                result.done += 1
+                result.tagged += photo_input.name in tags_of
+    return result
+
+
+def _todo(writer: Writer, inputs: Inputs, result: Predicted, made_by: str, overwrite: bool) -> list[PhotoInput]:
+    """The photos without a result; those whose names cannot be written become problems."""
+    photos = []
+    for photo in inputs.photos:
+        try:
+            safe_name(photo.name)
+            photos.append(photo)
+        except UserError as error:
+            result.problems.append(str(error))
+    marker = writer.out / MARKER
+    if not overwrite:
+        todo = [photo for photo in photos if not writer.has(photo.name)]
+        result.already = len(photos) - len(todo)
+        if result.already and not (marker.is_file() and marker.read_text(encoding="utf-8") == made_by):
+            raise UserError(
+                f"{writer.out} holds results of another model, format or setting: choose another --out, or renew them "
+                "with --overwrite."
+            )
+        photos = todo
+    write_text_atomically(marker, made_by)
+    return photos
+
+
+def _digest(segmenter: Segmenter) -> str:
+    digest = hashlib.sha256(segmenter.settings.model_dump_json().encode() + str(segmenter.tile).encode())
+    for name, tensor in segmenter.method.state_dict().items():
+        digest.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _read_tags(path: Path, segmenter: Segmenter, inputs: Inputs) -> dict[str, tuple[str, ...]]:
+    """The tags by the photo's name; rows that name no photo of this call are passed over."""
+    rows, problems = read_table(path, classes=segmenter.method.classes)
+    if problems:
+        raise UserError(f"{problems[0].text}: correct the table of tags.")
+    names = {photo.name for photo in inputs.photos}
+    found = {}
+    for row in rows:
+        name = stem(unicodedata.normalize("NFC", row.file.strip().replace("\\", "/").removeprefix("./")))
+        if name in names:
+            unknown = [tag for tag in row.tags if tag not in segmenter.method.classes]
+            if unknown:
+                known = ", ".join(segmenter.method.classes)
+                raise UserError(f"{path}, row {row.number}: the model does not know {unknown[0]!r}; it knows {known}.")
+            found[name] = row.tags
+    if not found:
+        raise UserError(f"{path} names none of the photos: its file column should hold names such as {min(names, default='')}.")
+    return found
+
+
+def _tiled(segmenter: Segmenter, photo: PhotoInput, crf: bool, kept: bool) -> str:
+    within = ", the dense CRF within each tile" if crf and segmenter.settings.crf is not None else ""
+    lost = "" if kept else "; its probabilities were too many to keep, so no confidence is given"
+    return f"{photo.file_name} is large and was done in tiles of {segmenter.tile} pixels{within}{lost}."

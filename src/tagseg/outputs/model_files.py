@@ -1,0 +1,119 @@
+"""A trained network as one file: ONNX, torch.export, safetensors.
+
+Shapes: B photos of one size, K classes with background, H W pixels.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from tagseg.errors import UserError
+from tagseg.outputs.atomic import replacing
+
+INPUT, OUTPUTS = "photo", ("probabilities", "mask")
+TOLERANCE = 1e-4
+CHECKED_SIZES = ((1, 64, 96), (2, 97, 71))
+
+
+class PhotosToMasks(nn.Module):
+    """What is exported: uint8 RGB photos (B, H, W, 3) to probabilities (B, K, H, W) and masks (B, H, W) uint8.
+
+    Scaling to [0, 1] and the backbone's normalisation are inside; the dense CRF, scales and flips are not.
+    network: a module with `segment`.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, photo_BHW3: Tensor) -> tuple[Tensor, Tensor]:
+        """Probabilities and masks."""
+        probability_BKHW = self.network.segment(photo_BHW3.permute(0, 3, 1, 2).float() / 255)
+        return probability_BKHW, probability_BKHW.argmax(1).to(torch.uint8)
+
+
+def trace(network: nn.Module) -> torch.export.ExportedProgram:
+    """The network as a graph for photos of any number and size. Raises UserError when it has parts no graph can hold."""
+    dynamic = torch.export.Dim.DYNAMIC
+    photo_BHW3 = torch.zeros(2, 97, 130, 3, dtype=torch.uint8, device=next(network.parameters()).device)
+    try:
+        with torch.no_grad():
+            return torch.export.export(
+                PhotosToMasks(network).eval(), (photo_BHW3,), dynamic_shapes=({0: dynamic, 1: dynamic, 2: dynamic},)
+            )
+    except Exception as error:  # torch raises errors of many kinds here, none of them documented
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise UserError(
+            f"{type(network).__name__} cannot be written as a graph ({reason}); export it with --format safetensors."
+        ) from error
+
+
+def write_onnx(network: nn.Module, facts: dict[str, Any], path: Path) -> float:
+    """Write an ONNX file with its facts as metadata; returns the largest difference to torch that onnxruntime shows.
+
+    Raises UserError when what it needs is not installed, or the file would give other probabilities (by more than 1e-4).
+    """
+    try:
+        import onnxruntime
+        import onnxscript  # noqa: F401 (what torch's exporter needs)
+    except ImportError as error:
+        raise UserError(f"ONNX needs {error.name}: pip install 'tagseg[export]'.") from error
+    exported = torch.onnx.export(
+        trace(network), dynamo=True, input_names=[INPUT], output_names=list(OUTPUTS), verbose=False
+    )
+    assert exported is not None
+    exported.model.metadata_props.update({key: _text(value) for key, value in facts.items()})
+    with replacing(path) as temporary:
+        exported.save(str(temporary), external_data=False)
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = torch.get_num_threads()
+        # From the bytes: a file that is open could not be renamed on Windows.
+        session = onnxruntime.InferenceSession(temporary.read_bytes(), options, providers=["CPUExecutionProvider"])
+        return _largest_difference(network, lambda photo: torch.from_numpy(session.run(None, {INPUT: photo.numpy()})[0]))
+
+
+def write_torch(network: nn.Module, facts: dict[str, Any], path: Path) -> float:
+    """Write a torch.export program (.pt2), its facts in the extra file `tagseg.json`; returns the largest difference."""
+    program = trace(network)
+    with replacing(path) as temporary:
+        # torch insists on its own suffix.
+        named = temporary.with_suffix(".pt2")
+        try:
+            torch.export.save(program, named, extra_files={"tagseg.json": json.dumps(facts, ensure_ascii=False)})
+            module = torch.export.load(named).module()
+            worst = _largest_difference(network, lambda photo: module(photo)[0])
+            named.replace(temporary)
+        finally:
+            named.unlink(missing_ok=True)
+    return worst
+
+
+def write_safetensors(network: nn.Module, facts: dict[str, Any], path: Path) -> None:
+    """Write the weights, the facts in the file's header."""
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
+    with replacing(path) as temporary:
+        save_file(tensors, temporary, metadata={key: _text(value) for key, value in facts.items()})
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+@torch.no_grad()
+def _largest_difference(network: nn.Module, run: Any) -> float:
+    generator = torch.Generator().manual_seed(0)
+    worst = 0.0
+    device = next(network.parameters()).device
+    for count, height, width in CHECKED_SIZES:
+        photo_BHW3 = torch.randint(0, 256, (count, height, width, 3), generator=generator, dtype=torch.uint8)
+        expected = PhotosToMasks(network)(photo_BHW3.to(device))[0].cpu()
+        worst = max(worst, (expected - run(photo_BHW3).cpu()).abs().max().item())
+    if not worst <= TOLERANCE:
+        raise UserError(f"The exported {type(network).__name__} differs from the model by {worst:.1e}: use safetensors.")
+    return worst

@@ -1,0 +1,112 @@
+"""A trained model as one file for other tools, described in the file itself."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from tagseg import __version__
+from tagseg.errors import UserError
+from tagseg.outputs.atomic import replacing
+from tagseg.outputs.model_files import INPUT, OUTPUTS, write_onnx, write_safetensors, write_torch
+from tagseg.segmenter import HEADER, Segmenter
+from tagseg.workflows.label import make_folder
+
+FORMATS = {"onnx": ".onnx", "torch": ".pt2", "safetensors": ".safetensors"}
+
+
+def export(segmenter: Segmenter, out: Path, format: str | None = None) -> list[str]:
+    """Write the model to the file `out`, and its card beside it as `<out>.md`; returns sentences about what was done.
+
+    format: onnx, torch (a torch.export program) or safetensors (what `tagseg.load` reads); by the file's suffix when not
+    given. Raises UserError for another format, a suffix that does not fit, and a network that cannot be exported.
+    """
+    format = format or next((name for name, suffix in FORMATS.items() if suffix == out.suffix.lower()), None)
+    if format not in FORMATS:
+        raise UserError(f"There is no export format {format or out.suffix!r}; there are {', '.join(FORMATS)}.")
+    if out.suffix.lower() != FORMATS[format]:
+        raise UserError(f"{out} should end in {FORMATS[format]} for the format {format}.")
+    if out.is_dir():
+        raise UserError(f"{out} is a folder: choose a file name for --out.")
+    make_folder(out.parent)
+    description = segmenter.describe()
+    card = model_card(description)
+    facts = {HEADER: json.dumps(description, ensure_ascii=False), "card": card} | _summary(description)
+    network = segmenter.method
+    lines = []
+    if format == "safetensors":
+        write_safetensors(network, {"format": "pt"} | facts, out)
+    else:
+        write = write_onnx if format == "onnx" else write_torch
+        worst = write(network, facts, out)
+        lines.append(f"Checked on photos of two sizes: probabilities differ from the model's by at most {worst:.0e}.")
+        lines.append(
+            f"Input {INPUT}: uint8 RGB (B, H, W, 3) of any size, normalised inside; outputs {', '.join(OUTPUTS)}: float32 "
+            "(B, K, H, W) and uint8 (B, H, W), in one pass without dense CRF."
+        )
+    card_path = out.with_name(out.name + ".md")
+    with replacing(card_path) as temporary:
+        temporary.write_text(card, encoding="utf-8", newline="\n")
+    return [f"Written to {out}, described in {card_path}.", *lines]
+
+
+def _summary(description: dict[str, Any]) -> dict[str, Any]:
+    """What a reader of another tool looks for first, each under a key of its own."""
+    return {
+        "classes": description["classes"],
+        "method": description["method"]["name"],
+        "backbone": description["model"]["backbone"],
+        "licence": _licence(description),
+        "input": f"{INPUT}: uint8 RGB (B, H, W, 3), values 0 to 255, normalised inside",
+        "tagseg_version": __version__,
+    }
+
+
+def _licence(description: dict[str, Any]) -> str:
+    return description["model"].get("licence") or "unknown"
+
+
+def model_card(description: dict[str, Any]) -> str:
+    """The model's card as Markdown: what it is, what it learned from, its scores with their protocol, licences."""
+    training = description.get("training", {})
+    classes, method = description["classes"], description["method"]["name"]
+    lines = [
+        "---",
+        "library_name: tagseg",
+        "pipeline_tag: image-segmentation",
+        "---",
+        f"# {training.get('title') or method}",
+        "",
+        f"A segmentation model of {len(classes)} classes with background, made with tagseg {__version__}.",
+        "",
+        "| | |",
+        "|---|---|",
+        f"| Method | {method} |",
+        f"| Backbone | {description['model']['backbone']}, output stride {description['model']['output_stride']} |",
+        f"| Classes, in the order of the mask's values | {', '.join(map(_cell, classes))} |",
+        f"| Learned from | {training.get('photos', 'an unknown number of')} photos |",
+        f"| Labels used | {_cell(training.get('labels', 'unknown'))} |",
+        f"| Licence of the backbone's initial weights | {_cell(_licence(description))} |",
+        f"| Trained on | {_cell(training.get('machine', 'unknown'))}, {training.get('minutes', '?')} minutes |",
+        f"| Command | `{_cell(training.get('command', 'unknown'))}` |",
+        "",
+        "## Scores",
+    ]
+    scores = training.get("scores") or {}
+    if not scores:
+        lines.append("None were measured: there were no true masks.")
+    for protocol, branches in scores.items():
+        lines += [
+            f"On photos left out of training, {protocol} at prediction, mIoU in % from one confusion matrix:",
+            "",
+            "| branch | mIoU | photos |",
+            "|---|---:|---:|",
+            *(f"| {_cell(name)} | {values['miou']:.1f} | {values['photos']} |" for name, values in branches.items()),
+        ]
+    lines += ["", "## Reading photos", "```json", json.dumps(description["predict"]), "```", ""]
+    return "\n".join(lines)
+
+
+def _cell(text: Any) -> str:
+    return str(text).replace("|", "\\|").replace("\n", " ")
