@@ -118,7 +118,8 @@ def _iterate_together(
 
     def sweep(part: int, start: int, stop: int) -> None:
         grids, near_grids = ((old, new[part]) for old, new in zip(sliced, parts, strict=True))
-        kernels.sweep(shape, start, stop, main, near, grids, near_grids, prior_NS)
+        value_BS = kernels.block_buffer(shape.columns)
+        kernels.sweep(shape, start, stop, main, near, grids, near_grids, prior_NS, value_BS)
 
     def blur(i: int) -> None:
         kernels.merge_and_blur(shape, lattices[i].neighbour_EV2, parts[i], sliced[i], factors[i])

@@ -31,11 +31,33 @@ from tagseg.refine.rows import (
     zero_row,
 )
 
-BLOCK = 64  # pixels of a block
 SPARE = 16  # rows behind the last pixel that a vector may read
 
 
+# without numba's counting of references, which would touch a dozen counters for every block
+_uncounted = njit(nogil=True, cache=True, error_model="numpy", _nrt=False)
+
+
 @njit(nogil=True, cache=True, error_model="numpy")
+def block_buffer(columns):
+    """Room for the values of one block: 64 to 512 pixels, about 8 KB."""
+    return np.zeros((min(max(2048 // columns, 64), 512) + SPARE, columns), np.float32)
+
+
+@_uncounted
+def _simplex_of(start_T, pixel):
+    """The simplex that a sorted pixel lies in."""
+    low, high = 0, len(start_T) - 1
+    while high - low > 1:
+        middle = (low + high) // 2
+        if start_T[middle] <= pixel:
+            low = middle
+        else:
+            high = middle
+    return low
+
+
+@_uncounted
 def _marginals(shape, first, stop, t, main, near, grid_VS, near_VS, prior_NS, value_BS):
     """Fill value_BS with the marginals of the pixels first..stop, the first of which lies in simplex t or behind."""
     start_T, vertex_TE, weight_NE = main
@@ -55,14 +77,14 @@ def _marginals(shape, first, stop, t, main, near, grid_VS, near_VS, prior_NS, va
         softmax(shape, value_BS, i, prior_NS, first + i)
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
-def sweep(shape, first, last, main, near, grids, near_grids, prior_NS):
+@_uncounted
+def sweep(shape, first, last, main, near, grids, near_grids, prior_NS, value_BS):
     """One iteration for the pixels first..last: marginals from grids[0], added to grids[1]."""
     start_T, vertex_TE, weight_NE = main
-    value_BS = np.zeros((BLOCK + SPARE, prior_NS.shape[1]), np.float32)
-    t = np.searchsorted(start_T, first, side="right") - 1
-    for begin in range(first, last, BLOCK):
-        stop = min(begin + BLOCK, last)
+    block = len(value_BS) - SPARE
+    t = _simplex_of(start_T, first)
+    for begin in range(first, last, block):
+        stop = min(begin + block, last)
         _marginals(shape, begin, stop, t, main, near, grids[0], near_grids[0], prior_NS, value_BS)
         p = begin
         while p < stop:
@@ -85,8 +107,9 @@ def iterate(
 ):
     """All iterations on one thread, from grids of zeros; returns the two grids to slice the result from."""
     last = main[0][len(main[0]) - 1]
+    value_BS = block_buffer(prior_NS.shape[1])
     for _ in range(iterations):
-        sweep(shape, 0, last, main, near, grids, near_grids, prior_NS)
+        sweep(shape, 0, last, main, near, grids, near_grids, prior_NS, value_BS)
         grids = blur(shape, neighbours, grids[1], grids[0], factors[0])
         grids[1][:] = 0
         if near is not None:
@@ -113,10 +136,11 @@ def merge_and_blur(shape, neighbours, parts_PVS, sliced_VS, factor):
 @njit(nogil=True, cache=True, error_model="numpy")
 def finish(shape, first, last, main, near, grid_VS, near_VS, prior_NS, order_N, out_LN):
     """Marginals of the pixels first..last, in the photo's order."""
-    value_BS = np.zeros((BLOCK + SPARE, prior_NS.shape[1]), np.float32)
-    t = np.searchsorted(main[0], first, side="right") - 1
-    for begin in range(first, last, BLOCK):
-        stop = min(begin + BLOCK, last)
+    value_BS = block_buffer(prior_NS.shape[1])
+    block = len(value_BS) - SPARE
+    t = _simplex_of(main[0], first)
+    for begin in range(first, last, block):
+        stop = min(begin + block, last)
         while main[0][t + 1] <= begin:
             t += 1
         _marginals(shape, begin, stop, t, main, near, grid_VS, near_VS, prior_NS, value_BS)
