@@ -59,7 +59,7 @@ class Backbone(nn.Module, ABC):
                 yield from module.parameters(recurse=False)
 
     def freeze_norm(self, frozen: bool = True) -> None:
-        """Keep the normalisation layers as they are while training, statistics and affine parameters; or let them go."""
+        """Keep the normalisation layers as they are while training (statistics, affine parameters), or let them go."""
         self.norm_is_frozen = frozen
         for parameter in self.norm_parameters():
             parameter.requires_grad_(not frozen)

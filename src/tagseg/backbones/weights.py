@@ -21,8 +21,8 @@ WRAPPERS = ("state_dict", "model_state_dict", "model")
 def read_weights(path: Path) -> dict[str, Tensor]:
     """Tensors by name from a .safetensors file or a PyTorch file; code inside a file is never run.
 
-    Common wrappings are taken off: a dict around the tensors, "module." in front of every name. Raises UserError when the
-    file is missing, broken, of another kind, or needs code to be run.
+    Common wrappings are taken off: a dict around the tensors, "module." in front of every name. Raises UserError when
+    the file is missing, broken, of another kind, or needs code to be run.
     """
     if not path.is_file():
         raise UserError(f"{path} does not exist: give the path of a weights file (.safetensors or .pth).")

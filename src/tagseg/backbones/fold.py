@@ -1,0 +1,144 @@
+"""Frozen batch normalisation, folded into the convolution before it.
+
+With fixed statistics BN(conv(x, w)) = conv(x, w * scale) + shift, where scale = gamma / sqrt(var + eps) per output
+channel and shift = beta - mean * scale. Values and gradients stay what they are; a pass over the feature map and its
+backward fall away. The modules keep their places and parameters, so a state_dict does not change. While a normalisation
+is in training mode, both run as they were.
+
+Shapes: B photos, C channels, H W pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from timm.layers.conv2d_same import Conv2dSame
+from timm.layers.norm_act import BatchNormAct2d
+from timm.layers.padding import pad_same
+from torch import Tensor, nn
+
+from tagseg.backbones.depthwise import DepthwiseConv2d, has_fast_backward
+
+TOLERANCE = 1e-3
+
+
+class FoldedConv2d(nn.Conv2d):
+    """A convolution that applies the scale and shift of the frozen normalisation after it."""
+
+    # In a tuple, so that the normalisation is not registered a second time, as a part of the convolution.
+    folded_norm: tuple[nn.BatchNorm2d]
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Convolve and normalise (B, C, H, W)."""
+        (norm,) = self.folded_norm
+        if norm.training:
+            return super().forward(input)
+        assert norm.running_var is not None
+        assert norm.running_mean is not None
+        scale_C = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
+        shift_C = norm.bias - norm.running_mean * scale_C
+        if self.bias is not None:
+            shift_C = shift_C + self.bias * scale_C
+        return self._convolve(input, self.weight * scale_C.view(-1, 1, 1, 1), shift_C)
+
+    def _convolve(self, image_BCHW: Tensor, weight: Tensor, bias_C: Tensor) -> Tensor:
+        padding = self.padding
+        assert not isinstance(padding, str)
+        if self._is_square(padding) and has_fast_backward(image_BCHW, weight, self.groups, self.dilation[0]):
+            return DepthwiseConv2d.apply(image_BCHW, weight, bias_C, self.stride[0], padding[0], self.dilation[0])
+        return F.conv2d(image_BCHW, weight, bias_C, self.stride, padding, self.dilation, self.groups)
+
+    def _is_square(self, padding: tuple[int, ...]) -> bool:
+        return all(len(set(pair)) == 1 for pair in (self.kernel_size, self.stride, padding, self.dilation))
+
+
+class FoldedConv2dSame(FoldedConv2d):
+    """The same for timm's convolution with TensorFlow's padding, which depends on the photo's size."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Pad, convolve and normalise (B, C, H, W)."""
+        return super().forward(pad_same(input, list(self.kernel_size), list(self.stride), list(self.dilation)))
+
+
+class FoldedBatchNorm2d(nn.BatchNorm2d):
+    """A normalisation whose work the convolution before it has done."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Pass on (B, C, H, W)."""
+        return super().forward(input) if self.training else input
+
+
+class FoldedBatchNormAct2d(BatchNormAct2d):
+    """The same for timm's normalisation with an activation after it."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Activate (B, C, H, W)."""
+        return super().forward(x) if self.training else self.act(self.drop(x))
+
+
+FOLDED: dict[type[nn.Module], type[nn.Module]] = {
+    nn.Conv2d: FoldedConv2d,
+    Conv2dSame: FoldedConv2dSame,
+    nn.BatchNorm2d: FoldedBatchNorm2d,
+    BatchNormAct2d: FoldedBatchNormAct2d,
+}
+
+
+def fold_norms(network: nn.Module, run: Callable[[], tuple[Tensor, ...]]) -> int:
+    """Fold every batch normalisation that directly follows a convolution; returns how many were folded.
+
+    run: computes the network's outputs for some photo; it shows which module follows which. A network whose outputs
+    folding would change (where a convolution's output is used by something else as well) stays as it was and gives 0.
+    """
+    pairs = _pairs(network, run)
+    norms = [norm for _, norm in pairs]
+    kept = [{key: value.clone() for key, value in norm.state_dict().items()} for norm in norms]
+    generator = torch.Generator().manual_seed(0)
+    for norm in norms:  # fresh ones do nothing and would hide a mistake
+        for key, low in (("weight", 0.5), ("bias", -0.5), ("running_mean", -0.5), ("running_var", 0.5)):
+            tensor = getattr(norm, key).data
+            tensor.copy_(torch.rand(tensor.shape, generator=generator) + low)
+    before = run()
+    originals: list[tuple[nn.Module, type[nn.Module]]] = [(module, type(module)) for pair in pairs for module in pair]
+    for convolution, norm in pairs:
+        convolution.__dict__["folded_norm"] = (norm,)
+    for module, original in originals:
+        module.__class__ = FOLDED[original]  # the same object: names, parameters and place stay
+    after = run()
+    for norm, state in zip(norms, kept, strict=True):
+        norm.load_state_dict(state)
+    if all((a - b).abs().max() <= TOLERANCE * a.abs().max() for a, b in zip(before, after, strict=True)):
+        return len(pairs)
+    for module, original in originals:
+        module.__class__ = original
+    return 0
+
+
+def _pairs(network: nn.Module, run: Callable[[], tuple[Tensor, ...]]) -> list[tuple[nn.Conv2d, nn.BatchNorm2d]]:
+    """Convolutions and the normalisations that take exactly their output, in the order of `run`."""
+    outputs: list[tuple[Tensor, nn.Conv2d]] = []
+    pairs: list[tuple[nn.Conv2d, nn.BatchNorm2d]] = []
+
+    def keep(module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
+        assert isinstance(module, nn.Conv2d)
+        outputs.append((output, module))
+
+    def pair(module: nn.Module, args: tuple[Tensor, ...]) -> None:
+        assert isinstance(module, nn.BatchNorm2d)
+        pairs.extend((convolution, module) for output, convolution in outputs if output is args[0])
+
+    handles = []
+    for module in network.modules():
+        if type(module) not in FOLDED:
+            continue
+        if isinstance(module, nn.Conv2d) and module.padding_mode == "zeros" and not isinstance(module.padding, str):
+            handles.append(module.register_forward_hook(keep))
+        elif isinstance(module, nn.BatchNorm2d) and module.affine and module.track_running_stats:
+            handles.append(module.register_forward_pre_hook(pair))
+    run()
+    for handle in handles:
+        handle.remove()
+    members = [id(module) for both in pairs for module in both]
+    return [both for both in pairs if all(members.count(id(module)) == 1 for module in both)]

@@ -1,0 +1,99 @@
+"""Weights of a Mix Transformer from SegFormer checkpoints in Hugging Face layout."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from torch import Tensor
+
+from tagseg.backbones.mix_transformer import MixTransformer
+from tagseg.backbones.weights import load_tensors, read_weights
+from tagseg.errors import UserError
+
+HUB_LICENCE = "NVIDIA Source Code License for SegFormer (non-commercial)"
+
+# Hugging Face's names as stored on the hub, and as transformers 5 has them in memory.
+OUTER = (
+    (r"patch_embeddings\.(\d)\.proj", r"embeddings.\1.proj"),
+    (r"patch_embeddings\.(\d)\.layer_norm", r"embeddings.\1.norm"),
+    (r"layer_norm\.(\d)", r"norms.\1"),
+    (r"block\.(\d)\.(\d+)", r"blocks.\1.\2"),
+    (r"stages\.(\d)\.patch_embeddings\.proj", r"embeddings.\1.proj"),
+    (r"stages\.(\d)\.patch_embeddings\.layer_norm", r"embeddings.\1.norm"),
+    (r"stages\.(\d)\.layer_norm", r"norms.\1"),
+    (r"stages\.(\d)\.blocks\.(\d+)", r"blocks.\1.\2"),
+)
+INNER = {
+    "layer_norm_1": "norm1", "layernorm_before": "norm1", "layer_norm_2": "norm2", "layernorm_after": "norm2",
+    "attention.self.query": "attention.query", "attention.q_proj": "attention.query",
+    "attention.self.key": "attention.key", "attention.k_proj": "attention.key",
+    "attention.self.value": "attention.value", "attention.v_proj": "attention.value",
+    "attention.output.dense": "attention.out", "attention.o_proj": "attention.out",
+    "attention.self.sr": "attention.reduce", "attention.sequence_reduction.sequence_reduction": "attention.reduce",
+    "attention.self.layer_norm": "attention.norm", "attention.sequence_reduction.layer_norm": "attention.norm",
+    "mlp.dense1": "mlp.fc1", "mlp.fc1": "mlp.fc1", "mlp.dense2": "mlp.fc2", "mlp.fc2": "mlp.fc2",
+    "mlp.dwconv.dwconv": "mlp.depthwise",
+}  # fmt: skip
+
+
+def segformer_to_mit(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Rename the encoder's tensors of a SegFormer checkpoint to ours; decoder and classifier are left out.
+
+    Names that are ours already pass unchanged.
+    """
+    renamed = {}
+    for key, tensor in tensors.items():
+        if key.startswith(("decode_head.", "classifier.")):
+            continue
+        name = re.sub(r"^(segformer\.)?(encoder\.)?", "", key)
+        module, _, field = name.rpartition(".")
+        renamed[f"{_module_name(module)}.{field}"] = tensor
+    return renamed
+
+
+def build(name: str, output_stride: int | None, weights: str) -> MixTransformer:
+    """Build a Mix Transformer with weights that are random, from the hub (nvidia/mit-b* or an id), or from a file."""
+    if output_stride not in (None, 16, 32):
+        raise UserError(f"{name} has no output stride {output_stride}: it works at 16 and 32.")
+    if weights == "embedded":
+        raise UserError(
+            f"{name} has no embedded weights: set weights to none, hub, a SegFormer hub id or a file's path."
+        )
+    backbone = MixTransformer(name, output_stride or 32)
+    if weights == "none":
+        return backbone
+    if weights == "hub":
+        weights, backbone.licence = f"nvidia/{name.replace('_', '-')}", HUB_LICENCE
+    else:
+        backbone.licence = "unknown"
+    is_hub_id = re.fullmatch(r"[\w.-]+/[\w.-]+", weights) and not Path(weights).exists() and not Path(weights).suffix
+    path = _fetch(weights) if is_hub_id else Path(weights)
+    load_tensors(backbone, segformer_to_mit(read_weights(path)), str(path))
+    return backbone
+
+
+def _module_name(module: str) -> str:
+    for pattern, ours in OUTER:
+        match = re.match(pattern + r"(?:\.|$)", module)
+        if match is not None:
+            inner = module[match.end() :]
+            outer = match.expand(ours)
+            return f"{outer}.{INNER.get(inner, inner)}" if inner else outer
+    return module
+
+
+def _fetch(hub_id: str) -> Path:
+    from huggingface_hub import hf_hub_download
+
+    error: Exception | None = None
+    for filename in ("model.safetensors", "pytorch_model.bin"):
+        try:
+            return Path(hf_hub_download(hub_id, filename))
+        except Exception as caught:  # the hub's client raises many kinds; the user's remedy is the same
+            error = caught
+    raise UserError(
+        f"The weights of {hub_id} could not be fetched ({type(error).__name__}): "
+        "check the network, or give a file's path."
+    ) from error
