@@ -9,6 +9,8 @@ from tests.methods.small import CLASSES, TWO, batch
 
 from tagseg.backbones import create_backbone
 from tagseg.cues.affinity import affinity_labels, affinity_loss
+from tagseg.methods.afa_network import AFANetwork
+from tagseg.methods.bmp import BMP
 from tagseg.methods.tscd import TSCD, TSCDSettings, equivariance_loss
 
 SMALL: dict[str, Any] = {
@@ -122,6 +124,20 @@ def test_without_attention_maps_the_affinity_term_is_off_and_the_run_says_so_onc
         "efficientnet_lite0 offers no attention maps: TSCD trains without its affinity term."
     ]
     assert list(terms[1]) == [name for name in TERMS if name != "affinity"]
+
+
+@pytest.mark.parametrize("kind", [TSCD, BMP])
+def test_a_mix_transformer_has_every_term(kind: type[AFANetwork]):
+    torch.manual_seed(0)
+    backbone = create_backbone("mit_b0", weights="none", frozen_norm=False)
+    settings = kind.Settings.model_validate({"class_steps": 0, "cam_scales": [1.0], "hidden": 8})
+    method = kind(backbone, CLASSES, settings).train()
+    terms = method(batch(TWO, size=64), 0)
+    assert "affinity" in terms
+    terms["affinity"].backward()
+    names = reached(method)
+    assert "affinity_head.projection.weight" in names
+    assert any(name.startswith("backbone.") for name in names)
 
 
 def test_labels_walk_along_affinities_from_their_step_on():

@@ -26,6 +26,8 @@ from tagseg.methods.method import Method, MethodSettings, ParameterGroup
 from tagseg.refine import PixelAdaptive
 from tagseg.segmenters import SegFormerHead
 
+SMALLEST_VIEW = 32  # pixels: what every backbone can still read
+
 log = logging.getLogger(__name__)
 
 
@@ -136,8 +138,9 @@ class AFANetwork(Method):
 
         settings = self.settings
         known_BChw = None if feature_BFhw is None else self.classifier(feature_BFhw)
-        smallest = self.backbone.output_stride
-        return min_max(view_cam(activation, image_B3HW, settings.cam_scales, settings.cam_flip, known_BChw, smallest))
+        return min_max(
+            view_cam(activation, image_B3HW, settings.cam_scales, settings.cam_flip, known_BChw, SMALLEST_VIEW)
+        )
 
     def refiner(self, kind: str | None = None) -> PixelAdaptive | None:
         """The refinement of the settings, or another one."""

@@ -22,7 +22,7 @@ from tagseg.backbones.backbone import Backbone
 from tagseg.cues.views import map_views, min_max
 from tagseg.data.batches import Batch
 from tagseg.distributed import global_mean
-from tagseg.methods.afa_network import AFANetwork, AFANetworkSettings, LabelSettings
+from tagseg.methods.afa_network import SMALLEST_VIEW, AFANetwork, AFANetworkSettings, LabelSettings
 from tagseg.methods.losses import IGNORE, pixel_cross_entropy, upsample
 from tagseg.methods.method import MethodSettings
 
@@ -152,9 +152,8 @@ class BMP(AFANetwork):
         seg_B1HW = image_B3HW.new_zeros(1)
         cam_BCHW = image_B3HW.new_zeros(1)
         with _evaluating(self.decoder):
-            views = map_views(
-                both, image_B3HW, settings.cam_scales, settings.cam_flip, known_BLHW, self.backbone.output_stride
-            )
+            scales, flip = settings.cam_scales, settings.cam_flip
+            views = map_views(both, image_B3HW, scales, flip, known_BLHW, SMALLEST_VIEW)
             for plain, mirrored in views:
                 seg_B1HW = seg_B1HW + (plain[:, :1] + mirrored[:, :1]) / 2
                 cam_BCHW = cam_BCHW + torch.maximum(plain, mirrored)[:, self.num_classes :].relu()

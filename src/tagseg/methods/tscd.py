@@ -19,7 +19,7 @@ from tagseg.backbones.backbone import Backbone
 from tagseg.cues.correspondence import correspondence_loss
 from tagseg.cues.views import min_max, scaled_size
 from tagseg.data.batches import Batch
-from tagseg.methods.afa_network import AFANetwork, AFANetworkSettings
+from tagseg.methods.afa_network import SMALLEST_VIEW, AFANetwork, AFANetworkSettings
 from tagseg.methods.losses import balanced_cross_entropy
 from tagseg.methods.method import MethodSettings
 from tagseg.methods.rrm import EnergySettings
@@ -115,7 +115,7 @@ class TSCD(AFANetwork):
         distil, equal = self.settings.correspondence, self.settings.equivariance
         if distil.weight == 0 and equal.weight == 0:
             return {}
-        small = scaled_size(batch.size, distil.view_scale, self.backbone.output_stride)
+        small = scaled_size(batch.size, distil.view_scale, SMALLEST_VIEW)
         view_B3hw = F.interpolate(image_B3HW, small, mode="bilinear", align_corners=True)
         stages = self.backbone.stages(view_B3hw)
         view_cam_BChw = self.view_cams(view_B3hw, stages[-1])
