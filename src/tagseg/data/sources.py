@@ -8,6 +8,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from tagseg.data.folders import find_photos, stem
 from tagseg.data.scenes import write_scenes
 from tagseg.data.tagged import TaggedImages, open_tagged
 from tagseg.data.voc import open_voc
@@ -37,17 +38,28 @@ class DataSettings(BaseModel):
     format: Literal["scenes", "voc", "tagged"] = "scenes"
     root: Path | None = Field(None, description="the folder of the data set, or of the photos")
     tags: Path | None = Field(None, description="table of tags (CSV, TSV, JSONL)")
-    masks: Path | None = Field(None, description="folder of masks (tagged): for scores and for method supervised")
+    masks: Path | None = Field(
+        None,
+        description="folder of masks for method supervised, true or pseudo, in place of the data set's own (voc, scenes); "
+        "of format tagged also what scores are measured on, unless `truth` is given",
+    )
+    truth: Path | None = Field(
+        None, description="folder of true masks (tagged) to measure scores on, where `masks` are pseudo masks"
+    )
     separator: str | None = Field(None, description="between the tags of one cell; detected when not given")
     classes: tuple[str, ...] | None = Field(None, description="the classes in order; from the data when not given")
     train: str = Field("train", description="list of the training photos (voc, scenes)")
-    val: str | None = Field("val", description="list of the photos that scores are measured on (voc, scenes)")
+    val: str | None = Field(
+        "val", description="list of the photos that scores are measured on (voc, scenes); none, of every format: no scores"
+    )
     scenes: SceneSettings = SceneSettings()
 
     @model_validator(mode="after")
     def _has_root(self) -> DataSettings:
         if self.format != "scenes" and self.root is None:
             raise ValueError(f"data of format {self.format!r} needs root, the folder it lies in: --set data.root=DIR")
+        if self.truth is not None and self.format != "tagged":
+            raise ValueError(f"truth is for format tagged: {self.format} has true masks of its own")
         return self
 
 
@@ -70,8 +82,7 @@ def open_sources(settings: DataSettings, run: Path) -> Sources:
             masks=settings.masks,
             separator=settings.separator,
         )
-        with_masks = tuple(photo for photo in train.photos if photo.mask is not None)
-        val = replace(train, photos=with_masks) if with_masks else None
+        val = _scored(settings, train)
     else:
         root = settings.root
         if settings.format == "scenes":
@@ -81,6 +92,31 @@ def open_sources(settings: DataSettings, run: Path) -> Sources:
         assert root is not None
         train = open_voc(root, settings.train, classes=settings.classes, tags=settings.tags)
         val = open_voc(root, settings.val, classes=settings.classes, tags=settings.tags) if settings.val else None
+        if settings.masks is not None:
+            train = with_masks(train, settings.masks)
     if not train.photos:
         raise UserError(f"{settings.root} holds no photo to train on: check data.root, data.train and data.tags.")
     return Sources(train, val)
+
+
+def with_masks(data: TaggedImages, masks: Path) -> TaggedImages:
+    """The same photos with the masks of a folder, named like the photos and in the run's order; None where it has none.
+
+    Raises UserError where there is no such folder, or it has the mask of no photo.
+    """
+    if not masks.is_dir():
+        raise UserError(f"masks folder {masks} does not exist")
+    files = {stem(name): path for name, path in find_photos(masks).items()}
+    photos = tuple(replace(photo, mask=files.get(photo.name)) for photo in data.photos)
+    if all(photo.mask is None for photo in photos):
+        raise UserError(f"{masks} has no mask of any photo; masks are named like their photos, such as {photos[0].name}.png")
+    return replace(data, photos=photos, mask_values=None)
+
+
+def _scored(settings: DataSettings, train: TaggedImages) -> TaggedImages | None:
+    """The photos of a folder that have a true mask."""
+    if settings.val is None:
+        return None
+    data = train if settings.truth is None else with_masks(train, settings.truth)
+    photos = tuple(photo for photo in data.photos if photo.mask is not None)
+    return replace(data, photos=photos) if photos else None

@@ -84,7 +84,7 @@ def _collect(
         figures=tuple(figures),
         tables=(branch_table("mIoU of every branch, without tags", scores),) if scores else (),
         bars=bars,
-        rows=list(_rows(run / "metrics.jsonl")),
+        rows=list(metric_rows(run / "metrics.jsonl")),
         examples=tuple(_example(segmenter, shown, i, why, tags=val is None) for i, why in chosen),
         facts=(
             ("Classes", ", ".join(classes[1:])),
@@ -150,7 +150,8 @@ def score_note(mask: NDArray[np.uint8], truth: NDArray[np.uint8] | None, num_cla
     return f"mIoU {100 * own.miou:.0f} %" if np.isfinite(own.miou) else ""
 
 
-def _rows(path: Path) -> Iterable[dict[str, Any]]:
+def metric_rows(path: Path) -> Iterable[dict[str, Any]]:
+    """The lines of a run's metrics.jsonl."""
     if path.is_file():
         for line in path.read_text(encoding="utf-8").splitlines():
             yield json.loads(line)

@@ -1,0 +1,156 @@
+"""A chain: one YAML file that names the recipes of both stages and what stands between them.
+
+data: {...}                        # of all stages; without it the teacher's
+classifier: {base: RECIPE, ...}    # without it what the teacher's model.start names
+teacher: {base: RECIPE, ...}       # stage 1, trained with tags
+label: {confidence: 0.0}           # pseudo masks of the training photos
+segmenter: {base: RECIPE, ...}     # stage 2, trained on them: a recipe of method supervised
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tagseg.errors import UserError
+from tagseg.recipe import Recipe, load_recipe, shipped_recipes
+
+STAGES = ("classifier", "teacher", "segmenter")
+KEYS = ("title", "seed", "data", "label", *STAGES)
+
+
+@dataclass(frozen=True)
+class Chain:
+    """The recipes of a chain, on one data set. classifier: None where the teacher starts from something else.
+
+    confidence: below this probability a pixel of a pseudo mask is 255, ignored by stage 2.
+    """
+
+    title: str
+    classifier: Recipe | None
+    teacher: Recipe
+    segmenter: Recipe
+    confidence: float
+
+
+def shipped_chains() -> dict[str, str]:
+    """The text of every shipped chain by its name."""
+    folder = files("tagseg").joinpath("recipes", "chains")
+    found = {f.name.removesuffix(".yaml"): f.read_text(encoding="utf-8") for f in folder.iterdir() if f.name.endswith(".yaml")}
+    return dict(sorted(found.items()))
+
+
+def load_chain(name: str, overrides: list[str] | None = None) -> Chain:
+    """A shipped chain by name or a YAML file, with overrides such as `teacher.train.steps=100` or `data.root=DIR`.
+
+    `data.` and `seed` are those of all stages. Raises UserError that names the file, the key and what is allowed.
+    """
+    values = _read(name)
+    unknown = [key for key in values if key not in KEYS]
+    if unknown or "teacher" not in values or "segmenter" not in values:
+        what = f"there is no such key as {unknown[0]}" if unknown else "teacher and segmenter have to be given"
+        raise UserError(f"Chain {name}: {what}; a chain holds {', '.join(KEYS)}.")
+    title, confidence = str(values.get("title", "")), _block(name, values, "label").get("confidence", 0.0)
+    own: dict[str, list[str]] = {stage: [] for stage in STAGES}
+    shared = list(_flat(_block(name, values, "data"), "data"))
+    shared += [f"train.seed={values['seed']}"] if "seed" in values else []
+    for override in overrides or []:
+        stage, _, rest = override.partition(".")
+        key, _, text = override.partition("=")
+        if stage in STAGES:
+            own[stage].append(rest)
+        elif stage == "data":
+            shared.append(override)
+        elif key == "seed":
+            shared.append(f"train.seed={text}")
+        elif key == "label.confidence":
+            confidence = text
+        else:
+            raise UserError(
+                f"--set {override!r}: a chain has the keys seed, label.confidence, data.<key> and "
+                f"{', '.join(stage + '.<key>' for stage in STAGES)}."
+            )
+
+    teacher = _recipe(name, "teacher", values["teacher"], [*shared, *own["teacher"]])
+    start = values.get("classifier")
+    if start is None and teacher.model.start in shipped_recipes():
+        start = {"base": teacher.model.start}
+    classifier = None if start is None else _recipe(name, "classifier", start, [*shared, *own["classifier"]])
+    segmenter = _recipe(name, "segmenter", values["segmenter"], [*shared, *own["segmenter"]])
+    if teacher.method.name == "supervised" or segmenter.method.name != "supervised":
+        raise UserError(f"Chain {name}: the teacher learns from tags, and the segmenter is a recipe of method supervised.")
+    same = {"data": teacher.data}
+    return Chain(
+        title,
+        None if classifier is None else classifier.model_copy(update=same),
+        teacher,
+        segmenter.model_copy(update=same),
+        _confidence(name, confidence),
+    )
+
+
+def _read(name: str) -> dict[str, Any]:
+    shipped = shipped_chains()
+    if name in shipped:
+        text = shipped[name]
+    elif Path(name).is_file():
+        try:
+            text = Path(name).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise UserError(f"{name} cannot be read as a chain: {error}.") from error
+    else:
+        near = difflib.get_close_matches(name, shipped, n=1)
+        hint = f"did you mean {near[0]}" if near else f"there are {', '.join(shipped)}"
+        single = " (a single recipe is run by `tagseg train`)" if name in shipped_recipes() else ""
+        raise UserError(f"There is no chain or file {name!r}: {hint}{single}.")
+    try:
+        values = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise UserError(f"{name} is not valid YAML: {' '.join(str(error).split())}.") from error
+    if not isinstance(values, dict):
+        raise UserError(f"{name} is not a chain: it should hold the keys {', '.join(KEYS)}.")
+    return values
+
+
+def _recipe(chain: str, stage: str, values: Any, overrides: list[str]) -> Recipe:
+    """The recipe of a stage: that of its `base` with what the chain changes, and the overrides."""
+    if isinstance(values, str):
+        values = {"base": values}
+    if not isinstance(values, dict) or not isinstance(values.get("base"), str):
+        raise UserError(f"Chain {chain}: {stage} should be the name of a recipe, or hold it under the key base.")
+    changes = {key: value for key, value in values.items() if key != "base"}
+    return load_recipe(values["base"], [*_flat(changes), *overrides])
+
+
+def _block(chain: str, values: dict[str, Any], key: str) -> dict[str, Any]:
+    block = values.get(key) or {}
+    if not isinstance(block, dict) or (key == "label" and set(block) - {"confidence"}):
+        raise UserError(f"Chain {chain}: {key} should be a block{' with the key confidence' if key == 'label' else ''}.")
+    return block
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> Iterator[str]:
+    """A block as overrides `key.sub=value`; JSON is YAML too."""
+    for key, value in values.items():
+        name = f"{prefix}.{key}" if prefix else str(key)
+        if isinstance(value, dict):
+            yield from _flat(value, name)
+        else:
+            yield f"{name}={json.dumps(value)}"
+
+
+def _confidence(chain: str, value: Any) -> float:
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = -1.0
+    if not 0 <= number <= 1:
+        raise UserError(f"Chain {chain}: label.confidence should be a probability from 0 to 1 and is {value!r}.")
+    return number

@@ -1,0 +1,72 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tagseg.data.scenes import write_scenes
+from tagseg.data.sources import DataSettings, SceneSettings, open_sources
+from tagseg.errors import UserError
+
+
+def pseudo_masks(folder: Path, names: list[str], size: tuple[int, int], value: int) -> Path:
+    folder.mkdir()
+    for name in names:
+        Image.fromarray(np.full(size, value, np.uint8)).save(folder / f"{name}.png")
+    return folder
+
+
+def test_pseudo_masks_replace_those_of_the_training_list_alone(tmp_path: Path) -> None:
+    small = SceneSettings(train=3, val=2, size=(64, 64))
+    own = open_sources(DataSettings(scenes=small), tmp_path)
+    names = [photo.name for photo in own.train.photos]
+    masks = pseudo_masks(tmp_path / "masks", names, (64, 64), 2)
+    assert own.val is not None
+    settings = DataSettings(format="voc", root=tmp_path / "scenes", masks=masks, classes=own.train.classes[:2])
+    sources = open_sources(settings, tmp_path)
+    assert sources.val is not None
+    mask = sources.train.mask(0)
+    assert mask is not None
+    assert (mask == 2).all(), "a pseudo mask stores the run's order"
+    truth, whole = sources.val.mask(0), own.val.mask(0)
+    assert truth is not None
+    assert whole is not None
+    assert (truth == np.where(whole <= 2, whole, np.where(whole == 255, 255, 0))).all()
+    assert [photo.tags for photo in sources.train.photos] == [
+        tuple(tag for tag in photo.tags if tag <= 2) for photo in own.train.photos
+    ]
+    (masks / f"{names[1]}.png").unlink()
+    assert [photo.mask is None for photo in open_sources(settings, tmp_path).train.photos] == [False, True, False]
+
+
+def test_masks_that_fit_no_photo_are_refused(tmp_path: Path) -> None:
+    write_scenes(tmp_path / "scenes", train=2, val=1, size=(64, 64))
+    data = {"format": "voc", "root": tmp_path / "scenes"}
+    masks = pseudo_masks(tmp_path / "masks", ["other"], (64, 64), 0)
+    with pytest.raises(UserError, match="has no mask of any photo"):
+        open_sources(DataSettings(**data, masks=masks), tmp_path)
+    with pytest.raises(UserError, match="does not exist"):
+        open_sources(DataSettings(**data, masks=tmp_path / "nowhere"), tmp_path)
+    with pytest.raises(ValueError, match="truth is for format tagged"):
+        DataSettings(**data, truth=masks)
+
+
+def test_a_folders_scores_are_measured_on_true_masks_where_masks_are_pseudo_masks(tmp_path: Path) -> None:
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for name in ("a", "b"):
+        Image.new("RGB", (8, 6), "red").save(photos / f"{name}.jpg")
+    tags = tmp_path / "tags.csv"
+    tags.write_text("file,tags\na.jpg,cat\nb.jpg,cat\n", encoding="utf-8")
+    masks = pseudo_masks(tmp_path / "masks", ["a", "b"], (6, 8), 1)
+    truth = pseudo_masks(tmp_path / "truth", ["b"], (6, 8), 0)
+    data = {"format": "tagged", "root": photos, "tags": tags, "masks": masks}
+    val = open_sources(DataSettings(**data), tmp_path).val
+    assert val is not None
+    assert len(val) == 2
+    sources = open_sources(DataSettings(**data, truth=truth), tmp_path)
+    assert sources.val is not None
+    assert [photo.name for photo in sources.val.photos] == ["b"]
+    assert sources.val.mask(0).max() == 0  # type: ignore[union-attr]
+    assert sources.train.mask(1).min() == 1  # type: ignore[union-attr]
+    assert open_sources(DataSettings(**data, val=None), tmp_path).val is None

@@ -1,0 +1,124 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from pydantic import ValidationError
+from tests.methods.small import CLASSES, TWO, batch
+from tests.segmenters.pooling_backbone import PoolingBackbone
+
+from tagseg.errors import UserError
+from tagseg.methods import METHODS
+from tagseg.methods.supervised import Supervised
+
+
+def build(**settings: Any) -> Supervised:
+    torch.manual_seed(0)
+    values = {"name": "supervised", "hidden": 8, "dilation": 1} | settings
+    method = Supervised(PoolingBackbone(), CLASSES, METHODS["supervised"].Settings.model_validate(values))  # type: ignore[arg-type]
+    return method.eval()
+
+
+def total(method: Supervised, **options: Any) -> float:
+    return float(sum(term.detach() for term in method(batch(TWO, **options), 0).values()))
+
+
+def test_the_loss_is_the_mean_over_labelled_pixels_only() -> None:
+    method, given = build(), batch(TWO)
+    assert given.mask_BHW is not None
+    given.mask_BHW[0] = 255
+    with torch.no_grad():
+        loss = method(given, 0)["student labels"]
+        logit = F.interpolate(method.heads["student"](method.backbone.stages(given.image())), (64, 64), mode="bilinear")
+        expected = F.cross_entropy(logit[1:], given.mask_BHW[1:].long())
+    torch.testing.assert_close(loss, expected)
+    assert total(method, masks="ignored") == 0
+
+
+def test_each_scale_has_a_loss_on_its_own_grid_and_so_has_the_maximum() -> None:
+    method, given = build(segmenter="deeplab_v2", multi_scale=[0.5]), batch(TWO)
+    assert given.mask_BHW is not None
+    with torch.no_grad():
+        terms = method(given, 0)
+        assert list(terms) == ["student labels, scale 1", "student labels, scale 0.5", "student labels, maximum"]
+        head, image = method.heads["student"], given.image()
+        large = head(method.backbone.stages(image))
+        small = head(method.backbone.stages(F.interpolate(image, (32, 32), mode="bilinear")))
+        label = {side: F.interpolate(given.mask_BHW[:, None].float(), (side, side), mode="nearest-exact")[:, 0].long() for side in (1, 2)}
+        largest = torch.maximum(large, F.interpolate(small, large.shape[-2:], mode="bilinear"))
+        for term, logit in zip(terms.values(), (large, small, largest), strict=True):
+            torch.testing.assert_close(term, F.cross_entropy(logit, label[logit.shape[-1]], ignore_index=255))
+        expected = F.interpolate(largest, (64, 64), mode="bilinear").softmax(1)
+        torch.testing.assert_close(method.segment(image), expected)
+
+
+def test_the_auxiliary_head_is_pspnets_and_weighted() -> None:
+    method, double = build(segmenter="pspnet"), build(segmenter="pspnet", aux_weight=0.8)
+    double.load_state_dict(method.state_dict())
+    with torch.no_grad():
+        once, twice = method(batch(TWO), 0), double(batch(TWO), 0)
+    torch.testing.assert_close(2 * once["aux labels"], twice["aux labels"])
+    torch.testing.assert_close(once["student labels"], twice["student labels"])
+    assert list(build(segmenter="pspnet", aux_weight=0)(batch(TWO), 0)) == ["student labels"]
+
+
+@pytest.mark.parametrize("name", ["deeplab_resnet38", "pspnet", "segformer", "smp:Unet"])
+def test_photos_of_any_size_are_segmented(name: str) -> None:
+    with torch.inference_mode():
+        probability = build(segmenter=name).segment(torch.rand(1, 3, 33, 65))
+    assert probability.shape == (1, 4, 33, 65)
+    torch.testing.assert_close(probability.sum(1), torch.ones(1, 33, 65))
+
+
+def test_photos_weigh_as_much_as_their_confidence(tmp_path: Path) -> None:
+    table = tmp_path / "confidence.csv"
+    table.write_text("file,confidence\nphoto0.jpg,1\nphoto1,1.0\n", encoding="utf-8")
+    assert total(build(confidence=table)) == pytest.approx(total(build()), rel=1e-6)
+    table.write_text("file,confidence\nphoto0.jpg,0.5\nphoto1.jpg,0.5\n", encoding="utf-8")
+    assert total(build(confidence=table)) == pytest.approx(total(build()) / 2, rel=1e-6)
+    table.write_text("file,confidence\nphoto0.jpg,0\nphoto1.jpg,1\n", encoding="utf-8")
+    method = build(confidence=table)
+    given = batch(TWO)
+    before = float(method(given, 0)["student labels"].detach())
+    assert given.mask_BHW is not None
+    given.mask_BHW[0] = 3
+    assert float(method(given, 0)["student labels"].detach()) == pytest.approx(before)
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("file,confidence\nphoto0,1\n", "no confidence for photo1"),
+        ("file,confidence\nphoto0,high\n", "line 2: the confidence 'high' of photo0"),
+        ("file,confidence\nphoto0,2\n", "line 2: the confidence '2'"),
+        ("name,value\nphoto0,1\n", "needs the columns file and confidence"),
+        (None, "cannot be read"),
+    ],
+)
+def test_a_wrong_table_of_confidence_is_refused(text: str | None, sentence: str, tmp_path: Path) -> None:
+    table = tmp_path / "confidence.csv"
+    if text is not None:
+        table.write_text(text, encoding="utf-8")
+    with pytest.raises(UserError, match=sentence):
+        build(confidence=table)(batch(TWO), 0)
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"segmenter": "magic"}, "no segmenter 'magic'; there are head, deeplab_v2"),
+        ({"segmenter": "smp:Magic"}, "no segmenter 'smp:Magic'; there are smp:Unet"),
+        ({"multi_scale": [1.0]}, "1 is always read"),
+        ({"multi_scale": [9.0]}, "between 0.1 and 4"),
+    ],
+)
+def test_wrong_settings_are_refused_by_name(settings: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(ValidationError, match=sentence):
+        build(**settings)
+
+
+def test_batch_norms_follow_the_momentum_asked_for() -> None:
+    norms = [m for m in build(segmenter="deeplab_resnet38", norm_momentum=3e-4).modules() if isinstance(m, torch.nn.BatchNorm2d)]
+    assert norms
+    assert {norm.momentum for norm in norms} == {3e-4}

@@ -1,0 +1,140 @@
+"""The chain as a person types it, on scenes small enough for seconds."""
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from tagseg import cli
+from tagseg.data.photo import read_mask
+from tagseg.engine.interrupt import Interrupted
+from tagseg.errors import UserError
+from tagseg.workflows.chain import load_chain, shipped_chains
+
+STAGES = ("classifier", "teacher", "segmenter")
+TRAIN = ["train.steps=1", "train.crop=64", "train.short_side=null", "train.batch_size=4", "train.workers=0"]
+SMALL = [
+    "data.scenes.train=4",
+    "data.scenes.val=2",
+    "data.scenes.size=[64, 64]",
+    *(f"{stage}.{setting}" for stage in STAGES for setting in TRAIN),
+    *(f"{stage}.method.cam_scales=[1.0]" for stage in STAGES[:2]),
+    *(f"{stage}.method.{setting}" for stage in STAGES[1:] for setting in ("hidden=8", "dilation=1")),
+]
+
+
+def run(out: Path, *more: str, chain: str = "chain-scenes") -> str:
+    words = [word for setting in [*SMALL, *more] for word in ("--set", setting)]
+    result = CliRunner().invoke(cli.app, ["run", chain, "--out", str(out), *words])
+    if result.exception is not None:
+        raise result.exception
+    return " ".join(result.output.split())
+
+
+def times(out: Path) -> dict[str, int]:
+    places = [f"{stage}/model.safetensors" for stage in STAGES]
+    places += [*(f"masks/{path.name}" for path in (out / "masks").glob("*.png")), "scores.json", "report.html"]
+    return {place: (out / place).stat().st_mtime_ns for place in places}
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A chain that was stopped after its teacher, and gone on with."""
+    out = tmp_path_factory.mktemp("chain") / "out"
+
+    def stop(*_: object, **__: object) -> int:
+        raise Interrupted
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("tagseg.workflows.run.label", stop)
+        with pytest.raises((Interrupted, SystemExit)):  # the command line turns it into an exit status
+            run(out)
+    before = (out / "teacher" / "model.safetensors").stat().st_mtime_ns
+    assert not (out / "segmenter").exists()
+    text = run(out)
+    assert "classifier: nothing has changed. teacher: nothing has changed." in text
+    assert (out / "teacher" / "model.safetensors").stat().st_mtime_ns == before
+    return out
+
+
+def test_a_chain_goes_from_photos_to_a_segmenter_and_a_report(done: Path) -> None:
+    assert len(list((done / "masks").glob("*.png"))) == 4
+    recipe = yaml.safe_load((done / "segmenter" / "recipe.yaml").read_text(encoding="utf-8"))
+    assert recipe["data"]["masks"] == str(done / "masks")
+    assert recipe["method"]["name"] == "supervised"
+    teacher = yaml.safe_load((done / "teacher" / "recipe.yaml").read_text(encoding="utf-8"))
+    assert teacher["model"]["start"] == str(done / "classifier")
+    scores = json.loads((done / "scores.json").read_text(encoding="utf-8"))
+    assert list(scores["stage 1"]["without tags"])[-1] == "combined + CRF"
+    assert list(scores["stage 2"]["without tags"]) == ["P_s", "P_s + CRF"]
+    assert scores["stage 2"]["without tags"]["P_s"]["photos"] == 2
+    assert scores["pseudo masks, tags used, training photos"]["photos"] == 4
+    page = (done / "report.html").read_text(encoding="utf-8")
+    assert page.count("data:image/jpeg") == 2 * 4, "photo, both stages and truth of both val photos"
+    assert "stage 1: asdt" in page
+    assert "stage 2: segmenter" in page
+
+
+def test_stages_are_passed_over_until_their_inputs_change(done: Path) -> None:
+    before = times(done)
+    text = run(done)
+    assert text.count("nothing has changed") == 6
+    assert times(done) == before
+    text = run(done, "label.confidence=1")
+    assert text.count("nothing has changed") == 2
+    assert "masks: its inputs have changed" in text
+    after = times(done)
+    assert {place for place in before if after[place] == before[place]} == {
+        "classifier/model.safetensors",
+        "teacher/model.safetensors",
+    }
+    assert all((read_mask(path) == 255).any() for path in (done / "masks").glob("*.png"))
+
+
+def test_a_folder_with_something_else_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("important", encoding="utf-8")
+    with pytest.raises(UserError, match="not empty and holds no chain"):
+        run(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+@pytest.mark.parametrize("name", shipped_chains())
+def test_shipped_chains_name_recipes_that_fit(name: str) -> None:
+    assert shipped_chains()[name].startswith("# ")
+    chain = load_chain(name, ["seed=5"])
+    assert chain.title
+    assert chain.classifier is not None
+    recipes = (chain.classifier, chain.teacher, chain.segmenter)
+    assert {recipe.train.seed for recipe in recipes} == {5}
+    assert chain.classifier.data == chain.teacher.data == chain.segmenter.data
+
+
+@pytest.mark.parametrize(
+    ("text", "override", "sentence"),
+    [
+        ("teacher: asdt-scenes", "", "teacher and segmenter have to be given"),
+        ("teacher: asdt-scenes\nsegmenter: supervised-scenes\nhead: 1", "", "no such key as head"),
+        ("teacher: supervised-scenes\nsegmenter: supervised-scenes", "", "the teacher learns from tags"),
+        ("teacher: asdt-scene\nsegmenter: supervised-scenes", "", "did you mean asdt-scenes"),
+        ("teacher: {train: {steps: 3}}\nsegmenter: supervised-scenes", "", "teacher should be the name of a recipe"),
+        ("teacher: asdt-scenes\nsegmenter: supervised-scenes", "segmenter.train.stepz=3", "train.stepz: there is no such key"),
+        ("teacher: asdt-scenes\nsegmenter: supervised-scenes", "train.steps=3", "a chain has the keys"),
+        ("teacher: asdt-scenes\nsegmenter: supervised-scenes", "label.confidence=2", "from 0 to 1"),
+        ("[", "", "not valid YAML"),
+        ("- 1", "", "is not a chain"),
+    ],
+)
+def test_wrong_chains_are_refused_by_name(text: str, override: str, sentence: str, tmp_path: Path) -> None:
+    file = tmp_path / "chain.yaml"
+    file.write_text(text, encoding="utf-8")
+    with pytest.raises(UserError, match=sentence):
+        load_chain(str(file), [override] if override else [])
+
+
+def test_a_recipe_is_no_chain() -> None:
+    with pytest.raises(UserError, match="a single recipe is run by `tagseg train`"):
+        load_chain("asdt-scenes")
+    with pytest.raises(UserError, match="did you mean chain-scenes"):
+        load_chain("chain-scene")
