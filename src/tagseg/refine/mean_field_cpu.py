@@ -72,8 +72,9 @@ def _fused(
 ) -> np.ndarray:
     lattice, pixels = first.lattice, prior_LN.shape[1]
     shape = Shape(padded(len(prior_LN)), lattice.corners)
-    prior_NS = np.zeros((pixels + kernels.SPARE, shape.columns), np.float32)
-    kernels.prepare(prior_LN, low, lattice.order_N, prior_NS)
+    prior_NS = np.empty((pixels + kernels.SPARE, shape.columns), np.float32)
+    rows_NS = np.empty((pixels, shape.columns), np.float32)
+    kernels.prepare(shape, prior_LN, low, lattice.order_N, rows_NS, prior_NS)
     main = (lattice.start_T, lattice.vertex_TE, lattice.sides.weight)
     near = lattice.places_of(second.lattice) if second else None
     lattices = [lattice, second.lattice if second else lattice]
@@ -85,7 +86,8 @@ def _fused(
         grid_VS, near_VS = kernels.iterate(
             shape, iterations, main, near, grids, near_grids, *neighbours, factors, prior_NS
         )
-        kernels.finish(shape, 0, pixels, main, near, grid_VS, near_VS, prior_NS, lattice.order_N, out_LN)
+        kernels.finish(shape, 0, pixels, main, near, grid_VS, near_VS, prior_NS, lattice.order_N, rows_NS)
+        kernels.to_planes(rows_NS, out_LN)
         return out_LN
     with ThreadPoolExecutor(threads) as pool:
         grid_VS, near_VS = _iterate_together(
@@ -94,9 +96,10 @@ def _fused(
         _each_part(
             pool, threads, pixels,
             lambda _, start, stop: kernels.finish(
-                shape, start, stop, main, near, grid_VS, near_VS, prior_NS, lattice.order_N, out_LN
+                shape, start, stop, main, near, grid_VS, near_VS, prior_NS, lattice.order_N, rows_NS
             ),
         )  # fmt: skip
+    kernels.to_planes(rows_NS, out_LN)
     return out_LN
 
 

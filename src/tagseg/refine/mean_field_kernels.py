@@ -31,6 +31,7 @@ from tagseg.refine.rows import (
     zero_row,
 )
 
+TILE = 64  # pixels whose rows are turned into planes together
 SPARE = 16  # rows behind the last pixel that a vector may read
 
 
@@ -102,9 +103,7 @@ def sweep(shape, first, last, main, near, grids, near_grids, prior_NS, value_BS)
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def iterate(
-    shape, iterations, main, near, grids, near_grids, neighbours, near_neighbours, factors, prior_NS
-):
+def iterate(shape, iterations, main, near, grids, near_grids, neighbours, near_neighbours, factors, prior_NS):
     """All iterations on one thread, from grids of zeros; returns the two grids to slice the result from."""
     last = main[0][len(main[0]) - 1]
     value_BS = block_buffer(prior_NS.shape[1])
@@ -134,7 +133,7 @@ def merge_and_blur(shape, neighbours, parts_PVS, sliced_VS, factor):
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def finish(shape, first, last, main, near, grid_VS, near_VS, prior_NS, order_N, out_LN):
+def finish(shape, first, last, main, near, grid_VS, near_VS, prior_NS, order_N, out_NS):
     """Marginals of the pixels first..last, in the photo's order."""
     value_BS = block_buffer(prior_NS.shape[1])
     block = len(value_BS) - SPARE
@@ -145,15 +144,30 @@ def finish(shape, first, last, main, near, grid_VS, near_VS, prior_NS, order_N, 
             t += 1
         _marginals(shape, begin, stop, t, main, near, grid_VS, near_VS, prior_NS, value_BS)
         for i in range(stop - begin):
-            p = order_N[begin + i]
-            for label in range(out_LN.shape[0]):
-                out_LN[label, p] = value_BS[i, label]
+            store(out_NS, order_N[begin + i], load(shape, value_BS, i))
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def prepare(maps_LN, low, order_N, prior_NS):
-    """Priors of the sorted pixels, between `low` and 1."""
-    for i in range(len(order_N)):
-        p = order_N[i]
+def prepare(shape, maps_LN, low, order_N, unsorted_NS, prior_NS):
+    """Priors of the sorted pixels, between `low` and 1; unsorted_NS is scratch."""
+    pixels = len(order_N)
+    for begin in range(0, pixels, TILE):
         for label in range(maps_LN.shape[0]):
-            prior_NS[i, label] = min(max(maps_LN[label, p], low), np.float32(1))
+            for p in range(begin, min(begin + TILE, pixels)):
+                unsorted_NS[p, label] = min(max(maps_LN[label, p], low), np.float32(1))
+        for label in range(maps_LN.shape[0], unsorted_NS.shape[1]):
+            for p in range(begin, min(begin + TILE, pixels)):
+                unsorted_NS[p, label] = 0
+    for i in range(pixels):
+        store(prior_NS, i, load(shape, unsorted_NS, order_N[i]))
+    prior_NS[pixels:] = 0
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def to_planes(value_NS, out_LN):
+    """Rows of pixels to planes of labels."""
+    pixels = len(value_NS)
+    for begin in range(0, pixels, TILE):
+        for label in range(out_LN.shape[0]):
+            for p in range(begin, min(begin + TILE, pixels)):
+                out_LN[label, p] = value_NS[p, label]

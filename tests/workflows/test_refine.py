@@ -1,0 +1,100 @@
+"""The dense CRF over a folder."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from tests.refine.test_lattice import photo_like
+
+from tagseg.data.photo import read_mask
+from tagseg.errors import UserError
+from tagseg.outputs.palette import write_mask
+from tagseg.refine import dense_crf, probabilities_from_labels
+from tagseg.workflows.refine import refine_folder
+
+SETTINGS = {"gaussian": (3.0, 3.0), "bilateral": (30.0, 10.0, 4.0), "iterations": 5}
+
+
+def folders(root: Path, count: int = 3) -> tuple[Path, Path, Path]:
+    masks, images = root / "masks", root / "images"
+    for i in range(count):
+        folder = "deep" if i == 1 else "."
+        (masks / folder).mkdir(parents=True, exist_ok=True)
+        (images / folder).mkdir(parents=True, exist_ok=True)
+        Image.fromarray(photo_like(24, 30, i)).save(images / folder / f"{i}.png")
+        mask = np.zeros((24, 30), np.uint8)
+        mask[8 + i : 18, 10:22] = 7
+        mask[0, 0] = 255
+        write_mask(masks / folder / f"{i}.png", mask)
+    return masks, images, root / "out"
+
+
+def test_masks_are_refined_as_by_hand(tmp_path: Path) -> None:
+    masks, images, out = folders(tmp_path)
+    assert refine_folder(masks, images, out, **SETTINGS) == 3
+    mask = read_mask(masks / "deep/1.png")
+    compact = np.select([mask == 0, mask == 7], [0, 1], 255)
+    marginals = dense_crf(photo_like(24, 30, 1), probabilities_from_labels(compact, 2), **SETTINGS)
+    np.testing.assert_array_equal(read_mask(out / "deep/1.png"), 7 * marginals.argmax(0))
+
+
+def test_probabilities_are_refined(tmp_path: Path) -> None:
+    _, images, out = folders(tmp_path, 1)
+    maps = np.random.default_rng(0).random((3, 24, 30), np.float32)
+    (tmp_path / "maps").mkdir()
+    np.save(tmp_path / "maps/0.npy", maps)
+    assert refine_folder(tmp_path / "maps", images, out, **SETTINGS) == 1
+    marginals = dense_crf(photo_like(24, 30, 0), maps, **SETTINGS)
+    np.testing.assert_array_equal(read_mask(out / "0.png"), marginals.argmax(0))
+
+
+def test_finished_masks_are_left_alone(tmp_path: Path) -> None:
+    masks, images, out = folders(tmp_path)
+    refine_folder(masks, images, out, **SETTINGS)
+    before = (out / "2.png").stat().st_mtime_ns
+    (out / "0.png").unlink()
+    assert refine_folder(masks, images, out, workers=2, **SETTINGS) == 1
+    assert (out / "2.png").stat().st_mtime_ns == before
+    assert refine_folder(masks, images, out, overwrite=True, **SETTINGS) == 3
+
+
+def test_a_mask_of_one_label_or_none_stays(tmp_path: Path) -> None:
+    masks, images, out = folders(tmp_path, 2)
+    write_mask(masks / "0.png", np.full((24, 30), 4, np.uint8))
+    write_mask(masks / "deep/1.png", np.full((24, 30), 255, np.uint8))
+    refine_folder(masks, images, out, **SETTINGS)
+    assert (read_mask(out / "0.png") == 4).all()
+    assert (read_mask(out / "deep/1.png") == 255).all()
+
+
+def test_bad_files_are_named_and_the_rest_is_done(tmp_path: Path) -> None:
+    masks, images, out = folders(tmp_path)
+    (images / "0.png").unlink()
+    with pytest.raises(UserError, match=r"1 of 3 files.*no photo"):
+        refine_folder(masks, images, out, **SETTINGS)
+    assert (out / "2.png").is_file()
+    (masks / "0.png").unlink()
+    write_mask(masks / "2.png", np.zeros((5, 5), np.uint8))
+    with pytest.raises(UserError, match="5 x 5"):
+        refine_folder(masks, images, out, overwrite=True, **SETTINGS)
+
+
+@pytest.mark.parametrize("content", [b"", b"not an array", None])
+def test_arrays_that_are_none_are_refused(tmp_path: Path, content: bytes | None) -> None:
+    _, images, out = folders(tmp_path, 1)
+    (tmp_path / "maps").mkdir()
+    if content is None:
+        np.save(tmp_path / "maps/0.npy", np.array([{"a": 1}], dtype=object), allow_pickle=True)
+    else:
+        (tmp_path / "maps/0.npy").write_bytes(content)
+    with pytest.raises(UserError, match="no array that can be read"):
+        refine_folder(tmp_path / "maps", images, out, **SETTINGS)
+
+
+def test_an_empty_folder_is_named(tmp_path: Path) -> None:
+    (tmp_path / "masks").mkdir()
+    with pytest.raises(UserError, match=r"no \.png masks"):
+        refine_folder(tmp_path / "masks", tmp_path, tmp_path / "out", **SETTINGS)
+    with pytest.raises(UserError, match="not a folder"):
+        refine_folder(tmp_path / "nothing", tmp_path, tmp_path / "out", **SETTINGS)
