@@ -22,9 +22,10 @@ from torch import Tensor
 
 from tagseg.backbones import create_backbone
 from tagseg.data.photo import read_photo
-from tagseg.engine.checkpoint import load_weights, write_text_atomically
+from tagseg.engine.checkpoint import load_weights
 from tagseg.engine.interrupt import check
 from tagseg.errors import UserError
+from tagseg.files import write_text
 from tagseg.inference import PredictSettings, one_thread_a_photo, resized_window, working_probabilities
 from tagseg.inference import refine_probabilities as refine_probabilities
 from tagseg.methods import METHODS, Method
@@ -227,7 +228,7 @@ class Segmenter:
     def save(self, folder: Path, facts: dict[str, Any]) -> None:
         """Write model.json beside model.safetensors: `describe`, with facts such as the scores."""
         text = json.dumps(self.describe() | facts, indent=2, ensure_ascii=False)
-        write_text_atomically(folder / "model.json", text)
+        write_text(folder / "model.json", text)
 
 
 def _mask(probability_Khw: Tensor) -> NDArray[np.uint8]:

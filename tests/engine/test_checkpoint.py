@@ -174,7 +174,7 @@ def test_a_disk_that_takes_no_more_leaves_the_previous_checkpoint(tmp_path):
     resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, hard))  # the system refuses to write more, as a full disk would
     try:
         with pytest.raises(
-            UserError, match=r"step-0000002\.safetensors could not be saved \(.*\); .* is intact"
+            UserError, match=r"step-0000002\.safetensors cannot be written: .*; .* is intact"
         ) as error:
             checkpoints.save(2, some_tensors(2, size=100_000), {})
     finally:

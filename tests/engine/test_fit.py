@@ -305,7 +305,7 @@ def test_a_full_disk_keeps_the_previous_checkpoint(tmp_path):
         return method
 
     try:
-        with pytest.raises(UserError, match=r"step-0000010\.safetensors could not be saved"):
+        with pytest.raises(UserError, match=r"step-0000010\.safetensors cannot be written"):
             fit(large(), Filling(), settings_of(), tmp_path)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from tagseg.errors import UserError
-from tagseg.outputs.atomic import replacing
+from tagseg.files import replacing
 from tagseg.outputs.palette import DISPLAY, PALETTE, colour, overlay, write_mask
 
 

@@ -19,7 +19,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
 from tagseg.errors import UserError
-from tagseg.outputs.atomic import replacing
+from tagseg.files import replacing
 from tagseg.outputs.palette import write_mask
 
 SCENE_CLASSES = ("banded", "chequered", "dotted", "ringed", "starred", "striped")

@@ -9,13 +9,10 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from shutil import copymode, rmtree
-from tempfile import mkdtemp
 from typing import Any
 
 import torch
@@ -25,67 +22,16 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from tagseg.errors import UserError
+from tagseg.files import remove_temporaries, replacing, write_text
 
-_TEMPORARY = ".tagseg-saving-"
 _MODEL, _OPTIMIZER = "model.", "optimizer."
-
-
-def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
-    """Let `write` fill a temporary file beside `path`, then put it in place; `path` is never seen half written.
-
-    Raises UserError when it cannot be written (full disk, read-only folder); what was at `path` is then still there.
-    """
-    try:
-        # a folder, for safetensors writes to a temporary of its own
-        folder = Path(mkdtemp(prefix=_TEMPORARY, dir=path.parent))
-        try:
-            temporary = folder / path.name
-            write(temporary)
-            (folder / "plain").touch()
-            copymode(folder / "plain", temporary)  # safetensors makes files that only their owner may read
-            with temporary.open("rb+") as file:
-                os.fsync(file.fileno())
-            temporary.replace(path)
-        finally:
-            rmtree(folder, ignore_errors=True)
-        _sync_folder(path.parent)
-    except (OSError, SafetensorError) as error:
-        reason = (isinstance(error, OSError) and error.strerror) or str(error)
-        raise UserError(
-            f"{path} could not be saved ({reason}); what was saved before is intact: make room or allow writing there, "
-            "then run the same command again."
-        ) from error
-
-
-def remove_temporaries(folder: Path) -> None:
-    """Remove what a process that was killed in `write_atomically` left in a folder."""
-    for path in folder.glob(f"{_TEMPORARY}*"):
-        rmtree(path, ignore_errors=True)
-
-
-def write_text_atomically(path: Path, text: str) -> None:
-    """Write UTF-8 text as `write_atomically` does."""
-
-    def write(temporary: Path) -> None:
-        temporary.write_text(text, encoding="utf-8", newline="\n")
-
-    write_atomically(path, write)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make a renaming last through a power failure, where the system lets folders be synced."""
-    if os.name == "posix":
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
 
 
 def save_weights(path: Path, module: nn.Module) -> None:
     """Write a module's weights as safetensors, atomically."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()}
-    write_atomically(path, lambda temporary: save_file(tensors, temporary))
+    with replacing(path, durable=True) as temporary:
+        save_file(tensors, temporary)
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
@@ -206,14 +152,9 @@ class Checkpoints:
         """Write a checkpoint, then drop those no longer wanted. `facts`: whatever JSON can hold."""
         path = self.folder / f"step-{step:07d}.safetensors"
         path.with_suffix(".json").unlink(missing_ok=True)  # of a damaged checkpoint of the same step
-        digest = ""
-
-        def write(temporary: Path) -> None:
-            nonlocal digest
+        with replacing(path, durable=True) as temporary:
             save_file(tensors, temporary, metadata={"facts": json.dumps(facts)})
             digest = _sha256(temporary)
-
-        write_atomically(path, write)
         self._write_manifest(Checkpoint(step, path, digest, None))
         self._prune()
 
@@ -276,7 +217,7 @@ class Checkpoints:
     def _write_manifest(self, checkpoint: Checkpoint) -> None:
         entry = {"step": checkpoint.step, "sha256": checkpoint.sha256, "scores": checkpoint.scores}
         text = json.dumps(entry, indent=1) + "\n"
-        write_text_atomically(checkpoint.path.with_suffix(".json"), text)
+        write_text(checkpoint.path.with_suffix(".json"), text)
 
 
 def _sha256(path: Path) -> str:

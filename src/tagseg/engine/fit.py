@@ -17,7 +17,7 @@ from accelerate import Accelerator
 from torch import nn
 
 from tagseg.data.batches import Batch
-from tagseg.engine.checkpoint import Checkpoint, Checkpoints, pack, remove_temporaries, save_weights, unpack
+from tagseg.engine.checkpoint import Checkpoint, Checkpoints, pack, save_weights, unpack
 from tagseg.engine.interrupt import Interrupted, Interruption
 from tagseg.engine.log import RunLog
 from tagseg.engine.optim import build_optimizer, build_schedule, lr_factor
@@ -26,6 +26,7 @@ from tagseg.engine.progress import TrainProgress
 from tagseg.engine.settings import TrainSettings
 from tagseg.engine.step import check_weights, train_step
 from tagseg.errors import UserError
+from tagseg.files import remove_temporaries
 from tagseg.methods.method import Method
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from tagseg.engine.checkpoint import write_text_atomically
+from tagseg.files import write_text
 
 
 class RunLog:
@@ -70,4 +70,4 @@ def _drop_lines(path: Path, start: int) -> None:
             continue
     repaired = "".join(line + "\n" for line in kept)
     if repaired != text:
-        write_text_atomically(path, repaired)
+        write_text(path, repaired)

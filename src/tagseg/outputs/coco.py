@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from tagseg.data.folders import stem
 from tagseg.data.photo import PIXEL_CAP
 from tagseg.errors import UserError
-from tagseg.outputs.atomic import replacing
+from tagseg.files import replacing
 from tagseg.outputs.rle import compress, decode_rle, decompress, encode_rle
 from tagseg.outputs.writer import IGNORE, IGNORE_NAME, Stored, Writer, box, present, safe_name
 

@@ -17,7 +17,7 @@ from PIL import Image
 
 from tagseg.data.photo import PIXEL_CAP
 from tagseg.errors import UserError
-from tagseg.outputs.atomic import replacing
+from tagseg.files import replacing
 from tagseg.outputs.palette import PALETTE
 from tagseg.outputs.writer import IGNORE, IGNORE_NAME, Stored, Writer, safe_name
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from tagseg.data.folders import stem
 from tagseg.data.photo import PIXEL_CAP
 from tagseg.errors import UserError
-from tagseg.outputs.atomic import replacing
+from tagseg.files import replacing
 from tagseg.outputs.palette import colour
 from tagseg.outputs.writer import IGNORE, IGNORE_NAME, Stored, Writer, present, safe_name
 

@@ -16,7 +16,7 @@ from PIL import Image
 from tagseg.data.folders import find_photos, stem
 from tagseg.data.photo import read_mask
 from tagseg.errors import UserError
-from tagseg.outputs.atomic import replacing
+from tagseg.files import replacing
 from tagseg.outputs.palette import overlay, write_mask
 from tagseg.outputs.writer import Stored, Writer
 

@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from tagseg.errors import UserError
-from tagseg.outputs.atomic import replacing
+from tagseg.files import replacing
 
 INPUT, OUTPUTS = "photo", ("probabilities", "mask")
 TOLERANCE = 1e-4

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from tagseg.outputs.atomic import replacing
+from tagseg.files import replacing
 
 IGNORE = 255
 

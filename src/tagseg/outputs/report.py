@@ -20,8 +20,8 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 from PIL import Image
 
+from tagseg.files import replacing
 from tagseg.outputs import charts
-from tagseg.outputs.atomic import replacing
 from tagseg.outputs.heat import heat_colours, heat_overlay
 from tagseg.outputs.palette import colour, overlay
 

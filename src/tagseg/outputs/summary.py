@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tagseg.errors import UserError
-from tagseg.outputs.atomic import replacing
+from tagseg.files import replacing
 from tagseg.outputs.writer import IGNORE, IGNORE_NAME, Writer, box
 
 

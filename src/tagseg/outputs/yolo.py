@@ -16,7 +16,7 @@ from PIL import Image
 from tagseg.data.folders import find_photos, stem
 from tagseg.data.photo import PIXEL_CAP, photo_size
 from tagseg.errors import UserError
-from tagseg.outputs.atomic import replacing
+from tagseg.files import replacing
 from tagseg.outputs.polygons import fill, trace
 from tagseg.outputs.writer import IGNORE, Stored, Writer, present
 

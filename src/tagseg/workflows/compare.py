@@ -10,9 +10,18 @@ from typing import Any
 from rich.table import Table
 
 from tagseg.data.tagged import TaggedImages
-from tagseg.engine.checkpoint import write_text_atomically
 from tagseg.errors import UserError
-from tagseg.outputs.report import Example, ReportData, ScoreRow, ScoreTable, mask_panel, photo_panel, spread, write_report
+from tagseg.files import write_text
+from tagseg.outputs.report import (
+    Example,
+    ReportData,
+    ScoreRow,
+    ScoreTable,
+    mask_panel,
+    photo_panel,
+    spread,
+    write_report,
+)
 from tagseg.segmenter import load
 from tagseg.workflows.label import make_folder
 from tagseg.workflows.report import final_mask, score_note
@@ -37,8 +46,8 @@ def compare(runs: Sequence[Path], out: Path) -> Table:
             raise UserError(f"{run} was scored on other photos or classes than {runs[0]}: compare runs on one data set.")
     rows = [row for name, facts in results.items() for row in _rows(name, facts)]
     make_folder(out)
-    write_text_atomically(out / "compare.json", json.dumps(rows, indent=2, ensure_ascii=False))
-    write_text_atomically(out / "compare.md", _markdown(rows))
+    write_text(out / "compare.json", json.dumps(rows, indent=2, ensure_ascii=False))
+    write_text(out / "compare.md", _markdown(rows))
     assert data[0] is not None
     _page(runs, results, rows, data[0], out / "compare.html")
     table = Table(*HEADS, title=f"mIoU in %, {len(data[0])} photos, no tags used")

@@ -24,7 +24,7 @@ from tagseg.data.photo import read_mask
 from tagseg.data.tagged import IGNORE, UNKNOWN, check_classes
 from tagseg.data.voc import open_voc
 from tagseg.errors import UserError
-from tagseg.outputs.atomic import replacing
+from tagseg.files import replacing
 from tagseg.scores import Scores
 
 BACKGROUND = "background"

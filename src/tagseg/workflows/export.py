@@ -8,7 +8,7 @@ from typing import Any
 
 from tagseg import __version__
 from tagseg.errors import UserError
-from tagseg.outputs.atomic import replacing
+from tagseg.files import replacing
 from tagseg.outputs.model_files import INPUT, OUTPUTS, write_onnx, write_safetensors, write_torch
 from tagseg.segmenter import HEADER, Segmenter
 from tagseg.workflows.label import make_folder

@@ -18,9 +18,9 @@ from tagseg.data.folders import stem
 from tagseg.data.inputs import Inputs, PhotoInput, open_inputs
 from tagseg.data.photo import PIXEL_CAP
 from tagseg.data.tables import read_table
-from tagseg.engine.checkpoint import write_text_atomically
 from tagseg.engine.interrupt import Interruption, check
 from tagseg.errors import UserError
+from tagseg.files import write_text
 from tagseg.outputs import OUTPUTS, Writer
 from tagseg.outputs.writer import safe_name
 from tagseg.segmenter import Request, Segmenter
@@ -113,7 +113,7 @@ def _todo(writer: Writer, inputs: Inputs, result: Predicted, made_by: str, overw
                 "with --overwrite."
             )
         photos = todo
-    write_text_atomically(marker, made_by)
+    write_text(marker, made_by)
     return photos
 
 

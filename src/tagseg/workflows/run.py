@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from tagseg.data.sources import DataSettings, Sources, open_sources
-from tagseg.files import write_text
 from tagseg.engine.fit import create_accelerator
 from tagseg.errors import UserError
+from tagseg.files import write_text
 from tagseg.recipe import Recipe
 from tagseg.segmenter import load
 from tagseg.workflows.chain import Chain

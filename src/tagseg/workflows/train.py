@@ -21,10 +21,11 @@ from tagseg.data.augment import Augment
 from tagseg.data.batches import StepBatches
 from tagseg.data.sources import Sources, open_sources
 from tagseg.data.tagged import TaggedImages
-from tagseg.engine.checkpoint import read_weights, remove_temporaries, write_text_atomically
+from tagseg.engine.checkpoint import read_weights
 from tagseg.engine.fit import create_accelerator, fit
 from tagseg.engine.interrupt import Interrupted, Interruption
 from tagseg.errors import UserError
+from tagseg.files import remove_temporaries, write_text
 from tagseg.methods import Method
 from tagseg.outputs.palette import overlay
 from tagseg.recipe import Recipe, load_recipe, shipped_recipes
@@ -116,7 +117,7 @@ def _train(recipe: Recipe, out: Path, overwrite: bool, say: Callable[[str], obje
         }
         about = {key: value for key, value in facts.items() if key != "photo_miou"}
         Segmenter(method, recipe.predict).save(out, {"training": about})
-        write_text_atomically(out / FINISHED, json.dumps(facts, indent=2, ensure_ascii=False))
+        write_text(out / FINISHED, json.dumps(facts, indent=2, ensure_ascii=False))
     accelerator.wait_for_everyone()
     return out
 
@@ -255,7 +256,7 @@ def _claim(recipe: Recipe, out: Path, *, overwrite: bool, main: bool) -> None:
             if out.is_dir() and any(out.iterdir()):
                 raise UserError(f"{out} is not empty and holds no run: choose another --out.")
             out.mkdir(parents=True, exist_ok=True)
-            write_text_atomically(file, text)
+            write_text(file, text)
     except OSError as error:
         raise UserError(f"The run folder {out} cannot be written: {error.strerror or error}.") from error
 
