@@ -1,3 +1,4 @@
+# mypy: allow-untyped-decorators
 """Rows of floats as SIMD vectors inside numba kernels.
 
 numba has no vector type, and LLVM doesn't find the vectors of these loops by itself. Here a `Row` holds the columns of
@@ -13,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from llvmlite import ir
+from llvmlite import ir  # type: ignore[import-untyped]
 from numba import types
 from numba.extending import NativeValue, models, register_model, typeof_impl, unbox
 

@@ -82,8 +82,8 @@ class Lattice:
         from tagseg.refine.lattice_torch import TorchLattice
 
         if isinstance(self.structure, TorchLattice):
-            value = torch.as_tensor(maps).to(self.structure.weight_NE.device)
-            filtered = self.structure.filter(value.reshape(len(maps), -1).T).T.reshape(maps.shape)
+            there = torch.as_tensor(maps).to(self.structure.weight_NE.device)
+            filtered = self.structure.filter(there.reshape(len(maps), -1).T).T.reshape(maps.shape)
             return filtered if isinstance(maps, Tensor) else filtered.numpy()
         value = maps.detach().numpy() if isinstance(maps, Tensor) else maps
         value_LN = np.ascontiguousarray(np.asarray(value, np.float32).reshape(len(maps), -1))

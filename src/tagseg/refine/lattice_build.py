@@ -213,7 +213,7 @@ def group(key_N: np.ndarray, simplex_N: np.ndarray) -> np.ndarray:
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def arrange(
-    shape,
+    shape: Any,
     simplex_N: np.ndarray,
     keys_T: np.ndarray,
     unsorted_NE: np.ndarray,

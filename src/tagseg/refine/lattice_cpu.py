@@ -9,7 +9,7 @@ Shapes: N pixels sorted by simplex, L maps, T simplices, E corners of one, V ver
 from __future__ import annotations
 
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -155,7 +155,7 @@ def from_rows(value_NS: np.ndarray, order_N: np.ndarray, out_LN: np.ndarray) -> 
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def splat_sorted(
-    shape,
+    shape: Any,
     start_T: np.ndarray,
     vertex_TE: np.ndarray,
     weight_NE: np.ndarray,
@@ -172,7 +172,7 @@ def splat_sorted(
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def slice_sorted(
-    shape,
+    shape: Any,
     start_T: np.ndarray,
     vertex_TE: np.ndarray,
     weight_NE: np.ndarray,
@@ -188,7 +188,7 @@ def slice_sorted(
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def blur(
-    shape, neighbour_EV2: np.ndarray, old_VS: np.ndarray, new_VS: np.ndarray, factor: np.float32
+    shape: Any, neighbour_EV2: np.ndarray, old_VS: np.ndarray, new_VS: np.ndarray, factor: np.float32
 ) -> tuple[np.ndarray, np.ndarray]:
     """Blur along every axis in turn, and multiply by a factor; returns the array with the result and the other one."""
     axes, vertices, _ = neighbour_EV2.shape
@@ -208,7 +208,7 @@ def blur(
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def scale_weights(shape, weight_NE: np.ndarray, total_N1: np.ndarray, out_NE: np.ndarray) -> None:
+def scale_weights(shape: Any, weight_NE: np.ndarray, total_N1: np.ndarray, out_NE: np.ndarray) -> None:
     """Weights over the root of the filtered ones."""
     for p in range(len(weight_NE)):
         factor = np.float32(1) / np.sqrt(total_N1[p, 0] + np.float32(1e-20))
@@ -216,7 +216,7 @@ def scale_weights(shape, weight_NE: np.ndarray, total_N1: np.ndarray, out_NE: np
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def pick(shape, packed_N8: np.ndarray, order_N: np.ndarray, out_N8: np.ndarray) -> None:
+def pick(shape: Any, packed_N8: np.ndarray, order_N: np.ndarray, out_N8: np.ndarray) -> None:
     """Rows in another order."""
     for i in range(len(order_N)):
         store(out_N8, i, load(shape, packed_N8, order_N[i]))

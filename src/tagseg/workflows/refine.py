@@ -37,11 +37,12 @@ def refine_folder(
     workers: int | None = None,
     overwrite: bool = False,
 ) -> int:
-    """Refine every index mask (.png) or array of probabilities (.npy, (L, H, W)); returns how many were written now.
+    """Refine every index mask (.png) or array of probabilities (.npy, (L, H, W)); return how many were written now.
 
     The photos lie in `images` under the same names; the palette PNGs in `out` get them too. A mask's labels have the
     probability `confidence`, its pixels of 255 are unsure, and only labels that occur in it can come out.
-    Masks that are there already are passed over, so an interrupted run goes on. workers: files at once; None: all cores.
+    Masks that are there already are passed over, so an interrupted run goes on. workers: files at once, None for all
+    cores.
     Raises UserError, at the end, when files could not be refined.
     """
     sources = _sources(masks_or_probabilities)
