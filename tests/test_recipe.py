@@ -84,6 +84,66 @@ PUBLISHED["asdt-voc12"] = PUBLISHED["rrm-voc12"] | {
     "train.seed": 42,
 }
 
+STAGE_2: dict[str, Any] = {
+    "method.name": "supervised",
+    "train.steps": 20000,
+    "train.batch_size": 10,
+    "train.flip": True,
+    "train.optimizer": "sgd",
+    "train.momentum": 0.9,
+    "train.weight_decay": 5e-4,
+    "train.power": 0.9,
+}
+PUBLISHED["supervised-voc12-deeplab_v2"] = STAGE_2 | {
+    "model.backbone": "resnet101",
+    "model.output_stride": 8,
+    "model.frozen_norm": True,
+    "method.segmenter": "deeplab_v2",
+    "method.multi_scale": [0.75, 0.5],
+    "method.head_lr_scale": 10.0,
+    "train.micro_batch": 5,
+    "train.crop": 321,
+    "train.scale": [0.5, 1.5],
+    "train.color_jitter": None,
+    "train.lr": 2.5e-4,
+    "predict.scales": [1.0],
+    "predict.crf.gaussian": [1.0, 3.0],
+    "predict.crf.bilateral": [67.0, 3.0, 4.0],
+    "predict.crf.iterations": 10,
+}
+PUBLISHED["supervised-voc12-resnet38"] = STAGE_2 | {
+    "model.backbone": "wide_resnet38",
+    "model.output_stride": 8,
+    "model.frozen_norm": False,
+    "method.segmenter": "deeplab_resnet38",
+    "method.hidden": 512,
+    "method.dilation": 12,
+    "method.dropout": 0.5,
+    "method.norm_momentum": 3e-4,
+    "method.head_lr_scale": 1.0,
+    "train.crop": 448,
+    "train.scale": [0.5, 1.5],
+    "train.lr": 1e-3,
+    "predict.scales": [0.5, 0.75, 1.0, 1.25, 1.5, 1.75],
+    "predict.flip": True,
+}
+PUBLISHED["supervised-voc12-pspnet"] = STAGE_2 | {
+    "model.backbone": "res2net101d",
+    "model.output_stride": 8,
+    "model.frozen_norm": False,
+    "method.segmenter": "pspnet",
+    "method.hidden": 512,
+    "method.dropout": 0.1,
+    "method.aux_weight": 0.4,
+    "method.head_lr_scale": 1.0,
+    "train.crop": 512,
+    "train.short_side": 512,
+    "train.scale": [0.5, 2.0],
+    "train.lr": 2.5e-3,
+    "predict.scales": [0.5, 0.75, 1.0, 1.25, 1.5, 1.75],
+    "predict.flip": True,
+}
+
 
 def value(recipe: Recipe, key: str) -> Any:
     inner: Any = recipe.model_dump(mode="json")
@@ -102,6 +162,15 @@ def test_both_readings_of_the_wave_and_the_momentum_are_settings() -> None:
     recipe = load_recipe("asdt-voc12", ["method.wave=paper", "train.momentum=0.9"])
     assert value(recipe, "method.wave") == {"period": 150, "high": 30, "warmup": 0, "high_first": True}
     assert recipe.train.momentum == 0.9
+
+
+def test_both_readings_of_stage_2s_learning_rate_are_settings() -> None:
+    recipe = load_recipe("supervised-voc12-deeplab_v2", ["train.lr=2.5e-3", "method.head_lr_scale=1"])
+    assert (recipe.train.lr, value(recipe, "method.head_lr_scale")) == (2.5e-3, 1.0)
+    for name in ("deeplab_v2", "resnet38", "pspnet"):
+        text = shipped_recipes()[f"supervised-voc12-{name}"]
+        assert "Learning rate:" in text
+        assert "0.0025" in text
 
 
 @pytest.mark.parametrize("name", shipped_recipes())
