@@ -157,7 +157,8 @@ class MixTransformer(Backbone):
         self.attention_maps = ATTENTION_BLOCKS * HEADS[-1]
         strides = (4, 2, 2, output_stride // 16)
         inputs = (3, *size.channels[:-1])
-        drop_paths = iter(torch.linspace(0, DROP_PATH, sum(size.depths)).tolist())
+        last = sum(size.depths) - 1
+        drop_paths = (DROP_PATH * block / last for block in range(last + 1))
         self.embeddings = nn.ModuleList(map(PatchEmbedding, inputs, size.channels, PATCHES, strides))
         self.blocks = nn.ModuleList(
             nn.ModuleList(Block(channels, heads, reduction, next(drop_paths)) for _ in range(depth))
