@@ -1,11 +1,11 @@
 """A tiny backbone with attention maps, for the parts of TSCD and BMP that need them."""
 
 import torch
-from tests.methods.small import CLASSES
 from torch import Tensor, nn
 
 from tagseg.backbones.backbone import Backbone
 from tagseg.methods import Method
+from tests.methods.small import CLASSES
 
 
 class TinyAttention(Backbone):

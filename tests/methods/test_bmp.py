@@ -3,11 +3,11 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from tests.methods.attention import build_tiny
-from tests.methods.small import TWO, batch
 
 from tagseg.methods.bmp import BMP, BMPSettings, pixel_loss
 from tagseg.refine import PixelAdaptive
+from tests.methods.attention import build_tiny
+from tests.methods.small import TWO, batch
 
 SMALL: dict[str, Any] = {
     "class_steps": 1,

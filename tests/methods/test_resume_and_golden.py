@@ -7,8 +7,6 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
-from tests.methods.attention import build_tiny
-from tests.methods.small import TWO, batch
 
 from tagseg.data.batches import Batch
 from tagseg.engine.fit import fit
@@ -16,6 +14,8 @@ from tagseg.engine.settings import TrainSettings
 from tagseg.methods import Method
 from tagseg.methods.bmp import BMP
 from tagseg.methods.tscd import TSCD
+from tests.methods.attention import build_tiny
+from tests.methods.small import TWO, batch
 
 SYSTEMS: dict[str, tuple[type[Method], dict[str, Any]]] = {
     "tscd": (

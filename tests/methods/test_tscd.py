@@ -4,14 +4,14 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from tests.methods.attention import build_tiny
-from tests.methods.small import CLASSES, TWO, batch
 
 from tagseg.backbones import create_backbone
 from tagseg.cues.affinity import affinity_labels, affinity_loss
 from tagseg.methods.afa_network import AFANetwork
 from tagseg.methods.bmp import BMP
 from tagseg.methods.tscd import TSCD, TSCDSettings, equivariance_loss
+from tests.methods.attention import build_tiny
+from tests.methods.small import CLASSES, TWO, batch
 
 SMALL: dict[str, Any] = {
     "class_steps": 1,

@@ -33,12 +33,14 @@ def map_views(
         if scale != 1:
             scaled = scaled_size(size, scale, smallest)
             view_B3HW = F.interpolate(image_B3HW, scaled, mode="bilinear", align_corners=False)
-        plain = known_BChw if known_BChw is not None and scale == 1 else None
+        plain = known_BChw if scale == 1 else None
+        mirrored: Tensor | None = None
         if flip and plain is None:
             plain, mirrored = maps(torch.cat([view_B3HW, view_B3HW.flip(-1)])).chunk(2)
-        else:
-            plain = maps(view_B3HW) if plain is None else plain
-            mirrored = maps(view_B3HW.flip(-1)) if flip else None
+        elif plain is None:
+            plain = maps(view_B3HW)
+        elif flip:
+            mirrored = maps(view_B3HW.flip(-1))
         plain_BCHW = F.interpolate(plain.float(), size, mode="bilinear", align_corners=False)
         if mirrored is None:
             yield plain_BCHW, plain_BCHW

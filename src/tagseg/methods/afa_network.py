@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Protocol, cast
 
 import torch
 import torch.nn.functional as F
@@ -29,6 +29,18 @@ from tagseg.segmenters import SegFormerHead
 SMALLEST_VIEW = 32  # pixels: what every backbone can still read
 
 log = logging.getLogger(__name__)
+
+
+class WithAttention(Protocol):
+    """What a backbone offers besides its stages for the affinities to be learned.
+
+    attention_maps: M, of the blocks that are read.
+    """
+
+    attention_maps: int
+
+    def stages_with_attention(self, image_B3HW: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:
+        """The stages, and attention logits (B, M, N, N) before scaling and softmax."""
 
 
 class LabelSettings(BaseModel):
@@ -99,7 +111,7 @@ class AFANetwork(Method):
         if self.affinity_head is None:
             self._say_no_affinity()
             return self.backbone.stages(image_B3HW), None
-        stages, attention_BMNN = self.backbone.stages_with_attention(image_B3HW)
+        stages, attention_BMNN = cast(WithAttention, self.backbone).stages_with_attention(image_B3HW)
         return stages, self.affinity_head(attention_BMNN)
 
     def _say_no_affinity(self) -> None:

@@ -18,7 +18,6 @@ import torch.nn.functional as F
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
-from tagseg.backbones.backbone import Backbone
 from tagseg.cues.views import map_views, min_max
 from tagseg.data.batches import Batch
 from tagseg.distributed import global_mean
@@ -80,9 +79,6 @@ class BMP(AFANetwork):
 
     Settings: ClassVar[type[MethodSettings]] = BMPSettings
     settings: BMPSettings
-
-    def __init__(self, backbone: Backbone, classes: tuple[str, ...], settings: BMPSettings) -> None:
-        super().__init__(backbone, classes, settings)
 
     def losses(self, batch: Batch, step: int) -> dict[str, Tensor]:
         """The tags' loss, from `class_steps` on the segmentation's and the affinities', later the feedback."""

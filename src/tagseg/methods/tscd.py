@@ -15,7 +15,6 @@ import torch.nn.functional as F
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
-from tagseg.backbones.backbone import Backbone
 from tagseg.cues.correspondence import correspondence_loss
 from tagseg.cues.views import min_max, scaled_size
 from tagseg.data.batches import Batch
@@ -69,9 +68,6 @@ class TSCD(AFANetwork):
     Settings: ClassVar[type[MethodSettings]] = TSCDSettings
     settings: TSCDSettings
     symmetric_affinity: ClassVar[bool] = False
-
-    def __init__(self, backbone: Backbone, classes: tuple[str, ...], settings: TSCDSettings) -> None:
-        super().__init__(backbone, classes, settings)
 
     def losses(self, batch: Batch, step: int) -> dict[str, Tensor]:
         """The tags' loss; from `class_steps` on also segmentation, energy, affinity, correspondence, equivariance."""
