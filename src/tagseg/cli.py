@@ -145,7 +145,7 @@ def label(
 @app.command()
 def predict(
     run: Annotated[Path, typer.Argument(help="a finished run folder, or a .safetensors file of `tagseg export`")],
-    images: Annotated[list[str], typer.Argument(help="folder, photo, .zip, .txt list of paths, or quoted pattern; several")],
+    images: Annotated[list[str], typer.Argument(help="folders, photos, .zip, .txt lists of paths, quoted patterns")],
     out: Out = Path("predictions"),
     format: Annotated[str, typer.Option(help="png, overlay, coco, yolo, label-studio, cvat ...")] = "png",
     crf: Annotated[bool, typer.Option(help="refine with the dense CRF")] = True,
@@ -168,7 +168,9 @@ def predict(
     segmenter = load(run)
     segmenter.set(scales=scales, flip=flip, merge=merge, long_side=long_side)
     segmenter.tile = tile
-    result = predict(segmenter, images, out, format=format, crf=crf, tags=tags, pixel_cap=pixel_cap, overwrite=overwrite)
+    result = predict(
+        segmenter, images, out, format=format, crf=crf, tags=tags, pixel_cap=pixel_cap, overwrite=overwrite
+    )
     used = f"tags used for {result.tagged} of them" if tags is not None else "no tags used"
     there = f" ({result.already} were there already)" if result.already else ""
     console.print(f"{result.done} photos segmented{there}, {used}; results are in {out}.")
@@ -184,7 +186,7 @@ def predict(
 def export(
     run: Annotated[Path, typer.Argument(help="a finished run folder, or a .safetensors file of `tagseg export`")],
     out: Annotated[Path, typer.Option("--out", "-o", help="the file to write")],
-    format: Annotated[str | None, typer.Option(help="onnx, torch or safetensors; by the file's ending when not given")] = None,
+    format: Annotated[str | None, typer.Option(help="onnx, torch, safetensors; else by the file's ending")] = None,
 ) -> None:
     """Write the trained model as one file: ONNX, torch.export, or safetensors with a model card.
 

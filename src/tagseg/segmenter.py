@@ -44,8 +44,8 @@ Request = tuple[NDArray[np.uint8], Sequence[str] | None]
 class Prediction:
     """What a model says of one photo.
 
-    mask: (H, W) uint8, indices into `classes`. probabilities: (K, H, W) float32; None of a photo so large that they would
-    take more than a gibibyte. classes: K names, the first "background".
+    mask: (H, W) uint8, indices into `classes`. probabilities: (K, H, W) float32; None of a photo so large that they
+    would take more than a gibibyte. classes: K names, the first "background".
     """
 
     mask: NDArray[np.uint8]
@@ -56,8 +56,8 @@ class Prediction:
 class Segmenter:
     """A method with its weights and its way of reading a photo.
 
-    tile: side in pixels of the tiles in which photos of more than four tiles' area are read. facts: what else is known of
-    the model, such as its training and scores.
+    tile: side in pixels of the tiles in which photos of more than four tiles' area are read. facts: what else is known
+    of the model, such as its training and scores.
     """
 
     def __init__(self, method: Method, settings: Any = None, facts: dict[str, Any] | None = None) -> None:
@@ -78,7 +78,7 @@ class Segmenter:
         return self
 
     def set(self, **settings: Any) -> Segmenter:
-        """Change how photos are read: `scales` (also as text, "0.5,1"), `flip`, `merge`, `long_side`; None leaves as is.
+        """Change how photos are read: `scales` (or their text, "0.5,1"), `flip`, `merge`, `long_side`; None: as it is.
 
         Raises UserError for a value that is not possible.
         """
@@ -97,8 +97,8 @@ class Segmenter:
     ) -> Prediction:
         """The mask of one photo, an (H, W, 3) uint8 RGB array or a file.
 
-        tags: names of the classes known to be present; without them all classes compete. crf: whether the recipe's dense
-        CRF refines the result. Raises UserError for a file that is no photo, a wrong array, an unknown tag.
+        tags: names of the classes known to be present; without them all classes compete. crf: whether the recipe's
+        dense CRF refines the result. Raises UserError for a file that is no photo, a wrong array, an unknown tag.
         """
         photo = image if isinstance(image, np.ndarray) else read_photo(Path(image))
         if photo.ndim != 3 or photo.shape[2] != 3 or photo.dtype != np.uint8 or photo.size == 0:
@@ -194,7 +194,8 @@ class Segmenter:
         """Names of tags as a (C,) vector of 0 and 1."""
         unknown = [tag for tag in tags if tag not in self.method.classes]
         if unknown:
-            raise UserError(f"The model does not know the tag {unknown[0]!r}; it knows {', '.join(self.method.classes)}.")
+            known = ", ".join(self.method.classes)
+            raise UserError(f"The model does not know the tag {unknown[0]!r}; it knows {known}.")
         return torch.tensor([float(name in tags) for name in self.method.classes])
 
     def probabilities(self, photo: NDArray[np.uint8], tag_C: Tensor | None = None) -> Tensor:
@@ -208,11 +209,11 @@ class Segmenter:
         return whole_KHW.to(self.device)
 
     def refine(self, photos: Sequence[NDArray[np.uint8]], probabilities: Sequence[Tensor]) -> list[Tensor]:
-        """The dense CRF of the settings over several photos at once; a label with probability 0 everywhere stays out."""
+        """The settings' dense CRF over several photos at once; a label with probability 0 everywhere stays out."""
         return refine_probabilities(self.settings, photos, probabilities)
 
     def describe(self) -> dict[str, Any]:
-        """Classes, method, model, prediction, and the facts: what `load` needs besides the weights, and what they are."""
+        """Classes, method, model, prediction, and the facts: what `load` needs besides the weights, and more."""
         return {
             "classes": list(self.classes),
             "method": self.method.settings.model_dump(mode="json"),
@@ -246,7 +247,7 @@ def build_method(settings: Any, model: ModelSettings, classes: tuple[str, ...], 
     for prefix in model.frozen:
         part = [parameter for name, parameter in backbone.named_parameters() if name.startswith(prefix)]
         if not part:
-            raise UserError(f"model.frozen: the backbone {model.backbone} has no part whose name starts with {prefix!r}.")
+            raise UserError(f"model.frozen: no part of the backbone {model.backbone} starts with {prefix!r}.")
         for parameter in part:
             parameter.requires_grad_(False)
     return METHODS[settings.name](backbone, classes, settings)
@@ -255,7 +256,7 @@ def build_method(settings: Any, model: ModelSettings, classes: tuple[str, ...], 
 def load(path: str | Path) -> Segmenter:
     """The trained model of a run folder, or of a file that `tagseg export --format safetensors` wrote.
 
-    Nothing stored is executed. Raises UserError when there is no finished model, or one that doesn't fit its description.
+    Nothing stored is executed. Raises UserError when there is no finished model, or its description doesn't fit.
     """
     path = Path(path)
     weights = path if path.is_file() else path / "model.safetensors"
@@ -264,7 +265,7 @@ def load(path: str | Path) -> Segmenter:
     if text is not None:
         card = weights
     elif not card.is_file() or not weights.is_file():
-        raise UserError(f"{path} holds no finished model (model.json and model.safetensors): train one with `tagseg train`.")
+        raise UserError(f"{path} holds no finished model (model.json, model.safetensors): use `tagseg train`.")
     try:
         facts = json.loads(card.read_text(encoding="utf-8") if text is None else text)
         chosen = facts.pop("method")
@@ -274,7 +275,8 @@ def load(path: str | Path) -> Segmenter:
         predict = PredictSettings.model_validate(facts.pop("predict"))
         classes = tuple(facts.pop("classes")[1:])
     except (ValueError, KeyError, TypeError, AttributeError, OSError, ValidationError) as error:
-        raise UserError(f"{card} does not describe a model of this version of tagseg: {' '.join(str(error).split())}.") from error
+        reason = " ".join(str(error).split())
+        raise UserError(f"{card} does not describe a model of this version of tagseg: {reason}.") from error
     method = build_method(settings, model, classes)
     method.backbone.licence = str(about.get("licence", ""))
     load_weights(weights, method)
@@ -285,7 +287,7 @@ def _header(file: Path) -> str | None:
     """The description in the header of a bare .safetensors file, where it has one."""
     if file.suffix != ".safetensors":
         raise UserError(
-            f"{file} is no model that can be loaded: give a run folder, or a file of `tagseg export --format safetensors`."
+            f"{file} is no model that can be loaded: give a run folder, or a .safetensors file of `tagseg export`."
         )
     try:
         with safe_open(file, framework="pt") as content:

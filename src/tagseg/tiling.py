@@ -42,8 +42,8 @@ def blend_tiles(
     """The probabilities of a whole photo in finished blocks, which follow row upon row and cover each pixel once.
 
     read: gives (K, h, w) of a window. side: of a tile; an eighth of it overlaps with the next one. workers: threads.
-    The weights of overlapping tiles change linearly and sum to 1. Of unfinished pixels only the lower overlap of one row
-    of tiles is held: (K, o, W).
+    The weights of overlapping tiles change linearly and sum to 1. Of unfinished pixels only the lower overlap of one
+    row of tiles is held: (K, o, W).
     """
     side = max(min(side, math.isqrt(TILE_BYTES // (4 * num_classes))), SMALLEST_TILE)
     overlap = side // 8

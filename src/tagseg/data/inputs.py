@@ -62,12 +62,12 @@ class Inputs:
 
 @contextmanager
 def open_inputs(sources: Sequence[str | Path], *, out: Path) -> Iterator[Inputs]:
-    """The photos of folders, .txt lists (a path a line, relative to the list), patterns with * or **, .zip files, photos.
+    """Photos of folders, .txt lists (a path a line, relative to the list), patterns with * or **, .zip files, files.
 
     Folders and patterns are in natural order (frame2 before frame10), lists and zip files in their own. Names are paths
     below the folder, list, or fixed part of the pattern; of single photos the file's name. `out`, where the results go,
-    is passed over in folders and refused elsewhere, so that no photo is overwritten. In lists and zip files names that lead
-    outside are refused, each with a sentence in `problems`, as are photos that would share a name.
+    is passed over in folders and refused elsewhere, so that no photo is overwritten. In lists and zip files names that
+    lead outside are refused, each with a sentence in `problems`, as are photos that would share a name.
     Raises UserError when a source does not exist or cannot be read at all.
     """
     inputs = Inputs()
@@ -80,7 +80,8 @@ def open_inputs(sources: Sequence[str | Path], *, out: Path) -> Iterator[Inputs]
             for photo in found:
                 if photo.name in taken:
                     other = taken[photo.name]
-                    inputs.problems.append(f"{photo.path} {photo.file_name}: {other} has the same name; rename one of them")
+                    text = f"{photo.path} {photo.file_name}: {other} has the same name; rename one of them"
+                    inputs.problems.append(text)
                 else:
                     taken[photo.name] = photo.file_name
                     inputs.photos.append(photo)
@@ -134,7 +135,8 @@ def _listed(path: Path, problems: list[str]) -> Iterator[PhotoInput]:
         if not text:
             continue
         if ".." in PureWindowsPath(text).parts or "\0" in text:
-            problems.append(f"{path}, line {number}: {text!r} leads outside the list's folder; write the path without `..`")
+            where = f"{path}, line {number}"
+            problems.append(f"{where}: {text!r} leads outside the list's folder; write the path without `..`")
         elif Path(text).is_absolute():
             own = Path(text)
             inside = own.is_relative_to(path.parent.absolute())
@@ -180,10 +182,10 @@ def _unpack(archive: ZipFile, member: str, target: Path, shown: str, pixel_cap: 
     info = archive.getinfo(member)
     size = info.file_size
     if size > BYTES_A_PIXEL * pixel_cap + BOMB_BYTES:
-        raise UserError(f"{shown} unpacks to {size:,} bytes, more than any photo within the cap of pixels; leave it out")
+        raise UserError(f"{shown} unpacks to {size:,} bytes, more than a photo within the cap of pixels; leave it out")
     if size > BOMB_BYTES and size > BOMB_RATIO * info.compress_size:
         times = size // max(info.compress_size, 1)
-        raise UserError(f"{shown} unpacks to {times} times its size, as a bomb does; unpack it yourself where you trust it")
+        raise UserError(f"{shown} unpacks to {times} times its size, as a bomb does; leave it out, or unpack it")
     try:
         with archive.open(info) as packed, target.open("wb") as plain:
             shutil.copyfileobj(packed, plain, 1 << 20)

@@ -6,6 +6,9 @@ Shapes: B photos of one size, K classes with background, H W pixels.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from copy import deepcopy
+from keyword import iskeyword
 from pathlib import Path
 from typing import Any
 
@@ -39,14 +42,14 @@ class PhotosToMasks(nn.Module):
 
 
 def trace(network: nn.Module) -> torch.export.ExportedProgram:
-    """The network as a graph for photos of any number and size. Raises UserError when it has parts no graph can hold."""
+    """The network as a graph for photos of any number and size; UserError when it has parts that no graph can hold."""
     dynamic = torch.export.Dim.DYNAMIC
     photo_BHW3 = torch.zeros(2, 97, 130, 3, dtype=torch.uint8, device=next(network.parameters()).device)
     try:
         with torch.no_grad():
-            return torch.export.export(
-                PhotosToMasks(network).eval(), (photo_BHW3,), dynamic_shapes=({0: dynamic, 1: dynamic, 2: dynamic},)
-            )
+            module = PhotosToMasks(_renamed(network)).eval()
+            shapes = ({0: dynamic, 1: dynamic, 2: dynamic},)
+            return torch.export.export(module, (photo_BHW3,), dynamic_shapes=shapes)
     except Exception as error:  # torch raises errors of many kinds here, none of them documented
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UserError(
@@ -54,10 +57,28 @@ def trace(network: nn.Module) -> torch.export.ExportedProgram:
         ) from error
 
 
+class _RenamedDict(nn.ModuleDict):
+    """A ModuleDict whose parts named by a word of Python's stand under that word and an underscore."""
+
+    def __getitem__(self, key: str) -> nn.Module:
+        return super().__getitem__(f"{key}_" if iskeyword(key) else key)
+
+
+def _renamed(network: nn.Module) -> nn.Module:
+    """A copy whose parts have no word of Python's for a name: torch would write `self.heads.class` into its code."""
+    copy = deepcopy(network)
+    for module in list(copy.modules()):
+        names = list(module._modules)
+        if isinstance(module, nn.ModuleDict) and any(map(iskeyword, names)):
+            module.__class__ = _RenamedDict
+            module._modules = {f"{name}_" if iskeyword(name) else name: module._modules[name] for name in names}
+    return copy
+
+
 def write_onnx(network: nn.Module, facts: dict[str, Any], path: Path) -> float:
     """Write an ONNX file with its facts as metadata; returns the largest difference to torch that onnxruntime shows.
 
-    Raises UserError when what it needs is not installed, or the file would give other probabilities (by more than 1e-4).
+    Raises UserError when what it needs is not installed, or the file gives other probabilities (by more than 1e-4).
     """
     try:
         import onnxruntime
@@ -75,23 +96,21 @@ def write_onnx(network: nn.Module, facts: dict[str, Any], path: Path) -> float:
         options.intra_op_num_threads = torch.get_num_threads()
         # From the bytes: a file that is open could not be renamed on Windows.
         session = onnxruntime.InferenceSession(temporary.read_bytes(), options, providers=["CPUExecutionProvider"])
-        return _largest_difference(network, lambda photo: torch.from_numpy(session.run(None, {INPUT: photo.numpy()})[0]))
+
+        def run(photo_BHW3: Tensor) -> Tensor:
+            return torch.from_numpy(session.run(None, {INPUT: photo_BHW3.numpy()})[0])
+
+        return _largest_difference(network, run)
 
 
 def write_torch(network: nn.Module, facts: dict[str, Any], path: Path) -> float:
-    """Write a torch.export program (.pt2), its facts in the extra file `tagseg.json`; returns the largest difference."""
+    """Write a torch.export program, its facts in the extra file `tagseg.json`; returns as `write_onnx`."""
     program = trace(network)
     with replacing(path) as temporary:
-        # torch insists on its own suffix.
-        named = temporary.with_suffix(".pt2")
-        try:
-            torch.export.save(program, named, extra_files={"tagseg.json": json.dumps(facts, ensure_ascii=False)})
-            module = torch.export.load(named).module()
-            worst = _largest_difference(network, lambda photo: module(photo)[0])
-            named.replace(temporary)
-        finally:
-            named.unlink(missing_ok=True)
-    return worst
+        # The temporary file has the suffix of the path, and torch insists on .pt2.
+        torch.export.save(program, temporary, extra_files={"tagseg.json": json.dumps(facts, ensure_ascii=False)})
+        module = torch.export.load(temporary).module()
+        return _largest_difference(network, lambda photo: module(photo)[0])
 
 
 def write_safetensors(network: nn.Module, facts: dict[str, Any], path: Path) -> None:
@@ -106,7 +125,7 @@ def _text(value: Any) -> str:
 
 
 @torch.no_grad()
-def _largest_difference(network: nn.Module, run: Any) -> float:
+def _largest_difference(network: nn.Module, run: Callable[[Tensor], Tensor]) -> float:
     generator = torch.Generator().manual_seed(0)
     worst = 0.0
     device = next(network.parameters()).device
@@ -115,5 +134,5 @@ def _largest_difference(network: nn.Module, run: Any) -> float:
         expected = PhotosToMasks(network)(photo_BHW3.to(device))[0].cpu()
         worst = max(worst, (expected - run(photo_BHW3).cpu()).abs().max().item())
     if not worst <= TOLERANCE:
-        raise UserError(f"The exported {type(network).__name__} differs from the model by {worst:.1e}: use safetensors.")
+        raise UserError(f"The exported {type(network).__name__} is off by {worst:.1e}: export it as safetensors.")
     return worst

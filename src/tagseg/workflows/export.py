@@ -8,7 +8,7 @@ from typing import Any
 
 from tagseg import __version__
 from tagseg.errors import UserError
-from tagseg.files import replacing
+from tagseg.files import write_text
 from tagseg.outputs.model_files import INPUT, OUTPUTS, write_onnx, write_safetensors, write_torch
 from tagseg.segmenter import HEADER, Segmenter
 from tagseg.workflows.label import make_folder
@@ -19,8 +19,8 @@ FORMATS = {"onnx": ".onnx", "torch": ".pt2", "safetensors": ".safetensors"}
 def export(segmenter: Segmenter, out: Path, format: str | None = None) -> list[str]:
     """Write the model to the file `out`, and its card beside it as `<out>.md`; returns sentences about what was done.
 
-    format: onnx, torch (a torch.export program) or safetensors (what `tagseg.load` reads); by the file's suffix when not
-    given. Raises UserError for another format, a suffix that does not fit, and a network that cannot be exported.
+    format: onnx, torch (a torch.export program) or safetensors (what `tagseg.load` reads); by the file's suffix when
+    not given. Raises UserError for another format, a suffix that does not fit, and a network that cannot be exported.
     """
     format = format or next((name for name, suffix in FORMATS.items() if suffix == out.suffix.lower()), None)
     if format not in FORMATS:
@@ -42,12 +42,11 @@ def export(segmenter: Segmenter, out: Path, format: str | None = None) -> list[s
         worst = write(network, facts, out)
         lines.append(f"Checked on photos of two sizes: probabilities differ from the model's by at most {worst:.0e}.")
         lines.append(
-            f"Input {INPUT}: uint8 RGB (B, H, W, 3) of any size, normalised inside; outputs {', '.join(OUTPUTS)}: float32 "
-            "(B, K, H, W) and uint8 (B, H, W), in one pass without dense CRF."
+            f"Input {INPUT}: uint8 RGB (B, H, W, 3) of any size, normalised inside; outputs {', '.join(OUTPUTS)}: "
+            "float32 (B, K, H, W) and uint8 (B, H, W), in one pass without dense CRF."
         )
     card_path = out.with_name(out.name + ".md")
-    with replacing(card_path) as temporary:
-        temporary.write_text(card, encoding="utf-8", newline="\n")
+    write_text(card_path, card)
     return [f"Written to {out}, described in {card_path}.", *lines]
 
 

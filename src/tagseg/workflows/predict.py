@@ -56,8 +56,8 @@ def predict(
     images: what `open_inputs` reads, one or several. tags: a table of tags, used for the photos that it names and no
     others. pixel_cap: the largest photo that is read. Photos that have their result already are passed over in formats
     with a file a photo; results of another model or other settings are only replaced with `overwrite`.
-    A photo that cannot be read becomes a sentence in `problems`, the others are done all the same. Raises UserError when
-    nothing can be done at all.
+    A photo that cannot be read becomes a sentence in `problems`, the others are done all the same. Raises UserError
+    when nothing can be done at all.
     """
     if format not in OUTPUTS:
         raise UserError(f"There is no format {format!r}; there are {', '.join(OUTPUTS)}.")
@@ -140,7 +140,8 @@ def _read_tags(path: Path, segmenter: Segmenter, inputs: Inputs) -> dict[str, tu
                 raise UserError(f"{path}, row {row.number}: the model does not know {unknown[0]!r}; it knows {known}.")
             found[name] = row.tags
     if not found:
-        raise UserError(f"{path} names none of the photos: its file column should hold names such as {min(names, default='')}.")
+        example = min(names, default="")
+        raise UserError(f"{path} names none of the photos: its file column should hold names such as {example}.")
     return found
 
 

@@ -1,0 +1,338 @@
+"""Prediction of folders, lists, patterns and zip files, good ones and bad ones."""
+
+import io
+import json
+import signal
+import subprocess
+import sys
+import textwrap
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tagseg.data.photo import read_mask
+from tagseg.engine.interrupt import Interrupted
+from tagseg.errors import UserError
+from tagseg.inference import PredictSettings
+from tagseg.outputs import read_summaries
+from tagseg.outputs.coco import read_coco
+from tagseg.segmenter import Segmenter
+from tagseg.workflows.predict import Predicted, predict
+from tests.colours import Colours
+
+RED, GREEN, BLUE = (200, 0, 0), (0, 200, 0), (0, 0, 200)
+
+
+def segmenter() -> Segmenter:
+    return Segmenter(Colours(), PredictSettings(crf=None))
+
+
+def write(path: Path, colour: tuple[int, int, int] = GREEN, size: tuple[int, int] = (6, 4)) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", size, colour).save(path)
+    return path
+
+
+def data(colour: tuple[int, int, int] = GREEN) -> bytes:
+    buffer = io.BytesIO()
+    Image.new("RGB", (6, 4), colour).save(buffer, format="PNG")
+    return buffer.getvalue()
+
+
+def masks(out: Path) -> dict[str, int]:
+    """The first pixel of every mask below a folder."""
+    return {path.relative_to(out).as_posix(): int(read_mask(path)[0, 0]) for path in sorted(out.rglob("*.png"))}
+
+
+@pytest.fixture
+def outside(tmp_path: Path) -> list[Path]:
+    """Everything beside the folder of results."""
+
+    def files() -> list[Path]:
+        return sorted(path for path in tmp_path.rglob("*") if tmp_path / "out" not in (path, *path.parents))
+
+    return files
+
+
+def test_a_folder_a_list_a_pattern_a_zip_file_and_single_photos(tmp_path: Path) -> None:
+    folder = tmp_path / "photos"
+    write(folder / "a b, ü.png", GREEN)
+    write(folder / "sub" / "b.jpg", BLUE, (60, 40))
+    names = ("a b, ü.png", "", "sub/b.jpg", str(folder / "sub" / "b.jpg"))
+    (folder / "notes.txt").write_text("\n".join(names), encoding="utf-8")
+    packed = tmp_path / "photos.zip"
+    with zipfile.ZipFile(packed, "w") as archive:
+        archive.write(folder / "a b, ü.png", "a b, ü.png")
+        archive.write(folder / "sub" / "b.jpg", "sub/b.jpg")
+        archive.writestr("__MACOSX/._b.jpg", b"")
+        archive.writestr("readme.md", "no photo")
+    expected = {"a b, ü.png": 1, "sub/b.png": 2}
+    for number, source in enumerate((folder, folder / "notes.txt", f"{folder}/**/*.*", packed)):
+        out = tmp_path / f"out{number}"
+        result = predict(segmenter(), source, out)
+        assert masks(out) == expected
+        assert result.done == 2
+        assert len(result.problems) == (1 if number == 1 else 0)  # the list names one photo twice
+    result = predict(segmenter(), [folder / "a b, ü.png", folder / "sub" / "b.jpg"], tmp_path / "single")
+    assert masks(tmp_path / "single") == {"a b, ü.png": 1, "b.png": 2}
+
+
+def test_frames_of_a_video_are_in_the_order_of_their_numbers(tmp_path: Path) -> None:
+    for number in (10, 1, 2, 100, 20):
+        write(tmp_path / "video" / f"frame{number}.png")
+    predict(segmenter(), tmp_path / "video", tmp_path / "out", format="coco")
+    names = [name for name, _ in read_coco(tmp_path / "out").masks]
+    assert names == ["frame1", "frame2", "frame10", "frame20", "frame100"]
+
+
+def test_photos_with_a_result_are_passed_over(tmp_path: Path) -> None:
+    for name in "abc":
+        write(tmp_path / "photos" / f"{name}.png")
+    out = tmp_path / "out"
+    predict(segmenter(), tmp_path / "photos", out)
+    (out / "b.png").unlink()
+    kept = (out / "a.png").stat().st_mtime_ns
+    result = predict(segmenter(), tmp_path / "photos", out)
+    assert (result.done, result.already) == (1, 2)
+    assert (out / "a.png").stat().st_mtime_ns == kept
+    assert predict(segmenter(), tmp_path / "photos", out, overwrite=True).done == 3
+
+
+def test_results_of_other_settings_are_not_mixed(tmp_path: Path) -> None:
+    write(tmp_path / "photos" / "a.png")
+    predict(segmenter(), tmp_path / "photos", tmp_path / "out")
+    other = segmenter()
+    other.method.backbone.scale.weight.data *= 2
+    for model, words in ((other, {}), (segmenter(), {"crf": False}), (segmenter().set(flip=True), {})):
+        with pytest.raises(UserError, match=r"another model, format or setting.*--overwrite"):
+            predict(model, tmp_path / "photos", tmp_path / "out", **words)
+    assert predict(other, tmp_path / "photos", tmp_path / "out", overwrite=True).done == 1
+    assert predict(other, tmp_path / "photos", tmp_path / "out").already == 1
+
+
+def test_an_interrupted_prediction_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(12):
+        write(tmp_path / "photos" / f"{number}.png")
+
+    class Stopped(Colours):
+        def segment(self, image_B3HW):  # type: ignore[no-untyped-def]
+            if len(self.seen) == 3:
+                signal.raise_signal(signal.SIGTERM)
+            return super().segment(image_B3HW)
+
+    monkeypatch.setattr("torch.get_num_threads", lambda: 1)  # signals reach the main thread only
+    with pytest.raises(Interrupted):
+        predict(Segmenter(Stopped(), PredictSettings(crf=None)), tmp_path / "photos", tmp_path / "out")
+    found = len(masks(tmp_path / "out"))
+    assert 0 < found < 12
+    result = predict(segmenter(), tmp_path / "photos", tmp_path / "out")
+    assert (result.already, result.done) == (found, 12 - found)
+
+
+def test_tags_are_used_for_the_photos_they_are_given_for(tmp_path: Path) -> None:
+    write(tmp_path / "photos" / "a.jpg", BLUE, (60, 40))
+    write(tmp_path / "photos" / "b.png", BLUE)
+    table = tmp_path / "tags.csv"
+    table.write_text("file,tags\na.jpg,green\nelsewhere.jpg,red\n", encoding="utf-8")
+    result = predict(segmenter(), tmp_path / "photos", tmp_path / "out", tags=table)
+    assert result.tagged == 1
+    assert masks(tmp_path / "out")["b.png"] == 2
+    assert masks(tmp_path / "out")["a.png"] in (0, 1)
+    table.write_text("file,tags\nb.png,red\n", encoding="utf-8")
+    with pytest.raises(UserError, match=r"tags.csv, row 2: the model does not know 'red'"):
+        predict(segmenter(), tmp_path / "photos", tmp_path / "none", tags=table)
+    table.write_text("file,tags\nc.png,green\n", encoding="utf-8")
+    with pytest.raises(UserError, match="names none of the photos"):
+        predict(segmenter(), tmp_path / "photos", tmp_path / "none", tags=table)
+    assert not (tmp_path / "none").exists()
+
+
+def test_large_photos_are_said_to_be_done_in_tiles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path / "large.png", BLUE, (300, 280))
+    model = Segmenter(Colours())
+    model.tile = 128
+    result = predict(model, tmp_path / "large.png", tmp_path / "out", format="json")
+    assert result.notes == ["large.png is large and was done in tiles of 128 pixels, the dense CRF within each tile."]
+    assert read_summaries(tmp_path / "out")["large"]["classes"][0]["confidence"] > 0.5
+    monkeypatch.setattr("tagseg.segmenter.KEPT_BYTES", 1)
+    result = predict(model, tmp_path / "large.png", tmp_path / "lost", format="json", crf=False)
+    assert "no confidence is given" in result.notes[0]
+    assert read_summaries(tmp_path / "lost")["large"]["classes"][0]["confidence"] is None
+
+
+def complain(result: Predicted, *words: str) -> None:
+    """One sentence for each word, each in one line."""
+    assert len(result.problems) == len(words), result.problems
+    for word, problem in zip(words, result.problems, strict=True):
+        assert word in problem
+        assert "\n" not in problem
+
+
+def test_files_that_are_no_photos_are_named_and_the_others_done(tmp_path: Path, outside) -> None:  # type: ignore[no-untyped-def]
+    folder = tmp_path / "photos"
+    write(folder / "good.png")
+    (folder / "text.jpg").write_text("no photo", encoding="utf-8")
+    (folder / "empty.png").write_bytes(b"")
+    (folder / "half.png").write_bytes(data()[:-30])
+    (folder / "code.png").write_bytes(b"\x80\x04cos\nsystem\n")
+    before = outside()
+    result = predict(segmenter(), folder, tmp_path / "out")
+    complain(result, "code.png", "empty.png", "half.png", "text.jpg")
+    assert masks(tmp_path / "out") == {"good.png": 1}
+    assert outside() == before
+
+
+def test_a_photo_beyond_the_cap_is_refused_with_the_flag_that_raises_it(tmp_path: Path) -> None:
+    folder = tmp_path / "photos"
+    write(folder / "good.png")
+    Image.new("1", (20_000, 15_000)).save(folder / "huge.png")  # a file of 37 kB
+    result = predict(segmenter(), folder, tmp_path / "out")
+    complain(result, "huge.png has 20000 x 15000 pixels, more than the cap of 100,000,000; ")
+    assert "--pixel-cap 300000000" in result.problems[0]
+    assert masks(tmp_path / "out") == {"good.png": 1}
+
+
+def test_the_cap_can_be_raised_and_lowered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path / "a.png", size=(200, 100))
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 5_000)  # Pillow refuses twice as many
+    assert predict(segmenter(), tmp_path / "a.png", tmp_path / "out", pixel_cap=20_000).done == 1
+    complain(predict(segmenter(), tmp_path / "a.png", tmp_path / "low", pixel_cap=19_999), "--pixel-cap 20000")
+    assert Image.MAX_IMAGE_PIXELS == 5_000
+
+
+def test_names_that_leave_a_lists_folder_are_refused(tmp_path: Path, outside) -> None:  # type: ignore[no-untyped-def]
+    write(tmp_path / "secret.png")
+    write(tmp_path / "photos" / "good.png")
+    names = tmp_path / "photos" / "names.txt"
+    names.write_text("../secret.png\ngood.png\n..\\secret.png\nsub/../../secret.png\nmissing.png\n", encoding="utf-8")
+    before = outside()
+    result = predict(segmenter(), names, tmp_path / "out")
+    complain(result, "line 1: '../secret.png' leads outside", "line 3", "line 4", "missing.png does not exist")
+    assert masks(tmp_path / "out") == {"good.png": 1}
+    assert outside() == before
+
+
+def test_bad_members_of_a_zip_file_are_refused(tmp_path: Path, outside) -> None:  # type: ignore[no-untyped-def]
+    packed = tmp_path / "photos.zip"
+    link = zipfile.ZipInfo("link.png")
+    link.external_attr = 0o120777 << 16
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name in ("/abs.png", "../up.png", "a/../../up.png", "C:/drive.png", "\\\\host\\share\\b.png"):
+            archive.writestr(name, data())
+        archive.writestr(link, "/etc/passwd")
+        archive.writestr("bomb.png", bytes(1 << 25))
+        archive.writestr("text.png", "no photo")
+        archive.writestr("good.png", data(BLUE))
+        archive.writestr("deep/good.png", data())
+    before = outside()
+    result = predict(segmenter(), packed, tmp_path / "out")
+    complain(
+        result, "'/abs.png' leads", "'../up.png' leads", "up.png' leads", "'C:/drive.png' leads", "share", "link.png",
+        "bomb.png unpacks to", "text.png",
+    )  # fmt: skip
+    assert f"{packed}: text.png" in result.problems[-1]
+    assert masks(tmp_path / "out") == {"deep/good.png": 1, "good.png": 2}
+    assert outside() == before
+
+
+def test_a_zip_file_that_lies_about_sizes_or_is_none(tmp_path: Path) -> None:
+    packed = tmp_path / "photos.zip"
+    with zipfile.ZipFile(packed, "w") as archive:
+        archive.writestr("a.png", data())
+        archive.writestr("b.png", data())
+        archive.infolist()[0].file_size = 1 << 40  # only in the directory at the end
+    result = predict(segmenter(), packed, tmp_path / "out")
+    complain(result, "a.png unpacks to 1,099,511,627,776 bytes")
+    assert masks(tmp_path / "out") == {"b.png": 1}
+    (tmp_path / "no.zip").write_text("no zip")
+    with pytest.raises(UserError, match=r"no\.zip cannot be read as a zip file"):
+        predict(segmenter(), tmp_path / "no.zip", tmp_path / "none")
+
+
+def test_photos_that_differ_in_their_suffix_only_are_not_mixed_up(tmp_path: Path) -> None:
+    write(tmp_path / "photos" / "a.jpg", GREEN, (60, 40))
+    write(tmp_path / "photos" / "a.png", BLUE)
+    result = predict(segmenter(), tmp_path / "photos", tmp_path / "out")
+    complain(result, "a.jpg has the same name; rename one")
+    assert masks(tmp_path / "out") == {"a.png": 1}
+
+
+def test_no_photo_is_overwritten_by_its_mask(tmp_path: Path) -> None:
+    folder = tmp_path / "photos"
+    photo = write(folder / "a.png", BLUE)
+    before = photo.read_bytes()
+    with pytest.raises(UserError, match="folder of the photos: choose another --out"):
+        predict(segmenter(), folder, folder)
+    complain(predict(segmenter(), photo, folder), "lies in the folder of the results")
+    assert predict(segmenter(), folder, folder / "masks").done == 1
+    assert predict(segmenter(), folder, folder / "masks").already == 1  # its own masks are no photos
+    assert photo.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("source", "words", "sentence"),
+    [
+        ("nowhere", {}, "There is no photo, folder, list or zip file nowhere"),
+        ("empty", {}, "empty holds no photo"),
+        ("empty/*.png", {}, "holds no photo"),
+        ("a.png", {"format": "gif"}, "no format 'gif'; there are png"),
+    ],
+)
+def test_mistakes_leave_nothing_behind(
+    source: str, words: dict[str, str], sentence: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty").mkdir()
+    write(tmp_path / "a.png")
+    with pytest.raises(UserError, match=sentence.replace("*", r"\*")):
+        predict(segmenter(), source, tmp_path / "out", **words)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.slow
+def test_a_photo_of_300_megapixels_takes_less_than_4_gigabytes(tmp_path: Path) -> None:
+    script = """
+        import resource, sys
+        from pathlib import Path
+        import numpy as np
+        from PIL import Image
+        Image.MAX_IMAGE_PIXELS = None
+        from tagseg.inference import PredictSettings
+        from tagseg.segmenter import Segmenter
+        from tagseg.workflows.predict import predict
+        from tests.colours import Colours
+        folder = Path(sys.argv[1])
+        result = predict(Segmenter(Colours(), PredictSettings(crf=None)), folder / "huge.jpg", folder / "out",
+                         pixel_cap=300_000_000)
+        assert result.done == 1, result
+        print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+    """
+    picture = Image.new("RGB", (20_000, 15_000), BLUE)
+    picture.paste(GREEN, (0, 0, 9_000, 15_000))
+    picture.save(tmp_path / "huge.jpg", quality=80)
+    del picture
+    root = Path(__file__).parents[2]
+    run = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(script), tmp_path], cwd=root, capture_output=True, text=True, check=False
+    )
+    assert run.returncode == 0, run.stderr
+    assert int(run.stdout.split()[-1]) < 4e9
+    Image.MAX_IMAGE_PIXELS, limit = None, Image.MAX_IMAGE_PIXELS
+    try:
+        with Image.open(tmp_path / "out" / "huge.png") as mask:
+            row = np.asarray(mask.crop((0, 7_000, 20_000, 7_001)))[0]
+    finally:
+        Image.MAX_IMAGE_PIXELS = limit
+    assert (row[:8_990] == 1).all()
+    assert (row[9_010:] == 2).all()
+
+
+def test_what_is_written_names_the_photo_and_its_classes(tmp_path: Path) -> None:
+    write(tmp_path / "photos" / "sub" / "ü 1.jpg", BLUE, (60, 40))
+    predict(segmenter(), tmp_path / "photos", tmp_path / "out", format="coco")
+    written = json.loads((tmp_path / "out" / "annotations.json").read_text(encoding="utf-8"))
+    assert written["images"][0]["file_name"] == "sub/ü 1.jpg"
+    assert [category["name"] for category in written["categories"]][:2] == ["green", "blue"]
