@@ -1,0 +1,90 @@
+"""The recipes of TSCD and BMP hold the released numbers, and an ablation differs from its whole in its switches alone."""
+
+from typing import Any
+
+import pytest
+
+from tagseg.recipe import Recipe, load_recipe
+
+SHARED = {
+    "model.backbone": "mit_b1",
+    "train.steps": 20000,
+    "train.batch_size": 4,
+    "train.crop": 512,
+    "train.scale": [0.5, 2.0],
+    "train.optimizer": "adamw",
+    "train.lr": 6e-5,
+    "train.weight_decay": 0.01,
+    "train.power": 1.0,
+    "train.warmup_steps": 1500,
+    "train.warmup_ratio": 1e-6,
+    "method.class_steps": 2000,
+    "method.cam_scales": [1.0, 0.5, 1.5],
+    "method.labels.background": [0.35, 0.55],
+    "method.affinity_weight": 0.1,
+    "predict.scales": [1.0, 0.5, 0.75],
+    "predict.flip": True,
+    "predict.crf.gaussian": [3.0, 3.0],
+    "predict.crf.bilateral": [64.0, 5.0, 4.0],
+}
+PUBLISHED: dict[str, dict[str, Any]] = {
+    "tscd-voc12-mit_b1": SHARED
+    | {
+        "method.labels.refine": "varm",
+        "method.seg_weight": 0.1,
+        "method.energy_weight": 0.01,
+        "method.energy": {"weight": 1e-7, "srgb": 15.0, "sxy": 100.0, "scale": 0.5},
+        "method.correspondence.weight": 0.1,
+        "method.correspondence.view_scale": 0.3,
+        "method.correspondence.samples": 40,
+        "method.equivariance": {"weight": 0.1, "form": "as_released"},
+    },
+    "bmp-voc12-mit_b1": SHARED
+    | {
+        "method.labels.refine": "par",
+        "method.object_aware": True,
+        "method.background": {"from_step": 4000, "confidence": 0.5},
+        "method.class_to_seg": {"weight": 0.7, "loss": "bce"},
+        "method.seg_to_class.weight": 0.1,
+        "method.seg_to_class.from_step": 2000,
+        "method.seg_to_class.confidence": 0.75,
+        "method.seg_to_class.threshold": "as_released",
+    },
+}
+ABLATIONS: dict[str, dict[str, Any]] = {
+    "no-object-aware": {"object_aware": False},
+    "no-background-aware": {"background": {"from_step": None, "confidence": 0.5}},
+    "no-class-to-seg": {"class_to_seg": {"weight": 0.0, "loss": "bce"}},
+    "no-feedback": {"seg_to_class.weight": 0.0},
+    "classifier-dominated": {"object_aware": False, "background.from_step": None, "seg_to_class.weight": 0.0},
+}
+
+
+def value(recipe: Recipe, key: str) -> Any:
+    found: Any = recipe.model_dump(mode="json")
+    for part in key.split("."):
+        found = found[part]
+    return found
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_released_recipes_hold_the_released_numbers(name: str) -> None:
+    recipe = load_recipe(name)
+    assert {key: value(recipe, key) for key in PUBLISHED[name]} == PUBLISHED[name]
+
+
+def test_both_readings_are_settings() -> None:
+    changes = ["train.batch_size=8", "method.equivariance.form=as_meant"]
+    recipe = load_recipe("tscd-voc12-mit_b1", changes)
+    assert value(recipe, "method.equivariance.form") == "as_meant"
+    recipe = load_recipe("bmp-voc12-mit_b1", ["method.seg_to_class.threshold=as_meant"])
+    assert value(recipe, "method.seg_to_class.threshold") == "as_meant"
+
+
+@pytest.mark.parametrize("name", ABLATIONS)
+def test_an_ablation_changes_its_switches_alone(name: str) -> None:
+    recipe, whole = load_recipe(f"bmp-voc-animals-{name}"), load_recipe("bmp-voc-animals")
+    assert {key: value(recipe, f"method.{key}") for key in ABLATIONS[name]} == ABLATIONS[name]
+    assert recipe.train == whole.train
+    changed = {key for key, kept in whole.method.model_dump().items() if recipe.method.model_dump()[key] != kept}
+    assert changed == {key.split(".")[0] for key in ABLATIONS[name]}
