@@ -13,6 +13,14 @@ SMALL: dict[str, dict[str, Any]] = {
     "classifier": {"cam_scales": [1.0, 1.5]},
     "rrm": {"cam_scales": [1.0], "hidden": 8, "dilation": 1},
     "asdt": {"cam_scales": [1.0], "hidden": 8, "dilation": 1, "wave": {"period": 2, "high": 1}},
+    "tscd": {"class_steps": 0, "hidden": 8, "cam_scales": [1.0], "correspondence": {"samples": 5}},
+    "bmp": {
+        "class_steps": 0,
+        "hidden": 8,
+        "cam_scales": [1.0],
+        "seg_to_class": {"from_step": 0, "confidence": 0.0},
+        "background": {"from_step": 1},
+    },
     "supervised": {"hidden": 8, "dilation": 1},
 }
 def build(name: str, backbone: str = "efficientnet_lite0", **changes: Any) -> Method:

@@ -51,8 +51,8 @@ def test_losses_are_finite_for_one_photo_whatever_its_labels(name: str, tags: li
 
 
 def test_the_same_step_has_the_same_losses(name: str) -> None:
-    first = {key: float(value) for key, value in build(name).train()(batch(TWO), 1).items()}
-    again = {key: float(value) for key, value in build(name).train()(batch(TWO), 1).items()}
+    first = {key: value.item() for key, value in build(name).train()(batch(TWO), 1).items()}
+    again = {key: value.item() for key, value in build(name).train()(batch(TWO), 1).items()}
     assert first == again
 
 
