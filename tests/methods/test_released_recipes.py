@@ -1,4 +1,4 @@
-"""The recipes of TSCD and BMP hold the released numbers, and an ablation differs from its whole in its switches alone."""
+"""The recipes of TSCD and BMP hold the released numbers; an ablation differs from the whole in its switches alone."""
 
 from typing import Any
 
