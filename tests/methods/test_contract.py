@@ -13,6 +13,8 @@ BRANCHES = {
     "classifier": ["P_ct"],
     "rrm": ["P_ct", "P_s"],
     "asdt": ["P_ct", "P_st", "P_s", "combined"],
+    "tscd": ["CAM", "CAM+PAR", "CAM+VARM", "P_s"],
+    "bmp": ["CAM", "CAM+PAR", "CAM+VARM", "BSP", "P_s"],
     "supervised": ["P_s"],
 }
 
