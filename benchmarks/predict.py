@@ -68,7 +68,7 @@ def photo_by_photo(segmenter: Segmenter, folder: Path, out: Path, crf: bool) -> 
             kernels = settings.crf
             probability = dense_crf(
                 torch.from_numpy(photo), probability, gaussian=kernels.gaussian, bilateral=kernels.bilateral,
-                iterations=kernels.iterations, threads=1,
+                iterations=kernels.iterations,
             )  # fmt: skip
         write_mask(out / f"{path.stem}.png", probability.argmax(0).byte().numpy())
 

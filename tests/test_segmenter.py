@@ -177,7 +177,7 @@ def test_many_photos_come_back_in_order_and_equal_to_one_by_one() -> None:
 def test_photos_of_one_size_go_through_the_model_together() -> None:
     model = segmenter()
     requests: list[Request] = [(photo(*size, seed=i), None) for i, size in enumerate(SIZES)]
-    results = model._predict_batch(requests, crf=False)  # what a GPU does; a CPU takes a photo a core
+    results = model.predict_batch(requests, crf=False)
     assert sorted(shape[0] for shape in model.method.seen) == [1, 1, 2, 3]
     for (image, _), result in zip(requests, results, strict=True):
         assert np.array_equal(result.mask, segmenter().predict(image).mask)

@@ -106,7 +106,7 @@ class Segmenter:
         if self.is_tiled(photo):
             with one_thread_a_photo(self.device) as workers:
                 return self._predict_tiled((photo, tags), crf, workers)
-        return self._predict_batch([(photo, tags)], crf)[0]
+        return self.predict_batch([(photo, tags)], crf)[0]
 
     def predict_many(self, requests: Iterable[Request], *, crf: bool = True) -> Iterator[Prediction]:
         """Predictions of many photos of any sizes, in their order; each comes with its tags, or None.
@@ -123,13 +123,15 @@ class Segmenter:
                     yield from ordered_map(one, group, workers)
                 else:
                     while batch := list(islice(group, BATCH)):
-                        yield from self._predict_batch(batch, crf)
+                        yield from self.predict_batch(batch, crf)
 
     def _predict_one(self, request: Request, crf: bool, threads: int | None) -> Prediction:
-        return self._predict_batch([request], crf, threads)[0]
+        return self.predict_batch([request], crf, threads)[0]
 
-    def _predict_batch(self, requests: Sequence[Request], crf: bool, threads: int | None = None) -> list[Prediction]:
-        """Photos of several sizes: those that share size and kind go through the model together."""
+    def predict_batch(
+        self, requests: Sequence[Request], crf: bool = True, threads: int | None = None
+    ) -> list[Prediction]:
+        """Predictions of photos that fit into memory together; those of one size go through the model as one batch."""
         places: dict[tuple[Any, ...], list[int]] = {}
         for i, (photo, tags) in enumerate(requests):
             places.setdefault((photo.shape, tags is None), []).append(i)

@@ -63,6 +63,13 @@ def onnx_file(model: Segmenter, tmp_path_factory: pytest.TempPathFactory) -> Pat
     return out
 
 
+@pytest.fixture(scope="module")
+def torch_file(model: Segmenter, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("torch") / "model.pt2"
+    export(model, out, "torch")
+    return out
+
+
 def photos(count: int, height: int, width: int) -> np.ndarray:
     return np.random.default_rng(height).integers(0, 256, (count, height, width, 3), dtype=np.uint8)
 
@@ -131,17 +138,15 @@ def test_the_onnx_file_describes_itself(onnx_file: Path) -> None:
     assert (onnx_file.parent / "model.onnx.md").read_text(encoding="utf-8") == facts["card"]
 
 
-def test_torch_export_gives_the_models_probabilities(model: Segmenter, tmp_path: Path) -> None:
-    out = tmp_path / "model.pt2"
-    export(model, out, "torch")
+def test_torch_export_gives_the_models_probabilities(model: Segmenter, torch_file: Path) -> None:
     facts = {"tagseg.json": ""}
-    module = torch.export.load(out, extra_files=facts).module()
+    module = torch.export.load(torch_file, extra_files=facts).module()
     for size in SIZES[:2]:
         photo_BHW3 = photos(*size)
         probability_BKHW = module(torch.from_numpy(photo_BHW3))[0]
         torch.testing.assert_close(probability_BKHW, expected(model, photo_BHW3), atol=1e-4, rtol=0)
     assert json.loads(facts["tagseg.json"])["classes"] == ["background", "cat, tabby", "犬"]
-    assert {path.name for path in tmp_path.iterdir()} == {"model.pt2", "model.pt2.md"}
+    assert {path.name for path in torch_file.parent.iterdir()} == {"model.pt2", "model.pt2.md"}
 
 
 def test_a_bare_safetensors_file_is_a_model(model: Segmenter, tmp_path: Path) -> None:
@@ -229,11 +234,11 @@ def test_mistakes_are_named(out: str, format: str | None, sentence: str, tmp_pat
 
 
 def test_the_code_of_the_guide_runs(
-    model: Segmenter, onnx_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    model: Segmenter, onnx_file: Path, torch_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shutil.copy(onnx_file, tmp_path / "model.onnx")
+    shutil.copy(torch_file, tmp_path / "model.pt2")
     export(model, tmp_path / "model.safetensors")
-    export(model, tmp_path / "model.pt2")
     Image.fromarray(photos(1, 65, 97)[0]).save(tmp_path / "photo.jpg")
     monkeypatch.chdir(tmp_path)
     guide = (Path(__file__).parents[2] / "docs" / "export.md").read_text(encoding="utf-8")
