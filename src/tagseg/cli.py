@@ -175,10 +175,10 @@ def predict(
     there = f" ({result.already} were there already)" if result.already else ""
     console.print(f"{result.done} photos segmented{there}, {used}; results are in {out}.")
     for note in result.notes:
-        console.print(note, markup=False)
+        console.print(note, markup=False, soft_wrap=True)
     if result.problems:
         for problem in result.problems:
-            console.print(problem, style="yellow", markup=False)
+            console.print(problem, style="yellow", markup=False, soft_wrap=True)
         raise UserError(f"{len(result.problems)} photo(s) could not be read: see above.")
 
 
@@ -196,7 +196,7 @@ def export(
     from tagseg.workflows.export import export
 
     for line in export(load(run), out, format):
-        console.print(line, markup=False)
+        console.print(line, markup=False, soft_wrap=True)
 
 
 @app.command()
