@@ -13,9 +13,9 @@ from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, ValidationErr
 from tagseg.data.sources import DataSettings
 from tagseg.engine.settings import TrainSettings
 from tagseg.errors import UserError
+from tagseg.inference import PredictSettings
 from tagseg.methods import METHODS
 from tagseg.methods.method import MethodSettings
-from tagseg.refine.settings import CRFSettings
 
 
 class _Strict(BaseModel):
@@ -35,14 +35,6 @@ class ModelSettings(_Strict):
         description="what the whole model starts from: a recipe's name (trained first, with this recipe's data), "
         "a run folder, or a file of weights",
     )
-
-
-class PredictSettings(_Strict):
-    """How a trained model reads a photo."""
-
-    crf: CRFSettings | None = CRFSettings()
-    scales: tuple[float, ...] = Field((1.0,), min_length=1)
-    flip: bool = False
 
 
 class Recipe(_Strict):

@@ -18,7 +18,7 @@ from tagseg.data.batches import Batch
 from tagseg.data.tagged import TaggedImages, TaggedPhoto
 from tagseg.methods.method import Method, ParameterGroup
 from tagseg.outputs.palette import write_mask
-from tagseg.recipe import PredictSettings
+from tagseg.inference import PredictSettings
 from tagseg.workflows.score import score_branches, score_table, summary
 
 COUNTS = range(1, 10)

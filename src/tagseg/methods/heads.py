@@ -5,20 +5,10 @@ Shapes: B photos, F feature channels, h w feature grid, C classes, K = C + 1.
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 
 from tagseg.methods.method import ParameterGroup
-
-
-def seeded_channel_dropout(feature_BFhw: Tensor, probability: float, seed_B: Tensor) -> Tensor:
-    """Dropout2d whose mask follows from one seed per photo: the same however a batch is spread over processes."""
-    keep = []
-    for seed in seed_B.tolist():
-        generator = torch.Generator().manual_seed(seed)
-        keep.append(torch.rand(feature_BFhw.shape[1], generator=generator) >= probability)
-    mask_BF = torch.stack(keep).to(feature_BFhw)
-    return feature_BFhw * (mask_BF / (1 - probability))[:, :, None, None]
+from tagseg.seeded import channel_dropout
 
 
 class ClassHead(nn.Module):
@@ -38,7 +28,7 @@ class ClassHead(nn.Module):
     def forward(self, feature_BFhw: Tensor, seed_B: Tensor | None = None) -> Tensor:
         """Logits (B, C); dropout only in training and only where seeds are given."""
         if self.training and seed_B is not None and self.dropout > 0:
-            feature_BFhw = seeded_channel_dropout(feature_BFhw, self.dropout, seed_B)
+            feature_BFhw = channel_dropout(feature_BFhw, self.dropout, seed_B)
         return self.classifier(feature_BFhw.mean((-2, -1), keepdim=True)).flatten(1)
 
 

@@ -18,7 +18,7 @@ from tagseg.data.tagged import TaggedImages
 from tagseg.distributed import rank, world_size
 from tagseg.engine.interrupt import check
 from tagseg.methods import Method
-from tagseg.recipe import PredictSettings
+from tagseg.inference import PredictSettings
 from tagseg.scores import Scores
 from tagseg.segmenter import BACKGROUND, refine_probabilities
 
