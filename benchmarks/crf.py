@@ -176,6 +176,7 @@ def growth(folder: Path | None) -> None:
 
         small = image[:32, :32]
         call(small, maps[:, :32, :32])
+        _ = Lattice.gaussian(height, width, GAUSSIAN[0]).on_cpu().packed  # kept, as between photos of one size
         (seconds,) = alternate([call], 1 if height > 1000 else 5, time.thread_time)
         kind = "black" if not image.any() else "noise" if image is noise else "photo"
         vertices = Lattice.bilateral(image, sxy, srgb).on_cpu().vertices

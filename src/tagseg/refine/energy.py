@@ -107,14 +107,14 @@ class _Energy(torch.autograd.Function):
     def forward(ctx: Any, prob_BKhw: Tensor, valid_B1hw: Tensor, gate_B1hw: Tensor, lattices: list[Lattice]) -> Tensor:
         inside_BKhw = (prob_BKhw * valid_B1hw).detach()
         filtered_BKhw = _filter(inside_BKhw, lattices)
-        slope_BKhw = filtered_BKhw * gate_B1hw
+        slope_BKhw = filtered_BKhw.mul_(gate_B1hw)
         ctx.save_for_backward(slope_BKhw, valid_B1hw)
-        return -(inside_BKhw * slope_BKhw).sum() / len(prob_BKhw)
+        return -torch.dot(inside_BKhw.reshape(-1), slope_BKhw.reshape(-1)) / len(prob_BKhw)
 
     @staticmethod
     def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor, None, None, None]:
         slope_BKhw, valid_B1hw = ctx.saved_tensors
-        return slope_BKhw * valid_B1hw * (-2 / len(slope_BKhw) * upstream[0]), None, None, None
+        return slope_BKhw * (valid_B1hw * (-2 / len(slope_BKhw) * upstream[0])), None, None, None
 
 
 def _filter(maps_BKhw: Tensor, lattices: list[Lattice]) -> Tensor:
@@ -122,4 +122,6 @@ def _filter(maps_BKhw: Tensor, lattices: list[Lattice]) -> Tensor:
         maps_NK = maps_BKhw.permute(0, 2, 3, 1).reshape(-1, maps_BKhw.shape[1])
         batch, _, height, width = maps_BKhw.shape
         return lattices[0].structure.filter(maps_NK).view(batch, height, width, -1).permute(0, 3, 1, 2)
-    return torch.stack(_on_threads(lambda lattice, maps: lattice.filter(maps), lattices, list(maps_BKhw)))
+    out_BKhw = torch.empty(maps_BKhw.shape)
+    _on_threads(lambda lattice, maps, out: out.copy_(lattice.filter(maps)), lattices, list(maps_BKhw), list(out_BKhw))
+    return out_BKhw

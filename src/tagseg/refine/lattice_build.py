@@ -25,6 +25,8 @@ from tagseg.errors import UserError
 from tagseg.refine.rows import load, prefetch, store
 
 njit: Any = numba.njit  # a kernel's arguments have numba's types, not Python's
+# numba counts references to arrays even inside loops, which costs more than a look-up; these kernels allocate nothing
+uncounted: Any = njit(nogil=True, cache=True, error_model="numpy", _nrt=False)
 BLOCK = 128  # pixels located together: a vectorised loop for each step
 AHEAD = 8  # look-ups that are on their way into the cache
 LENGTHS = 32  # simplices with as many pixels or more are one kind
@@ -143,7 +145,7 @@ def locate(
                 key_N[row + i] = key_B[i]
 
 
-@njit(nogil=True, cache=True, error_model="numpy", inline="always")
+@uncounted
 def _home(table_M2: np.ndarray, key: np.int64) -> np.int64:
     """Where a key's search in the table begins."""
     h = np.uint64(key) * np.uint64(0x9E3779B97F4A7C15)
@@ -151,7 +153,7 @@ def _home(table_M2: np.ndarray, key: np.int64) -> np.int64:
     return np.int64(h >> np.uint64(32)) & (table_M2.shape[0] - 1)
 
 
-@njit(nogil=True, cache=True, error_model="numpy", inline="always")
+@uncounted
 def _find(table_M2: np.ndarray, key: np.int64) -> np.int64:
     """Place of a key, or the empty place (-1) where it belongs."""
     place = _home(table_M2, key)
@@ -182,6 +184,30 @@ def _grown(table_M2: np.ndarray, keys: np.ndarray) -> tuple[np.ndarray, np.ndarr
     return more_M2, more
 
 
+@uncounted
+def _group_some(
+    key_N: np.ndarray, simplex_N: np.ndarray, table_M2: np.ndarray, keys: np.ndarray, first: int, count: int
+) -> tuple[int, int]:
+    """Go on from a pixel until there is no room for a new key; returns the next pixel and the number of keys."""
+    last, number = np.int64(-1), np.int32(0)
+    for p in range(first, len(key_N)):
+        if p + AHEAD < len(key_N):
+            prefetch(table_M2, _home(table_M2, key_N[p + AHEAD]))
+        key = key_N[p]
+        if key != last:
+            place = _find(table_M2, key)
+            if table_M2[place, 0] < 0:
+                if count == len(keys):
+                    return p, count
+                table_M2[place, 0] = key
+                table_M2[place, 1] = count
+                keys[count] = key
+                count += 1
+            last, number = key, np.int32(table_M2[place, 1])
+        simplex_N[p] = number
+    return len(key_N), count
+
+
 @njit(nogil=True, cache=True, error_model="numpy")
 def group(key_N: np.ndarray, simplex_N: np.ndarray) -> np.ndarray:
     """Number the distinct keys by first occurrence: fills the number of every pixel, returns the keys."""
@@ -190,24 +216,10 @@ def group(key_N: np.ndarray, simplex_N: np.ndarray) -> np.ndarray:
         size *= 2
     table_M2 = _new_table(size)
     keys = np.empty(size // 2, np.int64)
-    count = 0
-    last, number = np.int64(-1), np.int32(0)
-    for p in range(len(key_N)):
-        if p + AHEAD < len(key_N):
-            prefetch(table_M2, _home(table_M2, key_N[p + AHEAD]))
-        key = key_N[p]
-        if key != last:
-            place = _find(table_M2, key)
-            if table_M2[place, 0] < 0:
-                if count == len(keys):
-                    table_M2, keys = _grown(table_M2, keys)
-                    place = _find(table_M2, key)
-                table_M2[place, 0] = key
-                table_M2[place, 1] = count
-                keys[count] = key
-                count += 1
-            last, number = key, np.int32(table_M2[place, 1])
-        simplex_N[p] = number
+    p, count = _group_some(key_N, simplex_N, table_M2, keys, 0, 0)
+    while p < len(key_N):
+        table_M2, keys = _grown(table_M2, keys)
+        p, count = _group_some(key_N, simplex_N, table_M2, keys, p, count)
     return keys[:count]
 
 
@@ -257,59 +269,84 @@ def arrange(
     return sorted_T
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
-def number_vertices(keys_T: np.ndarray, shift_D: np.ndarray, vertex_TE: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Number the vertices of the simplices by first occurrence; returns their keys and the table to look them up."""
+@uncounted
+def _vertex_keys(key: np.int64, shift_D: np.ndarray, step_E: np.ndarray, out_AE: np.ndarray, slot: int) -> None:
+    """Keys of the vertices of a simplex; step_E is scratch."""
     d = len(shift_D)
     e = d + 1
-    size = 1 << 10
-    while size < len(keys_T) // 2:
-        size *= 2
-    table_M2 = _new_table(size)
-    keys = np.empty(size // 2, np.int64)
-    count = 0
     ones = np.int64(0)
+    for k in range(e):
+        step_E[k] = 0
     for j in range(d):
+        field = key >> shift_D[j]
+        if j < d - 1:
+            field &= (np.int64(1) << (shift_D[j + 1] - shift_D[j])) - 1
+        rank = np.int64(np.uint32(field) % np.uint32(e))
+        step_E[rank] += np.int64(e) << shift_D[j]
+        key -= rank << shift_D[j]
         ones += np.int64(1) << shift_D[j]
-    step_E = np.empty(e, np.int64)
-    ring_AE = np.empty((AHEAD, e), np.int64)  # keys of the next simplices, on their way into the cache
-    for ahead in range(len(keys_T) + AHEAD):
+    # vertex k: k more everywhere, E less where the rank is above D - k
+    out_AE[slot, 0] = key
+    for k in range(1, e):
+        key += ones - step_E[e - k]
+        out_AE[slot, k] = key
+
+
+@uncounted
+def _number_some(
+    keys_T: np.ndarray,
+    shift_D: np.ndarray,
+    vertex_TE: np.ndarray,
+    table_M2: np.ndarray,
+    keys: np.ndarray,
+    step_E: np.ndarray,
+    ring_AE: np.ndarray,
+    first: int,
+    count: int,
+) -> tuple[int, int]:
+    """Go on from a simplex while there is room for its vertices; returns the next one and the number of vertices."""
+    e = len(step_E)
+    for ahead in range(first, len(keys_T) + AHEAD):  # ring_AE: the next simplices, on their way into the cache
         t = ahead - AHEAD
         slot = ahead % AHEAD
-        if t >= 0:
+        if t >= first:
+            if count + e > len(keys):
+                return t, count
             for k in range(e):
                 key = ring_AE[slot, k]
                 place = _find(table_M2, key)
                 if table_M2[place, 0] < 0:
-                    if count == len(keys):
-                        table_M2, keys = _grown(table_M2, keys)
-                        place = _find(table_M2, key)
                     table_M2[place, 0] = key
                     table_M2[place, 1] = count
                     keys[count] = key
                     count += 1
                 vertex_TE[t, k] = table_M2[place, 1]
         if ahead < len(keys_T):
-            key = keys_T[ahead]
+            _vertex_keys(keys_T[ahead], shift_D, step_E, ring_AE, slot)
             for k in range(e):
-                step_E[k] = 0
-            for j in range(d):
-                field = key >> shift_D[j]
-                if j < d - 1:
-                    field &= (np.int64(1) << (shift_D[j + 1] - shift_D[j])) - 1
-                rank = np.int64(np.uint32(field) % np.uint32(e))
-                step_E[rank] += np.int64(e) << shift_D[j]
-                key -= rank << shift_D[j]
-            # vertex k: k more everywhere, E less where the rank is above D - k
-            for k in range(e):
-                if k > 0:
-                    key += ones - step_E[e - k]
-                ring_AE[slot, k] = key
-                prefetch(table_M2, _home(table_M2, key))
-    return keys[:count], table_M2
+                prefetch(table_M2, _home(table_M2, ring_AE[slot, k]))
+    return len(keys_T), count
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
+def number_vertices(keys_T: np.ndarray, shift_D: np.ndarray, vertex_TE: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Number the vertices of the simplices by first occurrence; returns their keys and the table to look them up."""
+    size = 1 << 10
+    while size < len(keys_T) // 2:
+        size *= 2
+    table_M2 = _new_table(size)
+    keys = np.empty(size // 2, np.int64)
+    step_E = np.empty(len(shift_D) + 1, np.int64)
+    ring_AE = np.empty((AHEAD, len(shift_D) + 1), np.int64)
+    t, count = _number_some(keys_T, shift_D, vertex_TE, table_M2, keys, step_E, ring_AE, 0, 0)
+    while t < len(keys_T):
+        more_M2, more = _grown(table_M2, keys[:count])
+        table_M2, keys = more_M2, more
+        t, count = _number_some(keys_T, shift_D, vertex_TE, table_M2, keys, step_E, ring_AE, t, count)
+    return keys[:count], table_M2
+
+
+@uncounted
 def find_neighbours(keys_V: np.ndarray, table_M2: np.ndarray, shift_D: np.ndarray, neighbour_EV2: np.ndarray) -> None:
     """The two neighbours of every vertex along each axis, V where there is none."""
     d = len(shift_D)

@@ -16,8 +16,10 @@ import numpy as np
 from tagseg.refine import lattice_build as steps
 from tagseg.refine.features import Sigma, sigmas
 from tagseg.refine.lanes import Shape
-from tagseg.refine.lattice_build import njit
+from tagseg.refine.lattice_build import njit, uncounted
 from tagseg.refine.rows import add, add_corners, add_scaled, blend, gather, load, spread, store, zero_corners, zero_row
+
+TILE = 64  # pixels whose rows are turned into planes together
 
 
 class Sides(NamedTuple):
@@ -72,26 +74,24 @@ class CpuLattice:
         shape, factor = Shape(1, self.corners), np.float32(self.amplitude)
         grid_V1, spare_V1 = np.zeros((2, self.vertices + 1, 1), np.float32)
         value_N1 = np.ones((len(self.order_N), 1), np.float32)
-        places = (self.start_T, self.vertex_TE)
-        splat_sorted(shape, *places, self.weight_NE, value_N1, grid_V1)
+        places = (self.start_T, self.order_N, self.vertex_TE)
+        splat(shape, *places, self.weight_NE, value_N1, grid_V1)
         blurred_V1, spare_V1 = blur(shape, self.neighbour_EV2, grid_V1, spare_V1, factor)
-        slice_sorted(shape, *places, self.weight_NE, blurred_V1, value_N1)
+        slice_(shape, *places, self.weight_NE, blurred_V1, value_N1)
         weight_NE = np.empty_like(self.weight_NE)
-        scale_weights(Shape(self.corners, 1), self.weight_NE, value_N1, weight_NE)
+        scale_weights(Shape(self.corners, 1), self.order_N, self.weight_NE, value_N1, weight_NE)
         spare_V1[:] = 0
         value_N1[:] = 1
-        splat_sorted(shape, *places, weight_NE, value_N1, spare_V1)
+        splat(shape, *places, weight_NE, value_N1, spare_V1)
         blurred_V1, _ = blur(shape, self.neighbour_EV2, spare_V1, blurred_V1, factor)
-        slice_sorted(shape, *places, weight_NE, blurred_V1, value_N1)
+        slice_(shape, *places, weight_NE, blurred_V1, value_N1)
         return Sides(weight_NE, float(value_N1.max()))
 
     @cached_property
     def packed(self) -> np.ndarray:
         """Of a lattice of positions, in the photo's order: (N, 8) with 3 vertices (int32) and 3 weights times D."""
-        simplex_N = np.repeat(np.arange(len(self.start_T) - 1), np.diff(self.start_T))
-        packed_N8 = np.zeros((len(self.order_N), 8), np.float32)
-        packed_N8[self.order_N, :3] = self.vertex_TE[simplex_N].view(np.float32)
-        packed_N8[self.order_N, 3:6] = self.sides.weight
+        packed_N8 = np.empty((len(self.order_N), 8), np.float32)
+        pack(self.start_T, self.vertex_TE, self.sides.weight, self.order_N, packed_N8, packed_N8.view(np.int32))
         return packed_N8
 
     def places_of(self, other: CpuLattice) -> np.ndarray:
@@ -108,14 +108,14 @@ class CpuLattice:
         for first in range(0, len(maps_LN), 16):
             count = min(16, len(maps_LN) - first)
             shape = Shape(padded(count), self.corners)
-            value_NS = np.zeros((len(self.order_N), shape.columns), np.float32)
-            to_rows(maps_LN[first : first + count], self.order_N, value_NS)
-            grid_VS = np.zeros((self.vertices + 1, shape.columns), np.float32)
-            splat_sorted(shape, self.start_T, self.vertex_TE, self.weight_NE, value_NS, grid_VS)
-            factor = np.float32(self.amplitude)
-            blurred_VS = blur(shape, self.neighbour_EV2, grid_VS, np.zeros_like(grid_VS), factor)[0]
-            slice_sorted(shape, self.start_T, self.vertex_TE, self.weight_NE, blurred_VS, value_NS)
-            from_rows(value_NS, self.order_N, out_LN[first : first + count])
+            value_NS = np.empty((len(self.order_N), shape.columns), np.float32)
+            to_rows(maps_LN[first : first + count], value_NS)
+            grid_VS, spare_VS = np.zeros((2, self.vertices + 1, shape.columns), np.float32)
+            places = (self.start_T, self.order_N, self.vertex_TE)
+            splat(shape, *places, self.weight_NE, value_NS, grid_VS)
+            blurred_VS, _ = blur(shape, self.neighbour_EV2, grid_VS, spare_VS, np.float32(self.amplitude))
+            slice_(shape, *places, self.weight_NE, blurred_VS, value_NS)
+            to_planes(value_NS, out_LN[first : first + count])
         return out_LN
 
 
@@ -135,55 +135,63 @@ def _fields(image_HWC: np.ndarray, sigma_D: np.ndarray, touch_origin: bool) -> t
     return steps.key_fields(low_D / sigma_D, high_D / sigma_D)
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
-def to_rows(maps_LN: np.ndarray, order_N: np.ndarray, out_NS: np.ndarray) -> None:
-    """Maps in the photo's order -> rows of the sorted pixels; columns beyond L are left."""
-    for i in range(len(order_N)):
-        p = order_N[i]
+@uncounted
+def to_rows(maps_LN: np.ndarray, out_NS: np.ndarray) -> None:
+    """Planes of labels to rows of pixels, a tile at a time; columns beyond L become 0."""
+    pixels = len(out_NS)
+    for begin in range(0, pixels, TILE):
+        stop = min(begin + TILE, pixels)
         for label in range(maps_LN.shape[0]):
-            out_NS[i, label] = maps_LN[label, p]
+            for p in range(begin, stop):
+                out_NS[p, label] = maps_LN[label, p]
+        for label in range(maps_LN.shape[0], out_NS.shape[1]):
+            for p in range(begin, stop):
+                out_NS[p, label] = 0
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
-def from_rows(value_NS: np.ndarray, order_N: np.ndarray, out_LN: np.ndarray) -> None:
+@uncounted
+def to_planes(value_NS: np.ndarray, out_LN: np.ndarray) -> None:
     """The way back."""
-    for i in range(len(order_N)):
-        p = order_N[i]
+    pixels = len(value_NS)
+    for begin in range(0, pixels, TILE):
         for label in range(out_LN.shape[0]):
-            out_LN[label, p] = value_NS[i, label]
+            for p in range(begin, min(begin + TILE, pixels)):
+                out_LN[label, p] = value_NS[p, label]
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
-def splat_sorted(
+@uncounted
+def splat(
     shape: Any,
     start_T: np.ndarray,
+    order_N: np.ndarray,
     vertex_TE: np.ndarray,
     weight_NE: np.ndarray,
     value_NS: np.ndarray,
     grid_VS: np.ndarray,
 ) -> None:
-    """Add every pixel's row to the vertices of its simplex."""
+    """Add every pixel's row to the vertices of its simplex; rows in the photo's order."""
     for t in range(len(start_T) - 1):
         sums = zero_corners(shape)
-        for p in range(start_T[t], start_T[t + 1]):
-            sums = spread(sums, weight_NE, p, load(shape, value_NS, p))
+        for i in range(start_T[t], start_T[t + 1]):
+            sums = spread(sums, weight_NE, i, load(shape, value_NS, order_N[i]))
         add_corners(grid_VS, vertex_TE, t, sums)
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
-def slice_sorted(
+@uncounted
+def slice_(
     shape: Any,
     start_T: np.ndarray,
+    order_N: np.ndarray,
     vertex_TE: np.ndarray,
     weight_NE: np.ndarray,
     grid_VS: np.ndarray,
     out_NS: np.ndarray,
 ) -> None:
-    """Read every pixel's row from the vertices of its simplex."""
+    """Read every pixel's row from the vertices of its simplex; rows in the photo's order."""
     for t in range(len(start_T) - 1):
         corners = gather(shape, grid_VS, vertex_TE, t)
-        for p in range(start_T[t], start_T[t + 1]):
-            store(out_NS, p, blend(zero_row(shape), corners, weight_NE, p))
+        for i in range(start_T[t], start_T[t + 1]):
+            store(out_NS, order_N[i], blend(zero_row(shape), corners, weight_NE, i))
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -207,16 +215,38 @@ def blur(
     return new_VS, old_VS
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
-def scale_weights(shape: Any, weight_NE: np.ndarray, total_N1: np.ndarray, out_NE: np.ndarray) -> None:
+@uncounted
+def scale_weights(
+    shape: Any, order_N: np.ndarray, weight_NE: np.ndarray, total_N1: np.ndarray, out_NE: np.ndarray
+) -> None:
     """Weights over the root of the filtered ones."""
-    for p in range(len(weight_NE)):
-        factor = np.float32(1) / np.sqrt(total_N1[p, 0] + np.float32(1e-20))
-        store(out_NE, p, add_scaled(factor, load(shape, weight_NE, p), zero_row(shape)))
+    for i in range(len(weight_NE)):
+        factor = np.float32(1) / np.sqrt(total_N1[order_N[i], 0] + np.float32(1e-20))
+        store(out_NE, i, add_scaled(factor, load(shape, weight_NE, i), zero_row(shape)))
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@uncounted
 def pick(shape: Any, packed_N8: np.ndarray, order_N: np.ndarray, out_N8: np.ndarray) -> None:
     """Rows in another order."""
     for i in range(len(order_N)):
         store(out_N8, i, load(shape, packed_N8, order_N[i]))
+
+
+@uncounted
+def pack(
+    start_T: np.ndarray,
+    vertex_TE: np.ndarray,
+    weight_NE: np.ndarray,
+    order_N: np.ndarray,
+    packed_N8: np.ndarray,
+    words_N8: np.ndarray,
+) -> None:
+    """Fill `packed`; words_N8 is the same memory as int32."""
+    for t in range(len(start_T) - 1):
+        for i in range(start_T[t], start_T[t + 1]):
+            p = order_N[i]
+            for k in range(3):
+                words_N8[p, k] = vertex_TE[t, k]
+                packed_N8[p, 3 + k] = weight_NE[i, k]
+            packed_N8[p, 6] = 0
+            packed_N8[p, 7] = 0

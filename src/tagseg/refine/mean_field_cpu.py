@@ -16,7 +16,7 @@ import numpy as np
 
 from tagseg.refine import mean_field_kernels as kernels
 from tagseg.refine.lanes import Shape
-from tagseg.refine.lattice_cpu import CpuLattice, padded
+from tagseg.refine.lattice_cpu import CpuLattice, padded, to_planes
 
 LOG2_E = math.log2(math.e)
 LARGEST_MESSAGE = 100.0  # in powers of two
@@ -87,7 +87,7 @@ def _fused(
             shape, iterations, main, near, grids, near_grids, *neighbours, factors, prior_NS
         )
         kernels.finish(shape, 0, pixels, main, near, grid_VS, near_VS, prior_NS, lattice.order_N, rows_NS)
-        kernels.to_planes(rows_NS, out_LN)
+        to_planes(rows_NS, out_LN)
         return out_LN
     with ThreadPoolExecutor(threads) as pool:
         grid_VS, near_VS = _iterate_together(
@@ -99,7 +99,7 @@ def _fused(
                 shape, start, stop, main, near, grid_VS, near_VS, prior_NS, lattice.order_N, rows_NS
             ),
         )  # fmt: skip
-    kernels.to_planes(rows_NS, out_LN)
+    to_planes(rows_NS, out_LN)
     return out_LN
 
 

@@ -13,8 +13,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from tagseg.refine.lattice_build import njit
-from tagseg.refine.lattice_cpu import blur
+from tagseg.refine.lattice_build import njit, uncounted
+from tagseg.refine.lattice_cpu import TILE, blur
 from tagseg.refine.rows import (
     add,
     add_corners,
@@ -31,12 +31,7 @@ from tagseg.refine.rows import (
     zero_row,
 )
 
-TILE = 64  # pixels whose rows are turned into planes together
 SPARE = 16  # rows behind the last pixel that a vector may read
-
-
-# without numba's counting of references, which would touch a dozen counters for every block
-_uncounted = njit(nogil=True, cache=True, error_model="numpy", _nrt=False)
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -45,7 +40,7 @@ def block_buffer(columns):
     return np.zeros((min(max(2048 // columns, 64), 512) + SPARE, columns), np.float32)
 
 
-@_uncounted
+@uncounted
 def _simplex_of(start_T, pixel):
     """The simplex that a sorted pixel lies in."""
     low, high = 0, len(start_T) - 1
@@ -58,7 +53,7 @@ def _simplex_of(start_T, pixel):
     return low
 
 
-@_uncounted
+@uncounted
 def _marginals(shape, first, stop, t, main, near, grid_VS, near_VS, prior_NS, value_BS):
     """Fill value_BS with the marginals of the pixels first..stop, the first of which lies in simplex t or behind."""
     start_T, vertex_TE, weight_NE = main
@@ -78,7 +73,7 @@ def _marginals(shape, first, stop, t, main, near, grid_VS, near_VS, prior_NS, va
         softmax(shape, value_BS, i, prior_NS, first + i)
 
 
-@_uncounted
+@uncounted
 def sweep(shape, first, last, main, near, grids, near_grids, prior_NS, value_BS):
     """One iteration for the pixels first..last: marginals from grids[0], added to grids[1]."""
     start_T, vertex_TE, weight_NE = main
@@ -117,19 +112,24 @@ def iterate(shape, iterations, main, near, grids, near_grids, neighbours, near_n
     return grids[0], near_grids[0]
 
 
+@uncounted
+def _move(shape, from_VS, to_VS):
+    """Add one grid to another, and leave zeros."""
+    for v in range(len(from_VS)):
+        store(to_VS, v, add(load(shape, to_VS, v), load(shape, from_VS, v)))
+        store(from_VS, v, zero_row(shape))
+
+
 @njit(nogil=True, cache=True, error_model="numpy")
 def merge_and_blur(shape, neighbours, parts_PVS, sliced_VS, factor):
     """Add up the grids that threads splatted onto and blur: the result lies in sliced_VS, the parts are zeroed."""
+    first_VS = parts_PVS[0]
     for part in range(1, parts_PVS.shape[0]):
-        for v in range(parts_PVS.shape[1]):
-            row = add(load(shape, parts_PVS[0], v), load(shape, parts_PVS[part], v))
-            store(parts_PVS[0], v, row)
-            store(parts_PVS[part], v, zero_row(shape))
-    result_VS, _ = blur(shape, neighbours, parts_PVS[0], sliced_VS, factor)
+        _move(shape, parts_PVS[part], first_VS)
+    result_VS, _ = blur(shape, neighbours, first_VS, sliced_VS, factor)
     if neighbours.shape[0] % 2 == 0:  # the last pass wrote onto the first part
-        for v in range(result_VS.shape[0]):
-            store(sliced_VS, v, load(shape, result_VS, v))
-    parts_PVS[0] = 0
+        sliced_VS[:] = result_VS
+    first_VS[:] = 0
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -161,13 +161,3 @@ def prepare(shape, maps_LN, low, order_N, unsorted_NS, prior_NS):
     for i in range(pixels):
         store(prior_NS, i, load(shape, unsorted_NS, order_N[i]))
     prior_NS[pixels:] = 0
-
-
-@njit(nogil=True, cache=True, error_model="numpy")
-def to_planes(value_NS, out_LN):
-    """Rows of pixels to planes of labels."""
-    pixels = len(value_NS)
-    for begin in range(0, pixels, TILE):
-        for label in range(out_LN.shape[0]):
-            for p in range(begin, min(begin + TILE, pixels)):
-                out_LN[label, p] = value_NS[p, label]
