@@ -1,12 +1,14 @@
 """The chain as a person types it, on scenes small enough for seconds."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 import yaml
 from typer.testing import CliRunner
 
+import tagseg
 from tagseg import cli
 from tagseg.data.photo import read_mask
 from tagseg.engine.interrupt import Interrupted
@@ -138,3 +140,26 @@ def test_a_recipe_is_no_chain() -> None:
         load_chain("asdt-scenes")
     with pytest.raises(UserError, match="did you mean chain-scenes"):
         load_chain("chain-scene")
+
+
+def test_own_photos_are_trained_on_from_a_folder_of_pseudo_masks(done: Path, tmp_path: Path) -> None:
+    scenes, masks, table = done / "scenes", tmp_path / "masks", tmp_path / "tags.csv"
+    shutil.copytree(done / "masks", masks)
+    names = sorted(path.stem for path in masks.glob("*.png"))
+    lines = (scenes / "tags.csv").read_text(encoding="utf-8").splitlines()[1:]
+    rows = [line for line in lines if Path(line.split(",")[0]).stem in names]
+    table.write_text("\n".join(["file,tags", *(row.removeprefix("JPEGImages/") for row in rows)]), encoding="utf-8")
+    classes = (scenes / "labels.txt").read_text(encoding="utf-8").split()
+    words = ["train", "--method", "supervised", "--images", scenes / "JPEGImages", "--tags", table, "--masks", masks]
+    words += ["--classes", ",".join(name for name in classes if name != "background"), "--out", tmp_path / "out"]
+    words += [word for setting in [*TRAIN, "method.segmenter=segformer", "method.hidden=8"] for word in ("--set", setting)]
+    result = CliRunner().invoke(cli.app, [str(word) for word in words])
+    assert result.exception is None, result.output
+    recipe = yaml.safe_load((tmp_path / "out" / "recipe.yaml").read_text(encoding="utf-8"))
+    assert recipe["data"]["masks"] == str(masks)
+    prediction = tagseg.load(tmp_path / "out").predict(scenes / "JPEGImages" / f"{names[0]}.jpg")
+    assert prediction.mask.shape == (64, 64)
+    (masks / f"{names[0]}.png").unlink()
+    words[words.index("--out") + 1] = tmp_path / "other"
+    with pytest.raises(UserError, match=f"needs one for every photo, and {names[0]} has none"):
+        raise CliRunner().invoke(cli.app, [str(word) for word in words]).exception or AssertionError
