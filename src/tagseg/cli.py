@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -22,7 +22,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 console = Console()
-ClickException = typer.BadParameter.__mro__[2]  # typer carries click inside itself or beside, by version
+ClickException: Any = typer.BadParameter.__mro__[2]  # typer carries click inside itself or beside, by version
 
 Images = Annotated[Path, typer.Option("--images", help="folder of photos, or one folder per class")]
 Tags = Annotated[Path | None, typer.Option("--tags", help="table of tags: CSV, TSV or JSONL with the columns file, tags")]
@@ -324,8 +324,8 @@ def main() -> None:
         complain.print(f"tagseg: {error}", style="bold red", markup=False)
         sys.exit(2)
     except ClickException as error:
-        error.show()  # type: ignore[attr-defined]
-        sys.exit(error.exit_code)  # type: ignore[attr-defined]
+        error.show()
+        sys.exit(error.exit_code)
     except (typer.Abort, KeyboardInterrupt):
         from tagseg.engine.interrupt import EXIT_INTERRUPTED
 

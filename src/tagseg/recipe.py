@@ -110,13 +110,12 @@ def _merge(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
     merged = dict(base)
     for key, value in changes.items():
         old = base.get(key)
-        other_method = key == "method" and isinstance(value, dict) and isinstance(old, dict) and "name" in value
-        if other_method and value["name"] != old["name"]:
+        if not (isinstance(value, dict) and isinstance(old, dict)):
             merged[key] = value
-        elif isinstance(value, dict) and isinstance(old, dict):
-            merged[key] = _merge(old, value)
+        elif key == "method" and value.get("name", old.get("name")) != old.get("name"):
+            merged[key] = value
         else:
-            merged[key] = value
+            merged[key] = _merge(old, value)
     return merged
 
 

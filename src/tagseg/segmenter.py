@@ -252,7 +252,8 @@ def build_method(settings: Any, model: ModelSettings, classes: tuple[str, ...], 
             raise UserError(f"model.frozen: no part of the backbone {model.backbone} starts with {prefix!r}.")
         for parameter in part:
             parameter.requires_grad_(False)
-    return METHODS[settings.name](backbone, classes, settings)
+    build: Any = METHODS[settings.name]  # every method takes its own kind of settings
+    return build(backbone, classes, settings)
 
 
 def load(path: str | Path) -> Segmenter:

@@ -19,12 +19,18 @@ from tagseg.data.tagged import IGNORE
 class AugmentSettings(Protocol):
     """The part of a recipe's `train` block that augmentation follows."""
 
-    crop: int
-    short_side: int | None
-    long_side: tuple[int, int] | None
-    scale: tuple[float, float]
-    flip: bool
-    color_jitter: tuple[float, float, float, float] | None
+    @property
+    def crop(self) -> int: ...  # noqa: D102
+    @property
+    def short_side(self) -> int | None: ...  # noqa: D102
+    @property
+    def long_side(self) -> tuple[int, int] | None: ...  # noqa: D102
+    @property
+    def scale(self) -> tuple[float, float]: ...  # noqa: D102
+    @property
+    def flip(self) -> bool: ...  # noqa: D102
+    @property
+    def color_jitter(self) -> tuple[float, float, float, float] | None: ...  # noqa: D102
 
 
 @dataclass(frozen=True)

@@ -33,6 +33,8 @@ class Classifier(Method):
 
     Settings: ClassVar[type[MethodSettings]] = ClassifierSettings
 
+    settings: ClassifierSettings
+
     def __init__(self, backbone: Backbone, classes: tuple[str, ...], settings: ClassifierSettings) -> None:
         super().__init__(backbone, classes)
         self.settings = settings

@@ -31,7 +31,7 @@ class PhotosToMasks(nn.Module):
     network: a module with `segment`.
     """
 
-    def __init__(self, network: nn.Module) -> None:
+    def __init__(self, network: Any) -> None:
         super().__init__()
         self.network = network
 

@@ -84,7 +84,8 @@ def chain_report(out: Path, masks: Path, sources: Sources, chain: Chain, page: P
     else:
         index = {photo.name: i for i, photo in enumerate(data.photos)}
         chosen = [(index[name], why) for name, why in spread(second["photo_miou"], chain.segmenter.train.seed, PHOTOS)]
-    tables, bars, figures = (), None, []
+    tables: tuple[ScoreTable, ...] = ()
+    bars, figures = None, []
     if sources.val is not None:
         stages = [(name, facts["scores"][PROTOCOL]) for name, facts in zip(names, (first, second), strict=True)]
         tables = (_table(stages),)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from tagseg.data.sources import DataSettings, Sources, open_sources
-from tagseg.engine.fit import create_accelerator
+from tagseg.engine.processes import create_accelerator
 from tagseg.errors import UserError
 from tagseg.files import write_text
 from tagseg.recipe import Recipe

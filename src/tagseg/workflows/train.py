@@ -22,8 +22,9 @@ from tagseg.data.batches import StepBatches
 from tagseg.data.sources import Sources, open_sources
 from tagseg.data.tagged import TaggedImages
 from tagseg.engine.checkpoint import read_weights
-from tagseg.engine.fit import create_accelerator, fit
+from tagseg.engine.fit import fit
 from tagseg.engine.interrupt import Interrupted, Interruption
+from tagseg.engine.processes import create_accelerator
 from tagseg.errors import UserError
 from tagseg.files import remove_temporaries, write_text
 from tagseg.methods import Method
