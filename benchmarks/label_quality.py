@@ -30,7 +30,9 @@ def main() -> None:
     """Measure the default settings and every `--try`, and print the table."""
     parser = argparse.ArgumentParser()
     parser.add_argument("run", type=Path)
-    parser.add_argument("--try", action="append", default=[], dest="tries", help="settings of the labels: key=value ...")
+    parser.add_argument(
+        "--try", action="append", default=[], dest="tries", help="settings of the labels: key=value ..."
+    )
     parser.add_argument("--batches", type=int, default=16)
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
@@ -46,10 +48,14 @@ def main() -> None:
             raw = method.raw_cams(batch.image(), method.backbone(batch.image()))
             crops.append((batch, tagged_cam(raw, batch.tag_BC, batch.size)))
     print(f"`python benchmarks/label_quality.py {' '.join(sys.argv[1:])}`; {8 * options.batches} crops; {machine()}\n")
-    print("| labels | covered | mIoU on them | foreground precision | recall | background precision | recall | share of foreground |")
+    print(
+        "| labels | covered | mIoU on them | foreground precision | recall | background precision | recall | share of foreground |"
+    )
     print("|---|" + "---:|" * 7)
     for text in ["", *options.tries]:
-        chosen = ReliableSettings.model_validate({k: yaml.safe_load(v) for k, v in (p.split("=") for p in text.split())})
+        chosen = ReliableSettings.model_validate(
+            {k: yaml.safe_load(v) for k, v in (p.split("=") for p in text.split())}
+        )
         scores = Scores(val.num_classes)
         for batch, cam_BCHW in crops:
             label_BHW = reliable_labels(batch.photo_B3HW, cam_BCHW, batch.tag_BC, chosen)

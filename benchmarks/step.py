@@ -69,9 +69,7 @@ def measure(recipe: Recipe, steps: int, warmup: int = 3) -> dict[str, float]:
         if settings.channels_last:
             method = method.to(memory_format=torch.channels_last)
         augment = Augment.from_settings(settings, fill=method.backbone.mean)
-        batches = StepBatches(
-            data, augment, batch_size=settings.batch_size, seed=0, with_masks=method.needs_masks
-        )
+        batches = StepBatches(data, augment, batch_size=settings.batch_size, seed=0, with_masks=method.needs_masks)
         optimizer = build_optimizer(method, settings)
         watch = Stopwatch()
         for part, name in (
@@ -110,7 +108,9 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     names = ("rrm", "asdt", "supervised")
-    columns: dict[str, dict[str, float]] = {"reference rrm (another machine)": {k: float(v) for k, v in REFERENCE.items()}}
+    columns: dict[str, dict[str, float]] = {
+        "reference rrm (another machine)": {k: float(v) for k, v in REFERENCE.items()}
+    }
     for name in names:
         recipe = load_recipe(f"{name}-voc-animals-same", [*options.overrides, "model.start=null"])
         if options.root is None:
@@ -118,7 +118,9 @@ def main() -> None:
         else:
             recipe = recipe.model_copy(update={"data": recipe.data.model_copy(update={"root": options.root})})
         columns[name] = measure(recipe, options.steps)
-    print(f"`python benchmarks/step.py {' '.join(sys.argv[1:])}`; {machine()}, {options.threads} threads; ms, medians\n")
+    print(
+        f"`python benchmarks/step.py {' '.join(sys.argv[1:])}`; {machine()}, {options.threads} threads; ms, medians\n"
+    )
     print("| part | " + " | ".join(columns) + " |\n|---|" + "---:|" * len(columns))
     parts = list(dict.fromkeys(part for column in columns.values() for part in column if part != "total"))
     for part in [*parts, "total"]:

@@ -219,7 +219,12 @@ def test_wrong_settings_are_refused_by_name(override: str, sentence: str) -> Non
 def test_files_that_are_no_recipes_are_refused_by_name(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="did you mean asdt-scenes"):
         load_recipe("asdt-scene")
-    cases = {"list.yaml": b"- 1", "broken.yaml": b"a: [", "binary.yaml": b"\xff\xfe\x00", "tag.yaml": b"!!python/object:os.x {}"}
+    cases = {
+        "list.yaml": b"- 1",
+        "broken.yaml": b"a: [",
+        "binary.yaml": b"\xff\xfe\x00",
+        "tag.yaml": b"!!python/object:os.x {}",
+    }
     for name, content in cases.items():
         (tmp_path / name).write_bytes(content)
         with pytest.raises(UserError, match=name):

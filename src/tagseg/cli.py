@@ -25,7 +25,9 @@ console = Console()
 ClickException: Any = typer.BadParameter.__mro__[2]  # typer carries click inside itself or beside, by version
 
 Images = Annotated[Path, typer.Option("--images", help="folder of photos, or one folder per class")]
-Tags = Annotated[Path | None, typer.Option("--tags", help="table of tags: CSV, TSV or JSONL with the columns file, tags")]
+Tags = Annotated[
+    Path | None, typer.Option("--tags", help="table of tags: CSV, TSV or JSONL with the columns file, tags")
+]
 Masks = Annotated[Path | None, typer.Option("--masks", help="folder of true masks, named like the photos")]
 Classes = Annotated[str | None, typer.Option("--classes", help="class names in order, separated by commas")]
 Out = Annotated[Path, typer.Option("--out", "-o", help="folder for the results")]
@@ -86,7 +88,9 @@ def check(
 def train(
     recipe: Annotated[str | None, typer.Argument(help="name of a shipped recipe, or a YAML file")] = None,
     out: Out = Path("run"),
-    settings: Annotated[list[str] | None, typer.Option("--set", help="key.sub=value, may be given several times")] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="key.sub=value, may be given several times")
+    ] = None,
     images: Annotated[Path | None, typer.Option("--images", help="own photos, without a recipe")] = None,
     tags: Tags = None,
     masks: Masks = None,
@@ -122,7 +126,9 @@ def train(
 def label(
     run: Run,
     out: Out = Path("masks"),
-    images: Annotated[Path | None, typer.Option("--images", help="tagged photos; without it, the run's training photos")] = None,
+    images: Annotated[
+        Path | None, typer.Option("--images", help="tagged photos; without it, the run's training photos")
+    ] = None,
     tags: Tags = None,
     confidence: Annotated[float, typer.Option(help="below this probability a pixel is written as 255 = ignore")] = 0.0,
     overwrite: Overwrite = False,
@@ -263,9 +269,13 @@ def recipes() -> None:
 
 @app.command()
 def run(
-    recipe: Annotated[str | None, typer.Argument(help="name of a shipped chain, or a YAML file; without it, lists them")] = None,
+    recipe: Annotated[
+        str | None, typer.Argument(help="name of a shipped chain, or a YAML file; without it, lists them")
+    ] = None,
     out: Out = Path("chain"),
-    settings: Annotated[list[str] | None, typer.Option("--set", help="key.sub=value, may be given several times")] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="key.sub=value, may be given several times")
+    ] = None,
 ) -> None:
     """Run a whole chain: classifier, teacher, pseudo masks, segmenter, scores and report. Stages that are done are kept.
 

@@ -13,7 +13,7 @@ def world_size() -> int:
 
 
 def rank() -> int:
-    """This process's number, 0 when it is alone."""
+    """The number of this process, 0 when it is alone."""
     return dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
 
 

@@ -29,7 +29,9 @@ class ModelSettings(_Strict):
     output_stride: int | None = 16
     weights: str = Field("embedded", description="embedded, none, hub, or a file")
     frozen_norm: bool = True
-    frozen: tuple[str, ...] = Field((), description="parts of the backbone that are not trained, by the start of their names")
+    frozen: tuple[str, ...] = Field(
+        (), description="parts of the backbone that are not trained, by the start of their names"
+    )
     start: str | None = Field(
         None,
         description="what the whole model starts from: a recipe's name (trained first, with this recipe's data), "
@@ -67,7 +69,11 @@ class Recipe(_Strict):
 def shipped_recipes() -> dict[str, str]:
     """The text of every shipped recipe by its name."""
     folder = files("tagseg").joinpath("recipes")
-    found = {f.name.removesuffix(".yaml"): f.read_text(encoding="utf-8") for f in folder.iterdir() if f.name.endswith(".yaml")}
+    found = {
+        f.name.removesuffix(".yaml"): f.read_text(encoding="utf-8")
+        for f in folder.iterdir()
+        if f.name.endswith(".yaml")
+    }
     return dict(sorted(found.items()))
 
 
@@ -110,9 +116,9 @@ def _merge(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
     merged = dict(base)
     for key, value in changes.items():
         old = base.get(key)
-        if not (isinstance(value, dict) and isinstance(old, dict)):
-            merged[key] = value
-        elif key == "method" and value.get("name", old.get("name")) != old.get("name"):
+        if not (isinstance(value, dict) and isinstance(old, dict)) or (
+            key == "method" and value.get("name", old.get("name")) != old.get("name")
+        ):
             merged[key] = value
         else:
             merged[key] = _merge(old, value)

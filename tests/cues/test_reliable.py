@@ -65,12 +65,16 @@ def example(tags: list[int], seed: int = 0, size: int = 44) -> tuple[np.ndarray,
 
 
 @pytest.mark.parametrize("tags", [[], [2], [0, 3], [0, 1, 2]])
-@pytest.mark.parametrize("settings", [ReliableSettings(), ReliableSettings(alpha_low=1, alpha_high=8, background_sure=0.5)])
+@pytest.mark.parametrize(
+    "settings", [ReliableSettings(), ReliableSettings(alpha_low=1, alpha_high=8, background_sure=0.5)]
+)
 def test_labels_equal_the_slow_version(tags: list[int], settings: ReliableSettings) -> None:
     photo, cam = example(tags)
     tag_BC = torch.zeros(1, 4)
     tag_BC[0, tags] = 1
-    fast = reliable_labels(torch.from_numpy(photo).permute(2, 0, 1)[None], torch.from_numpy(cam)[None], tag_BC, settings)
+    fast = reliable_labels(
+        torch.from_numpy(photo).permute(2, 0, 1)[None], torch.from_numpy(cam)[None], tag_BC, settings
+    )
     expected = slow(photo, cam.astype(np.float64), tags, settings)
     assert (fast[0].numpy() == expected).mean() > 0.999
     assert set(np.unique(fast[0].numpy()).tolist()) <= {0, 255, *(tag + 1 for tag in tags)}
@@ -88,7 +92,9 @@ def test_photos_of_a_batch_do_not_touch_each_other() -> None:
 
 def test_a_photo_without_tags_is_background() -> None:
     photo, _ = example([])
-    label = reliable_labels(torch.from_numpy(photo).permute(2, 0, 1)[None], torch.zeros(1, 4, 44, 44), torch.zeros(1, 4))
+    label = reliable_labels(
+        torch.from_numpy(photo).permute(2, 0, 1)[None], torch.zeros(1, 4, 44, 44), torch.zeros(1, 4)
+    )
     assert (label == 0).all()
 
 

@@ -8,13 +8,13 @@ import time
 
 import pytest
 import torch
-from tests.engine.toy_training import ToyMethod
 from torch import nn
 
 from tagseg.engine.checkpoint import Checkpoints, load_weights, pack, read_weights, save_weights, unpack
 from tagseg.engine.optim import build_optimizer
 from tagseg.engine.settings import TrainSettings
 from tagseg.errors import UserError
+from tests.engine.toy_training import ToyMethod
 
 
 def some_tensors(step: int, size: int = 10) -> dict[str, torch.Tensor]:
@@ -173,9 +173,7 @@ def test_a_disk_that_takes_no_more_leaves_the_previous_checkpoint(tmp_path):
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, hard))  # the system refuses to write more, as a full disk would
     try:
-        with pytest.raises(
-            UserError, match=r"step-0000002\.safetensors cannot be written: .*; .* is intact"
-        ) as error:
+        with pytest.raises(UserError, match=r"step-0000002\.safetensors cannot be written: .*; .* is intact") as error:
             checkpoints.save(2, some_tensors(2, size=100_000), {})
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

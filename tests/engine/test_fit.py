@@ -7,7 +7,6 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from tests.engine.toy_training import ToyBatches, ToyMethod
 
 from tagseg.engine import interrupt
 from tagseg.engine.checkpoint import load_weights
@@ -15,6 +14,7 @@ from tagseg.engine.fit import fit
 from tagseg.engine.settings import TrainSettings
 from tagseg.engine.step import TrainingDiverged
 from tagseg.errors import UserError
+from tests.engine.toy_training import ToyBatches, ToyMethod
 
 
 def settings_of(**changes) -> TrainSettings:

@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from tests.engine.toy_training import ToyBatches, ToyMethod
 from torch.utils.data import DataLoader, Dataset
 
 from tagseg.engine.fit import fit
 from tagseg.engine.settings import TrainSettings
+from tests.engine.toy_training import ToyBatches, ToyMethod
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="forks a process that has used torch")
 

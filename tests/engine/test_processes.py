@@ -11,12 +11,12 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 from safetensors.torch import load_file
-from tests.engine.toy_training import ToyBatches, ToyMethod
 
 from tagseg.engine import interrupt
 from tagseg.engine.fit import fit
 from tagseg.engine.settings import TrainSettings
 from tagseg.errors import UserError
+from tests.engine.toy_training import ToyBatches, ToyMethod
 
 SCENARIOS = {
     "sgd": {},

@@ -1,11 +1,11 @@
 import pytest
 import torch
 from pydantic import ValidationError
-from tests.engine.toy_training import ToyMethod
 from torch.optim.lr_scheduler import PolynomialLR
 
 from tagseg.engine.optim import build_optimizer, build_schedule, lr_factor
 from tagseg.engine.settings import TrainSettings
+from tests.engine.toy_training import ToyMethod
 
 
 @pytest.mark.parametrize(

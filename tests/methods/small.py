@@ -23,6 +23,8 @@ SMALL: dict[str, dict[str, Any]] = {
     },
     "supervised": {"hidden": 8, "dilation": 1},
 }
+
+
 def build(name: str, backbone: str = "efficientnet_lite0", **changes: Any) -> Method:
     torch.manual_seed(0)
     weights = "embedded" if backbone.startswith("efficientnet_lite") else "none"

@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 import torch
-from tests.methods.small import TWO, batch, build
 
 from tagseg.methods import METHODS
+from tests.methods.small import TWO, batch, build
 
 ROWS: dict[str, dict[str, Any]] = {
     "I": {"teaching": "class-teacher", "seg_teacher_weight": 0.0, "student_weight": 1.0},
@@ -88,7 +88,12 @@ def test_published_defaults() -> None:
     settings: Any = METHODS["asdt"].Settings.model_validate({"name": "asdt"})
     assert settings.cam_scales == (0.5, 1.0, 1.5, 2.0)
     assert (settings.hidden, settings.dilation) == (512, 12)
-    assert (settings.energy.weight, settings.energy.srgb, settings.energy.sxy, settings.energy.scale) == (1e-7, 15, 100, 0.5)
+    assert (settings.energy.weight, settings.energy.srgb, settings.energy.sxy, settings.energy.scale) == (
+        1e-7,
+        15,
+        100,
+        0.5,
+    )
     assert settings.teacher_crf.bilateral == (83, 5, 4)
     assert settings.labels.crf.bilateral == (80, 13, 10)
     assert (settings.labels.alpha_low, settings.labels.alpha_high) == (4, 32)

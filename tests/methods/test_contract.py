@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from tests.methods.small import TWO, batch, build
 
 from tagseg.engine.checkpoint import load_weights, save_weights
 from tagseg.methods import METHODS
+from tests.methods.small import TWO, batch, build
 
 BRANCHES = {
     "classifier": ["P_ct"],

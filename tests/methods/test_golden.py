@@ -1,6 +1,7 @@
 """Losses of the first steps, as numbers: a change that should not change what training computes proves it here."""
 
 import pytest
+
 from tests.methods.small import TWO, batch, build
 
 # Changes here are changes of what training computes: state them as such.

@@ -5,12 +5,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 from pydantic import ValidationError
-from tests.methods.small import CLASSES, TWO, batch
-from tests.segmenters.pooling_backbone import PoolingBackbone
 
 from tagseg.errors import UserError
 from tagseg.methods import METHODS
 from tagseg.methods.supervised import Supervised
+from tests.methods.small import CLASSES, TWO, batch
+from tests.segmenters.pooling_backbone import PoolingBackbone
 
 
 def build(**settings: Any) -> Supervised:
@@ -45,7 +45,10 @@ def test_each_scale_has_a_loss_on_its_own_grid_and_so_has_the_maximum() -> None:
         head, image = method.heads["student"], given.image()
         large = head(method.backbone.stages(image))
         small = head(method.backbone.stages(F.interpolate(image, (32, 32), mode="bilinear")))
-        label = {side: F.interpolate(given.mask_BHW[:, None].float(), (side, side), mode="nearest-exact")[:, 0].long() for side in (1, 2)}
+        label = {
+            side: F.interpolate(given.mask_BHW[:, None].float(), (side, side), mode="nearest-exact")[:, 0].long()
+            for side in (1, 2)
+        }
         largest = torch.maximum(large, F.interpolate(small, large.shape[-2:], mode="bilinear"))
         for term, logit in zip(terms.values(), (large, small, largest), strict=True):
             torch.testing.assert_close(term, F.cross_entropy(logit, label[logit.shape[-1]], ignore_index=255))
@@ -119,6 +122,10 @@ def test_wrong_settings_are_refused_by_name(settings: dict[str, Any], sentence: 
 
 
 def test_batch_norms_follow_the_momentum_asked_for() -> None:
-    norms = [m for m in build(segmenter="deeplab_resnet38", norm_momentum=3e-4).modules() if isinstance(m, torch.nn.BatchNorm2d)]
+    norms = [
+        m
+        for m in build(segmenter="deeplab_resnet38", norm_momentum=3e-4).modules()
+        if isinstance(m, torch.nn.BatchNorm2d)
+    ]
     assert norms
     assert {norm.momentum for norm in norms} == {3e-4}

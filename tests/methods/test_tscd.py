@@ -56,9 +56,9 @@ def test_weights_scale_their_terms_and_leave_out_at_zero():
     )(given, 1)
     for name in TERMS[1:]:
         assert doubled[name].item() == pytest.approx(2 * terms[name].item(), rel=1e-5)
-    without = tiny(
-        energy_weight=0, affinity_weight=0, correspondence={"weight": 0}, equivariance={"weight": 0}
-    )(given, 1)
+    without = tiny(energy_weight=0, affinity_weight=0, correspondence={"weight": 0}, equivariance={"weight": 0})(
+        given, 1
+    )
     assert list(without) == ["class", "seg"]
     assert without["seg"] == terms["seg"]
 

@@ -153,7 +153,7 @@ def test_what_cannot_be_written_is_one_sentence(tmp_path, format):
         (folder / "sub").write_text("a file where a folder should be", encoding="utf-8")
     with (
         OUTPUTS[format](tmp_path, ("background",)) as writer,
-        pytest.raises(UserError, match="sub.* cannot be written"),
+        pytest.raises(UserError, match=r"sub.* cannot be written"),
     ):
         writer.add("sub/a", np.zeros((1, 1, 3), np.uint8), np.zeros((1, 1), np.uint8))
 

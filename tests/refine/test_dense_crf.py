@@ -5,10 +5,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.refine.test_lattice import photo_like
 
 from tagseg.errors import UserError
 from tagseg.refine import Lattice, dense_crf, probabilities_from_labels
+from tests.refine.test_lattice import photo_like
 
 pydensecrf = pytest.importorskip("pydensecrf.densecrf")
 BACKENDS = ("numba", "torch")

@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 import torch
-from tests.refine.direct_lattice import direct_filter
-from tests.refine.test_lattice import bilateral_features, photo_like
 from torch.nn.functional import interpolate
 
 from tagseg.errors import UserError
 from tagseg.refine import dense_energy
 from tagseg.refine.energy import energy_lattices
+from tests.refine.direct_lattice import direct_filter
+from tests.refine.test_lattice import bilateral_features, photo_like
 
 BACKENDS = ("numba", "torch")
 

@@ -5,10 +5,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.refine.direct_lattice import direct_filter
 
 from tagseg.errors import UserError
 from tagseg.refine import Lattice
+from tests.refine.direct_lattice import direct_filter
 
 BACKENDS = ("numba", "torch")
 

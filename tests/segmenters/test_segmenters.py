@@ -2,12 +2,12 @@ import pytest
 import segmentation_models_pytorch as smp
 import torch
 import torch.nn.functional as F
-from tests.segmenters.pooling_backbone import PoolingBackbone
 
 from tagseg.backbones import create_backbone
 from tagseg.errors import UserError
 from tagseg.segmenters import SEGMENTERS, DeepLabV2Head, HeadOptions, SmpDecoder, create_segmenter
 from tagseg.segmenters.smp_decoder import smp_decoders
+from tests.segmenters.pooling_backbone import PoolingBackbone
 
 SMALL = HeadOptions(hidden=8, dilation=1)
 DILATED = {"DeepLabV3": (2, 4, 8, 16, 16), "DeepLabV3Plus": (2, 4, 8, 16, 16), "PAN": (2, 4, 8, 16, 16)}

@@ -57,7 +57,15 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_run_folder_holds_what_the_readme_says(trained: Path) -> None:
     files = {path.name for path in trained.iterdir()}
-    assert files >= {"recipe.yaml", "metrics.jsonl", "events", "checkpoints", "model.safetensors", "model.json", "report.html"}
+    assert files >= {
+        "recipe.yaml",
+        "metrics.jsonl",
+        "events",
+        "checkpoints",
+        "model.safetensors",
+        "model.json",
+        "report.html",
+    }
     rows = [json.loads(line) for line in (trained / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
     assert [row["step"] for row in rows] == [1, 2, 3, 4]
     assert {"loss", "class", "student labels", "wave", "lr"} <= set(rows[0])
@@ -86,7 +94,9 @@ def test_labels_use_the_tags_and_go_on_where_they_stopped(trained: Path, tmp_pat
     run("label", trained, "--out", out)
     masks = sorted(out.glob("*.png"))
     assert len(masks) == 8
-    tags = dict(line.split(",") for line in (trained / "scenes" / "tags.csv").read_text(encoding="utf-8").split() if "," in line)
+    tags = dict(
+        line.split(",") for line in (trained / "scenes" / "tags.csv").read_text(encoding="utf-8").split() if "," in line
+    )
     classes = (trained / "scenes" / "labels.txt").read_text(encoding="utf-8").split()
     for path in masks:
         given = {classes.index(tag) + 1 for tag in _cell(trained, path.stem).split()}
@@ -135,7 +145,17 @@ def test_a_broken_photo_is_named_and_the_others_are_done(trained: Path, tmp_path
 
 def test_masks_are_scored_against_truth(trained: Path, tmp_path: Path) -> None:
     run("predict", trained, trained / "scenes" / "JPEGImages", "--out", tmp_path / "masks")
-    run("evaluate", tmp_path / "masks", trained / "scenes", "--split", "val", "--labels", "tags only", "--out", tmp_path / "s.json")
+    run(
+        "evaluate",
+        tmp_path / "masks",
+        trained / "scenes",
+        "--split",
+        "val",
+        "--labels",
+        "tags only",
+        "--out",
+        tmp_path / "s.json",
+    )
     written = json.loads((tmp_path / "s.json").read_text(encoding="utf-8"))
     own = json.loads((trained / "scores.json").read_text(encoding="utf-8"))["scores"]["without tags"]["combined + CRF"]
     assert written["miou"] == pytest.approx(own["miou"], abs=1e-3)
@@ -162,7 +182,13 @@ def test_runs_are_compared_side_by_side(trained: Path, tmp_path: Path) -> None:
     assert [row["branch"] for row in rows] == ["P_ct", "P_st", "P_s", "combined"]
     assert (tmp_path / "comparison" / "compare.html").stat().st_size > 10_000
     assert (tmp_path / "comparison" / "compare.md").read_text(encoding="utf-8").count("\n") == 6
-    run("train", "rrm-scenes", "--out", tmp_path / "other", *settings(*HEADS, "train.steps=1", "model.start=null", "data.scenes.val=2"))
+    run(
+        "train",
+        "rrm-scenes",
+        "--out",
+        tmp_path / "other",
+        *settings(*HEADS, "train.steps=1", "model.start=null", "data.scenes.val=2"),
+    )
     assert "other photos or classes" in run("compare", trained, tmp_path / "other", "--out", tmp_path / "c", code=2)
 
 
@@ -200,7 +226,9 @@ def test_own_photos_go_from_check_to_masks_to_report(tmp_path: Path) -> None:
         (["evaluate", "nowhere", "truth"], "does not exist"),
     ],
 )
-def test_mistakes_end_in_one_sentence(words: list[str], sentence: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mistakes_end_in_one_sentence(
+    words: list[str], sentence: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     text = run(*words, code=2)
     assert sentence in text

@@ -5,13 +5,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from tests.refine.test_lattice import photo_like
 
 from tagseg.data.photo import read_mask
 from tagseg.errors import UserError
 from tagseg.outputs.palette import write_mask
 from tagseg.refine import dense_crf, probabilities_from_labels
 from tagseg.workflows.refine import refine_folder
+from tests.refine.test_lattice import photo_like
 
 SETTINGS = {"gaussian": (3.0, 3.0), "bilateral": (30.0, 10.0, 4.0), "iterations": 5}
 

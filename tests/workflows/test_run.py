@@ -121,7 +121,11 @@ def test_shipped_chains_name_recipes_that_fit(name: str) -> None:
         ("teacher: supervised-scenes\nsegmenter: supervised-scenes", "", "the teacher learns from tags"),
         ("teacher: asdt-scene\nsegmenter: supervised-scenes", "", "did you mean asdt-scenes"),
         ("teacher: {train: {steps: 3}}\nsegmenter: supervised-scenes", "", "teacher should be the name of a recipe"),
-        ("teacher: asdt-scenes\nsegmenter: supervised-scenes", "segmenter.train.stepz=3", "train.stepz: there is no such key"),
+        (
+            "teacher: asdt-scenes\nsegmenter: supervised-scenes",
+            "segmenter.train.stepz=3",
+            "train.stepz: there is no such key",
+        ),
         ("teacher: asdt-scenes\nsegmenter: supervised-scenes", "train.steps=3", "a chain has the keys"),
         ("teacher: asdt-scenes\nsegmenter: supervised-scenes", "label.confidence=2", "from 0 to 1"),
         ("[", "", "not valid YAML"),
@@ -152,7 +156,9 @@ def test_own_photos_are_trained_on_from_a_folder_of_pseudo_masks(done: Path, tmp
     classes = (scenes / "labels.txt").read_text(encoding="utf-8").split()
     words = ["train", "--method", "supervised", "--images", scenes / "JPEGImages", "--tags", table, "--masks", masks]
     words += ["--classes", ",".join(name for name in classes if name != "background"), "--out", tmp_path / "out"]
-    words += [word for setting in [*TRAIN, "method.segmenter=segformer", "method.hidden=8"] for word in ("--set", setting)]
+    words += [
+        word for setting in [*TRAIN, "method.segmenter=segformer", "method.hidden=8"] for word in ("--set", setting)
+    ]
     result = CliRunner().invoke(cli.app, [str(word) for word in words])
     assert result.exception is None, result.output
     recipe = yaml.safe_load((tmp_path / "out" / "recipe.yaml").read_text(encoding="utf-8"))

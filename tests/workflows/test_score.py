@@ -16,9 +16,9 @@ from torch import Tensor
 from tagseg.backbones import create_backbone
 from tagseg.data.batches import Batch
 from tagseg.data.tagged import TaggedImages, TaggedPhoto
+from tagseg.inference import PredictSettings
 from tagseg.methods.method import Method, ParameterGroup
 from tagseg.outputs.palette import write_mask
-from tagseg.inference import PredictSettings
 from tagseg.workflows.score import score_branches, score_table, summary
 
 COUNTS = range(1, 10)
@@ -111,7 +111,7 @@ def test_the_table_has_a_row_per_branch(tmp_path: Path) -> None:
     scores = {"without tags": summary(score_branches(method(), data, PredictSettings()), data.classes)}
     table = score_table(scores, "title")
     assert table.row_count == 1
-    assert [list(column.cells)[0] for column in table.columns][0] == "P"
+    assert next(iter(table.columns[0].cells)) == "P"
 
 
 @pytest.mark.parametrize("only_final", [True, False])

@@ -23,7 +23,9 @@ class ReliableSettings(BaseModel):
     alpha_low: float = Field(4.0, gt=0, description="power of the background score that favours background")
     alpha_high: float = Field(32.0, gt=0, description="power of the background score that favours foreground")
     floor: float = Field(0.1, ge=0, le=1, description="CAM values up to this are never sure")
-    keep: float = Field(0.4, gt=0, le=1, description="share of a class's CAM pixels above the floor that counts as sure")
+    keep: float = Field(
+        0.4, gt=0, le=1, description="share of a class's CAM pixels above the floor that counts as sure"
+    )
     background_sure: float = Field(0.8, ge=0, le=1, description="background score above which background is sure")
     crf_sure: float = Field(0.8, ge=0, le=1, description="marginal of the CRF from which on it is sure")
     crf: CRFSettings = CRFSettings(bilateral=(80.0, 13.0, 10.0))
@@ -48,9 +50,7 @@ def reliable_labels(
     ]
     photos = [photo.permute(1, 2, 0) for photo in photo_B3HW]
     crf = settings.crf
-    marginals = dense_crf(
-        photos * 2, scores, gaussian=crf.gaussian, bilateral=crf.bilateral, iterations=crf.iterations
-    )
+    marginals = dense_crf(photos * 2, scores, gaussian=crf.gaussian, bilateral=crf.bilateral, iterations=crf.iterations)
     labels = [
         _one_photo(cam, tags, low, high, settings)
         for cam, tags, low, high in zip(

@@ -169,7 +169,9 @@ class StepBatches:
 def _leave_signals_to_the_parent(worker: int) -> None:
     # A terminal or scheduler signals the whole process group; the training process ends its workers after the last step.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if multiprocessing.get_start_method() != "fork":  # forked ones carry the parent's handler, which takes a second SIGTERM
+    if (
+        multiprocessing.get_start_method() != "fork"
+    ):  # forked ones carry the parent's handler, which takes a second SIGTERM
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 

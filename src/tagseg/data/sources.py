@@ -50,7 +50,8 @@ class DataSettings(BaseModel):
     classes: tuple[str, ...] | None = Field(None, description="the classes in order; from the data when not given")
     train: str = Field("train", description="list of the training photos (voc, scenes)")
     val: str | None = Field(
-        "val", description="list of the photos that scores are measured on (voc, scenes); none, of every format: no scores"
+        "val",
+        description="list of the photos that scores are measured on (voc, scenes); none, of every format: no scores",
     )
     scenes: SceneSettings = SceneSettings()
 
@@ -109,7 +110,9 @@ def with_masks(data: TaggedImages, masks: Path) -> TaggedImages:
     files = {stem(name): path for name, path in find_photos(masks).items()}
     photos = tuple(replace(photo, mask=files.get(photo.name)) for photo in data.photos)
     if all(photo.mask is None for photo in photos):
-        raise UserError(f"{masks} has no mask of any photo; masks are named like their photos, such as {photos[0].name}.png")
+        raise UserError(
+            f"{masks} has no mask of any photo; masks are named like their photos, such as {photos[0].name}.png"
+        )
     return replace(data, photos=photos, mask_values=None)
 
 

@@ -35,7 +35,9 @@ class ASDTSettings(RRMSettings):
         "element-wise maximum or mean (rows III, IV)",
     )
     wave: PulseWave = PulseWave.preset("minority")
-    seg_teacher_weight: float = Field(0.5, ge=0, description="weight of the seg-teacher's loss; 0 leaves the head out (row I)")
+    seg_teacher_weight: float = Field(
+        0.5, ge=0, description="weight of the seg-teacher's loss; 0 leaves the head out (row I)"
+    )
     student_weight: float = Field(0.5, ge=0, description="weight of the student's loss")
     teacher_crf: CRFSettings = Field(CRFSettings(), description="CRF that turns P_st into the hard labels B_st")
 
@@ -74,9 +76,7 @@ class ASDT(RRM):
             if probability_BKHW is not None:
                 student_label_BHW = self.seg_teacher_labels(batch, probability_BKHW)
         logit_BKHW = self.logits("student", feature_BFhw, batch.size)
-        return terms | self.taught(
-            batch, lattices, "student", logit_BKHW, student_label_BHW, settings.student_weight
-        )
+        return terms | self.taught(batch, lattices, "student", logit_BKHW, student_label_BHW, settings.student_weight)
 
     @torch.no_grad()
     def teaching_probabilities(self, logit_BKHW: Tensor, cam_BCHW: Tensor, step: int) -> Tensor | None:

@@ -23,8 +23,12 @@ class ClassifierSettings(MethodSettings):
     name: Literal["classifier"] = "classifier"
     dropout: float = Field(0.5, ge=0, lt=1, description="Dropout2d before the classifier")
     cam_scales: tuple[float, ...] = Field((0.5, 1.0, 1.5, 2.0), min_length=1, description="scales of the CAM")
-    cam_bf16: bool = Field(False, description="compute the other scales of the CAM in bfloat16: faster where it is native")
-    cam_alpha: float = Field(4.0, gt=0, description="power of the background score where the CAM is read as probabilities")
+    cam_bf16: bool = Field(
+        False, description="compute the other scales of the CAM in bfloat16: faster where it is native"
+    )
+    cam_alpha: float = Field(
+        4.0, gt=0, description="power of the background score where the CAM is read as probabilities"
+    )
     head_lr_scale: float = Field(10.0, gt=0, description="learning rate of the heads against the backbone's")
 
 

@@ -60,5 +60,7 @@ def parameter_groups(pretrained: nn.Module, heads: nn.Module, head_scale: float 
         if weights:
             groups.append({"name": name, "params": weights, "lr_scale": scale, "weight_decay_scale": 1.0})
         if biases:
-            groups.append({"name": f"{name} biases", "params": biases, "lr_scale": 2 * scale, "weight_decay_scale": 0.0})
+            groups.append(
+                {"name": f"{name} biases", "params": biases, "lr_scale": 2 * scale, "weight_decay_scale": 0.0}
+            )
     return groups

@@ -137,4 +137,6 @@ class RRM(Classifier):
     def branches(self, image_B3HW: Tensor, tag_BC: Tensor | None = None) -> dict[str, Tensor]:
         """P_ct from the CAM and P_s from the segmentation head."""
         feature_BFhw = self.backbone(image_B3HW)
-        return {"P_ct": self.cam_branch(image_B3HW, feature_BFhw, tag_BC)} | self.head_branches(image_B3HW, feature_BFhw)
+        return {"P_ct": self.cam_branch(image_B3HW, feature_BFhw, tag_BC)} | self.head_branches(
+            image_B3HW, feature_BFhw
+        )

@@ -46,7 +46,9 @@ class SupervisedSettings(MethodSettings):
         "0.5: each has a loss on its own grid, and so has the element-wise maximum, which is the result",
     )
     aux_weight: float = Field(0.4, ge=0, description="weight of the loss of pspnet's auxiliary head; 0 leaves it out")
-    norm_momentum: float = Field(0.1, gt=0, le=1, description="of the running statistics of batch norms that are trained")
+    norm_momentum: float = Field(
+        0.1, gt=0, le=1, description="of the running statistics of batch norms that are trained"
+    )
     confidence: Path | None = Field(
         None, description="CSV table with the columns file and confidence: the weight, 0 to 1, of each photo's loss"
     )
@@ -129,7 +131,9 @@ class Supervised(Method):
             image_B3HW = F.pad(image_B3HW, (0, right, 0, below), mode="replicate")
         return self.backbone.stages(image_B3HW)
 
-    def decode(self, head: str, stages: Sequence[Tensor], size: tuple[int, int], seed_B: Tensor | None = None) -> Tensor:
+    def decode(
+        self, head: str, stages: Sequence[Tensor], size: tuple[int, int], seed_B: Tensor | None = None
+    ) -> Tensor:
         """Logits (B, K, h, w) of a head for photos of a size (H, W): on its grid, or at that size where they were continued."""
         logit_BKhw = self.heads[head](stages, seed_B)
         if self.multiple == 1:
@@ -169,7 +173,9 @@ class Supervised(Method):
             self._confidence = read_confidence(self.settings.confidence)
         missing = [name for name in batch.names if name not in self._confidence]
         if missing:
-            raise UserError(f"{self.settings.confidence} has no confidence for {missing[0]}: add a row for every photo.")
+            raise UserError(
+                f"{self.settings.confidence} has no confidence for {missing[0]}: add a row for every photo."
+            )
         return torch.tensor([self._confidence[name] for name in batch.names], device=batch.photo_B3HW.device)
 
     def segment(self, image_B3HW: Tensor) -> Tensor:

@@ -43,7 +43,11 @@ class Chain:
 def shipped_chains() -> dict[str, str]:
     """The text of every shipped chain by its name."""
     folder = files("tagseg").joinpath("recipes", "chains")
-    found = {f.name.removesuffix(".yaml"): f.read_text(encoding="utf-8") for f in folder.iterdir() if f.name.endswith(".yaml")}
+    found = {
+        f.name.removesuffix(".yaml"): f.read_text(encoding="utf-8")
+        for f in folder.iterdir()
+        if f.name.endswith(".yaml")
+    }
     return dict(sorted(found.items()))
 
 
@@ -85,7 +89,9 @@ def load_chain(name: str, overrides: list[str] | None = None) -> Chain:
     classifier = None if start is None else _recipe(name, "classifier", start, [*shared, *own["classifier"]])
     segmenter = _recipe(name, "segmenter", values["segmenter"], [*shared, *own["segmenter"]])
     if teacher.method.name == "supervised" or segmenter.method.name != "supervised":
-        raise UserError(f"Chain {name}: the teacher learns from tags, and the segmenter is a recipe of method supervised.")
+        raise UserError(
+            f"Chain {name}: the teacher learns from tags, and the segmenter is a recipe of method supervised."
+        )
     same = {"data": teacher.data}
     return Chain(
         title,
@@ -132,7 +138,9 @@ def _recipe(chain: str, stage: str, values: Any, overrides: list[str]) -> Recipe
 def _block(chain: str, values: dict[str, Any], key: str) -> dict[str, Any]:
     block = values.get(key) or {}
     if not isinstance(block, dict) or (key == "label" and set(block) - {"confidence"}):
-        raise UserError(f"Chain {chain}: {key} should be a block{' with the key confidence' if key == 'label' else ''}.")
+        raise UserError(
+            f"Chain {chain}: {key} should be a block{' with the key confidence' if key == 'label' else ''}."
+        )
     return block
 
 

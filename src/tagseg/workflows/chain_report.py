@@ -108,7 +108,9 @@ def chain_report(out: Path, masks: Path, sources: Sources, chain: Chain, page: P
             tables=tables,
             bars=bars,
             rows=list(metric_rows(out / "segmenter" / "metrics.jsonl")),
-            examples=tuple(_example((teacher, segmenter), names, data, i, why, sources.val is None) for i, why in chosen),
+            examples=tuple(
+                _example((teacher, segmenter), names, data, i, why, sources.val is None) for i, why in chosen
+            ),
             facts=(
                 ("Classes", ", ".join(segmenter.classes[1:])),
                 ("Labels used", "image-level tags only; true masks for scores alone"),
@@ -150,7 +152,12 @@ def _table(stages: list[tuple[str, dict[str, Any]]]) -> ScoreTable:
 
 @torch.inference_mode()
 def _example(
-    segmenters: tuple[Segmenter, Segmenter], names: tuple[str, str], data: TaggedImages, index: int, why: str, trained: bool
+    segmenters: tuple[Segmenter, Segmenter],
+    names: tuple[str, str],
+    data: TaggedImages,
+    index: int,
+    why: str,
+    trained: bool,
 ) -> Example:
     """Photo, the final mask of each stage without tags, and the truth where there is one."""
     photo, truth = data.photo(index), None if trained else data.mask(index)

@@ -43,7 +43,9 @@ def compare(runs: Sequence[Path], out: Path) -> Table:
         if val is None:
             raise UserError(f"{run} has no scores: it was trained without true masks to measure on.")
         if val.classes != data[0].classes or [p.name for p in val.photos] != [p.name for p in data[0].photos]:  # type: ignore[union-attr]
-            raise UserError(f"{run} was scored on other photos or classes than {runs[0]}: compare runs on one data set.")
+            raise UserError(
+                f"{run} was scored on other photos or classes than {runs[0]}: compare runs on one data set."
+            )
     rows = [row for name, facts in results.items() for row in _rows(name, facts)]
     make_folder(out)
     write_text(out / "compare.json", json.dumps(rows, indent=2, ensure_ascii=False))
@@ -110,7 +112,10 @@ def _page(
         ("before CRF", "after CRF"),
         tuple(ScoreRow(f"{row['run']}: {row['branch']}", (row["before CRF"], row["after CRF"])) for row in rows),
     )
-    facts = tuple((name, f"{r['minutes']:.1f} minutes, {r['peak_memory_gib']:.1f} GiB, {r['labels']}") for name, r in results.items())
+    facts = tuple(
+        (name, f"{r['minutes']:.1f} minutes, {r['peak_memory_gib']:.1f} GiB, {r['labels']}")
+        for name, r in results.items()
+    )
     write_report(
         ReportData(
             title=" / ".join(results),

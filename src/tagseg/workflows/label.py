@@ -35,7 +35,9 @@ def label(
     known = segmenter.method.classes
     unknown = [name for name in data.classes if name not in known]
     if unknown:
-        raise UserError(f"The photos have the tag {unknown[0]!r}, which the model does not know; it knows {', '.join(known)}.")
+        raise UserError(
+            f"The photos have the tag {unknown[0]!r}, which the model does not know; it knows {', '.join(known)}."
+        )
     column = [known.index(name) for name in data.classes]
     make_folder(out)
     todo = [i for i, photo in enumerate(data.photos) if overwrite or not mask_path(out, photo.name).is_file()]
@@ -70,4 +72,6 @@ def make_folder(out: Path) -> None:
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(f"The folder {out} cannot be written: {error.strerror or error}; choose another --out.") from error
+        raise UserError(
+            f"The folder {out} cannot be written: {error.strerror or error}; choose another --out."
+        ) from error

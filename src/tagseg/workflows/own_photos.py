@@ -13,7 +13,12 @@ from tagseg.data.photo import photo_size
 from tagseg.data.sources import DataSettings, open_sources
 from tagseg.recipe import Recipe, load_recipe, make_recipe
 
-TEMPLATES = {"classifier": "classifier-scenes", "rrm": "rrm-scenes", "asdt": "asdt-scenes", "supervised": "supervised-scenes"}
+TEMPLATES = {
+    "classifier": "classifier-scenes",
+    "rrm": "rrm-scenes",
+    "asdt": "asdt-scenes",
+    "supervised": "supervised-scenes",
+}
 """The recipe whose settings a method starts from when there is none for the data."""
 
 SAMPLE = 200  # photos whose sizes are looked at

@@ -50,7 +50,12 @@ def report(run: Path) -> Path:
 
 
 def _collect(
-    run: Path, facts: dict[str, Any], recipe: Recipe, segmenter: Segmenter, train: TaggedImages, val: TaggedImages | None
+    run: Path,
+    facts: dict[str, Any],
+    recipe: Recipe,
+    segmenter: Segmenter,
+    train: TaggedImages,
+    val: TaggedImages | None,
 ) -> ReportData:
     classes = segmenter.classes
     scores: dict[str, Any] = facts["scores"].get("without tags", {})
@@ -58,12 +63,18 @@ def _collect(
     protocol = f"Trained on {len(train)} photos with {facts['labels']}."
     if val is None:
         shown, chosen = train, [(index, "random") for index in spread_indices(PHOTOS, recipe.train.seed, len(train))]
-        protocol += " No true masks were given, so nothing is scored; the photos below are training photos, their tags used."
+        protocol += (
+            " No true masks were given, so nothing is scored; the photos below are training photos, their tags used."
+        )
     else:
         shown = val
         index = {photo.name: i for i, photo in enumerate(val.photos)}
-        chosen = [(index[name], why) for name, why in spread(facts["photo_miou"], recipe.train.seed, PHOTOS) if name in index]
-        same = " These photos were trained on." if {p.name for p in val.photos} <= {p.name for p in train.photos} else ""
+        chosen = [
+            (index[name], why) for name, why in spread(facts["photo_miou"], recipe.train.seed, PHOTOS) if name in index
+        ]
+        same = (
+            " These photos were trained on." if {p.name for p in val.photos} <= {p.name for p in train.photos} else ""
+        )
         protocol += (
             f" Scores are of {len(val)} photos with true masks, none of their tags used, single scale, from one confusion "
             f"matrix over all pixels, background included.{same}"

@@ -126,7 +126,9 @@ class _Stages:
                 self.say(f"{name}: its inputs have changed, so it is made anew.")
                 _remove(place)
             elif not known and place.exists():
-                raise UserError(f"{place} is there already and is not of this chain: move it away, or choose another --out.")
+                raise UserError(
+                    f"{place} is there already and is not of this chain: move it away, or choose another --out."
+                )
             self.record[name] = {"inputs": digest, "done": False}
             self._write()
         self.wait()

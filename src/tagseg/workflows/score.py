@@ -17,8 +17,8 @@ from torch import Tensor
 from tagseg.data.tagged import TaggedImages
 from tagseg.distributed import rank, world_size
 from tagseg.engine.interrupt import check
-from tagseg.methods import Method
 from tagseg.inference import PredictSettings
+from tagseg.methods import Method
 from tagseg.scores import Scores
 from tagseg.segmenter import BACKGROUND, refine_probabilities
 
@@ -99,7 +99,9 @@ def _over_processes(mine: dict[str, BranchScores], num_classes: int) -> dict[str
     return whole
 
 
-def branch_probabilities(method: Method, photo: NDArray[np.uint8], tag_C: NDArray[np.float32] | None) -> dict[str, Tensor]:
+def branch_probabilities(
+    method: Method, photo: NDArray[np.uint8], tag_C: NDArray[np.float32] | None
+) -> dict[str, Tensor]:
     """Probabilities (K, H, W) of each branch on one photo; with tags, absent classes are left out of every branch."""
     image_13HW, tag_1C = _inputs(method, photo, tag_C)
     branches = {name: p[0] for name, p in method.branches(image_13HW, tag_1C).items()}
@@ -109,7 +111,9 @@ def branch_probabilities(method: Method, photo: NDArray[np.uint8], tag_C: NDArra
     return branches
 
 
-def final_probabilities(method: Method, photo: NDArray[np.uint8], tag_C: NDArray[np.float32] | None) -> dict[str, Tensor]:
+def final_probabilities(
+    method: Method, photo: NDArray[np.uint8], tag_C: NDArray[np.float32] | None
+) -> dict[str, Tensor]:
     """Probabilities (K, H, W) of what the method returns in the end, under the name `final`."""
     image_13HW, tag_1C = _inputs(method, photo, tag_C)
     probability = method.segment(image_13HW) if tag_1C is None else method.segment_tagged(image_13HW, tag_1C)
@@ -146,7 +150,9 @@ def score_table(scores: dict[str, dict[str, Any]], title: str) -> Table:
     names = dict.fromkeys(name for p in protocols for name in scores[p] if not name.endswith(AFTER))
     for name in names:
         cells = [
-            f"{scores[p][key]['miou']:.1f}" if key in scores[p] else "" for p in protocols for key in (name, name + AFTER)
+            f"{scores[p][key]['miou']:.1f}" if key in scores[p] else ""
+            for p in protocols
+            for key in (name, name + AFTER)
         ]
         table.add_row(name, *cells)
     return table

@@ -184,7 +184,9 @@ def _load_fitting(file: Path, method: Method) -> None:
     fitting = {name: t for name, t in tensors.items() if name in own and own[name].shape == t.shape}
     missing = [name for name in own if name.startswith("backbone.") and name not in fitting]
     if missing:
-        raise UserError(f"{file} holds no weights of the backbone {method.backbone.name}: {missing[0]} is missing or of another shape.")
+        raise UserError(
+            f"{file} holds no weights of the backbone {method.backbone.name}: {missing[0]} is missing or of another shape."
+        )
     method.load_state_dict(fitting, strict=False)
 
 
