@@ -150,7 +150,10 @@ def _build(name: str, channels: Sequence[int], output_stride: int, num_classes: 
             warnings.simplefilter("ignore")
             return model(ENCODER, encoder_weights=None, encoder_depth=5, classes=num_classes, **options)
     except ValueError as error:
-        raise UserError(f"{PREFIX}{name} can't read output stride {output_stride}: {str(error).rstrip('.')}: set model.output_stride.") from error
+        reason = str(error).rstrip(".")
+        raise UserError(
+            f"{PREFIX}{name} can't read output stride {output_stride}: {reason}: set model.output_stride."
+        ) from error
     finally:
         del table[ENCODER]
 
