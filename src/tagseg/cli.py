@@ -330,6 +330,8 @@ def main() -> None:
     complain = Console(stderr=True, soft_wrap=True, highlight=False)
     try:
         status = app(standalone_mode=False)
+        if status == 130:  # what typer makes of a KeyboardInterrupt
+            raise KeyboardInterrupt
     except UserError as error:
         complain.print(f"tagseg: {error}", style="bold red", markup=False)
         sys.exit(2)

@@ -8,7 +8,9 @@ from tagseg.backbones.backbone import Backbone
 
 
 class PoolingBackbone(Backbone):
-    def __init__(self, channels: tuple[int, ...] = (4, 6, 8, 8, 8), strides: tuple[int, ...] = (2, 4, 8, 16, 32)) -> None:
+    def __init__(
+        self, channels: tuple[int, ...] = (4, 6, 8, 8, 8), strides: tuple[int, ...] = (2, 4, 8, 16, 32)
+    ) -> None:
         super().__init__((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
         self.name, self.licence = "pooling", ""
         self.stage_channels, self.stage_strides = channels, strides

@@ -11,5 +11,7 @@ class CRFSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     gaussian: tuple[float, float] = Field((3.0, 3.0), description="sigma in pixels, weight")
-    bilateral: tuple[float, float, float] = Field((83.0, 5.0, 4.0), description="sigma in pixels, sigma of colour, weight")
+    bilateral: tuple[float, float, float] = Field(
+        (83.0, 5.0, 4.0), description="sigma in pixels, sigma of colour, weight"
+    )
     iterations: int = Field(10, ge=0)

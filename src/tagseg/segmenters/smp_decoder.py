@@ -43,7 +43,9 @@ class SmpDecoder(nn.Module):
     def __init__(self, name: str, backbone: Backbone, num_classes: int) -> None:
         super().__init__()
         if name not in smp_decoders():
-            raise UserError(f"There is no decoder {PREFIX}{name}: there are {', '.join(PREFIX + n for n in smp_decoders())}.")
+            raise UserError(
+                f"There is no decoder {PREFIX}{name}: there are {', '.join(PREFIX + n for n in smp_decoders())}."
+            )
         self.multiple = PAN_MULTIPLE if name == "PAN" else MULTIPLE
         self.first_stride = backbone.stage_strides[0]
         if (len(backbone.stage_channels), self.first_stride) not in ((5, 2), (4, 4)):

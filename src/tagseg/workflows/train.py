@@ -30,7 +30,7 @@ from tagseg.files import remove_temporaries, write_text
 from tagseg.methods import Method
 from tagseg.outputs.palette import overlay
 from tagseg.recipe import Recipe, load_recipe, shipped_recipes
-from tagseg.segmenter import Segmenter, build_method
+from tagseg.segmenter import Segmenter, build_method, load
 from tagseg.workflows.score import branch_probabilities, score_branches, spread_indices, summary
 
 FINISHED = "scores.json"
@@ -106,7 +106,7 @@ def _train(recipe: Recipe, out: Path, overwrite: bool, say: Callable[[str], obje
         facts = {
             "title": recipe.title,
             "method": recipe.method.name,
-            "labels": labels_used(method),
+            "labels": labels_used(recipe, method),
             "photos": len(sources.train),
             "classes": list(sources.train.classes),
             "scores": scores,
@@ -152,7 +152,7 @@ def start_method(
 ) -> tuple[Method, float]:
     """The method with the weights it starts from, and the minutes it took to train them.
 
-    A start that is a recipe's name is trained first, in `out`/start, on the same data and with the same seed.
+    A start that is a recipe's name is trained first, in `out`/start: same data, backbone, weights and seed.
     """
     start, minutes = recipe.model.start, 0.0
     torch.manual_seed(recipe.train.seed)  # the heads' first weights
@@ -163,10 +163,14 @@ def start_method(
         first = load_recipe(start)
         settings = first.train.model_copy(update={"seed": recipe.train.seed})
         say(f"First the start weights: {start}, in {out / 'start'}.")
-        train(first.model_copy(update={"data": recipe.data, "train": settings}), out / "start", say=say)
+        model = first.model.model_copy(update={"backbone": recipe.model.backbone, "weights": recipe.model.weights})
+        first = first.model_copy(update={"data": recipe.data, "model": model, "train": settings})
+        train(first, out / "start", say=say)
         file = out / "start"
+    licence = "unknown"
     if file.is_dir():
         minutes = float(run_result(file)["minutes"])
+        licence = load(file).method.backbone.licence
         file = file / "model.safetensors"
     if not file.is_file():
         raise UserError(f"model.start: {start!r} is neither a shipped recipe, nor a run folder, nor a file of weights.")
@@ -175,6 +179,7 @@ def start_method(
         return build_method(recipe.method, recipe.model, classes, weights=str(file)), minutes
     method = build_method(recipe.method, recipe.model, classes, weights="none")
     _load_fitting(file, method)
+    method.backbone.licence = licence
     return method, minutes
 
 
@@ -190,9 +195,14 @@ def _load_fitting(file: Path, method: Method) -> None:
     method.load_state_dict(fitting, strict=False)
 
 
-def labels_used(method: Method) -> str:
-    """Which labels training used, in words."""
-    return "true masks" if method.needs_masks else "image-level tags only"
+def labels_used(recipe: Recipe, method: Method) -> str:
+    """Which labels training used, in words; a folder of masks may hold anything, unless true masks are given beside it."""
+    if not method.needs_masks:
+        return "image-level tags only"
+    data = recipe.data
+    if data.format == "tagged":
+        return "pseudo masks" if data.truth is not None else "the masks given"
+    return "true masks" if data.masks is None else "pseudo masks"
 
 
 def peak_memory_gib() -> float:
