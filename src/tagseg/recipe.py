@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Iterable, Mapping
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -90,25 +91,34 @@ def _read_values(name: str, seen: tuple[str, ...]) -> dict[str, Any]:
     shipped = shipped_recipes()
     if name in seen:
         raise UserError(f"Recipe {name} is its own base: {' -> '.join((*seen, name))}.")
+    near = difflib.get_close_matches(name, shipped, n=1)
+    hint = f"did you mean {near[0]}?" if near else "`tagseg recipes` lists the shipped ones."
+    values = read_yaml(name, shipped, "recipe", Recipe.model_fields, hint)
+    base = values.pop("base", None)
+    return values if base is None else _merge(_read_values(str(base), (*seen, name)), values)
+
+
+def read_yaml(name: str, shipped: Mapping[str, str], kind: str, keys: Iterable[str], hint: str) -> dict[str, Any]:
+    """The values of a shipped text or a YAML file; `hint` ends the sentence where there is neither.
+
+    Raises UserError for a file that cannot be read or holds no mapping; `kind` and `keys` say what it should be.
+    """
     if name in shipped:
         text = shipped[name]
     elif Path(name).is_file():
         try:
             text = Path(name).read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
-            raise UserError(f"{name} cannot be read as a recipe: {error}.") from error
+            raise UserError(f"{name} cannot be read as a {kind}: {error}.") from error
     else:
-        near = difflib.get_close_matches(name, shipped, n=1)
-        hint = f"did you mean {near[0]}?" if near else "`tagseg recipes` lists the shipped ones."
-        raise UserError(f"There is no recipe or file {name!r}: {hint}")
+        raise UserError(f"There is no {kind} or file {name!r}: {hint}")
     try:
         values = yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise UserError(f"{name} is not valid YAML: {' '.join(str(error).split())}.") from error
     if not isinstance(values, dict):
-        raise UserError(f"{name} is not a recipe: it should hold the keys {', '.join(Recipe.model_fields)}.")
-    base = values.pop("base", None)
-    return values if base is None else _merge(_read_values(str(base), (*seen, name)), values)
+        raise UserError(f"{name} is not a {kind}: it should hold the keys {', '.join(keys)}.")
+    return values
 
 
 def _merge(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:

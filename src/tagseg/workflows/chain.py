@@ -14,13 +14,10 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.resources import files
-from pathlib import Path
 from typing import Any
 
-import yaml
-
 from tagseg.errors import UserError
-from tagseg.recipe import Recipe, load_recipe, shipped_recipes
+from tagseg.recipe import Recipe, load_recipe, read_yaml, shipped_recipes
 
 STAGES = ("classifier", "teacher", "segmenter")
 KEYS = ("title", "seed", "data", "label", *STAGES)
@@ -104,25 +101,10 @@ def load_chain(name: str, overrides: list[str] | None = None) -> Chain:
 
 def _read(name: str) -> dict[str, Any]:
     shipped = shipped_chains()
-    if name in shipped:
-        text = shipped[name]
-    elif Path(name).is_file():
-        try:
-            text = Path(name).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise UserError(f"{name} cannot be read as a chain: {error}.") from error
-    else:
-        near = difflib.get_close_matches(name, shipped, n=1)
-        hint = f"did you mean {near[0]}" if near else f"there are {', '.join(shipped)}"
-        single = " (a single recipe is run by `tagseg train`)" if name in shipped_recipes() else ""
-        raise UserError(f"There is no chain or file {name!r}: {hint}{single}.")
-    try:
-        values = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise UserError(f"{name} is not valid YAML: {' '.join(str(error).split())}.") from error
-    if not isinstance(values, dict):
-        raise UserError(f"{name} is not a chain: it should hold the keys {', '.join(KEYS)}.")
-    return values
+    near = difflib.get_close_matches(name, shipped, n=1)
+    hint = f"did you mean {near[0]}" if near else f"there are {', '.join(shipped)}"
+    single = " (a single recipe is run by `tagseg train`)" if name in shipped_recipes() else ""
+    return read_yaml(name, shipped, "chain", KEYS, f"{hint}{single}.")
 
 
 def _recipe(chain: str, stage: str, values: Any, overrides: list[str]) -> Recipe:
