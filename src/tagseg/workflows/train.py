@@ -63,7 +63,6 @@ def _train(recipe: Recipe, out: Path, overwrite: bool, say: Callable[[str], obje
     if finished(out):
         say(f"{out} is finished; --overwrite trains it anew.")
         return out
-    began = time.monotonic()
     if main:
         open_sources(recipe.data, out)  # generated scenes are written by one process alone
     accelerator.wait_for_everyone()
@@ -95,6 +94,7 @@ def _train(recipe: Recipe, out: Path, overwrite: bool, say: Callable[[str], obje
     if result.interrupted:
         raise Interrupted
 
+    scoring = time.monotonic()
     scores: dict[str, Any] = {}
     photo_miou: dict[str, float] = {}
     if val is not None:
@@ -111,7 +111,7 @@ def _train(recipe: Recipe, out: Path, overwrite: bool, say: Callable[[str], obje
             "classes": list(sources.train.classes),
             "scores": scores,
             "photo_miou": photo_miou,
-            "minutes": round((time.monotonic() - began) / 60 + start_minutes, 2),
+            "minutes": round((result.seconds + time.monotonic() - scoring) / 60 + start_minutes, 2),
             "peak_memory_gib": round(peak_memory_gib(), 2),
             "machine": machine(),
             "command": "tagseg " + " ".join(sys.argv[1:]),
