@@ -45,7 +45,7 @@ def demo(
     seed: Annotated[int, typer.Option(help="seed of pictures and training")] = 0,
     overwrite: Overwrite = False,
 ) -> None:
-    """Train ASDT on generated scenes, print the scores and write the report: about four minutes on two cores.
+    """Train ASDT on generated scenes, print the scores and write the report: about five minutes on two cores.
 
     Example: tagseg demo --out demo
     """
