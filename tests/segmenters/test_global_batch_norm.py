@@ -38,6 +38,7 @@ def run_process(rank: int, port: int, out: Path) -> None:
     dist.init_process_group("gloo", rank=rank, world_size=2)
     half = slice(2 * rank, 2 * rank + 2)
     torch.save(trained(PHOTOS[half], WEIGHT[half]), out / f"{rank}.pt")
+    dist.barrier()  # a process that leaves early makes gloo abort the others
     dist.destroy_process_group()
 
 

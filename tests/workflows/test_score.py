@@ -76,6 +76,7 @@ def run_process(rank: int, world: int, port: int, folder: Path) -> None:
     data = photos_of(folder)
     seen = {count: scores_of(first(data, count)) for count in COUNTS}
     (folder / f"rank{rank}.json").write_text(json.dumps(seen), encoding="utf-8")
+    dist.barrier()  # a process that leaves early makes gloo abort the others
     dist.destroy_process_group()
 
 

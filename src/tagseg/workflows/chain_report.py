@@ -34,7 +34,7 @@ from tagseg.segmenter import BACKGROUND, Segmenter, load
 from tagseg.workflows.chain import Chain
 from tagseg.workflows.label import mask_path
 from tagseg.workflows.report import final_mask, metric_rows, score_note
-from tagseg.workflows.score import AFTER, spread_indices
+from tagseg.workflows.score import AFTER, percent, spread_indices
 from tagseg.workflows.train import run_result
 
 PHOTOS = 8
@@ -89,12 +89,12 @@ def chain_report(out: Path, masks: Path, sources: Sources, chain: Chain, page: P
     if sources.val is not None:
         stages = [(name, facts["scores"][PROTOCOL]) for name, facts in zip(names, (first, second), strict=True)]
         tables = (_table(stages),)
-        figures = [(f"{_final(of_stage)['miou']:.1f} %", f"mIoU of {name}") for name, of_stage in stages]
+        figures = [(f"{percent(_final(of_stage)['miou'])} %", f"mIoU of {name}") for name, of_stage in stages]
         bars = ClassBars(
             "IoU by class", segmenter.classes, {name: tuple(_final(s)["iou"].values()) for name, s in stages}
         )
     if pseudo is not None:
-        figures.append((f"{pseudo['miou']:.1f} %", "mIoU of the pseudo masks"))
+        figures.append((f"{percent(pseudo['miou'])} %", "mIoU of the pseudo masks"))
     figures.append((f"{scores['minutes']:.1f}", "minutes"))
     head = getattr(chain.segmenter.method, "segmenter", "head")
     write_report(

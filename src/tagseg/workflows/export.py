@@ -12,6 +12,7 @@ from tagseg.files import write_text
 from tagseg.outputs.model_files import INPUT, OUTPUTS, write_onnx, write_safetensors, write_torch
 from tagseg.segmenter import HEADER, Segmenter
 from tagseg.workflows.label import make_folder
+from tagseg.workflows.score import percent
 
 FORMATS = {"onnx": ".onnx", "torch": ".pt2", "safetensors": ".safetensors"}
 
@@ -101,7 +102,10 @@ def model_card(description: dict[str, Any]) -> str:
             "",
             "| branch | mIoU | photos |",
             "|---|---:|---:|",
-            *(f"| {_cell(name)} | {values['miou']:.1f} | {values['photos']} |" for name, values in branches.items()),
+            *(
+                f"| {_cell(name)} | {percent(values['miou'])} | {values['photos']} |"
+                for name, values in branches.items()
+            ),
         ]
     lines += ["", "## Reading photos", "```json", json.dumps(description["predict"]), "```", ""]
     return "\n".join(lines)

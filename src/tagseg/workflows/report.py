@@ -31,7 +31,7 @@ from tagseg.outputs.report import (
 from tagseg.recipe import Recipe
 from tagseg.scores import Scores
 from tagseg.segmenter import Segmenter, load
-from tagseg.workflows.score import AFTER, branch_probabilities, spread_indices
+from tagseg.workflows.score import AFTER, branch_probabilities, percent, spread_indices
 from tagseg.workflows.train import run_recipe, run_result, run_sources
 
 PHOTOS = 8
@@ -82,7 +82,7 @@ def _collect(
     figures: list[tuple[str, str]] = []
     bars = None
     if scores:
-        figures.append((f"{scores[last]['miou']:.1f} %", f"mIoU of {last}"))
+        figures.append((f"{percent(scores[last]['miou'])} %", f"mIoU of {last}"))
         before = last.removesuffix(AFTER)
         series = {name: tuple(scores[name]["iou"].values()) for name in dict.fromkeys((before, last))}
         bars = ClassBars("IoU by class", classes, series)

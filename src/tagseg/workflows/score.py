@@ -139,6 +139,11 @@ def spread_indices(count: int, seed: int, total: int) -> Iterator[int]:
     yield from sorted(generator.choice(total, min(count, total), replace=False).tolist())
 
 
+def percent(score: float | None) -> str:
+    """A score with one decimal; a dash where there is none, as when every true pixel is ignored."""
+    return "-" if score is None else f"{score:.1f}"
+
+
 def score_table(scores: dict[str, dict[str, Any]], title: str) -> Table:
     """Branches as rows, mIoU before and after the CRF as columns; `scores` as in a run's scores.json."""
     table = Table(title=title)
@@ -150,7 +155,7 @@ def score_table(scores: dict[str, dict[str, Any]], title: str) -> Table:
     names = dict.fromkeys(name for p in protocols for name in scores[p] if not name.endswith(AFTER))
     for name in names:
         cells = [
-            f"{scores[p][key]['miou']:.1f}" if key in scores[p] else ""
+            percent(scores[p][key]["miou"]) if key in scores[p] else ""
             for p in protocols
             for key in (name, name + AFTER)
         ]
