@@ -63,10 +63,9 @@ def _train(recipe: Recipe, out: Path, overwrite: bool, say: Callable[[str], obje
     if finished(out):
         say(f"{out} is finished; --overwrite trains it anew.")
         return out
-    if main:
-        open_sources(recipe.data, out)  # generated scenes are written by one process alone
+    sources = open_sources(recipe.data, out) if main else None  # generated scenes are written by one process alone
     accelerator.wait_for_everyone()
-    sources = open_sources(recipe.data, out)
+    sources = sources or open_sources(recipe.data, out)
     say(f"{recipe.method.name} on {len(sources.train)} photos, classes: {', '.join(sources.train.classes)}.")
 
     method, start_minutes = start_method(recipe, sources.train.classes, out, say=say)
