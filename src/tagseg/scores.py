@@ -9,18 +9,14 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import torch
-import torch.distributed as dist
 from numpy.typing import NDArray
-
-from tagseg.distributed import global_sum, world_size
 
 IGNORE = 255
 BOUNDARY_SHARE = 0.02  # of the photo's diagonal: the band in which Boundary IoU compares (its authors' value)
 
 
 class Scores:
-    """Counts from which every score follows; they add up over photos and over processes, so the scores are exact.
+    """Counts from which every score follows; they add up over photos and over processes (`merge`), so the scores are exact.
 
     Pixels whose truth is 255 are left out everywhere. A predicted 255 ("no label", as pseudo masks may hold) counts as
     a missed pixel of its true class and as a false alarm of none: a gap never counts as right. `covered()` gives the
@@ -63,13 +59,6 @@ class Scores:
     def merge(self, other: Scores) -> None:
         """Add the counts of other photos, of the same classes."""
         self._set(self._counts() + other._counts())
-
-    def reduce(self) -> None:
-        """Add the counts of all processes; every process must call it, and has the same scores afterwards."""
-        if world_size() == 1:
-            return
-        device = torch.device("cuda", torch.cuda.current_device()) if dist.get_backend() == "nccl" else "cpu"
-        self._set(global_sum(torch.from_numpy(self._counts()).to(device)).cpu().numpy())
 
     def covered(self) -> Scores:
         """The scores on the pixels that the prediction labels, leaving out those it gives as 255 (no Boundary IoU)."""
