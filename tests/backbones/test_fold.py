@@ -5,9 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 from tagseg.backbones import create_backbone
 from tagseg.backbones.depthwise import DepthwiseConv2d
+from tagseg.backbones.fold import activate
 
 
 @pytest.mark.parametrize(
@@ -84,3 +86,12 @@ def test_bf16_autocast_trains() -> None:
     full = [p.grad for p in backbone.parameters() if p.requires_grad]
     angle = F.cosine_similarity(torch.cat([g.flatten() for g in half]), torch.cat([g.flatten() for g in full]), 0)
     assert angle > 0.95
+
+
+def test_relu6_of_bfloat16_equals_torch() -> None:
+    bits = torch.arange(-(2**15), 2**15, dtype=torch.int32).to(torch.int16)
+    value = bits.view(torch.bfloat16)
+    value = value[~value.isnan()]  # every other bfloat16 there is, infinities and -0 included
+    with torch.no_grad():
+        mine = activate(nn.ReLU6(), value.clone())
+    assert torch.equal(mine, value.clamp(0, 6))

@@ -68,14 +68,15 @@ class ASDT(RRM):
         terms = {"class": self.class_loss(batch, feature_BFhw)}
         lattices = self.energy_lattices(batch)
         student_label_BHW = class_label_BHW
+        shared_BFhw = self.features_for_heads(feature_BFhw, step)
         if self.has_seg_teacher:
-            logit_BKHW = self.logits("seg_teacher", feature_BFhw, batch.size)
+            logit_BKHW = self.logits("seg_teacher", shared_BFhw, batch.size)
             weight = settings.seg_teacher_weight
             terms |= self.taught(batch, lattices, "seg_teacher", logit_BKHW, class_label_BHW, weight)
             probability_BKHW = self.teaching_probabilities(logit_BKHW, cam_BCHW, step)
             if probability_BKHW is not None:
                 student_label_BHW = self.seg_teacher_labels(batch, probability_BKHW)
-        logit_BKHW = self.logits("student", feature_BFhw, batch.size)
+        logit_BKHW = self.logits("student", shared_BFhw, batch.size)
         return terms | self.taught(batch, lattices, "student", logit_BKHW, student_label_BHW, settings.student_weight)
 
     @torch.no_grad()

@@ -44,6 +44,12 @@ class RRMSettings(ClassifierSettings):
     background_weight: float = Field(1.0, ge=0, description="weight of the cross-entropy's mean over background")
     foreground_weight: float = Field(1.0, ge=0, description="weight of the cross-entropy's mean over foreground")
     class_weight: float = Field(1.0, ge=0, description="weight of the tags' loss")
+    head_steps: int = Field(
+        0, ge=0, description="first steps, in which the segmentation heads learn and leave the backbone to the tags' loss"
+    )
+    backbone_gradient: float = Field(
+        1.0, ge=0, le=1, description="share of the segmentation losses' gradient that enters the backbone after them"
+    )
 
 
 class RRM(Classifier):
@@ -61,6 +67,18 @@ class RRM(Classifier):
         settings = self.settings
         self.heads[name] = SegHead(self.backbone.channels, settings.hidden, self.num_classes, settings.dilation)
 
+    def features_for_heads(self, feature_BFhw: Tensor, step: int) -> Tensor:
+        """The features, which let only a share of the segmentation losses' gradient through to the backbone.
+
+        The heads start from random weights; their first gradients, several times those of the tags' loss, spoil the CAM
+        that teaches them.
+        """
+        share = 0.0 if step < self.settings.head_steps else self.settings.backbone_gradient
+        if share == 1:
+            return feature_BFhw
+        fixed_BFhw = feature_BFhw.detach()
+        return fixed_BFhw if share == 0 else fixed_BFhw + share * (feature_BFhw - fixed_BFhw)
+
     def logits(self, head: str, feature_BFhw: Tensor, size: tuple[int, int]) -> Tensor:
         """Logits (B, K, H, W) of a segmentation head, at the photo's size."""
         return upsample(self.heads[head](feature_BFhw), size)
@@ -70,7 +88,7 @@ class RRM(Classifier):
         image_B3HW = batch.image()
         feature_BFhw = self.backbone(image_B3HW)
         label_BHW = self.class_teacher_labels(batch, image_B3HW, feature_BFhw)
-        logit_BKHW = self.logits("student", feature_BFhw, batch.size)
+        logit_BKHW = self.logits("student", self.features_for_heads(feature_BFhw, step), batch.size)
         lattices = self.energy_lattices(batch)
         terms = self.taught(batch, lattices, "student", logit_BKHW, label_BHW)
         return {"class": self.class_loss(batch, feature_BFhw)} | terms
