@@ -48,7 +48,9 @@ class RRMSettings(ClassifierSettings):
     )
     class_weight: float = Field(1.0, ge=0, description="weight of the tags' loss")
     head_steps: int = Field(
-        0, ge=0, description="first steps, in which the segmentation heads learn and leave the backbone to the tags' loss"
+        0,
+        ge=0,
+        description="first steps, in which the segmentation heads learn and leave the backbone to the tags' loss",
     )
     backbone_gradient: float = Field(
         1.0, ge=0, le=1, description="share of the segmentation losses' gradient that enters the backbone after them"
