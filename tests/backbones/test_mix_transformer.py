@@ -65,6 +65,15 @@ def test_drop_path_only_in_training() -> None:
         assert not torch.equal(backbone(image), backbone(image))
 
 
+@pytest.mark.parametrize("size", [(1, 1), (5, 40), (28, 28)])
+def test_photos_smaller_than_a_coarse_cell(size: tuple[int, int]) -> None:
+    backbone = create_backbone("mit_b0", weights="none").eval()
+    with torch.no_grad():
+        stages, attention_BMNN = backbone.stages_with_attention(torch.rand(1, 3, *size))
+    assert all(stage.isfinite().all() for stage in stages)
+    assert attention_BMNN.isfinite().all()
+
+
 @pytest.mark.parametrize("layout", ["saved", "in memory", "segmentation model"])
 def test_segformer_checkpoint(tmp_path: Path, layout: str) -> None:
     transformers = pytest.importorskip("transformers")

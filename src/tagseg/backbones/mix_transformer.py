@@ -66,7 +66,7 @@ class Attention(nn.Module):
 
     def __init__(self, channels: int, heads: int, reduction: int) -> None:
         super().__init__()
-        self.heads = heads
+        self.heads, self.reduction = heads, reduction
         self.query, self.key, self.value, self.out = (nn.Linear(channels, channels) for _ in range(4))
         self.reduce = nn.Conv2d(channels, channels, reduction, reduction) if reduction > 1 else None
         self.norm = nn.LayerNorm(channels) if reduction > 1 else None
@@ -77,7 +77,10 @@ class Attention(nn.Module):
         """The tokens' update (B, N, D) and, when asked for, raw query times key (B, heads, N, N)."""
         coarse_BnD = x_BND
         if self.reduce is not None and self.norm is not None:
-            coarse_BnD = self.norm(self.reduce(_map(x_BND, height, width)).flatten(2).transpose(1, 2))
+            # A photo of less than 32 pixels has fewer tokens on a side than one coarse cell covers.
+            missing = (0, max(self.reduction - width, 0), 0, max(self.reduction - height, 0))
+            grid_BDhw = F.pad(_map(x_BND, height, width), missing)
+            coarse_BnD = self.norm(self.reduce(grid_BDhw).flatten(2).transpose(1, 2))
         query, key, value = (
             tokens.unflatten(2, (self.heads, -1)).transpose(1, 2)
             for tokens in (self.query(x_BND), self.key(coarse_BnD), self.value(coarse_BnD))

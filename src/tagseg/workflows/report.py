@@ -31,7 +31,7 @@ from tagseg.outputs.report import (
 from tagseg.recipe import Recipe
 from tagseg.scores import Scores
 from tagseg.segmenter import Segmenter, load
-from tagseg.workflows.score import AFTER, branch_probabilities, percent, spread_indices
+from tagseg.workflows.score import AFTER, branch_probabilities, image_and_tags, percent, spread_indices
 from tagseg.workflows.train import run_recipe, run_result, run_sources
 
 PHOTOS = 8
@@ -135,7 +135,7 @@ def _example(segmenter: Segmenter, data: TaggedImages, index: int, why: str, *, 
 
 def _heat(segmenter: Segmenter, photo: NDArray[np.uint8], tag_C: NDArray[np.float32]) -> NDArray[np.floating]:
     """The largest CAM of the photo's tags, (H, W) in [0, 1]."""
-    image_13HW = torch.from_numpy(np.ascontiguousarray(photo)).permute(2, 0, 1)[None].float().to(segmenter.device) / 255
+    image_13HW, _ = image_and_tags(segmenter.method, photo, None)
     cam_CHW = F.interpolate(segmenter.method.cams(image_13HW), photo.shape[:2], mode="bilinear", align_corners=False)[0]
     return (cam_CHW.cpu() * torch.from_numpy(tag_C)[:, None, None]).amax(0).clamp(0, 1).numpy()
 

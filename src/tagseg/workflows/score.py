@@ -103,7 +103,7 @@ def branch_probabilities(
     method: Method, photo: NDArray[np.uint8], tag_C: NDArray[np.float32] | None
 ) -> dict[str, Tensor]:
     """Probabilities (K, H, W) of each branch on one photo; with tags, absent classes are left out of every branch."""
-    image_13HW, tag_1C = _inputs(method, photo, tag_C)
+    image_13HW, tag_1C = image_and_tags(method, photo, tag_C)
     branches = {name: p[0] for name, p in method.branches(image_13HW, tag_1C).items()}
     if tag_1C is not None:
         allowed = torch.cat([tag_1C.new_ones(1), tag_1C[0]])[:, None, None]
@@ -115,14 +115,15 @@ def final_probabilities(
     method: Method, photo: NDArray[np.uint8], tag_C: NDArray[np.float32] | None
 ) -> dict[str, Tensor]:
     """Probabilities (K, H, W) of what the method returns in the end, under the name `final`."""
-    image_13HW, tag_1C = _inputs(method, photo, tag_C)
+    image_13HW, tag_1C = image_and_tags(method, photo, tag_C)
     probability = method.segment(image_13HW) if tag_1C is None else method.segment_tagged(image_13HW, tag_1C)
     return {"final": probability[0]}
 
 
-def _inputs(
+def image_and_tags(
     method: Method, photo: NDArray[np.uint8], tag_C: NDArray[np.float32] | None
 ) -> tuple[Tensor, Tensor | None]:
+    """One photo as a batch in [0, 1] (1, 3, H, W) and its tags (1, C), on the method's device."""
     device = next(method.parameters()).device
     image_13HW = torch.from_numpy(np.ascontiguousarray(photo)).to(device).permute(2, 0, 1)[None].float() / 255
     return image_13HW, None if tag_C is None else torch.from_numpy(tag_C)[None].to(device)
