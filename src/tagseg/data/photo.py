@@ -76,8 +76,8 @@ def _check_cap(path: Path, image: Image.Image, pixel_cap: int) -> None:
     width, height = image.size
     if width * height > pixel_cap:
         raise UserError(
-            f"{path} has {width} x {height} pixels, more than the cap of {pixel_cap:,}; shrink it, leave it out, or (when "
-            "predicting) raise --pixel-cap"
+            f"{path} has {width} x {height} pixels, more than the cap of {pixel_cap:,}; shrink it or leave it out "
+            "(`tagseg predict --pixel-cap` sets a higher one)"
         )
 
 
