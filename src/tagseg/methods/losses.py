@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor
 
-from tagseg.distributed import global_mean, global_sum, world_size
+from tagseg.distributed import global_mean
 
 IGNORE = 255
 
@@ -25,28 +25,18 @@ def upsample(map_BKhw: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def balanced_cross_entropy(
-    logit_BKHW: Tensor,
-    label_BHW: Tensor,
-    background_weight: float = 1.0,
-    foreground_weight: float = 1.0,
-    by_class: bool = False,
+    logit_BKHW: Tensor, label_BHW: Tensor, background_weight: float = 1.0, foreground_weight: float = 1.0
 ) -> Tensor:
     """The mean cross-entropy over background pixels plus the mean over foreground pixels, 255 left out (RRM section 3.3).
 
-    by_class: foreground's mean is that of the means of the classes in the batch, so that a rare one counts as much as a
-    common one. Each mean is 0 where it has no pixel.
+    Each mean is 0 where it has no pixel.
     """
     label = label_BHW.long()
     loss_BHW = F.cross_entropy(logit_BKHW, label, ignore_index=IGNORE, reduction="none")
     background = label == 0
     foreground = (label > 0) & (label != IGNORE)
     mean_background = global_mean((loss_BHW * background).sum(), background.sum())
-    if by_class:
-        count_K = global_sum(label[foreground].bincount(minlength=logit_BKHW.shape[1]).float())
-        share_K = count_K.clamp(min=1).reciprocal() / (count_K > 0).sum().clamp(min=1)
-        mean_foreground = (loss_BHW * foreground * share_K[label * foreground]).sum() * world_size()
-    else:
-        mean_foreground = global_mean((loss_BHW * foreground).sum(), foreground.sum())
+    mean_foreground = global_mean((loss_BHW * foreground).sum(), foreground.sum())
     return background_weight * mean_background + foreground_weight * mean_foreground
 
 

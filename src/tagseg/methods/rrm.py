@@ -43,9 +43,6 @@ class RRMSettings(ClassifierSettings):
     energy: EnergySettings = EnergySettings()
     background_weight: float = Field(1.0, ge=0, description="weight of the cross-entropy's mean over background")
     foreground_weight: float = Field(1.0, ge=0, description="weight of the cross-entropy's mean over foreground")
-    by_class: bool = Field(
-        False, description="foreground's mean counts each class of the batch alike, in place of each pixel"
-    )
     class_weight: float = Field(1.0, ge=0, description="weight of the tags' loss")
     head_steps: int = Field(
         0,
@@ -126,9 +123,7 @@ class RRM(Classifier):
     ) -> dict[str, Tensor]:
         """The weighted cross-entropy and dense energy of a head under given labels (ASDT eqs 3, 4 with their signs)."""
         settings, energy = self.settings, self.settings.energy
-        loss = balanced_cross_entropy(
-            logit_BKHW, label_BHW, settings.background_weight, settings.foreground_weight, settings.by_class
-        )
+        loss = balanced_cross_entropy(logit_BKHW, label_BHW, settings.background_weight, settings.foreground_weight)
         terms = {f"{head} labels": weight * loss}
         if lattices:
             value = dense_energy(

@@ -16,7 +16,7 @@ import numpy as np
 from tagseg.refine import lattice_build as steps
 from tagseg.refine.features import Sigma, sigmas
 from tagseg.refine.lanes import Shape
-from tagseg.refine.lattice_build import njit, uncounted
+from tagseg.refine.lattice_locate import key_fields, locate, njit, uncounted
 from tagseg.refine.rows import add, add_corners, add_scaled, blend, gather, load, spread, store, zero_corners, zero_row
 
 TILE = 64  # pixels whose rows are turned into planes together
@@ -43,7 +43,7 @@ class CpuLattice:
         self._near: tuple[CpuLattice, np.ndarray] | None = None
         key_N = np.empty(pixels, np.int64)
         unsorted_NE = np.empty((pixels, corners), np.float32)
-        steps.locate(image_HWC, sigma_D, low_D, shift_D, key_N, unsorted_NE)
+        locate(image_HWC, sigma_D, low_D, shift_D, key_N, unsorted_NE)
         simplex_N = np.empty(pixels, np.int32)
         keys_T = steps.group(key_N, simplex_N)
         self.start_T = np.empty(len(keys_T) + 1, np.int32)
@@ -132,7 +132,7 @@ def _fields(image_HWC: np.ndarray, sigma_D: np.ndarray, touch_origin: bool) -> t
     if touch_origin:
         low_C, high_C = np.minimum(low_C, 0), np.maximum(high_C, 0)
     low_D, high_D = np.array([0, 0, *low_C]), np.array([width, height, *high_C])
-    return steps.key_fields(low_D / sigma_D, high_D / sigma_D)
+    return key_fields(low_D / sigma_D, high_D / sigma_D)
 
 
 @uncounted

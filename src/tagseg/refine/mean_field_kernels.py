@@ -13,8 +13,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from tagseg.refine.lattice_build import njit, uncounted
 from tagseg.refine.lattice_cpu import TILE, blur
+from tagseg.refine.lattice_locate import njit, uncounted
 from tagseg.refine.rows import (
     add,
     add_corners,
