@@ -65,9 +65,11 @@ def locate(
     height, width, channels = image_HWC.shape
     d = channels + 2
     e = d + 1
+    # rounded twice, as pydensecrf does: a scale that differs in its last bit puts some pixels into another simplex
+    whole = np.float32(math.sqrt(2.0 / 3.0) * e)
     scale_D = np.empty(d, np.float32)
     for i in range(d):
-        scale_D[i] = np.float32(math.sqrt(2.0 / 3.0) * e / math.sqrt((i + 1.0) * (i + 2.0)))
+        scale_D[i] = np.float32(whole / math.sqrt((i + 1.0) * (i + 2.0)))
     inverse, size = np.float32(1.0 / e), np.float32(e)
     feature_DB = np.empty((d, BLOCK), np.float32)
     rest_EB = np.empty((e, BLOCK), np.float32)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -91,7 +92,8 @@ class TorchLattice:
 def _elevate(feature_ND: Tensor) -> Tensor:
     """Coordinates (N, D + 1) of the features in the hyperplane of the lattice."""
     d = feature_ND.shape[1]
-    scale = [math.sqrt(2 / 3) * (d + 1) / math.sqrt((i + 1) * (i + 2)) for i in range(d)]
+    whole = float(np.float32(math.sqrt(2 / 3) * (d + 1)))  # rounded as in lattice_locate
+    scale = [whole / math.sqrt((i + 1) * (i + 2)) for i in range(d)]
     scaled_ND = feature_ND * torch.tensor(scale, dtype=torch.float32, device=feature_ND.device)
     total_N = torch.zeros_like(scaled_ND[:, 0])
     columns = []
