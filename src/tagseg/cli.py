@@ -133,7 +133,7 @@ def label(
     confidence: Annotated[float, typer.Option(help="below this probability a pixel is written as 255 = ignore")] = 0.0,
     overwrite: Overwrite = False,
 ) -> None:
-    """Pseudo masks for tagged photos: one palette PNG each, only the photo's tags can appear.
+    """Pseudo masks for tagged photos: one palette PNG each, only the photo's tags can appear; confidence.csv beside them.
 
     Example: tagseg label runs/mine --out pseudo-masks
     """

@@ -15,6 +15,7 @@ from tagseg import cli
 from tagseg.data.photo import read_mask
 from tagseg.data.scenes import write_scenes
 from tagseg.errors import UserError
+from tagseg.methods.supervised import read_confidence
 from tagseg.recipe import load_recipe
 
 SMALL = [
@@ -107,6 +108,10 @@ def test_labels_use_the_tags_and_go_on_where_they_stopped(trained: Path, tmp_pat
     assert "1 masks written" in run("label", trained, "--out", out)
     assert masks[0].is_file()
     assert masks[1].stat().st_mtime_ns == kept
+    table = (out / "confidence.csv").read_text(encoding="utf-8").splitlines()
+    assert table[0] == "file,confidence"
+    assert [line.partition(",")[0] for line in table[1:]] == [path.stem for path in masks]
+    assert all(0 < value <= 1 for value in read_confidence(out / "confidence.csv").values())
 
 
 def _cell(trained: Path, name: str) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+from io import StringIO
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +13,13 @@ from rich.progress import track
 from tagseg.data.tagged import TaggedImages
 from tagseg.engine.interrupt import Interruption, check
 from tagseg.errors import UserError
+from tagseg.files import write_text
+from tagseg.methods.supervised import read_confidence
 from tagseg.outputs.palette import write_mask
 from tagseg.segmenter import Segmenter
 
 IGNORE = 255
+CONFIDENCES = "confidence.csv"
 CHUNK = 8  # photos whose CRFs run together, over all cores
 
 
@@ -30,6 +35,8 @@ def label(
 
     0 is background, 255 a pixel whose likeliest class has a probability below `confidence`; a photo without tags is all
     background. Photos that have their mask already are passed over, so an interrupted run goes on.
+    `confidence.csv` beside the masks holds, for each photo, the mean over its pixels of the likeliest class's probability:
+    the weight that `supervised.confidence` gives the photo.
     Raises UserError for a class the model doesn't know, or a folder that cannot be written.
     """
     known = segmenter.method.classes
@@ -41,6 +48,8 @@ def label(
     column = [known.index(name) for name in data.classes]
     make_folder(out)
     todo = [i for i, photo in enumerate(data.photos) if overwrite or not mask_path(out, photo.name).is_file()]
+    table = out / CONFIDENCES
+    confidences = read_confidence(table) if table.is_file() and not overwrite else {}
     written = 0
     with Interruption():
         for start in track(range(0, len(todo), CHUNK), description="Labelling", disable=len(todo) <= CHUNK):
@@ -52,14 +61,26 @@ def label(
                 tag_C = torch.zeros(len(known))
                 tag_C[column] = torch.from_numpy(data.tag_vector(index))
                 maps.append(segmenter.probabilities(photo, tag_C))
-            for index, probability in zip(chunk, segmenter.refine(photos, maps), strict=True):
-                best, mask = probability.max(0)
+            likeliest = [
+                (data.photos[i].name, p.max(0)) for i, p in zip(chunk, segmenter.refine(photos, maps), strict=True)
+            ]
+            confidences |= {name: float(best.mean()) for name, (best, _) in likeliest}
+            _write_confidences(table, confidences)  # before the masks: where a mask is, there is a row for it
+            for name, (best, mask) in likeliest:
                 mask = torch.where(best >= confidence, mask, IGNORE)
-                path = mask_path(out, data.photos[index].name)
+                path = mask_path(out, name)
                 path.parent.mkdir(parents=True, exist_ok=True)
                 write_mask(path, mask.cpu().numpy().astype(np.uint8))
                 written += 1
     return written
+
+
+def _write_confidences(path: Path, confidences: dict[str, float]) -> None:
+    text = StringIO()
+    rows = csv.writer(text, lineterminator="\n")
+    rows.writerow(("file", "confidence"))
+    rows.writerows((name, f"{value:.4f}") for name, value in sorted(confidences.items()))
+    write_text(path, text.getvalue())
 
 
 def mask_path(out: Path, name: str) -> Path:
