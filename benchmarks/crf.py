@@ -103,7 +103,6 @@ def one_thread(folder: Path | None, sizes: list[tuple[int, int]], labels: list[i
                 maps = probabilities(count, height, width, count)
                 expected = reference(image, maps, bilateral)
                 equal = dense_crf(image, maps, gaussian=GAUSSIAN, bilateral=bilateral, padding=True, threads=1)
-                ours(image, maps, bilateral, lattice)
                 runs: list[Callable[[], object]] = [
                     partial(reference, image, maps, bilateral),
                     partial(ours, image, maps, bilateral),
@@ -130,8 +129,6 @@ def threads(folder: Path | None, repeats: int) -> None:
             calls: list[Callable[[], object]] = [
                 partial(dense_crf, pictures, values, gaussian=GAUSSIAN, threads=n) for n in (1, 2)
             ]
-            for call in calls:
-                call()
             one, two = alternate(calls, repeats, time.perf_counter)
             print(
                 f"| {name}, 500x375, 80/13 | {count} | {one * 1e3:.0f} | {two * 1e3:.0f} | {one / two:.2f} |",
@@ -156,7 +153,7 @@ def agree(folder: Path | None, size: tuple[int, int], labels: list[int], count: 
 
 
 FIRST = """
-import sys, time; begin = time.perf_counter()
+import sys, time
 sys.path.insert(0, {here!r}); import crf
 image, maps = crf.photo(None, 375, 500, 1), crf.probabilities({labels}, 375, 500, 1)
 loaded = time.perf_counter(); before = crf.resource.getrusage(crf.resource.RUSAGE_SELF).ru_maxrss

@@ -5,7 +5,8 @@ import pytest
 import yaml
 
 from tagseg.errors import UserError
-from tagseg.recipe import Recipe, load_recipe, shipped_recipes
+from tagseg.recipe import load_recipe, shipped_recipes
+from tests.recipe_values import value
 
 PUBLISHED: dict[str, dict[str, Any]] = {
     "classifier-voc12": {
@@ -143,13 +144,6 @@ PUBLISHED["supervised-voc12-pspnet"] = STAGE_2 | {
     "predict.scales": [0.5, 0.75, 1.0, 1.25, 1.5, 1.75],
     "predict.flip": True,
 }
-
-
-def value(recipe: Recipe, key: str) -> Any:
-    inner: Any = recipe.model_dump(mode="json")
-    for part in key.split("."):
-        inner = inner[part]
-    return inner
 
 
 @pytest.mark.parametrize("name", PUBLISHED)

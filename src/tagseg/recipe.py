@@ -69,10 +69,14 @@ class Recipe(_Strict):
 
 def shipped_recipes() -> dict[str, str]:
     """The text of every shipped recipe by its name."""
-    folder = files("tagseg").joinpath("recipes")
+    return shipped_texts("recipes")
+
+
+def shipped_texts(*folder: str) -> dict[str, str]:
+    """The texts of the YAML files in a folder of the package, by their names without suffix."""
     found = {
         f.name.removesuffix(".yaml"): f.read_text(encoding="utf-8")
-        for f in folder.iterdir()
+        for f in files("tagseg").joinpath(*folder).iterdir()
         if f.name.endswith(".yaml")
     }
     return dict(sorted(found.items()))

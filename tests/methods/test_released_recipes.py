@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from tagseg.recipe import Recipe, load_recipe
+from tagseg.recipe import load_recipe
+from tests.recipe_values import value
 
 SHARED = {
     "model.backbone": "mit_b1",
@@ -58,13 +59,6 @@ ABLATIONS: dict[str, dict[str, Any]] = {
     "no-feedback": {"seg_to_class.weight": 0.0},
     "classifier-dominated": {"object_aware": False, "background.from_step": None, "seg_to_class.weight": 0.0},
 }
-
-
-def value(recipe: Recipe, key: str) -> Any:
-    found: Any = recipe.model_dump(mode="json")
-    for part in key.split("."):
-        found = found[part]
-    return found
 
 
 @pytest.mark.parametrize("name", PUBLISHED)

@@ -13,11 +13,10 @@ import difflib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib.resources import files
 from typing import Any
 
 from tagseg.errors import UserError
-from tagseg.recipe import Recipe, load_recipe, read_yaml, shipped_recipes
+from tagseg.recipe import Recipe, load_recipe, read_yaml, shipped_recipes, shipped_texts
 
 STAGES = ("classifier", "teacher", "segmenter")
 KEYS = ("title", "seed", "data", "label", *STAGES)
@@ -39,13 +38,7 @@ class Chain:
 
 def shipped_chains() -> dict[str, str]:
     """The text of every shipped chain by its name."""
-    folder = files("tagseg").joinpath("recipes", "chains")
-    found = {
-        f.name.removesuffix(".yaml"): f.read_text(encoding="utf-8")
-        for f in folder.iterdir()
-        if f.name.endswith(".yaml")
-    }
-    return dict(sorted(found.items()))
+    return shipped_texts("recipes", "chains")
 
 
 def load_chain(name: str, overrides: list[str] | None = None) -> Chain:
