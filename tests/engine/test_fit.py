@@ -101,7 +101,12 @@ def test_training_lowers_the_loss(tmp_path):
 
 @pytest.mark.parametrize(
     "changes",
-    [{}, {"momentum": 0.0}, {"optimizer": "adamw", "channels_last": True}, {"precision": "bf16", "warmup_steps": 5}],
+    [
+        {"average": 0.7},
+        {"momentum": 0.0},
+        {"optimizer": "adamw", "channels_last": True},
+        {"precision": "bf16", "warmup_steps": 5, "average": 0.99},
+    ],
 )
 def test_stopped_twice_and_resumed_equals_uninterrupted_to_the_bit(tmp_path, changes):
     settings = settings_of(**changes)
@@ -117,6 +122,30 @@ def test_stopped_twice_and_resumed_equals_uninterrupted_to_the_bit(tmp_path, cha
     result = fit(ToyMethod(dropout=0.5, init=9), ToyBatches(), settings, tmp_path / "parts")
     assert (result.step, result.interrupted) == (12, False)
     assert_same_run(tmp_path / "whole", tmp_path / "parts")
+
+
+def test_the_mean_of_the_weights_is_what_is_scored_and_saved(tmp_path):
+    class Watched(ToyMethod):
+        def losses(self, batch, step):
+            seen.append({name: tensor.clone() for name, tensor in self.state_dict().items()})
+            return super().losses(batch, step)
+
+    def evaluate(method, step):
+        scored[step] = {name: tensor.clone() for name, tensor in method.state_dict().items()}
+        return {"miou": float(step)}
+
+    seen, scored, method = [], {}, Watched()
+    fit(method, ToyBatches(), settings_of(average=0.75, evaluate_every=6), tmp_path, evaluate=evaluate, best="miou")
+    mean = seen[1]  # after the first step
+    for weights in seen[2:7]:
+        mean = {name: 0.75 * mean[name] + 0.25 * tensor for name, tensor in weights.items()}
+    torch.testing.assert_close(scored[6], mean)
+    assert not torch.equal(mean["head.weight"], seen[6]["head.weight"])
+    for result in (method.state_dict(), load_file(tmp_path / "model.safetensors")):
+        torch.testing.assert_close(result, scored[12], rtol=0, atol=0)
+    again = ToyMethod(init=3)
+    load_weights(tmp_path / "checkpoints" / "step-0000012.safetensors", again)
+    torch.testing.assert_close(dict(again.state_dict()), scored[12], rtol=0, atol=0)
 
 
 def test_dropout_differs_from_step_to_step(tmp_path):

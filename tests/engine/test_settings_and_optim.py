@@ -25,6 +25,7 @@ from tests.engine.toy_training import ToyMethod
         {"steps": 10, "warmup_steps": 10},
         {"precision": "fp16"},
         {"keep": 0},
+        {"average": 1.0},
     ],
 )
 def test_bad_settings_are_refused_by_name(wrong):

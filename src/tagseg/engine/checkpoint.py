@@ -20,11 +20,12 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.optim import Optimizer
+from torch.optim.swa_utils import AveragedModel
 
 from tagseg.errors import UserError
 from tagseg.files import remove_temporaries, replacing, write_text
 
-_MODEL, _OPTIMIZER = "model.", "optimizer."
+_MODEL, _AVERAGE, _OPTIMIZER = "model.", "average.", "optimizer."
 
 
 def save_weights(path: Path, module: nn.Module) -> None:
@@ -35,14 +36,14 @@ def save_weights(path: Path, module: nn.Module) -> None:
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
-    """The weights of a safetensors file by name, on the CPU; of a checkpoint, those of its model.
+    """The weights of a safetensors file by name, on the CPU; of a checkpoint, those that were scored: the mean, if any.
 
     Raises UserError when the file is missing or is not safetensors.
     """
     tensors, facts = _read(path)
     if facts is None:
         return tensors
-    return {name.removeprefix(_MODEL): tensor for name, tensor in tensors.items() if name.startswith(_MODEL)}
+    return _named(tensors, _AVERAGE) or _named(tensors, _MODEL)
 
 
 def load_weights(path: Path, module: nn.Module) -> None:
@@ -87,9 +88,15 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any] | None]:
         raise UserError(f"{path} cannot be read as safetensors ({error}): it is damaged or of another kind.") from error
 
 
-def pack(method: nn.Module, optimizer: Optimizer) -> dict[str, Tensor]:
-    """Weights and optimiser state as tensors on the CPU, named by parameter."""
+def _named(tensors: dict[str, Tensor], kind: str) -> dict[str, Tensor]:
+    return {name.removeprefix(kind): tensor for name, tensor in tensors.items() if name.startswith(kind)}
+
+
+def pack(method: nn.Module, optimizer: Optimizer, average: AveragedModel | None = None) -> dict[str, Tensor]:
+    """Weights, optimiser state and mean of the weights as tensors on the CPU, named by parameter."""
     tensors = {_MODEL + name: tensor for name, tensor in method.state_dict().items()}
+    if average is not None:
+        tensors |= {_AVERAGE + name: tensor for name, tensor in average.module.state_dict().items()}
     for name, parameter in method.named_parameters():
         for slot, value in optimizer.state.get(parameter, {}).items():
             if value is not None:  # SGD without momentum keeps an empty slot
@@ -97,9 +104,14 @@ def pack(method: nn.Module, optimizer: Optimizer) -> dict[str, Tensor]:
     return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
 
 
-def unpack(tensors: dict[str, Tensor], method: nn.Module, optimizer: Optimizer) -> None:
+def unpack(
+    tensors: dict[str, Tensor], method: nn.Module, optimizer: Optimizer, average: AveragedModel | None = None
+) -> None:
     """Put back what `pack` gave."""
-    method.load_state_dict({n.removeprefix(_MODEL): t for n, t in tensors.items() if n.startswith(_MODEL)})
+    method.load_state_dict(_named(tensors, _MODEL))
+    if average is not None:
+        average.module.load_state_dict(_named(tensors, _AVERAGE))
+        average.n_averaged.fill_(1)  # all that its rule asks is whether it has begun
     parameters = dict(method.named_parameters())
     for name, tensor in tensors.items():
         if name.startswith(_OPTIMIZER):

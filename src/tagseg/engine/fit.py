@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import numpy as np
 import torch
@@ -20,7 +20,7 @@ from tagseg.data.batches import Batch
 from tagseg.engine.checkpoint import Checkpoint, Checkpoints, pack, save_weights, unpack
 from tagseg.engine.interrupt import Interrupted, Interruption
 from tagseg.engine.log import RunLog
-from tagseg.engine.optim import build_optimizer, build_schedule, lr_factor
+from tagseg.engine.optim import build_average, build_optimizer, build_schedule, lr_factor
 from tagseg.engine.processes import check_processes, create_accelerator, default_workers
 from tagseg.engine.progress import TrainProgress
 from tagseg.engine.settings import TrainSettings
@@ -122,6 +122,8 @@ class _Run:
         self.method = method
         self.model: nn.Module = accelerator.prepare(method)  # moves `method` itself, wraps it for several processes
         self.optimizer = build_optimizer(method, settings)
+        self.average = build_average(method, settings)
+        self.scored = method if self.average is None else cast(Method, self.average.module)
         self.checkpoints = Checkpoints(out / "checkpoints", settings.keep, best)
         self.progress = TrainProgress(settings.steps, enabled=self.is_main)
         self.log: RunLog | None = None
@@ -143,7 +145,7 @@ class _Run:
         if found is not None:
             checkpoint, tensors, facts = found
             _check_identity(self.out, facts["identity"], self._identity())
-            unpack(tensors, self.method, self.optimizer)
+            unpack(tensors, self.method, self.optimizer, self.average)
             self.done, self.row, self.scores = checkpoint.step, facts["row"], checkpoint.scores
             self._seconds_before = facts["seconds"]
             self.progress.say(f"Going on after step {self.done} of {self.settings.steps}.")
@@ -169,6 +171,8 @@ class _Run:
                 self.model, self.optimizer, batch, step, settings, self.accelerator, interruption.requested
             )
             schedule.step()
+            if self.average is not None:
+                self.average.update_parameters(self.method)
             self.done, self.scores = step + 1, None
             self.row = {
                 "step": self.done,
@@ -202,7 +206,9 @@ class _Run:
         )
 
     def finish(self) -> None:
-        """Write the weights."""
+        """Write the weights; `method` itself ends up with those that were scored."""
+        if self.average is not None:
+            self.method.load_state_dict(self.scored.state_dict())
         if self.is_main:
             save_weights(self.out / "model.safetensors", self.method)
         self.accelerator.wait_for_everyone()
@@ -224,11 +230,11 @@ class _Run:
     def _score(self) -> None:
         """Evaluate. The checkpoint of this step is already saved, so stopping or dying in here costs nothing."""
         assert self.evaluate is not None
-        self.method.eval()
+        self.scored.eval()
         try:
             with self.progress.paused():
-                scores = self.evaluate(self.method, self.done)
-                drawn = self.pictures(self.method, self.done) if self.pictures is not None else {}
+                scores = self.evaluate(self.scored, self.done)
+                drawn = self.pictures(self.scored, self.done) if self.pictures is not None else {}
         finally:
             self.model.train()
         if self.best_score is not None and self.best_score not in scores:
@@ -252,7 +258,7 @@ class _Run:
         check_weights(self.method, self.done)
         if self.is_main:
             facts = {"identity": self._identity(), "row": self.row, "seconds": self.seconds}
-            self.checkpoints.save(self.done, pack(self.method, self.optimizer), facts)
+            self.checkpoints.save(self.done, pack(self.method, self.optimizer, self.average), facts)
 
     def _identity(self) -> dict[str, Any]:
         """What has to stay the same while a run goes on."""

@@ -50,6 +50,13 @@ class TrainSettings(BaseModel):
     warmup_steps: int = Field(0, ge=0, description="steps of linear warm-up, within `steps`")
     warmup_ratio: float = Field(1e-6, ge=0, le=1, description="part of lr that the warm-up starts from")
 
+    average: float | None = Field(
+        None,
+        gt=0,
+        lt=1,
+        description="scored and saved is the running mean of the weights with this decay a step; none: the last ones",
+    )
+
     precision: Literal["fp32", "bf16"] = Field(
         "fp32", description="bf16: forward pass under autocast, weights stay float32"
     )
