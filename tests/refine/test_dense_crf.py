@@ -169,6 +169,20 @@ def test_list_equals_one_by_one(backend: str) -> None:
         np.testing.assert_allclose(dense_crf(image, value, backend=backend), result, atol=2e-6)
 
 
+def test_a_result_stays_when_the_next_photo_takes_its_memory() -> None:
+    sizes = ((40, 30, 3), (20, 50, 5), (41, 30, 2))
+    images = [photo_like(height, width) for height, width, _ in sizes]
+    maps = [random_maps(labels, height, width, labels) for height, width, labels in sizes]
+    alone = [dense_crf(image, value, threads=1) for image, value in zip(images, maps, strict=True)]
+    kept = [result.copy() for result in alone]
+    for threads in (1, 2):
+        together = dense_crf(images * 3, maps * 3, threads=threads)
+        for result, expected in zip(together, kept * 3, strict=True):
+            np.testing.assert_array_equal(result, expected)
+    for result, expected in zip(alone, kept, strict=True):
+        np.testing.assert_array_equal(result, expected)
+
+
 def test_torch_in_torch_out() -> None:
     image, maps = photo_like(16, 20), random_maps(3, 16, 20)
     ours = dense_crf(torch.from_numpy(image), torch.from_numpy(maps).requires_grad_())

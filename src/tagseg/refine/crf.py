@@ -19,6 +19,7 @@ from tagseg.errors import UserError
 from tagseg.refine.crf_checks import carried_labels, check_maps, check_settings, per_photo
 from tagseg.refine.features import Sigma, check_image
 from tagseg.refine.lattice import Lattice, uses_torch
+from tagseg.refine.scratch import Scratch, borrowed
 
 Array = TypeVar("Array", np.ndarray, Tensor)
 Compatibility = np.ndarray | Sequence[Sequence[float]]
@@ -124,8 +125,9 @@ def _on_cpu(photos: list[Photo], settings: Settings, threads: int) -> list[Any]:
     workers = min(threads, len(groups))
 
     def work(places: list[int]) -> list[Any]:
-        lattice = _bilateral([photos[i] for i in places], settings)
-        return [_one(photos[i], lattice, settings, threads // workers) for i in places]
+        with borrowed() as scratch:
+            lattice = _bilateral([photos[i] for i in places], settings, scratch)
+            return [_one(photos[i], lattice, settings, threads // workers, scratch) for i in places]
 
     if workers <= 1:
         parts = list(map(work, groups.values()))
@@ -139,17 +141,17 @@ def _on_cpu(photos: list[Photo], settings: Settings, threads: int) -> list[Any]:
     return results
 
 
-def _bilateral(photos: list[Photo], settings: Settings) -> Lattice | None:
+def _bilateral(photos: list[Photo], settings: Settings, scratch: Scratch) -> Lattice | None:
     for photo in photos:
         if photo.lattice is not None:
             return photo.lattice
     if settings.bilateral is None or settings.iterations == 0:
         return None
     sxy, srgb, _ = settings.bilateral
-    return Lattice.bilateral(photos[0].image, sxy, srgb, padding=settings.padding, backend="numba")
+    return Lattice.bilateral(photos[0].image, sxy, srgb, padding=settings.padding, backend="numba", allocate=scratch)
 
 
-def _one(photo: Photo, bilateral: Lattice | None, settings: Settings, threads: int) -> Any:
+def _one(photo: Photo, bilateral: Lattice | None, settings: Settings, threads: int, scratch: Scratch) -> Any:
     from tagseg.refine.mean_field_cpu import Term, mean_field
 
     height, width = photo.image.shape[:2]
@@ -165,7 +167,9 @@ def _one(photo: Photo, bilateral: Lattice | None, settings: Settings, threads: i
         settings.cost if settings.cost is None or photo.kept is None else settings.cost[np.ix_(photo.kept, photo.kept)]
     )
     threads = threads if kept.size >= SMALL else 1
-    marginal = mean_field(kept.reshape(len(kept), -1), settings.unary, terms, cost, settings.iterations, threads)
+    marginal = mean_field(
+        kept.reshape(len(kept), -1), settings.unary, terms, cost, settings.iterations, threads, scratch
+    )
     marginal = marginal.reshape(kept.shape)
     if photo.kept is not None:
         full = np.zeros(value.shape, np.float32)

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from tagseg.errors import UserError
 from tagseg.refine.features import Sigma, check_image, features_torch, sigmas
+from tagseg.refine.scratch import Allocate, fresh
 
 if TYPE_CHECKING:
     from tagseg.refine.lattice_cpu import CpuLattice
@@ -31,7 +32,14 @@ class Lattice:
 
     @classmethod
     def bilateral(
-        cls, image: np.ndarray | Tensor, sxy: Sigma, srgb: Sigma, *, padding: bool = False, backend: str = "auto"
+        cls,
+        image: np.ndarray | Tensor,
+        sxy: Sigma,
+        srgb: Sigma,
+        *,
+        padding: bool = False,
+        backend: str = "auto",
+        allocate: Allocate = fresh,
     ) -> Lattice:
         """Lattice of position and colour.
 
@@ -39,6 +47,7 @@ class Lattice:
         sxy: sigma in pixels, or (x, y). srgb: sigma in the image's units, or one a channel.
         `padding` touches the vertices around the origin when H * W is no multiple of 4, as pydensecrf does.
         backend: "numba", "torch", or "auto": numba on the CPU, torch elsewhere.
+        allocate: for numba, where its arrays lie; a lattice in a `Scratch` lasts until the next one there.
         """
         check_image(image)
         image = image if image.ndim == 3 else image[..., None]
@@ -54,7 +63,7 @@ class Lattice:
             return cls(height, width, TorchLattice(feature, pixels=pixels))
         from tagseg.refine.lattice_cpu import CpuLattice
 
-        return cls(height, width, CpuLattice(np.asarray(image), sxy, srgb, touch_origin=touch))
+        return cls(height, width, CpuLattice(np.asarray(image), sxy, srgb, touch_origin=touch, allocate=allocate))
 
     @classmethod
     def gaussian(

@@ -18,6 +18,7 @@ from tagseg.refine.features import Sigma, sigmas
 from tagseg.refine.lanes import Shape
 from tagseg.refine.lattice_locate import key_fields, locate, njit, uncounted
 from tagseg.refine.rows import add, add_corners, add_scaled, blend, gather, load, spread, store, zero_corners, zero_row
+from tagseg.refine.scratch import Allocate, fresh
 
 TILE = 64  # pixels whose rows are turned into planes together
 
@@ -32,23 +33,34 @@ class Sides(NamedTuple):
 class CpuLattice:
     """Where the pixels of one photo lie in the lattice, and who the vertices' neighbours are."""
 
-    def __init__(self, image_HWC: np.ndarray, sxy: Sigma, srgb: Sigma, *, touch_origin: bool = False) -> None:
-        """image_HWC: any number type; no channels for a filter of positions alone."""
+    def __init__(
+        self,
+        image_HWC: np.ndarray,
+        sxy: Sigma,
+        srgb: Sigma,
+        *,
+        touch_origin: bool = False,
+        allocate: Allocate = fresh,
+    ) -> None:
+        """image_HWC: any number type; no channels for a filter of positions alone.
+
+        allocate: where its arrays lie; in a `Scratch`, it lasts until the next lattice there.
+        """
         height, width, channels = image_HWC.shape
         sigma_D = np.array([*sigmas(sxy, 2, "sxy"), *(sigmas(srgb, channels, "srgb") if channels else ())], np.float32)
         image_HWC = np.ascontiguousarray(image_HWC, None if image_HWC.dtype == np.uint8 else np.float32)
         low_D, shift_D = _fields(image_HWC, sigma_D, touch_origin)
         pixels, corners = height * width, channels + 3
-        self.corners = corners
+        self.corners, self.allocate = corners, allocate
         self._near: tuple[CpuLattice, np.ndarray] | None = None
-        key_N = np.empty(pixels, np.int64)
-        unsorted_NE = np.empty((pixels, corners), np.float32)
+        key_N = allocate("keys", (pixels,), np.int64)
+        unsorted_NE = allocate("unsorted weights", (pixels, corners), np.float32)
         locate(image_HWC, sigma_D, low_D, shift_D, key_N, unsorted_NE)
-        simplex_N = np.empty(pixels, np.int32)
+        simplex_N = allocate("simplices", (pixels,), np.int32)
         keys_T = steps.group(key_N, simplex_N)
-        self.start_T = np.empty(len(keys_T) + 1, np.int32)
-        self.order_N = np.empty(pixels, np.int32)
-        self.weight_NE = np.empty_like(unsorted_NE)
+        self.start_T = allocate("starts", (len(keys_T) + 1,), np.int32)
+        self.order_N = allocate("order", (pixels,), np.int32)
+        self.weight_NE = allocate("weights", (pixels, corners), np.float32)
         keys_T = steps.arrange(
             Shape(corners, 1), simplex_N, keys_T, unsorted_NE, self.start_T, self.order_N, self.weight_NE
         )
@@ -57,10 +69,10 @@ class CpuLattice:
                 (j - int(low)) << int(shift) for j, (low, shift) in enumerate(zip(low_D, shift_D, strict=True))
             )
             keys_T = np.append(keys_T, origin)
-        self.vertex_TE = np.empty((len(keys_T), corners), np.int32)
+        self.vertex_TE = allocate("vertices", (len(keys_T), corners), np.int32)
         keys_V, table_M2 = steps.number_vertices(keys_T, shift_D, self.vertex_TE)
         self.vertices = len(keys_V)
-        self.neighbour_EV2 = np.empty((corners, len(keys_V), 2), np.int32)
+        self.neighbour_EV2 = allocate("neighbours", (corners, len(keys_V), 2), np.int32)
         steps.find_neighbours(keys_V, table_M2, shift_D, self.neighbour_EV2)
 
     @property
@@ -73,12 +85,13 @@ class CpuLattice:
         """The symmetric normalisation."""
         shape, factor = Shape(1, self.corners), np.float32(self.amplitude)
         grid_V1, spare_V1 = np.zeros((2, self.vertices + 1, 1), np.float32)
-        value_N1 = np.ones((len(self.order_N), 1), np.float32)
+        value_N1 = self.allocate("ones", (len(self.order_N), 1), np.float32)
+        value_N1[:] = 1
         places = (self.start_T, self.order_N, self.vertex_TE)
         splat(shape, *places, self.weight_NE, value_N1, grid_V1)
         blurred_V1, spare_V1 = blur(shape, self.neighbour_EV2, grid_V1, spare_V1, factor)
         slice_(shape, *places, self.weight_NE, blurred_V1, value_N1)
-        weight_NE = np.empty_like(self.weight_NE)
+        weight_NE = self.allocate("normalised weights", self.weight_NE.shape, np.float32)
         scale_weights(Shape(self.corners, 1), self.order_N, self.weight_NE, value_N1, weight_NE)
         spare_V1[:] = 0
         value_N1[:] = 1
@@ -97,7 +110,7 @@ class CpuLattice:
     def places_of(self, other: CpuLattice) -> np.ndarray:
         """`packed` of a lattice of positions in the order of this lattice's pixels; the last one is kept."""
         if self._near is None or self._near[0] is not other:
-            places_N8 = np.empty_like(other.packed)
+            places_N8 = self.allocate("near", other.packed.shape, np.float32)
             pick(Shape(8, 1), other.packed, self.order_N, places_N8)
             self._near = (other, places_N8)
         return self._near[1]

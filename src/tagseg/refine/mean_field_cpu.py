@@ -17,6 +17,7 @@ import numpy as np
 from tagseg.refine import mean_field_kernels as kernels
 from tagseg.refine.lanes import Shape
 from tagseg.refine.lattice_cpu import CpuLattice, padded, to_planes
+from tagseg.refine.scratch import Allocate, fresh
 
 LOG2_E = math.log2(math.e)
 LARGEST_MESSAGE = 100.0  # in powers of two
@@ -38,8 +39,9 @@ def mean_field(
     cost_LL: np.ndarray | None,
     iterations: int,
     threads: int = 1,
+    allocate: Allocate = fresh,
 ) -> np.ndarray:
-    """Marginals (L, N) of one photo; the maps hold what `unary` says."""
+    """Marginals (L, N) of one photo; the maps hold what `unary` says. allocate: where what is needed meanwhile lies."""
     maps_LN = np.ascontiguousarray(maps_LN, np.float32)
     if len(maps_LN) == 1:
         return np.ones_like(maps_LN)
@@ -50,7 +52,8 @@ def mean_field(
     plain = plain or any(term.normalization != "symmetric" or term.weight < 0 for term in terms)
     if plain or sum(term.weight * LOG2_E * term.lattice.sides.largest for term in terms) > LARGEST_MESSAGE:
         return _plain(_logits(maps_LN, unary), terms, cost_LL, iterations)
-    return _fused(*_prior(maps_LN, unary), terms[-1], terms[0] if len(terms) > 1 else None, iterations, threads)
+    near = terms[0] if len(terms) > 1 else None
+    return _fused(*_prior(maps_LN, unary), terms[-1], near, iterations, threads, allocate)
 
 
 def _prior(maps_LN: np.ndarray, unary: str) -> tuple[np.ndarray, np.float32]:
@@ -68,12 +71,18 @@ def _logits(maps_LN: np.ndarray, unary: str) -> np.ndarray:
 
 
 def _fused(
-    prior_LN: np.ndarray, low: np.float32, first: Term, second: Term | None, iterations: int, threads: int
+    prior_LN: np.ndarray,
+    low: np.float32,
+    first: Term,
+    second: Term | None,
+    iterations: int,
+    threads: int,
+    allocate: Allocate,
 ) -> np.ndarray:
     lattice, pixels = first.lattice, prior_LN.shape[1]
     shape = Shape(padded(len(prior_LN)), lattice.corners)
-    prior_NS = np.empty((pixels + kernels.SPARE, shape.columns), np.float32)
-    rows_NS = np.empty((pixels, shape.columns), np.float32)
+    prior_NS = allocate("prior", (pixels + kernels.SPARE, shape.columns), np.float32)
+    rows_NS = allocate("rows", (pixels, shape.columns), np.float32)
     kernels.prepare(shape, prior_LN, low, lattice.order_N, rows_NS, prior_NS)
     main = (lattice.start_T, lattice.vertex_TE, lattice.sides.weight)
     near = lattice.places_of(second.lattice) if second else None
@@ -81,7 +90,10 @@ def _fused(
     factors = tuple(np.float32(term.weight * LOG2_E * term.lattice.amplitude) for term in (first, second or first))
     out_LN = np.empty(prior_LN.shape, np.float32)
     if threads <= 1:
-        grids, near_grids = ((_grid(which, shape), _grid(which, shape)) for which in lattices)
+        grids, near_grids = (
+            tuple(_zeros(allocate, f"{kind} grid {i}", which, shape) for i in range(2))
+            for kind, which in zip(("main", "near"), lattices, strict=True)
+        )
         neighbours = [which.neighbour_EV2 for which in lattices]
         grid_VS, near_VS = kernels.iterate(
             shape, iterations, main, near, grids, near_grids, *neighbours, factors, prior_NS
@@ -117,7 +129,7 @@ def _iterate_together(
 ) -> list[np.ndarray]:
     """All iterations of one photo on several threads, each with its share of the pixels and its own grid to add to."""
     parts = [np.zeros((threads, which.vertices + 1, shape.columns), np.float32) for which in lattices]
-    sliced = [_grid(which, shape) for which in lattices]
+    sliced = [_zeros(fresh, "", which, shape) for which in lattices]
 
     def sweep(part: int, start: int, stop: int) -> None:
         grids, near_grids = ((old, new[part]) for old, new in zip(sliced, parts, strict=True))
@@ -139,8 +151,10 @@ def _each_part(pool: ThreadPoolExecutor, parts: int, pixels: int, work: Any) -> 
     list(pool.map(work, range(parts), edges[:-1], edges[1:]))
 
 
-def _grid(lattice: CpuLattice, shape: Shape) -> np.ndarray:
-    return np.zeros((lattice.vertices + 1, shape.columns), np.float32)
+def _zeros(allocate: Allocate, name: str, lattice: CpuLattice, shape: Shape) -> np.ndarray:
+    grid_VS = allocate(name, (lattice.vertices + 1, shape.columns), np.float32)
+    grid_VS[:] = 0
+    return grid_VS
 
 
 def _plain(log_LN: np.ndarray, terms: list[Term], cost_LL: np.ndarray | None, iterations: int) -> np.ndarray:
