@@ -146,6 +146,27 @@ PUBLISHED["supervised-voc12-pspnet"] = STAGE_2 | {
 }
 
 
+PUBLISHED["supervised-voc12-segformer-mit_b1"] = {
+    "model.backbone": "mit_b1",
+    "model.output_stride": 32,
+    "method.segmenter": "segformer",
+    "method.hidden": 256,
+    "method.dropout": 0.1,
+    "method.head_lr_scale": 10.0,
+    "train.steps": 20000,
+    "train.batch_size": 16,
+    "train.crop": 512,
+    "train.scale": [0.5, 2.0],
+    "train.optimizer": "adamw",
+    "train.lr": 6e-5,
+    "train.betas": [0.9, 0.999],
+    "train.weight_decay": 0.01,
+    "train.power": 1.0,
+    "train.warmup_steps": 1500,
+    "train.warmup_ratio": 1e-6,
+}
+
+
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_published_recipes_hold_the_published_numbers(name: str) -> None:
     recipe = load_recipe(name)
