@@ -18,6 +18,7 @@ from tagseg.refine.rows import load, prefetch, store
 
 AHEAD = 8  # look-ups that are on their way into the cache
 LENGTHS = 32  # simplices with as many pixels or more are one kind
+NEAR = 4096  # simplices that are sorted among themselves: more would spread a large photo's pixels over the whole of it
 
 
 @uncounted
@@ -108,7 +109,7 @@ def arrange(
     order_N: np.ndarray,
     weight_NE: np.ndarray,
 ) -> np.ndarray:
-    """Sort the pixels by simplex, simplices with equally many pixels together; returns the simplices' sorted keys.
+    """Sort the pixels by simplex, of NEAR simplices those with equally many pixels together; returns their sorted keys.
 
     Loops over the pixels of a simplex then keep their length for long, which the processor predicts.
     """
@@ -116,21 +117,24 @@ def arrange(
     size_T = np.zeros(simplices, np.int32)
     for p in range(len(simplex_N)):
         size_T[simplex_N[p]] += 1
-    begin = np.zeros(LENGTHS + 1, np.int32)
-    for t in range(simplices):
-        begin[min(size_T[t], LENGTHS)] += 1
-    total = 0
-    for length in range(LENGTHS + 1):
-        total, begin[length] = total + begin[length], total
+    begin = np.empty(LENGTHS + 1, np.int32)
     place_T = np.empty(simplices, np.int32)
     sorted_T = np.empty(simplices, np.int64)
-    for t in range(simplices):
-        length = min(size_T[t], LENGTHS)
-        place = begin[length]
-        begin[length] = place + 1
-        place_T[t] = place
-        sorted_T[place] = keys_T[t]
-        start_T[place + 1] = size_T[t]
+    for first in range(0, simplices, NEAR):
+        last = min(first + NEAR, simplices)
+        begin[:] = 0
+        for t in range(first, last):
+            begin[min(size_T[t], LENGTHS)] += 1
+        total = first
+        for length in range(LENGTHS + 1):
+            total, begin[length] = total + begin[length], total
+        for t in range(first, last):
+            length = min(size_T[t], LENGTHS)
+            place = begin[length]
+            begin[length] = place + 1
+            place_T[t] = place
+            sorted_T[place] = keys_T[t]
+            start_T[place + 1] = size_T[t]
     start_T[0] = 0
     for t in range(simplices):
         start_T[t + 1] += start_T[t]
