@@ -47,7 +47,7 @@ def test_everything_stays_inside_the_box(values):
 def test_many_steps_are_averaged():
     chart = line_chart("Loss", {"a": [(step, step % 2) for step in range(20000)]})
     assert len(points(chart.lines[0])) == MAX_POINTS
-    assert "mean of about 143" in chart.note
+    assert "mean of about 444" in chart.note
 
 
 def test_what_is_no_number_is_left_out():

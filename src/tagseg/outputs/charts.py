@@ -12,7 +12,7 @@ import numpy as np
 WIDTH, HEIGHT = 400, 230  # of a chart in SVG units, shown between 330 and 450 pixels wide
 LEFT, RIGHT, TOP, BOTTOM = 48, 10, 10, 28
 WAVE_HEIGHT = 12
-MAX_POINTS = 140  # of a line; more steps are averaged
+MAX_POINTS = 45  # of a line; more steps are averaged, since batches differ by more than a run gains in a hundred steps
 NOT_CURVES = {"step", "wave", "lr", "seconds", "scores"}
 
 Points = Sequence[tuple[float, float]]
@@ -82,7 +82,7 @@ def line_chart(
     for name, points in thinned.items():
         places = tuple((round(x(s), 1), round(y(v), 1)) for s, v in points)
         path = "M" + "L".join(f"{px:g},{py:g}" for px, py in places)
-        lines.append(Line(name, path, _short(clean[name][-1][1]) + unit, places if dots or len(places) == 1 else ()))
+        lines.append(Line(name, path, _short(points[-1][1]) + unit, places if dots or len(places) == 1 else ()))
     longest = max(clean.values(), key=len)
     note = ""
     if len(longest) > MAX_POINTS:

@@ -102,7 +102,7 @@ def _collect(
             ("Labels used", facts["labels"]),
             ("Machine", facts["machine"]),
             ("Seed", str(recipe.train.seed)),
-            ("Weights", segmenter.method.backbone.licence or "see recipe"),
+            ("Licence of the start weights", segmenter.method.backbone.licence or "see recipe"),
         ),
         command=facts["command"],
         recipe=recipe.to_yaml(),
