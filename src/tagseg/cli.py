@@ -139,13 +139,18 @@ def label(
     """
     from tagseg.data.tagged import open_tagged
     from tagseg.segmenter import load
-    from tagseg.workflows.label import label
-    from tagseg.workflows.train import run_sources
+    from tagseg.workflows.label import label, label_run
+    from tagseg.workflows.score import percent
 
-    segmenter = load(run)
-    data = run_sources(run).train if images is None else open_tagged(images, tags)
-    count = label(segmenter, data, out, confidence=confidence, overwrite=overwrite)
-    console.print(f"{count} masks written to {out} ({len(data) - count} were there already); tags were used.")
+    scores = None
+    if images is None:
+        count, photos, scores = label_run(run, out, confidence=confidence, overwrite=overwrite)
+    else:
+        data = open_tagged(images, tags)
+        count, photos = label(load(run), data, out, confidence=confidence, overwrite=overwrite), len(data)
+    console.print(f"{count} masks written to {out} ({photos - count} were there already); tags were used.")
+    if scores is not None:
+        console.print(f"mIoU {percent(100 * scores.miou)} % against the true masks of {scores.photos} of these photos.")
 
 
 @app.command()

@@ -92,7 +92,9 @@ def test_another_recipe_in_the_same_folder_is_refused(trained: Path) -> None:
 
 def test_labels_use_the_tags_and_go_on_where_they_stopped(trained: Path, tmp_path: Path) -> None:
     out = tmp_path / "masks"
-    run("label", trained, "--out", out)
+    text = run("label", trained, "--out", out)
+    scores = json.loads((trained / "pseudo_masks.json").read_text(encoding="utf-8"))
+    assert f"mIoU {scores['miou']:.1f} % against the true masks of 8 of these photos" in text
     masks = sorted(out.glob("*.png"))
     assert len(masks) == 8
     tags = dict(
@@ -195,6 +197,31 @@ def test_runs_are_compared_side_by_side(trained: Path, tmp_path: Path) -> None:
         *settings(*HEADS, "train.steps=1", "model.start=null", "data.scenes.val=2"),
     )
     assert "other photos or classes" in run("compare", trained, tmp_path / "other", "--out", tmp_path / "c", code=2)
+
+
+def test_seeds_of_one_recipe_share_their_rows(trained: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other seed"
+    shutil.copytree(trained, other)
+    recipe = yaml.safe_load((other / "recipe.yaml").read_text(encoding="utf-8"))
+    recipe["train"]["seed"] = 5
+    (other / "recipe.yaml").write_text(yaml.safe_dump(recipe), encoding="utf-8")
+    facts = json.loads((other / "scores.json").read_text(encoding="utf-8"))
+    one = json.loads((trained / "scores.json").read_text(encoding="utf-8"))["scores"]["without tags"]["P_s"]["miou"]
+    facts["scores"]["without tags"]["P_s"]["miou"] = one + 3
+    (other / "scores.json").write_text(json.dumps(facts), encoding="utf-8")
+    for folder, score in ((trained, 40.0), (other, 42.0)):
+        (folder / "pseudo_masks.json").write_text(json.dumps({"miou": score}), encoding="utf-8")
+
+    run("compare", trained, other, "--out", tmp_path / "c")
+    rows = json.loads((tmp_path / "c" / "compare.json").read_text(encoding="utf-8"))
+    assert [row["branch"] for row in rows] == ["P_ct", "P_st", "P_s", "combined"]
+    assert rows[2]["before CRF"] == [one, one + 3]
+    text = (tmp_path / "c" / "compare.md").read_text(encoding="utf-8")
+    assert "seeds 0, 5 | P_s" in text
+    assert f"{one + 1.5:.1f} ({one:.1f} to {one + 3:.1f})" in text
+    assert "41.0 (40.0 to 42.0)" in text
+    run("compare", trained, trained, "--out", tmp_path / "c")  # one seed twice is no second seed
+    assert len(json.loads((tmp_path / "c" / "compare.json").read_text(encoding="utf-8"))) == 8
 
 
 def test_own_photos_go_from_check_to_masks_to_report(tmp_path: Path) -> None:

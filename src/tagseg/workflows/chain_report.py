@@ -13,7 +13,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from tagseg.data.photo import read_mask
 from tagseg.data.sources import Sources
 from tagseg.data.tagged import TaggedImages
 from tagseg.files import write_text
@@ -29,10 +28,9 @@ from tagseg.outputs.report import (
     spread,
     write_report,
 )
-from tagseg.scores import Scores
 from tagseg.segmenter import BACKGROUND, Segmenter, load
 from tagseg.workflows.chain import Chain
-from tagseg.workflows.label import mask_path
+from tagseg.workflows.label import score_labels
 from tagseg.workflows.report import final_mask, metric_rows, score_note
 from tagseg.workflows.score import AFTER, percent, spread_indices
 from tagseg.workflows.train import run_result
@@ -47,9 +45,7 @@ def evaluate_chain(out: Path, masks: Path, sources: Sources, chain: Chain, path:
     Pseudo masks are scored on the training photos that have true masks, with the tags used; the stages without tags.
     """
     stages = {name: run_result(out / name) for name in ("teacher", "segmenter")}
-    pseudo = None
-    if any(photo.mask is not None for photo in sources.train.photos):
-        pseudo = _score_masks(masks, sources.train).as_dict((BACKGROUND, *sources.train.classes))
+    pseudo = score_labels(masks, sources.train)
     facts = {
         "title": chain.title,
         "photos": len(sources.train),
@@ -57,19 +53,12 @@ def evaluate_chain(out: Path, masks: Path, sources: Sources, chain: Chain, path:
         "labels": "image-level tags only",
         "stage 1": stages["teacher"]["scores"],
         "stage 2": stages["segmenter"]["scores"],
-        "pseudo masks, tags used, training photos": pseudo,
+        "pseudo masks, tags used, training photos": None
+        if pseudo is None
+        else pseudo.as_dict((BACKGROUND, *sources.train.classes)),
         "minutes": round(sum(stage["minutes"] for stage in stages.values()), 2),
     }
     write_text(path, json.dumps(facts, indent=2, ensure_ascii=False))
-
-
-def _score_masks(masks: Path, data: TaggedImages) -> Scores:
-    scores = Scores(data.num_classes)
-    for index, photo in enumerate(data.photos):
-        truth = data.mask(index)
-        if truth is not None:
-            scores.add(read_mask(mask_path(masks, photo.name)), truth)
-    return scores
 
 
 def chain_report(out: Path, masks: Path, sources: Sources, chain: Chain, page: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,21 +24,32 @@ from tagseg.outputs.report import (
     write_report,
 )
 from tagseg.segmenter import load
+from tagseg.workflows.label import SCORES as PSEUDO
 from tagseg.workflows.label import make_folder
 from tagseg.workflows.report import final_mask, score_note
-from tagseg.workflows.score import AFTER
-from tagseg.workflows.train import run_result, run_sources
+from tagseg.workflows.score import AFTER, percent
+from tagseg.workflows.train import run_recipe, run_result, run_sources
 
 PHOTOS = 10
 PROTOCOL = "without tags"
+HEADS = ("run", "branch", "before CRF", "after CRF", "pseudo masks", "minutes", "memory GiB", "trained with")
+
+
+@dataclass(frozen=True)
+class Group:
+    """Runs that differ in nothing but their seed, and what they were started from. name: of its rows in the tables."""
+
+    name: str
+    runs: tuple[Path, ...]
 
 
 def compare(runs: Sequence[Path], out: Path) -> Table:
     """Write `compare.html`, `compare.md` and `compare.json` to `out` and return the table for the terminal.
 
+    Runs of one recipe with several seeds share their rows: means, and the lowest and highest value.
     Raises UserError for a run that isn't finished, or was scored on other photos or classes than the first.
     """
-    results = {_name(run, runs): run_result(run) for run in runs}
+    results = {run: run_result(run) for run in runs}
     data = [run_sources(run).val for run in runs]
     for run, val in zip(runs, data, strict=True):
         if val is None:
@@ -46,41 +58,83 @@ def compare(runs: Sequence[Path], out: Path) -> Table:
             raise UserError(
                 f"{run} was scored on other photos or classes than {runs[0]}: compare runs on one data set."
             )
-    rows = [row for name, facts in results.items() for row in _rows(name, facts)]
+    groups = _groups(runs)
+    rows = [row for group in groups for row in _rows(group, [results[run] for run in group.runs])]
     make_folder(out)
     write_text(out / "compare.json", json.dumps(rows, indent=2, ensure_ascii=False))
     write_text(out / "compare.md", _markdown(rows))
     assert data[0] is not None
-    _page(runs, results, rows, data[0], out / "compare.html")
+    _page(groups, results, rows, data[0], out / "compare.html")
     table = Table(*HEADS, title=f"mIoU in %, {len(data[0])} photos, no tags used")
     for row in rows:
         table.add_row(*(_cell(row[head]) for head in HEADS))
     return table
 
 
-HEADS = ("run", "branch", "before CRF", "after CRF", "minutes", "memory GiB", "trained with")
+def _groups(runs: Sequence[Path]) -> list[Group]:
+    """Runs of one recipe with different seeds together, in the order in which they were given."""
+    found: dict[str, dict[int, Path]] = {}
+    for run in runs:
+        recipe = run_recipe(run)
+        facts = recipe.model_dump(mode="json")
+        seed = facts["train"].pop("seed")
+        for block, key in (("model", "start"), ("data", "masks")):  # a run of the same seed, as a rule
+            facts[block][key] = facts[block][key] is not None
+        key = json.dumps(facts)
+        if seed in found.get(key, {}):
+            key += str(run)
+        found.setdefault(key, {})[seed] = run
+    groups = []
+    for seeds in found.values():
+        first = next(iter(seeds.values()))
+        name = _name(first, runs)
+        if len(seeds) > 1:
+            name = f"{run_recipe(first).title or name}, seeds {', '.join(map(str, seeds))}"
+        groups.append(Group(name, tuple(seeds.values())))
+    return groups
 
 
-def _rows(name: str, facts: dict[str, Any]) -> list[dict[str, Any]]:
-    """A row for each branch of a run."""
-    scores = facts["scores"][PROTOCOL]
-    branches = dict.fromkeys(branch.removesuffix(AFTER) for branch in scores)
-    return [
-        {
-            "run": name,
-            "branch": branch,
-            "before CRF": scores[branch]["miou"],
-            "after CRF": scores.get(branch + AFTER, {}).get("miou"),
-            "minutes": facts["minutes"],
-            "memory GiB": facts["peak_memory_gib"],
-            "trained with": facts["labels"],
-        }
-        for branch in branches
-    ]
+def _rows(group: Group, results: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """A row for each branch of a group; numbers are lists, one for each run."""
+    scores = [facts["scores"][PROTOCOL] for facts in results]
+    branches = list(dict.fromkeys(branch.removesuffix(AFTER) for branch in scores[0]))
+    pseudo = [_pseudo_masks(run) for run in group.runs]
+    rows = []
+    for branch in branches:
+        rows.append(
+            {
+                "run": group.name,
+                "branch": branch,
+                "before CRF": [one[branch]["miou"] for one in scores],
+                "after CRF": [one.get(branch + AFTER, {}).get("miou") for one in scores],
+                "pseudo masks": pseudo if branch == branches[-1] else [],
+                "minutes": [facts["minutes"] for facts in results],
+                "memory GiB": [facts["peak_memory_gib"] for facts in results],
+                "trained with": results[0]["labels"],
+            }
+        )
+    return rows
+
+
+def _pseudo_masks(run: Path) -> float | None:
+    """Score of the masks that `tagseg label` made of the run's training photos, tags used."""
+    path = run / PSEUDO
+    return json.loads(path.read_text(encoding="utf-8"))["miou"] if path.is_file() else None
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else None
 
 
 def _cell(value: Any) -> str:
-    return "" if value is None else f"{value:.1f}" if isinstance(value, float) else str(value)
+    """Text, or the mean of some numbers with their range."""
+    if isinstance(value, str):
+        return value
+    known = [number for number in value if number is not None]
+    if len(known) < 2:
+        return percent(_mean(known)) if known else ""
+    return f"{percent(_mean(known))} ({percent(min(known))} to {percent(max(known))})"
 
 
 def _markdown(rows: list[dict[str, Any]]) -> str:
@@ -90,9 +144,14 @@ def _markdown(rows: list[dict[str, Any]]) -> str:
 
 
 def _page(
-    runs: Sequence[Path], results: dict[str, dict[str, Any]], rows: list[dict[str, Any]], val: TaggedImages, path: Path
+    groups: Sequence[Group],
+    results: dict[Path, dict[str, Any]],
+    rows: list[dict[str, Any]],
+    val: TaggedImages,
+    path: Path,
 ) -> None:
-    segmenters = {_name(run, runs): load(run) for run in runs}
+    """The page; its pictures are of each group's first run."""
+    segmenters = {group.name: load(group.runs[0]) for group in groups}
     classes = next(iter(segmenters.values())).classes
     index = {photo.name: i for i, photo in enumerate(val.photos)}
     examples = []
@@ -110,19 +169,23 @@ def _page(
     table = ScoreTable(
         "mIoU of every branch, without tags",
         ("before CRF", "after CRF"),
-        tuple(ScoreRow(f"{row['run']}: {row['branch']}", (row["before CRF"], row["after CRF"])) for row in rows),
+        tuple(
+            ScoreRow(f"{row['run']}: {row['branch']}", (_mean(row["before CRF"]), _mean(row["after CRF"])))
+            for row in rows
+        ),
     )
     facts = tuple(
-        (name, f"{r['minutes']:.1f} minutes, {r['peak_memory_gib']:.1f} GiB, {r['labels']}")
-        for name, r in results.items()
+        (str(run), f"{r['minutes']:.1f} minutes, {r['peak_memory_gib']:.1f} GiB, {r['labels']}")
+        for run, r in results.items()
     )
     write_report(
         ReportData(
-            title=" / ".join(results),
+            title=" / ".join(segmenters),
             classes=classes,
-            lead=f"{len(results)} runs side by side.",
+            lead=f"{len(results)} runs side by side."
+            + (" Numbers are means over seeds, pictures of the first." if len(results) > len(groups) else ""),
             protocol=f"{len(val)} photos with true masks, none of their tags used, one confusion matrix over all pixels. "
-            f"Photos are chosen by the scores of {next(iter(results))}.",
+            f"Photos are chosen by the scores of {groups[0].runs[0].name}.",
             tables=(table,),
             examples=tuple(examples),
             facts=facts,

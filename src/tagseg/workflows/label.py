@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 from io import StringIO
 from pathlib import Path
 
@@ -10,16 +11,20 @@ import numpy as np
 import torch
 from rich.progress import track
 
+from tagseg.data.photo import read_mask
 from tagseg.data.tagged import TaggedImages
 from tagseg.engine.interrupt import Interruption, check
 from tagseg.errors import UserError
 from tagseg.files import write_text
 from tagseg.methods.supervised import read_confidence
 from tagseg.outputs.palette import write_mask
-from tagseg.segmenter import Segmenter
+from tagseg.scores import Scores
+from tagseg.segmenter import BACKGROUND, Segmenter, load
+from tagseg.workflows.train import run_sources
 
 IGNORE = 255
 CONFIDENCES = "confidence.csv"
+SCORES = "pseudo_masks.json"  # in the run's folder
 CHUNK = 8  # photos whose CRFs run together, over all cores
 
 
@@ -73,6 +78,33 @@ def label(
                 write_mask(path, mask.cpu().numpy().astype(np.uint8))
                 written += 1
     return written
+
+
+def label_run(
+    run: Path, out: Path, *, confidence: float = 0.0, overwrite: bool = False
+) -> tuple[int, int, Scores | None]:
+    """`label` for the photos that a run was trained on: masks written now, photos, and the masks' scores.
+
+    Scores only for a run that learned from tags and whose photos have true masks; they go to `pseudo_masks.json` in its
+    folder too, where `compare` finds them.
+    """
+    segmenter, data = load(run), run_sources(run).train
+    written = label(segmenter, data, out, confidence=confidence, overwrite=overwrite)
+    scores = None if segmenter.method.needs_masks else score_labels(out, data)
+    if scores is not None:
+        facts = {"masks": str(out), "confidence": confidence, **scores.as_dict((BACKGROUND, *data.classes))}
+        write_text(run / SCORES, json.dumps(facts, indent=2, ensure_ascii=False))
+    return written, len(data), scores
+
+
+def score_labels(masks: Path, data: TaggedImages) -> Scores | None:
+    """Scores of a folder of masks on those photos that have a true mask; None where no photo has one."""
+    scores = Scores(data.num_classes)
+    for index, photo in enumerate(data.photos):
+        truth = data.mask(index)
+        if truth is not None:
+            scores.add(read_mask(mask_path(masks, photo.name)), truth)
+    return scores if scores.photos else None
 
 
 def _write_confidences(path: Path, confidences: dict[str, float]) -> None:
