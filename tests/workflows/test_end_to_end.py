@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from filelock import FileLock
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -197,6 +198,18 @@ def test_runs_are_compared_side_by_side(trained: Path, tmp_path: Path) -> None:
         *settings(*HEADS, "train.steps=1", "model.start=null", "data.scenes.val=2"),
     )
     assert "other photos or classes" in run("compare", trained, tmp_path / "other", "--out", tmp_path / "c", code=2)
+
+
+def test_two_trainings_never_share_a_folder(trained: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    shutil.copytree(trained, out)
+    command = ["train", out / "recipe.yaml", "--out", out]
+    with FileLock(out / ".in-use"):
+        assert "Another training is at work" in run(*command, code=2)
+        assert "Another training is at work" in run(*command, "--overwrite", code=2)
+        assert (out / "scores.json").is_file()
+    assert "is finished" in run(*command)
+    assert not (out / ".in-use").exists()
 
 
 def test_seeds_of_one_recipe_share_their_rows(trained: Path, tmp_path: Path) -> None:

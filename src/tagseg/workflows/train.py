@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import platform
-import shutil
 import sys
 import time
 from collections.abc import Callable
@@ -15,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from accelerate import Accelerator
 from numpy.typing import NDArray
 
 from tagseg.data.augment import Augment
@@ -26,11 +26,12 @@ from tagseg.engine.fit import fit
 from tagseg.engine.interrupt import Interrupted, Interruption
 from tagseg.engine.processes import create_accelerator
 from tagseg.errors import UserError
-from tagseg.files import remove_temporaries, write_text
+from tagseg.files import write_text
 from tagseg.methods import Method
 from tagseg.outputs.palette import overlay
 from tagseg.recipe import Recipe, load_recipe, shipped_recipes
 from tagseg.segmenter import Segmenter, build_method, load
+from tagseg.workflows.claim import claimed
 from tagseg.workflows.score import branch_probabilities, score_branches, spread_indices, summary
 
 FINISHED = "scores.json"
@@ -47,7 +48,7 @@ def train(
     """Train a recipe into the run folder `out` and return it; goes on with an unfinished run, leaves a finished one alone.
 
     Raises Interrupted when asked to stop: everything done is in `out`, and the same call goes on. Raises UserError where
-    the folder holds a run of another recipe, and what the parts raise.
+    the folder holds a run of another recipe or another training works in it, and what the parts raise.
     """
     with Interruption():
         return _train(recipe, out, overwrite, say)
@@ -58,7 +59,12 @@ def _train(recipe: Recipe, out: Path, overwrite: bool, say: Callable[[str], obje
     main = accelerator.is_main_process
     if not main:
         say = _silent
-    _claim(recipe, out, overwrite=overwrite, main=main)
+    with claimed(recipe, out, overwrite=overwrite, main=main):
+        return _train_claimed(recipe, out, accelerator, say)
+
+
+def _train_claimed(recipe: Recipe, out: Path, accelerator: Accelerator, say: Callable[[str], object]) -> Path:
+    main = accelerator.is_main_process
     accelerator.wait_for_everyone()
     if finished(out):
         say(f"{out} is finished; --overwrite trains it anew.")
@@ -248,29 +254,6 @@ class _Pictures:
             mask = list(branches.values())[-1].argmax(0).to(torch.uint8).cpu().numpy()
             pictures[self.data.photos[index].name] = overlay(photo, mask)
         return pictures
-
-
-def _claim(recipe: Recipe, out: Path, *, overwrite: bool, main: bool) -> None:
-    """Take the run folder for a recipe, or refuse it in one sentence."""
-    text = recipe.to_yaml()
-    file = out / "recipe.yaml"
-    try:
-        if out.exists() and not out.is_dir():
-            raise UserError(f"{out} is a file: choose another --out.")
-        if overwrite and main and file.is_file():
-            shutil.rmtree(out)
-        if file.is_file():
-            if file.read_text(encoding="utf-8") != text:
-                raise UserError(f"{out} holds a run of another recipe: choose another --out, or --overwrite it.")
-            return
-        if main:
-            remove_temporaries(out)
-            if out.is_dir() and any(out.iterdir()):
-                raise UserError(f"{out} is not empty and holds no run: choose another --out.")
-            out.mkdir(parents=True, exist_ok=True)
-            write_text(file, text)
-    except OSError as error:
-        raise UserError(f"The run folder {out} cannot be written: {error.strerror or error}.") from error
 
 
 def _silent(*_: object) -> None:
