@@ -38,6 +38,9 @@ class ModelSettings(_Strict):
         description="what the whole model starts from: a recipe's name (trained first, with this recipe's data), "
         "a run folder, or a file of weights",
     )
+    start_train: dict[str, Any] = Field(
+        {}, description="train settings that differ from those of the recipe in `start`, such as {steps: 300}"
+    )
 
 
 class Recipe(_Strict):

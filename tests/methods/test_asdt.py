@@ -38,6 +38,20 @@ def test_the_wave_chooses_the_students_teacher_and_nothing_else() -> None:
     assert high["student labels"] != low["student labels"]
 
 
+def test_the_backbone_takes_its_share_of_the_students_gradient() -> None:
+    def gradient(**settings: float) -> torch.Tensor:
+        method = build("asdt", class_weight=0.0, **settings).train()
+        sum(method(batch(TWO), 2).values()).backward()  # type: ignore[union-attr]
+        gradient = next(p for p in method.backbone.parameters() if p.requires_grad).grad
+        assert isinstance(gradient, torch.Tensor)
+        return gradient
+
+    whole, alone, half = gradient(), gradient(student_weight=0.0), gradient(student_gradient=0.5)
+    torch.testing.assert_close(gradient(student_gradient=0.0), alone)
+    torch.testing.assert_close(half, (whole + alone) / 2, rtol=1e-3, atol=1e-3 * float(whole.abs().max()))
+    assert not torch.allclose(whole, alone)
+
+
 def test_in_the_high_phase_both_heads_get_the_same_labels() -> None:
     method = build("asdt", wave={"period": 2, "high": 2}).train()
     method.heads["seg_teacher"].load_state_dict(method.heads["student"].state_dict())

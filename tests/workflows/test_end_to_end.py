@@ -250,11 +250,16 @@ def test_own_photos_go_from_check_to_masks_to_report(tmp_path: Path) -> None:
     table.write_text("\n".join(["file,tags", *rows]), encoding="utf-8")
     assert "15" in run("check", "--images", photos, "--tags", table)
     out = tmp_path / "run"
-    small = ["train.steps=2", "train.batch_size=4", "train.workers=0", *HEADS, "model.start=null"]
+    small = ["train.steps=2", "train.batch_size=4", "train.workers=0", *HEADS, "model.start_train.steps=1"]
     words = [word for setting in small for word in ("--set", setting)]
     text = run("train", "--images", photos, "--tags", table, "--out", out, *words)
     assert "15 photos" in text
     assert (out / "report.html").is_file()
+    recipe, start = (yaml.safe_load((folder / "recipe.yaml").read_text()) for folder in (out, out / "start"))
+    assert (start["method"]["name"], start["train"]["steps"]) == ("classifier", 1)
+    assert recipe["train"]["crop"] == start["train"]["crop"] == 64
+    wave = recipe["method"]["wave"]  # of 850 steps, for 300
+    assert (wave["period"], wave["high"], wave["warmup"]) == (53, 44, 106)
     run("label", out, "--out", tmp_path / "masks")
     assert len(list((tmp_path / "masks").glob("*.png"))) == 15
 

@@ -39,6 +39,9 @@ class ASDTSettings(RRMSettings):
         0.5, ge=0, description="weight of the seg-teacher's loss; 0 leaves the head out (row I)"
     )
     student_weight: float = Field(0.5, ge=0, description="weight of the student's loss")
+    student_gradient: float = Field(
+        1.0, ge=0, le=1, description="share of the student's gradient that enters the backbone, times backbone_gradient"
+    )
     teacher_crf: CRFSettings = Field(CRFSettings(), description="CRF that turns P_st into the hard labels B_st")
 
 
@@ -68,14 +71,14 @@ class ASDT(RRM):
         terms = {"class": self.class_loss(batch, feature_BFhw)}
         lattices = self.energy_lattices(batch)
         student_label_BHW = class_label_BHW
-        shared_BFhw = self.features_for_heads(feature_BFhw, step)
         if self.has_seg_teacher:
-            logit_BKHW = self.logits("seg_teacher", shared_BFhw, batch.size)
+            logit_BKHW = self.logits("seg_teacher", self.features_for_heads(feature_BFhw, step), batch.size)
             weight = settings.seg_teacher_weight
             terms |= self.taught(batch, lattices, "seg_teacher", logit_BKHW, class_label_BHW, weight)
             probability_BKHW = self.teaching_probabilities(logit_BKHW, cam_BCHW, step)
             if probability_BKHW is not None:
                 student_label_BHW = self.seg_teacher_labels(batch, probability_BKHW)
+        shared_BFhw = self.features_for_heads(feature_BFhw, step, settings.student_gradient)
         logit_BKHW = self.logits("student", shared_BFhw, batch.size)
         return terms | self.taught(batch, lattices, "student", logit_BKHW, student_label_BHW, settings.student_weight)
 

@@ -69,13 +69,15 @@ class RRM(Classifier):
         settings = self.settings
         self.heads[name] = SegHead(self.backbone.channels, settings.hidden, self.num_classes, settings.dilation)
 
-    def features_for_heads(self, feature_BFhw: Tensor, step: int) -> Tensor:
+    def features_for_heads(self, feature_BFhw: Tensor, step: int, part: float = 1.0) -> Tensor:
         """The features, which let only a share of the segmentation losses' gradient through to the backbone.
+
+        part: of that share, for one head among several.
 
         The heads start from random weights; their first gradients, several times those of the tags' loss, spoil the CAM
         that teaches them.
         """
-        share = 0.0 if step < self.settings.head_steps else self.settings.backbone_gradient
+        share = 0.0 if step < self.settings.head_steps else self.settings.backbone_gradient * part
         if share == 1:
             return feature_BFhw
         fixed_BFhw = feature_BFhw.detach()

@@ -29,7 +29,7 @@ from tagseg.errors import UserError
 from tagseg.files import write_text
 from tagseg.methods import Method
 from tagseg.outputs.palette import overlay
-from tagseg.recipe import Recipe, load_recipe, shipped_recipes
+from tagseg.recipe import Recipe, load_recipe, make_recipe, shipped_recipes
 from tagseg.segmenter import Segmenter, build_method, load
 from tagseg.workflows.claim import claimed
 from tagseg.workflows.score import branch_probabilities, score_branches, spread_indices, summary
@@ -157,7 +157,8 @@ def start_method(
 ) -> tuple[Method, float]:
     """The method with the weights it starts from, and the minutes it took to train them.
 
-    A start that is a recipe's name is trained first, in `out`/start: same data, backbone, weights and seed.
+    A start that is a recipe's name is trained first, in `out`/start: same data, backbone, weights and seed, and with the
+    changes of `model.start_train`.
     """
     start, minutes = recipe.model.start, 0.0
     torch.manual_seed(recipe.train.seed)  # the heads' first weights
@@ -165,11 +166,8 @@ def start_method(
         return build_method(recipe.method, recipe.model, classes), minutes
     file = Path(start)
     if start in shipped_recipes():
-        first = load_recipe(start)
-        settings = first.train.model_copy(update={"seed": recipe.train.seed})
+        first = _start_recipe(recipe, start)
         say(f"First the start weights: {start}, in {out / 'start'}.")
-        model = first.model.model_copy(update={"backbone": recipe.model.backbone, "weights": recipe.model.weights})
-        first = first.model_copy(update={"data": recipe.data, "model": model, "train": settings})
         train(first, out / "start", say=say)
         file = out / "start"
     licence = "unknown"
@@ -186,6 +184,15 @@ def start_method(
     _load_fitting(file, method)
     method.backbone.licence = licence
     return method, minutes
+
+
+def _start_recipe(recipe: Recipe, start: str) -> Recipe:
+    """The recipe of that name on the data and backbone of another."""
+    values = load_recipe(start).model_dump(mode="json")
+    values["data"] = recipe.data.model_dump(mode="json")
+    values["model"] |= {"backbone": recipe.model.backbone, "weights": recipe.model.weights}
+    values["train"] |= {**recipe.model.start_train, "seed": recipe.train.seed}
+    return make_recipe(values, [], f"{start}, with model.start_train")
 
 
 def _load_fitting(file: Path, method: Method) -> None:
