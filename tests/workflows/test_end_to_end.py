@@ -270,6 +270,7 @@ def test_own_photos_go_from_check_to_masks_to_report(tmp_path: Path) -> None:
         (["train"], "either a recipe"),
         (["train", "nothing-like-it"], "no recipe or file"),
         (["train", "asdt-scenes", "--set", "train.steps=x"], "train.steps"),
+        (["train", "rrm-scenes", "--set", "model.start_train.stepz=1"], "train.stepz: there is no such key"),
         (["label", "nowhere"], "holds no finished model"),
         (["predict", "nowhere", "photos"], "holds no finished model"),
         (["report", "nowhere"], "is not finished"),

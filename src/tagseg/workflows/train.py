@@ -55,6 +55,8 @@ def train(
 
 
 def _train(recipe: Recipe, out: Path, overwrite: bool, say: Callable[[str], object]) -> Path:
+    if recipe.model.start in shipped_recipes():
+        _start_recipe(recipe, recipe.model.start)  # a mistake in start_train is said before anything is written
     accelerator = create_accelerator()
     main = accelerator.is_main_process
     if not main:
