@@ -11,11 +11,11 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
+from tagseg import __version__
 from tagseg.errors import UserError
 
 app = typer.Typer(
     name="tagseg",
-    help="Photos with image-level tags in, pixel masks and a trained segmentation model out.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -33,6 +33,19 @@ Classes = Annotated[str | None, typer.Option("--classes", help="class names in o
 Out = Annotated[Path, typer.Option("--out", "-o", help="folder for the results")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="start anew although there are results")]
 Run = Annotated[Path, typer.Argument(help="a finished run folder")]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        console.print(f"tagseg {__version__}", highlight=False)
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="print it")] = False,
+) -> None:
+    """Photos with image-level tags in, pixel masks and a trained segmentation model out."""
 
 
 def _classes(text: str | None) -> tuple[str, ...] | None:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import csv
 import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from io import StringIO
 from pathlib import Path
+from typing import TextIO
 
 import numpy as np
 import torch
@@ -53,10 +56,8 @@ def label(
     column = [known.index(name) for name in data.classes]
     make_folder(out)
     todo = [i for i, photo in enumerate(data.photos) if overwrite or not mask_path(out, photo.name).is_file()]
-    table = out / CONFIDENCES
-    confidences = read_confidence(table) if table.is_file() and not overwrite else {}
     written = 0
-    with Interruption():
+    with Interruption(), _confidence_table(out / CONFIDENCES, overwrite) as add_confidence:
         for start in track(range(0, len(todo), CHUNK), description="Labelling", disable=len(todo) <= CHUNK):
             check()
             chunk = todo[start : start + CHUNK]
@@ -69,8 +70,8 @@ def label(
             likeliest = [
                 (data.photos[i].name, p.max(0)) for i, p in zip(chunk, segmenter.refine(photos, maps), strict=True)
             ]
-            confidences |= {name: float(best.mean()) for name, (best, _) in likeliest}
-            _write_confidences(table, confidences)  # before the masks: where a mask is, there is a row for it
+            # before the masks: where a mask is, there is a row for it
+            add_confidence({name: float(best.mean()) for name, (best, _) in likeliest})
             for name, (best, mask) in likeliest:
                 mask = torch.where(best >= confidence, mask, IGNORE)
                 path = mask_path(out, name)
@@ -107,12 +108,33 @@ def score_labels(masks: Path, data: TaggedImages) -> Scores | None:
     return scores if scores.photos else None
 
 
-def _write_confidences(path: Path, confidences: dict[str, float]) -> None:
+@contextmanager
+def _confidence_table(path: Path, overwrite: bool) -> Iterator[Callable[[dict[str, float]], None]]:
+    """What adds rows to the table of confidences while masks are written; at the end it is sorted, a row a photo."""
+    if path.is_file() and not overwrite:
+        # A kill may have torn the last row; its photo has no mask yet and comes again.
+        write_text(path, path.read_text(encoding="utf-8").rpartition("\n")[0] + "\n")
+    else:
+        write_text(path, "file,confidence\n")
+
+    def add(confidences: dict[str, float]) -> None:
+        try:
+            with path.open("a", encoding="utf-8", newline="") as file:
+                _write_rows(file, confidences)
+        except OSError as error:
+            raise UserError(
+                f"{path} cannot be written: {error.strerror or error}; the masks so far are whole."
+            ) from error
+
+    yield add
     text = StringIO()
-    rows = csv.writer(text, lineterminator="\n")
-    rows.writerow(("file", "confidence"))
-    rows.writerows((name, f"{value:.4f}") for name, value in sorted(confidences.items()))
+    text.write("file,confidence\n")
+    _write_rows(text, dict(sorted(read_confidence(path).items())))
     write_text(path, text.getvalue())
+
+
+def _write_rows(file: TextIO, confidences: dict[str, float]) -> None:
+    csv.writer(file, lineterminator="\n").writerows((name, f"{value:.4f}") for name, value in confidences.items())
 
 
 def mask_path(out: Path, name: str) -> Path:
