@@ -5,6 +5,8 @@ Shapes: B photos, C classes, K = C + 1, H W pixels of one view and h w of the ot
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -38,14 +40,41 @@ def correspondence_loss(
     """
     position1_BP12, position2_BP12 = random_positions(seed_B, samples, seg1_BKHW.device)
     with torch.no_grad():
-        cam_BPP = _agreement(_sample(cam1_BCHW, position1_BP12), _sample(cam2_BChw, position2_BP12))
-        if centre:
-            mean = global_sum(cam_BPP.sum()) / global_sum(cam_BPP.new_tensor(float(cam_BPP.numel())))
-            cam_BPP -= cam_BPP.mean(2, keepdim=True) - mean
-        cam_BPP -= shift
-    seg_BPP = _agreement(_sample(seg1_BKHW, position1_BP12), _sample(seg2_BKhw, position2_BP12))
-    score_BPP = seg_BPP.relu() * cam_BPP
-    return -global_mean(score_BPP.sum(), score_BPP.new_tensor(float(score_BPP.numel())))
+        cam1_BCP, cam2_BCP = _sample(cam1_BCHW, position1_BP12), _sample(cam2_BChw, position2_BP12)
+        pairs = cam1_BCP.new_tensor(float(cam1_BCP.shape[0] * cam1_BCP.shape[2] * cam2_BCP.shape[2]))
+        constant = cam1_BCP.new_tensor(-shift)
+        if centre:  # the mean of a position's cosines is its cosine with the mean: no matrix of pairs is needed
+            mean_BC1 = cam2_BCP.mean(2, keepdim=True)
+            sum_ = (cam1_BCP.sum(2, keepdim=True) * mean_BC1).sum() * cam2_BCP.shape[2]
+            constant = constant + global_sum(sum_) / global_sum(pairs)
+            cam2_BCP = cam2_BCP - mean_BC1
+    seg1_BKP, seg2_BKP = _sample(seg1_BKHW, position1_BP12), _sample(seg2_BKhw, position2_BP12)
+    return -global_mean(_PairSum.apply(seg1_BKP, seg2_BKP, cam1_BCP, cam2_BCP, constant), pairs)
+
+
+class _PairSum(torch.autograd.Function):
+    """The sum over pairs (p, q) of max(<s_p, t_q>, 0) x (<c_p, d_q> + constant), with gradient to s and t.
+
+    The matrix of pairs is made for one photo at a time, where it fits a processor's cache, and not kept: the gradients
+    are taken at once, and the sum is s times its own gradient, as it is of first degree in s.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, s_BKP: Tensor, t_BKP: Tensor, c_BCP: Tensor, d_BCP: Tensor, constant: Tensor) -> Tensor:
+        ds_BKP, dt_BKP = torch.empty_like(s_BKP), torch.empty_like(t_BKP)
+        with torch.autocast(s_BKP.device.type, enabled=False):  # small differences of cosines matter
+            for n in range(len(s_BKP)):
+                weight_PP = torch.addmm(constant, c_BCP[n].T, d_BCP[n])
+                weight_PP.masked_fill_(s_BKP[n].T @ t_BKP[n] <= 0, 0)
+                torch.mm(t_BKP[n], weight_PP.T, out=ds_BKP[n])
+                torch.mm(s_BKP[n], weight_PP, out=dt_BKP[n])
+        ctx.save_for_backward(ds_BKP, dt_BKP)
+        return (s_BKP * ds_BKP).sum()
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        ds_BKP, dt_BKP = ctx.saved_tensors
+        return grads[0] * ds_BKP, grads[0] * dt_BKP, None, None, None
 
 
 def random_positions(seed_B: Tensor, samples: int, device: torch.device) -> tuple[Tensor, Tensor]:
@@ -59,9 +88,3 @@ def _sample(map_BCHW: Tensor, position_BP12: Tensor) -> Tensor:
     """The channels at positions, bilinear, as vectors of length 1: (B, C, P)."""
     value_BCP1 = F.grid_sample(map_BCHW.float(), position_BP12, padding_mode="border", align_corners=True)
     return F.normalize(value_BCP1[..., 0], dim=1, eps=EPS)
-
-
-def _agreement(first_BCP: Tensor, second_BCP: Tensor) -> Tensor:
-    """The cosine of every position of the first with every one of the second: (B, P, P)."""
-    with torch.autocast(first_BCP.device.type, enabled=False):  # small differences of cosines matter
-        return first_BCP.transpose(1, 2) @ second_BCP

@@ -20,14 +20,21 @@ def map_views(
     flip: bool = True,
     known_BChw: Tensor | None = None,
     smallest: int = 1,
+    bf16: bool = False,
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """For each scale the maps of the photo and those of its mirror image, mirrored back: (B, C, H, W) each.
 
     maps: photos (B, 3, H, W) in [0, 1] to maps (B, C, h, w). known_BChw: those of the photo itself, where they are
     already there. smallest: side of a view in pixels, at least. Without `flip` the second of a pair is the first.
+    bf16: compute the maps under bfloat16 autocast; the sizes are changed in float32.
     Without gradient.
     """
     size = (image_B3HW.shape[-2], image_B3HW.shape[-1])
+
+    def read(view_B3HW: Tensor) -> Tensor:
+        with torch.autocast(view_B3HW.device.type, torch.bfloat16, enabled=bf16 or torch.is_autocast_enabled()):
+            return maps(view_B3HW)
+
     for scale in scales:
         view_B3HW = image_B3HW
         if scale != 1:
@@ -36,11 +43,11 @@ def map_views(
         plain = known_BChw if scale == 1 else None
         mirrored: Tensor | None = None
         if flip and plain is None:
-            plain, mirrored = maps(torch.cat([view_B3HW, view_B3HW.flip(-1)])).chunk(2)
+            plain, mirrored = read(torch.cat([view_B3HW, view_B3HW.flip(-1)])).chunk(2)
         elif plain is None:
-            plain = maps(view_B3HW)
+            plain = read(view_B3HW)
         elif flip:
-            mirrored = maps(view_B3HW.flip(-1))
+            mirrored = read(view_B3HW.flip(-1))
         plain_BCHW = F.interpolate(plain.float(), size, mode="bilinear", align_corners=False)
         if mirrored is None:
             yield plain_BCHW, plain_BCHW
@@ -55,12 +62,13 @@ def view_cam(
     flip: bool = True,
     known_BChw: Tensor | None = None,
     smallest: int = 1,
+    bf16: bool = False,
 ) -> Tensor:
     """The sum over scales of the larger of CAM and mirrored CAM, cut off at 0: (B, C, H, W) (AFA, TSCD).
 
     activation: photos to the classifier's weights applied at every cell, without ReLU; known_BChw: that of the photo.
     """
-    views = map_views(activation, image_B3HW, scales, flip, known_BChw, smallest)
+    views = map_views(activation, image_B3HW, scales, flip, known_BChw, smallest, bf16)
     return torch.stack([torch.maximum(plain, mirrored).relu() for plain, mirrored in views]).sum(0)
 
 

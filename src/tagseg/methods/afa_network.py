@@ -66,6 +66,7 @@ class AFANetworkSettings(MethodSettings):
     pooling: Literal["max", "mean"] = Field("max", description="global pooling before the classifier")
     cam_scales: tuple[float, ...] = Field((1.0, 0.5, 1.5), min_length=1, description="scales of the CAM")
     cam_flip: bool = Field(True, description="whether the CAM sees the mirrored photo too")
+    cam_bf16: bool = Field(False, description="compute the CAM's views in bfloat16: faster where it is native")
     labels: LabelSettings = LabelSettings()
     class_steps: int = Field(2000, ge=0, description="steps at the start that train the classifier alone")
     class_weight: float = Field(1.0, ge=0)
@@ -150,9 +151,8 @@ class AFANetwork(Method):
 
         settings = self.settings
         known_BChw = None if feature_BFhw is None else self.classifier(feature_BFhw)
-        return min_max(
-            view_cam(activation, image_B3HW, settings.cam_scales, settings.cam_flip, known_BChw, SMALLEST_VIEW)
-        )
+        scales, flip, bf16 = settings.cam_scales, settings.cam_flip, settings.cam_bf16
+        return min_max(view_cam(activation, image_B3HW, scales, flip, known_BChw, SMALLEST_VIEW, bf16))
 
     def refiner(self, kind: str | None = None) -> PixelAdaptive | None:
         """The refinement of the settings, or another one."""

@@ -148,8 +148,8 @@ class BMP(AFANetwork):
         seg_B1HW = image_B3HW.new_zeros(1)
         cam_BCHW = image_B3HW.new_zeros(1)
         with _evaluating(self.decoder):
-            scales, flip = settings.cam_scales, settings.cam_flip
-            views = map_views(both, image_B3HW, scales, flip, known_BLHW, SMALLEST_VIEW)
+            scales, flip, bf16 = settings.cam_scales, settings.cam_flip, settings.cam_bf16
+            views = map_views(both, image_B3HW, scales, flip, known_BLHW, SMALLEST_VIEW, bf16)
             for plain, mirrored in views:
                 seg_B1HW = seg_B1HW + (plain[:, :1] + mirrored[:, :1]) / 2
                 cam_BCHW = cam_BCHW + torch.maximum(plain, mirrored)[:, self.num_classes :].relu()

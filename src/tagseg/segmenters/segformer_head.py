@@ -70,13 +70,31 @@ class SegFormerHead(nn.Module):
 
     def forward(self, stages: Sequence[Tensor], seed_B: Tensor | None = None) -> Tensor:
         """Logits (B, K, h, w) on the grid of the finest stage used; dropout only in training and only with seeds."""
-        chosen = [stages[i] for i in self.used]
-        size = chosen[0].shape[-2:]
-        hidden = [
-            F.interpolate(project(stage_BFhw), size, mode="bilinear", align_corners=False)
-            for project, stage_BFhw in zip(self.projections, chosen, strict=True)
-        ]
-        fused_BDhw = self.norm(self.fuse(torch.cat(hidden[::-1], 1))).relu()
+        total = self._fused([stages[i] for i in self.used])
+        fused_BDhw = self.norm(total).relu()
         if self.training and seed_B is not None and self.dropout > 0:
             fused_BDhw = channel_dropout(fused_BDhw, self.dropout, seed_B, PURPOSE)
         return self.classifier(fused_BDhw)
+
+    def _fused(self, stages: Sequence[Tensor]) -> Tensor:
+        """The fusion of the resized and joined projections, before its norm.
+
+        A 1x1 convolution and a resizing may change places, so each stage is projected and fused in one on its own grid,
+        stages of one grid are added there, and the joined map is never made: the same sum, in another order.
+        """
+        parts = reversed(self.fuse.weight.flatten(1).chunk(len(self.projections), 1))
+        total = self.fuse.weight.new_zeros(len(self.fuse.weight), 1, 1)
+        by_grid: dict[torch.Size, Tensor] = {}
+        for stage_BFhw, project, part_DD in zip(stages, self.projections, parts, strict=True):
+            assert isinstance(project, nn.Conv2d)
+            assert project.bias is not None
+            with torch.autocast(stage_BFhw.device.type, enabled=False):
+                weight_DF = part_DD @ project.weight.flatten(1)
+                total = total + (part_DD @ project.bias)[:, None, None]
+            map_BDhw = F.conv2d(stage_BFhw, weight_DF[:, :, None, None])
+            grid = stage_BFhw.shape[-2:]
+            by_grid[grid] = by_grid[grid] + map_BDhw if grid in by_grid else map_BDhw
+        size = stages[0].shape[-2:]
+        for map_BDhw in by_grid.values():
+            total = total + F.interpolate(map_BDhw, size, mode="bilinear", align_corners=False)
+        return total
