@@ -201,15 +201,17 @@ class AFANetwork(Method):
         stages = self.backbone.stages(image_B3HW)
         if tag_BC is None:
             tag_BC = self.predicted_tags(stages[-1])
-        cam_BCHW = self.view_cams(image_B3HW, stages[-1])
-        masks = {
-            name: refined_probabilities(
-                image_B3HW, cam_BCHW, tag_BC, self.refiner(kind), self.settings.labels.mask_background
-            )
-            for name, kind in (("CAM", "none"), ("CAM+PAR", "par"), ("CAM+VARM", "varm"))
-        }
+        masks = self.cam_branches(image_B3HW, self.view_cams(image_B3HW, stages[-1]), tag_BC)
         size = (image_B3HW.shape[-2], image_B3HW.shape[-1])
         return masks | {"P_s": self.seg_logits(stages, size).softmax(1)}
+
+    def cam_branches(self, image_B3HW: Tensor, cam_BCHW: Tensor, tag_BC: Tensor) -> dict[str, Tensor]:
+        """Probabilities (B, K, H, W) of the CAM against one background score, plain and refined by PAR and VARM."""
+        background = self.settings.labels.mask_background
+        return {
+            name: refined_probabilities(image_B3HW, cam_BCHW, tag_BC, self.refiner(kind), background)
+            for name, kind in (("CAM", "none"), ("CAM+PAR", "par"), ("CAM+VARM", "varm"))
+        }
 
     def cams(self, image_B3HW: Tensor) -> Tensor:
         """CAMs over scales and mirror images (B, C, H, W), each between its minimum and maximum."""

@@ -203,14 +203,17 @@ class BMP(AFANetwork):
 
     def branches(self, image_B3HW: Tensor, tag_BC: Tensor | None = None) -> dict[str, Tensor]:
         """The CAM and its refinements, BSP (background-aware propagation), and the segmentation P_s."""
-        branches = super().branches(image_B3HW, tag_BC)
-        final = branches.pop("P_s")
+        stages = self.backbone.stages(image_B3HW)
         if tag_BC is None:
-            tag_BC = self.predicted_tags(self.backbone(image_B3HW))
-        background_BHW, cam_BCHW = self.view_scores(image_B3HW)
+            tag_BC = self.predicted_tags(stages[-1])
+        size = (image_B3HW.shape[-2], image_B3HW.shape[-1])
+        logit_BKHW = self.seg_logits(stages, size)
+        known = (logit_BKHW, upsample(self.classifier(stages[-1]), size))
+        background_BHW, cam_BCHW = self.view_scores(image_B3HW, known)
         valid_BHW = torch.ones_like(background_BHW, dtype=torch.bool)
         score_BKHW = self.background_scores(image_B3HW, valid_BHW, background_BHW, cam_BCHW, tag_BC).clamp(min=1e-8)
-        return branches | {"BSP": score_BKHW / score_BKHW.sum(1, keepdim=True), "P_s": final}
+        masks = self.cam_branches(image_B3HW, cam_BCHW, tag_BC)
+        return masks | {"BSP": score_BKHW / score_BKHW.sum(1, keepdim=True), "P_s": logit_BKHW.softmax(1)}
 
 
 def pixel_loss(logit_BLHW: Tensor, label_BHW: Tensor, loss: PixelLoss) -> Tensor:
