@@ -31,10 +31,16 @@ def balanced_cross_entropy(
 
     Each mean is 0 where it has no pixel.
     """
-    label = label_BHW.long()
-    loss_BHW = F.cross_entropy(logit_BKHW, label, ignore_index=IGNORE, reduction="none")
-    background = label == 0
-    foreground = (label > 0) & (label != IGNORE)
+    loss_BHW = F.cross_entropy(logit_BKHW, label_BHW.long(), ignore_index=IGNORE, reduction="none")
+    return balanced_mean(loss_BHW, label_BHW, background_weight, foreground_weight)
+
+
+def balanced_mean(
+    loss_BHW: Tensor, label_BHW: Tensor, background_weight: float = 1.0, foreground_weight: float = 1.0
+) -> Tensor:
+    """The weighted sum of a loss's mean over background pixels and its mean over foreground pixels, 255 left out."""
+    background = label_BHW == 0
+    foreground = (label_BHW > 0) & (label_BHW != IGNORE)
     mean_background = global_mean((loss_BHW * background).sum(), background.sum())
     mean_foreground = global_mean((loss_BHW * foreground).sum(), foreground.sum())
     return background_weight * mean_background + foreground_weight * mean_foreground
