@@ -11,8 +11,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-PEAK_FLOOR = 0.2
-
 
 def class_activation(feature_BFhw: Tensor, weight_CF: Tensor) -> Tensor:
     """ReLU of the classifier's weights applied at every cell: (B, C, h, w), not normalised (RRM section 3.1)."""
@@ -64,19 +62,10 @@ def normalise_cam(cam_BCHW: Tensor) -> Tensor:
     return cam_BCHW / (cam_BCHW.amax((-2, -1), keepdim=True) + 1e-5)
 
 
-def tagged_cam(cam_BChw: Tensor, tag_BC: Tensor, size: tuple[int, int], peak: float = 1.0) -> Tensor:
-    """CAMs at the photo's size (B, C, H, W) in [0, 1), 0 for classes without a tag, divided by their maximum.
-
-    peak: the quantile of a map's cells that counts as its maximum, 1 the maximum itself (RRM); what lies above is cut
-    off there. With less than 1 a small spot, such as a head, does not outshine the rest of an object. It counts for no
-    less than PEAK_FLOOR of the maximum, so that a map of one small object is not stretched to the whole photo.
-    """
-    cam_BChw = cam_BChw * tag_BC[:, :, None, None]
-    if peak < 1:
-        floor_BC = PEAK_FLOOR * cam_BChw.amax((-2, -1))
-        top_BC = torch.maximum(cam_BChw.flatten(2).quantile(peak, 2), floor_BC)
-        cam_BChw = cam_BChw.minimum(top_BC[:, :, None, None])
-    return normalise_cam(F.interpolate(cam_BChw, size, mode="bilinear", align_corners=False))
+def tagged_cam(cam_BChw: Tensor, tag_BC: Tensor, size: tuple[int, int]) -> Tensor:
+    """CAMs at the photo's size (B, C, H, W), 0 for classes without a tag, each with maximum just below 1."""
+    cam_BCHW = F.interpolate(cam_BChw, size, mode="bilinear", align_corners=False)
+    return normalise_cam(cam_BCHW * tag_BC[:, :, None, None])
 
 
 def cam_probabilities(cam_BCHW: Tensor, alpha: float = 4.0) -> Tensor:

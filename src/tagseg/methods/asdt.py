@@ -65,7 +65,7 @@ class ASDT(RRM):
         image_B3HW = batch.image()
         feature_BFhw = self.backbone(image_B3HW)
         raw_cam_BChw = self.raw_cams(image_B3HW, feature_BFhw)
-        cam_BCHW = tagged_cam(raw_cam_BChw, batch.tag_BC, batch.size, settings.cam_peak)
+        cam_BCHW = tagged_cam(raw_cam_BChw, batch.tag_BC, batch.size)
         class_label_BHW = reliable_labels(batch.photo_B3HW, cam_BCHW, batch.tag_BC, settings.labels)
 
         terms = {"class": self.class_loss(batch, feature_BFhw)}

@@ -26,9 +26,6 @@ class ClassifierSettings(MethodSettings):
     cam_bf16: bool = Field(
         False, description="compute the other scales of the CAM in bfloat16: faster where it is native"
     )
-    cam_peak: float = Field(
-        1.0, gt=0, le=1, description="quantile of a CAM's cells that counts as its maximum; 1: the maximum"
-    )
     cam_alpha: float = Field(
         4.0, gt=0, description="power of the background score where the CAM is read as probabilities"
     )
@@ -91,7 +88,7 @@ class Classifier(Method):
             likeliest_BC = F.one_hot(probability_BC.argmax(1), probability_BC.shape[1]).bool()
             tag_BC = ((probability_BC >= 0.5) | likeliest_BC).float()
         size = (image_B3HW.shape[-2], image_B3HW.shape[-1])
-        cam_BCHW = tagged_cam(self.raw_cams(image_B3HW, feature_BFhw), tag_BC, size, self.settings.cam_peak)
+        cam_BCHW = tagged_cam(self.raw_cams(image_B3HW, feature_BFhw), tag_BC, size)
         return cam_probabilities(cam_BCHW, self.settings.cam_alpha)
 
     def segment(self, image_B3HW: Tensor) -> Tensor:

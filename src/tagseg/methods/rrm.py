@@ -104,8 +104,7 @@ class RRM(Classifier):
 
     def class_teacher_labels(self, batch: Batch, image_B3HW: Tensor, feature_BFhw: Tensor) -> Tensor:
         """B_ct: reliable labels (B, H, W) uint8 from the CAM of the tagged classes, 255 where it is not sure."""
-        raw_cam_BChw = self.raw_cams(image_B3HW, feature_BFhw)
-        cam_BCHW = tagged_cam(raw_cam_BChw, batch.tag_BC, batch.size, self.settings.cam_peak)
+        cam_BCHW = tagged_cam(self.raw_cams(image_B3HW, feature_BFhw), batch.tag_BC, batch.size)
         return reliable_labels(batch.photo_B3HW, cam_BCHW, batch.tag_BC, self.settings.labels)
 
     def energy_lattices(self, batch: Batch) -> list[Lattice]:
