@@ -164,13 +164,14 @@ def test_pixel_losses_equal_their_formula_and_are_zero_without_labels():
 
 
 @pytest.mark.parametrize("loss", ["bce", "ce"])
-def test_balanced_losses_give_background_and_foreground_half_each(loss: Literal["bce", "ce"]):
+def test_foreground_has_its_share_of_the_loss(loss: Literal["bce", "ce"]):
     logits = torch.randn(1, 3, 1, 4, generator=torch.Generator().manual_seed(2))
     label = torch.tensor([[[0, 0, 0, 2]]], dtype=torch.uint8)
-    halves = [pixel_loss(logits[..., part], label[..., part], loss) for part in (slice(3), slice(3, 4))]
-    assert pixel_loss(logits, label, loss, balanced=True).item() == pytest.approx(sum(halves).item() / 2, rel=1e-5)
-    lonely = pixel_loss(logits[..., 3:], label[..., 3:], loss, balanced=True)
-    assert lonely.item() == pytest.approx(halves[1].item() / 2, rel=1e-5)
+    background, foreground = (pixel_loss(logits[..., part], label[..., part], loss) for part in (slice(3), slice(3, 4)))
+    expected = 0.25 * background + 0.75 * foreground
+    assert pixel_loss(logits, label, loss, 0.75).item() == pytest.approx(expected.item(), rel=1e-5)
+    lonely = pixel_loss(logits[..., 3:], label[..., 3:], loss, 0.75)
+    assert lonely.item() == pytest.approx(0.75 * foreground.item(), rel=1e-5)
 
 
 def test_nothing_confident_gives_no_feedback_and_no_nan():

@@ -22,7 +22,7 @@ from tagseg.cues.views import map_views, min_max
 from tagseg.data.batches import Batch
 from tagseg.distributed import global_mean
 from tagseg.methods.afa_network import SMALLEST_VIEW, AFANetwork, AFANetworkSettings, LabelSettings
-from tagseg.methods.losses import IGNORE, balanced_cross_entropy, balanced_mean, pixel_cross_entropy, upsample
+from tagseg.methods.losses import IGNORE, balanced_mean, upsample
 from tagseg.methods.method import MethodSettings
 
 PixelLoss = Literal["bce", "ce"]
@@ -44,8 +44,8 @@ class ClassToSegSettings(BaseModel):
 
     weight: float = Field(0.7, ge=0)
     loss: PixelLoss = "bce"
-    balanced: bool = Field(
-        False, description="half from background pixels, half from foreground, as TSCD's; else their mean (as released)"
+    foreground: float | None = Field(
+        None, ge=0, le=1, description="share of the loss that foreground pixels have; none: all alike (as released)"
     )
 
 
@@ -111,9 +111,7 @@ class BMP(AFANetwork):
                 label_BHW = self.cam_labels(batch, image_B3HW, cam_BCHW, walk) if walk else cam_label_BHW
 
         if settings.class_to_seg.weight > 0:
-            loss = pixel_loss(
-                logit_BKHW, label_BHW, settings.class_to_seg.loss, balanced=settings.class_to_seg.balanced
-            )
+            loss = pixel_loss(logit_BKHW, label_BHW, settings.class_to_seg.loss, settings.class_to_seg.foreground)
             terms["class to seg"] = settings.class_to_seg.weight * loss
         if settings.seg_to_class.weight > 0 and step >= settings.seg_to_class.from_step:
             seg_label_BHW = self.seg_labels(batch, logit_BKHW)
@@ -221,23 +219,20 @@ class BMP(AFANetwork):
         return masks | {"BSP": score_BKHW / score_BKHW.sum(1, keepdim=True), "P_s": logit_BKHW.softmax(1)}
 
 
-def pixel_loss(logit_BLHW: Tensor, label_BHW: Tensor, loss: PixelLoss, *, balanced: bool = False) -> Tensor:
+def pixel_loss(logit_BLHW: Tensor, label_BHW: Tensor, loss: PixelLoss, foreground: float | None = None) -> Tensor:
     """The softmax cross-entropy, or the channels' mean binary one, over labelled pixels; 0 if there are none.
 
-    A mean over these pixels, or, balanced, half the mean over background and half that over foreground.
+    A mean over all of them, or, with `foreground`, that share of the mean over foreground and the rest of background's.
     """
     if loss == "ce":
-        return (
-            balanced_cross_entropy(logit_BLHW, label_BHW, 0.5, 0.5)
-            if balanced
-            else pixel_cross_entropy(logit_BLHW, label_BHW)
-        )
+        per_pixel_BHW = F.cross_entropy(logit_BLHW, label_BHW.long(), ignore_index=IGNORE, reduction="none")
+    else:
+        index_BHW = torch.where(label_BHW == IGNORE, 0, label_BHW).long()
+        target_BLHW = F.one_hot(index_BHW, logit_BLHW.shape[1]).movedim(-1, 1).to(logit_BLHW)
+        per_pixel_BHW = F.binary_cross_entropy_with_logits(logit_BLHW, target_BLHW, reduction="none").mean(1)
+    if foreground is not None:
+        return balanced_mean(per_pixel_BHW, label_BHW, 1 - foreground, foreground)
     known_BHW = label_BHW != IGNORE
-    target_BHWL = F.one_hot(torch.where(known_BHW, label_BHW, 0).long(), logit_BLHW.shape[1])
-    target_BLHW = target_BHWL.movedim(-1, 1).to(logit_BLHW)
-    per_pixel_BHW = F.binary_cross_entropy_with_logits(logit_BLHW, target_BLHW, reduction="none").mean(1)
-    if balanced:
-        return balanced_mean(per_pixel_BHW, label_BHW, 0.5, 0.5)
     return global_mean((per_pixel_BHW * known_BHW).sum(), known_BHW.sum())
 
 
