@@ -5,7 +5,7 @@ import pytest
 import yaml
 
 from tagseg.errors import UserError
-from tagseg.recipe import load_recipe, shipped_recipes
+from tagseg.recipe import load_recipe, make_recipe, shipped_recipes
 from tests.recipe_values import value
 
 PUBLISHED: dict[str, dict[str, Any]] = {
@@ -252,3 +252,12 @@ def test_a_recipe_cannot_be_its_own_base(tmp_path: Path) -> None:
     b.write_text(yaml.safe_dump({"base": str(a)}), encoding="utf-8")
     with pytest.raises(UserError, match="its own base"):
         load_recipe(a)
+
+
+def test_a_part_given_by_some_of_its_keys_keeps_its_parents_defaults() -> None:
+    changes = ["method.labels.background=[0.2, 0.35]"]
+    assert value(load_recipe("bmp-scenes", changes), "method.labels.refine") == "par"
+    method = {"name": "rrm", "labels": {"crf": {"iterations": 5}}}
+    labels = make_recipe({"method": method, "train": {"steps": 1}}, [], "mine")
+    assert value(labels, "method.labels.crf.bilateral") == [80.0, 13.0, 10.0]
+    assert value(labels, "method.labels.crf.iterations") == 5

@@ -13,23 +13,22 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor
 
 from tagseg.methods import Method
 from tagseg.refine import dense_crf
 from tagseg.refine.settings import CRFSettings
+from tagseg.settings import Settings
 from tagseg.tiling import Window
 
 
-class PredictSettings(BaseModel):
+class PredictSettings(Settings):
     """How a trained model reads a photo: the defaults are RRM's and ASDT's, one pass at the photo's own size.
 
     AFA, TSCD and BMP test with long_side 512, scales 1, 0.5 and 0.75, flip and merge "max" (of logits; here of
     probabilities).
     """
-
-    model_config = ConfigDict(extra="forbid")
 
     crf: CRFSettings | None = CRFSettings()
     scales: tuple[Annotated[float, Field(gt=0)], ...] = Field(

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, ValidationError, field_validator
+from pydantic import Field, SerializeAsAny, ValidationError, field_validator
 
 from tagseg.data.sources import DataSettings
 from tagseg.engine.settings import TrainSettings
@@ -17,13 +17,10 @@ from tagseg.errors import UserError
 from tagseg.inference import PredictSettings
 from tagseg.methods import METHODS
 from tagseg.methods.method import MethodSettings
+from tagseg.settings import Settings, merged
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-
-class ModelSettings(_Strict):
+class ModelSettings(Settings):
     """The backbone and the weights it starts from."""
 
     backbone: str = "efficientnet_lite0"
@@ -43,7 +40,7 @@ class ModelSettings(_Strict):
     )
 
 
-class Recipe(_Strict):
+class Recipe(Settings):
     """Data, model, method, training and prediction of one experiment."""
 
     title: str = ""
@@ -130,16 +127,10 @@ def read_yaml(name: str, shipped: Mapping[str, str], kind: str, keys: Iterable[s
 
 def _merge(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
     """`base` with the values of `changes`, block by block; another method starts from its own defaults."""
-    merged = dict(base)
-    for key, value in changes.items():
-        old = base.get(key)
-        if not (isinstance(value, dict) and isinstance(old, dict)) or (
-            key == "method" and value.get("name", old.get("name")) != old.get("name")
-        ):
-            merged[key] = value
-        else:
-            merged[key] = _merge(old, value)
-    return merged
+    old, new = base.get("method"), changes.get("method")
+    if isinstance(old, dict) and isinstance(new, dict) and new.get("name", old.get("name")) != old.get("name"):
+        base = base | {"method": {}}
+    return merged(base, changes)
 
 
 def make_recipe(values: dict[str, Any], overrides: list[str], name: str) -> Recipe:

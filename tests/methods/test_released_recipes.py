@@ -45,7 +45,7 @@ PUBLISHED: dict[str, dict[str, Any]] = {
         "method.labels.refine": "par",
         "method.object_aware": True,
         "method.background": {"from_step": 4000, "confidence": 0.5},
-        "method.class_to_seg": {"weight": 0.7, "loss": "bce"},
+        "method.class_to_seg": {"weight": 0.7, "loss": "bce", "foreground": None},
         "method.seg_to_class.weight": 0.1,
         "method.seg_to_class.from_step": 2000,
         "method.seg_to_class.confidence": 0.75,
@@ -54,8 +54,8 @@ PUBLISHED: dict[str, dict[str, Any]] = {
 }
 ABLATIONS: dict[str, dict[str, Any]] = {
     "no-object-aware": {"object_aware": False},
-    "no-background-aware": {"background": {"from_step": None, "confidence": 0.5}},
-    "no-class-to-seg": {"class_to_seg": {"weight": 0.0, "loss": "bce"}},
+    "no-background-aware": {"background.from_step": None},
+    "no-class-to-seg": {"class_to_seg.weight": 0.0},
     "no-feedback": {"seg_to_class.weight": 0.0},
     "classifier-dominated": {"object_aware": False, "background.from_step": None, "seg_to_class.weight": 0.0},
 }

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
+
+from tagseg.settings import Settings
 
 Teacher = Literal["class-teacher", "seg-teacher"]
 
 
-class PulseWave(BaseModel):
+class PulseWave(Settings):
     """Which teacher instructs the student at a step (ASDT section 3.2).
 
     The wave is high (class-teacher) for `high` steps of every `period`, low (seg-teacher) for the rest; before `warmup`
     it is always high. `high_first` says which part opens a period; periods are counted from step 0.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     period: int = Field(150, ge=1, description="T: steps of one period")
     high: int = Field(30, ge=0, description="T_h: steps of a period taught by the class-teacher")

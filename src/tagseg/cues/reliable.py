@@ -6,19 +6,18 @@ Shapes: B photos, C classes, K = C + 1, H W pixels.
 from __future__ import annotations
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor
 
 from tagseg.refine import dense_crf
 from tagseg.refine.settings import CRFSettings
+from tagseg.settings import Settings
 
 IGNORE = 255
 
 
-class ReliableSettings(BaseModel):
+class ReliableSettings(Settings):
     """Thresholds of the reliable labels; the defaults are RRM's, made for a ResNet-38 CAM at output stride 8."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     alpha_low: float = Field(4.0, gt=0, description="power of the background score that favours background")
     alpha_high: float = Field(32.0, gt=0, description="power of the background score that favours foreground")

@@ -6,19 +6,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from tagseg.data.folders import find_photos, stem
 from tagseg.data.scenes import write_scenes
 from tagseg.data.tagged import TaggedImages, open_tagged
 from tagseg.data.voc import open_voc
 from tagseg.errors import UserError
+from tagseg.settings import Settings
 
 
-class SceneSettings(BaseModel):
+class SceneSettings(Settings):
     """How many generated pictures, and how large."""
-
-    model_config = ConfigDict(extra="forbid")
 
     train: int = Field(400, ge=1)
     val: int = Field(60, ge=1)
@@ -26,14 +25,12 @@ class SceneSettings(BaseModel):
     seed: int = 0
 
 
-class DataSettings(BaseModel):
+class DataSettings(Settings):
     """Where the photos, their tags and the masks used for scores come from.
 
     scenes: generated pictures, written to the run folder unless `root` is given. voc: the layout of PASCAL VOC.
     tagged: a folder of photos and a table of tags, or one folder per class.
     """
-
-    model_config = ConfigDict(extra="forbid")
 
     format: Literal["scenes", "voc", "tagged"] = "scenes"
     root: Path | None = Field(None, description="the folder of the data set, or of the photos")

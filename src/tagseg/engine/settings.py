@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
+
+from tagseg.settings import Settings
 
 
-class TrainSettings(BaseModel):
+class TrainSettings(Settings):
     """How a system is trained: length, batch, augmentation, optimiser, precision, and what is kept on the way."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     # May differ when a run is resumed: they change how a run is carried out, not what it computes.
     OPERATIONAL: ClassVar[frozenset[str]] = frozenset(

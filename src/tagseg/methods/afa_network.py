@@ -11,7 +11,7 @@ from typing import ClassVar, Literal, Protocol, cast
 
 import torch
 import torch.nn.functional as F
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor, nn
 
 from tagseg.backbones.backbone import Backbone
@@ -25,6 +25,7 @@ from tagseg.methods.losses import tag_loss, upsample
 from tagseg.methods.method import Method, MethodSettings, ParameterGroup
 from tagseg.refine import PixelAdaptive
 from tagseg.segmenters import SegFormerHead
+from tagseg.settings import Settings
 
 SMALLEST_VIEW = 32  # pixels: what every backbone can still read
 
@@ -43,10 +44,8 @@ class WithAttention(Protocol):
         """The stages, and attention logits (B, M, N, N) before scaling and softmax."""
 
 
-class LabelSettings(BaseModel):
+class LabelSettings(Settings):
     """How the CAM becomes labels: two background scores that have to agree, and a refinement by the photo."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     refine: Literal["par", "varm", "none"] = "varm"
     iterations: int = Field(10, ge=1, description="of the refinement")

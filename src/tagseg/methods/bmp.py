@@ -15,7 +15,7 @@ from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor
 
 from tagseg.cues.views import map_views, min_max
@@ -24,23 +24,20 @@ from tagseg.distributed import global_mean
 from tagseg.methods.afa_network import SMALLEST_VIEW, AFANetwork, AFANetworkSettings, LabelSettings
 from tagseg.methods.losses import IGNORE, balanced_mean, upsample
 from tagseg.methods.method import MethodSettings
+from tagseg.settings import Settings
 
 PixelLoss = Literal["bce", "ce"]
 
 
-class BackgroundSettings(BaseModel):
+class BackgroundSettings(Settings):
     """Background-aware propagation: labels whose background score is the segmentation's."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     from_step: int | None = Field(4000, ge=0, description="step from which these labels teach; none: never")
     confidence: float = Field(0.5, ge=0, description="score below which a pixel is left out")
 
 
-class ClassToSegSettings(BaseModel):
+class ClassToSegSettings(Settings):
     """Supervision of the segmentation by labels from the CAM; weight 0 switches it off."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     weight: float = Field(0.7, ge=0)
     loss: PixelLoss = "bce"
@@ -49,14 +46,12 @@ class ClassToSegSettings(BaseModel):
     )
 
 
-class SegToClassSettings(BaseModel):
+class SegToClassSettings(Settings):
     """Supervision of the CAM by the segmentation, the feedback path; weight 0 switches it off.
 
     threshold: as_released compares the largest logit with `confidence`; as_meant the largest probability (a sigmoid
     where the segmentation is trained by bce, else a softmax).
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     weight: float = Field(0.1, ge=0)
     from_step: int = Field(2000, ge=0)

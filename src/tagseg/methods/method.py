@@ -9,11 +9,11 @@ from abc import ABC, abstractmethod
 from typing import ClassVar, TypedDict
 
 import torch
-from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
 from tagseg.backbones.backbone import Backbone
 from tagseg.data.batches import Batch
+from tagseg.settings import Settings
 
 
 class ParameterGroup(TypedDict):
@@ -25,10 +25,8 @@ class ParameterGroup(TypedDict):
     weight_decay_scale: float
 
 
-class MethodSettings(BaseModel):
+class MethodSettings(Settings):
     """What stands under `method` in a recipe; every system adds its own."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: str
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor
 
 from tagseg.backbones.backbone import Backbone
@@ -20,12 +20,11 @@ from tagseg.methods.losses import balanced_cross_entropy, tag_loss, upsample
 from tagseg.methods.method import Method, MethodSettings
 from tagseg.refine.energy import dense_energy, energy_lattices
 from tagseg.refine.lattice import Lattice
+from tagseg.settings import Settings
 
 
-class EnergySettings(BaseModel):
+class EnergySettings(Settings):
     """The dense energy loss; its defaults are RRM's for a crop of 321 pixels."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     weight: float = Field(1e-7, ge=0)
     srgb: float = Field(15.0, gt=0, description="sigma of colour")

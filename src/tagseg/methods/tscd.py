@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import ClassVar, Literal
 
 import torch.nn.functional as F
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor
 
 from tagseg.cues.correspondence import correspondence_loss
@@ -23,12 +23,11 @@ from tagseg.methods.losses import balanced_cross_entropy
 from tagseg.methods.method import MethodSettings
 from tagseg.methods.rrm import EnergySettings
 from tagseg.refine import dense_energy
+from tagseg.settings import Settings
 
 
-class CorrespondenceSettings(BaseModel):
+class CorrespondenceSettings(Settings):
     """The self correspondence distillation (SCD) and its second view."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     weight: float = Field(0.1, ge=0)
     view_scale: float = Field(0.3, gt=0, lt=1, description="size of the second view, against the crop")
@@ -38,14 +37,12 @@ class CorrespondenceSettings(BaseModel):
     tagged: bool = Field(False, description="whether the CAMs of absent classes are left out (as released: no)")
 
 
-class EquivarianceSettings(BaseModel):
+class EquivarianceSettings(Settings):
     """The difference between the CAMs of both views.
 
     as_released: the authors' code, where neither CAM has a gradient and the first class is left out: a number to log.
     as_meant: the tagged classes' CAMs at scale 1, all of them, with gradient.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     weight: float = Field(0.1, ge=0)
     form: Literal["as_released", "as_meant"] = "as_released"

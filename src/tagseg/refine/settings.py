@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from tagseg.settings import Settings
 
 
-class CRFSettings(BaseModel):
+class CRFSettings(Settings):
     """The kernels of a dense CRF; the defaults are those for predictions in RRM and ASDT."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     gaussian: tuple[float, float] = Field((3.0, 3.0), description="sigma in pixels, weight")
     bilateral: tuple[float, float, float] = Field(

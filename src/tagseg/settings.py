@@ -1,0 +1,37 @@
+"""The ground of every settings class: what stands in a recipe is checked, and what it leaves out keeps its default."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, model_validator
+
+
+class Settings(BaseModel):
+    """Settings as a recipe holds them: unknown keys are refused, values don't change afterwards.
+
+    A nested part that is given by some of its keys keeps the defaults that its parent has for the others, which may
+    differ from those of the part's own class.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _keep_the_parents_defaults(cls, given: Any) -> Any:
+        if not isinstance(given, dict):
+            return given
+        return given | {
+            name: merged(field.default.model_dump(), given[name])
+            for name, field in cls.model_fields.items()
+            if isinstance(field.default, BaseModel) and isinstance(given.get(name), dict)
+        }
+
+
+def merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    """`above` over `below`; where both hold a table under a key, the tables likewise."""
+    result = dict(below)
+    for key, value in above.items():
+        old = result.get(key)
+        result[key] = merged(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
+    return result
