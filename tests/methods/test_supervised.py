@@ -89,6 +89,13 @@ def test_photos_weigh_as_much_as_their_confidence(tmp_path: Path) -> None:
     assert float(method(given, 0)["student labels"].detach()) == pytest.approx(before)
 
 
+def test_foreground_and_background_share_the_loss_as_asked() -> None:
+    background, foreground = (total(build(foreground=share)) for share in (0.0, 1.0))
+    assert background > 0
+    assert foreground > 0
+    assert total(build(foreground=0.75)) == pytest.approx(0.25 * background + 0.75 * foreground, rel=1e-5)
+
+
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [

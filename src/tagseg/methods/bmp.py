@@ -20,9 +20,8 @@ from torch import Tensor
 
 from tagseg.cues.views import map_views, min_max
 from tagseg.data.batches import Batch
-from tagseg.distributed import global_mean
 from tagseg.methods.afa_network import SMALLEST_VIEW, AFANetwork, AFANetworkSettings, LabelSettings
-from tagseg.methods.losses import IGNORE, balanced_mean, upsample
+from tagseg.methods.losses import IGNORE, labelled_mean, upsample
 from tagseg.methods.method import MethodSettings
 from tagseg.settings import Settings
 
@@ -225,10 +224,7 @@ def pixel_loss(logit_BLHW: Tensor, label_BHW: Tensor, loss: PixelLoss, foregroun
         index_BHW = torch.where(label_BHW == IGNORE, 0, label_BHW).long()
         target_BLHW = F.one_hot(index_BHW, logit_BLHW.shape[1]).movedim(-1, 1).to(logit_BLHW)
         per_pixel_BHW = F.binary_cross_entropy_with_logits(logit_BLHW, target_BLHW, reduction="none").mean(1)
-    if foreground is not None:
-        return balanced_mean(per_pixel_BHW, label_BHW, 1 - foreground, foreground)
-    known_BHW = label_BHW != IGNORE
-    return global_mean((per_pixel_BHW * known_BHW).sum(), known_BHW.sum())
+    return labelled_mean(per_pixel_BHW, label_BHW, foreground)
 
 
 def _resize(map_B1HW: Tensor, like: Tensor) -> Tensor:

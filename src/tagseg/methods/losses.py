@@ -46,8 +46,12 @@ def balanced_mean(
     return background_weight * mean_background + foreground_weight * mean_foreground
 
 
-def pixel_cross_entropy(logit_BKHW: Tensor, label_BHW: Tensor) -> Tensor:
-    """The mean cross-entropy over all pixels that are not 255; 0 where there is none."""
-    label = label_BHW.long()
-    loss_BHW = F.cross_entropy(logit_BKHW, label, ignore_index=IGNORE, reduction="none")
-    return global_mean(loss_BHW.sum(), (label != IGNORE).sum())
+def labelled_mean(loss_BHW: Tensor, label_BHW: Tensor, foreground: float | None = None) -> Tensor:
+    """The mean of a loss over all pixels that are not 255; 0 where there is none.
+
+    foreground: a share in 0..1; if given, that much of the mean over foreground pixels and the rest of background's.
+    """
+    if foreground is not None:
+        return balanced_mean(loss_BHW, label_BHW, 1 - foreground, foreground)
+    known_BHW = label_BHW != IGNORE
+    return global_mean((loss_BHW * known_BHW).sum(), known_BHW.sum())

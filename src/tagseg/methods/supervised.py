@@ -19,10 +19,9 @@ from tagseg.backbones.backbone import Backbone
 from tagseg.cues.cam import normalise_cam
 from tagseg.data.batches import Batch
 from tagseg.data.folders import stem
-from tagseg.distributed import global_mean
 from tagseg.errors import UserError
 from tagseg.methods.heads import SegHead, parameter_groups
-from tagseg.methods.losses import IGNORE, pixel_cross_entropy, upsample
+from tagseg.methods.losses import IGNORE, labelled_mean, upsample
 from tagseg.methods.method import Method, MethodSettings, ParameterGroup
 from tagseg.segmenters import SEGMENTERS, AuxiliaryHead, HeadOptions, SmpDecoder, create_segmenter
 from tagseg.segmenters.smp_decoder import PREFIX, smp_decoders
@@ -51,6 +50,13 @@ class SupervisedSettings(MethodSettings):
     )
     confidence: Path | None = Field(
         None, description="CSV table with the columns file and confidence: the weight, 0 to 1, of each photo's loss"
+    )
+    foreground: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        description="share of the loss that foreground pixels have: pseudo masks miss more of it than they add; "
+        "none: all pixels alike",
     )
     head_lr_scale: float = Field(10.0, gt=0, description="learning rate of the head against the backbone's")
 
@@ -159,12 +165,10 @@ class Supervised(Method):
         label_Bhw, grid = batch.mask_BHW, logit_BKhw.shape[-2:]
         if label_Bhw.shape[-2:] != grid:
             label_Bhw = F.interpolate(label_Bhw[:, None].float(), grid, mode="nearest-exact")[:, 0]
-        if self.settings.confidence is None:
-            return pixel_cross_entropy(logit_BKhw, label_Bhw)
-        label = label_Bhw.long()
-        weight_B11 = self.photo_weights(batch)[:, None, None]
-        loss_Bhw = F.cross_entropy(logit_BKhw, label, ignore_index=IGNORE, reduction="none")
-        return global_mean((weight_B11 * loss_Bhw).sum(), (label != IGNORE).sum())
+        loss_Bhw = F.cross_entropy(logit_BKhw, label_Bhw.long(), ignore_index=IGNORE, reduction="none")
+        if self.settings.confidence is not None:
+            loss_Bhw = self.photo_weights(batch)[:, None, None] * loss_Bhw
+        return labelled_mean(loss_Bhw, label_Bhw, self.settings.foreground)
 
     def photo_weights(self, batch: Batch) -> Tensor:
         """The confidence of each photo (B,). Raises UserError where the table has none for it."""
