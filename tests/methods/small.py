@@ -12,7 +12,12 @@ CLASSES = ("cat", "dog", "sheep")
 SMALL: dict[str, dict[str, Any]] = {
     "classifier": {"cam_scales": [1.0, 1.5]},
     "rrm": {"cam_scales": [1.0], "hidden": 8, "dilation": 1},
-    "asdt": {"cam_scales": [1.0], "hidden": 8, "dilation": 1, "wave": {"period": 2, "high": 1}},
+    "asdt": {
+        "cam_scales": [1.0],
+        "hidden": 8,
+        "dilation": 1,
+        "wave": {"period": 2, "high": 1, "warmup": 0, "high_first": True},
+    },
     "tscd": {"class_steps": 0, "hidden": 8, "cam_scales": [1.0], "correspondence": {"samples": 5}},
     "bmp": {
         "class_steps": 0,
