@@ -124,6 +124,18 @@ def test_the_mask_is_the_same_where_no_torch_is_installed(model: Segmenter, onnx
     assert (np.load(tmp_path / "mask.npy") == mask).mean() > 0.999
 
 
+def test_a_graph_that_holds_for_one_size_only_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="for photos of any size; export it with --format safetensors"):
+        export(small("classifier"), tmp_path / "model.pt2")  # its CAM's scales are rounded to pixels
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", sorted(set(METHODS) - {"asdt", "classifier"}))
+def test_every_system_that_segments_can_be_exported(name: str, tmp_path: Path) -> None:
+    lines = export(small(name), tmp_path / "model.pt2")
+    assert "Checked on photos of two sizes" in lines[1]
+
+
 def test_the_onnx_file_describes_itself(onnx_file: Path) -> None:
     import onnx
 

@@ -63,6 +63,7 @@ class SegFormerHead(nn.Module):
         super().__init__()
         self.dropout = dropout
         self.used = tuple(i for i, stride in enumerate(strides) if stride >= finest or i == len(strides) - 1)
+        self.strides = tuple(strides[i] for i in self.used)
         self.projections = nn.ModuleList(nn.Conv2d(channels[i], hidden, 1) for i in self.used)
         self.fuse = nn.Conv2d(hidden * len(self.used), hidden, 1, bias=False)
         self.norm = GlobalBatchNorm2d(hidden)
@@ -84,17 +85,16 @@ class SegFormerHead(nn.Module):
         """
         parts = reversed(self.fuse.weight.flatten(1).chunk(len(self.projections), 1))
         total = self.fuse.weight.new_zeros(len(self.fuse.weight), 1, 1)
-        by_grid: dict[torch.Size, Tensor] = {}
-        for stage_BFhw, project, part_DD in zip(stages, self.projections, parts, strict=True):
+        by_stride: dict[int, Tensor] = {}  # not by size, which a graph does not know
+        for stage_BFhw, stride, project, part_DD in zip(stages, self.strides, self.projections, parts, strict=True):
             assert isinstance(project, nn.Conv2d)
             assert project.bias is not None
             with torch.autocast(stage_BFhw.device.type, enabled=False):
                 weight_DF = part_DD @ project.weight.flatten(1)
                 total = total + (part_DD @ project.bias)[:, None, None]
             map_BDhw = F.conv2d(stage_BFhw, weight_DF[:, :, None, None])
-            grid = stage_BFhw.shape[-2:]
-            by_grid[grid] = by_grid[grid] + map_BDhw if grid in by_grid else map_BDhw
+            by_stride[stride] = by_stride[stride] + map_BDhw if stride in by_stride else map_BDhw
         size = stages[0].shape[-2:]
-        for map_BDhw in by_grid.values():
+        for map_BDhw in by_stride.values():
             total = total + F.interpolate(map_BDhw, size, mode="bilinear", align_corners=False)
         return total
