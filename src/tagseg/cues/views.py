@@ -32,7 +32,9 @@ def map_views(
     size = (image_B3HW.shape[-2], image_B3HW.shape[-1])
 
     def read(view_B3HW: Tensor) -> Tensor:
-        with torch.autocast(view_B3HW.device.type, torch.bfloat16, enabled=bf16 or torch.is_autocast_enabled()):
+        if not bf16:  # as training has it
+            return maps(view_B3HW)
+        with torch.autocast(view_B3HW.device.type, torch.bfloat16):
             return maps(view_B3HW)
 
     for scale in scales:
