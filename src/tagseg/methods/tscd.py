@@ -53,6 +53,7 @@ class TSCDSettings(AFANetworkSettings):
 
     name: Literal["tscd"] = "tscd"  # type: ignore[assignment]
     seg_weight: float = Field(0.1, ge=0)
+    seg_foreground: float = Field(0.5, ge=0, le=1, description="share of L_seg that foreground pixels have")
     energy_weight: float = Field(0.01, ge=0, description="weight of the dense energy, besides its own 1e-7")
     energy: EnergySettings = EnergySettings()
     correspondence: CorrespondenceSettings = CorrespondenceSettings()
@@ -85,9 +86,10 @@ class TSCD(AFANetwork):
         return terms | self.view_terms(batch, image_B3HW, stages[-1], cam_BCHW, logit_BKHW)
 
     def seg_terms(self, batch: Batch, logit_BKHW: Tensor, label_BHW: Tensor) -> dict[str, Tensor]:
-        """L_seg, half background and half foreground, and L_reg, the dense energy."""
-        settings, energy = self.settings, self.settings.energy
-        terms = {"seg": settings.seg_weight * balanced_cross_entropy(logit_BKHW, label_BHW, 0.5, 0.5)}
+        """L_seg, a mean over background and one over foreground (alike as released), and L_reg, the dense energy."""
+        settings, energy, share = self.settings, self.settings.energy, self.settings.seg_foreground
+        loss = balanced_cross_entropy(logit_BKHW, label_BHW, 1 - share, share)
+        terms = {"seg": settings.seg_weight * loss}
         weight = settings.energy_weight * energy.weight
         if weight > 0:
             terms["energy"] = weight * dense_energy(
