@@ -5,6 +5,7 @@ from torch import Tensor
 
 from tagseg.cues import multi_scale_cam, normalise_cam
 from tagseg.cues.cam import cam_probabilities, tagged_cam
+from tagseg.cues.views import view_cam
 
 
 def features(image_B3HW: Tensor) -> Tensor:
@@ -68,3 +69,20 @@ def test_background_is_what_no_class_claims(alpha: float) -> None:
     probability = cam_probabilities(cam, alpha).flatten()
     score = torch.tensor([0.5**alpha, 0.5, 0.25])
     torch.testing.assert_close(probability, score / score.sum())
+
+
+@pytest.mark.parametrize("bf16", [False, True])
+def test_a_view_is_read_in_trainings_precision_or_in_bfloat16(bf16: bool) -> None:
+    """Without the setting an autocast around the CAM, that of training, has to reach its views."""
+    image, seen = torch.rand(1, 3, 32, 32), []
+
+    def recorded(view: Tensor) -> Tensor:
+        seen.append((view @ torch.ones(view.shape[-1], 1)).dtype)
+        return features(view.float()).float()
+
+    for around in (False, True):
+        with torch.autocast("cpu", torch.bfloat16, enabled=around):
+            multi_scale_cam(recorded, WEIGHT_CF, image, scales=(1.0,), bf16=bf16)
+            view_cam(recorded, image, (1.0,), flip=False, bf16=bf16)
+    low = torch.bfloat16
+    assert seen == ([low] * 4 if bf16 else [torch.float32, torch.float32, low, low])

@@ -63,6 +63,15 @@ def test_weights_scale_their_terms_and_leave_out_at_zero():
     assert without["seg"] == terms["seg"]
 
 
+def test_foreground_has_its_share_of_the_segmentations_loss():
+    given = batch(TWO)
+    background, foreground = (tiny(seg_foreground=share)(given, 1)["seg"].item() for share in (0.0, 1.0))
+    assert background > 0
+    assert foreground > 0
+    assert tiny(seg_foreground=0.75)(given, 1)["seg"].item() == pytest.approx(0.25 * background + 0.75 * foreground)
+    assert tiny()(given, 1)["seg"].item() == pytest.approx((background + foreground) / 2)
+
+
 def test_correspondence_reaches_decoder_and_backbone_but_not_the_classifier():
     method = tiny()
     method(batch(TWO), 1)["correspondence"].backward()

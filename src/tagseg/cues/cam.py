@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from tagseg.cues.views import in_bfloat16
+
 
 def class_activation(feature_BFhw: Tensor, weight_CF: Tensor) -> Tensor:
     """ReLU of the classifier's weights applied at every cell: (B, C, h, w), not normalised (RRM section 3.1)."""
@@ -37,7 +39,7 @@ def multi_scale_cam(
     height, width = image_B3HW.shape[-2:]
 
     def read(view_B3HW: Tensor) -> Tensor:
-        with torch.autocast(view_B3HW.device.type, torch.bfloat16, enabled=bf16):
+        with in_bfloat16(bf16, view_B3HW.device):
             return features(view_B3HW).float()
 
     if feature_BFhw is None:

@@ -6,6 +6,7 @@ Shapes: B photos, C maps, H W pixels, h w of a map as it comes from a network.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 import torch.nn.functional as F
@@ -32,9 +33,7 @@ def map_views(
     size = (image_B3HW.shape[-2], image_B3HW.shape[-1])
 
     def read(view_B3HW: Tensor) -> Tensor:
-        if not bf16:  # as training has it
-            return maps(view_B3HW)
-        with torch.autocast(view_B3HW.device.type, torch.bfloat16):
+        with in_bfloat16(bf16, view_B3HW.device):
             return maps(view_B3HW)
 
     for scale in scales:
@@ -72,6 +71,11 @@ def view_cam(
     """
     views = map_views(activation, image_B3HW, scales, flip, known_BChw, smallest, bf16)
     return torch.stack([torch.maximum(plain, mirrored).relu() for plain, mirrored in views]).sum(0)
+
+
+def in_bfloat16(wanted: bool, device: torch.device) -> AbstractContextManager[object]:
+    """bfloat16 autocast if wanted, else whatever precision training has."""
+    return torch.autocast(device.type, torch.bfloat16) if wanted else nullcontext()
 
 
 def scaled_size(size: tuple[int, int], scale: float, smallest: int = 1) -> tuple[int, int]:

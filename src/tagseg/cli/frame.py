@@ -1,0 +1,48 @@
+"""The command line's frame: the program itself, what its commands share, and how an argument is written."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from tagseg import __version__
+
+app = typer.Typer(
+    name="tagseg",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+console = Console()
+
+Images = Annotated[Path, typer.Option("--images", help="folder of photos, or one folder per class")]
+Tags = Annotated[
+    Path | None, typer.Option("--tags", help="table of tags: CSV, TSV or JSONL with the columns file, tags")
+]
+Masks = Annotated[Path | None, typer.Option("--masks", help="folder of true masks, named like the photos")]
+Classes = Annotated[str | None, typer.Option("--classes", help="class names in order, separated by commas")]
+Out = Annotated[Path, typer.Option("--out", "-o", help="folder for the results")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="start anew although there are results")]
+Run = Annotated[Path, typer.Argument(help="a finished run folder")]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        console.print(f"tagseg {__version__}", highlight=False)
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="print it")] = False,
+) -> None:
+    """Photos with image-level tags in, pixel masks and a trained segmentation model out."""
+
+
+def class_names(text: str | None) -> tuple[str, ...] | None:
+    """The names of `--classes`, in their order."""
+    return None if text is None else tuple(name.strip() for name in text.split(",") if name.strip())

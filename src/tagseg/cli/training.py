@@ -1,0 +1,168 @@
+"""Commands that read photos with tags and train: demo, check, recipes, train, label, run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.progress import Progress
+from rich.table import Table
+
+from tagseg.cli.frame import Classes, Images, Masks, Out, Overwrite, Run, Tags, app, class_names, console
+from tagseg.errors import UserError
+
+
+@app.command()
+def demo(
+    out: Out = Path("demo"),
+    seed: Annotated[int, typer.Option(help="seed of pictures and training")] = 0,
+    overwrite: Overwrite = False,
+) -> None:
+    """Train ASDT on generated scenes, print the scores and write the report: about five minutes on two cores.
+
+    Example: tagseg demo --out demo
+    """
+    from tagseg.workflows.demo import demo
+
+    demo(out, seed=seed, overwrite=overwrite, console=console)
+
+
+@app.command()
+def check(
+    images: Images,
+    tags: Tags = None,
+    masks: Masks = None,
+    classes: Classes = None,
+    separator: Annotated[str | None, typer.Option(help="between the tags of one cell")] = None,
+) -> None:
+    """Read every photo, tag and mask once and say in one table what is there and what is wrong.
+
+    Example: tagseg check --images photos --tags tags.csv
+    """
+    from tagseg.data.check import check_photos, table
+
+    with Progress(console=console, transient=True) as bar:
+        task = bar.add_task("Reading")
+        result = check_photos(
+            images,
+            tags,
+            classes=class_names(classes),
+            masks=masks,
+            separator=separator,
+            progress=lambda done, total: bar.update(task, completed=done, total=total),
+        )
+    console.print(table(result))
+    fatal = [problem for problem in result.problems if problem.fatal]
+    if fatal:
+        raise UserError(f"{len(fatal)} of {len(result.problems)} problem(s) stop training: see the table above.")
+
+
+@app.command()
+def recipes() -> None:
+    """List the shipped recipes.
+
+    Example: tagseg recipes
+    """
+    from tagseg.recipe import shipped_recipes
+
+    table = Table("recipe", "what it is", title="Shipped recipes: tagseg train NAME --out RUN")
+    for name, text in shipped_recipes().items():
+        table.add_row(name, text.partition("\n")[0].lstrip("# "))
+    console.print(table)
+
+
+@app.command()
+def train(
+    recipe: Annotated[str | None, typer.Argument(help="name of a shipped recipe, or a YAML file")] = None,
+    out: Out = Path("run"),
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="key.sub=value, may be given several times")
+    ] = None,
+    images: Annotated[Path | None, typer.Option("--images", help="own photos, without a recipe")] = None,
+    tags: Tags = None,
+    masks: Masks = None,
+    classes: Classes = None,
+    method: Annotated[str, typer.Option("--method", help="the system for own photos")] = "asdt",
+    overwrite: Overwrite = False,
+) -> None:
+    """Train a recipe, or own photos without one. The same command goes on with an unfinished run.
+
+    Example: tagseg train asdt-scenes --set train.steps=200 --out runs/first
+
+    Example: tagseg train --images photos --tags tags.csv --method asdt --out runs/mine
+    """
+    from tagseg.distributed import rank
+    from tagseg.recipe import load_recipe
+    from tagseg.workflows.own_photos import own_recipe
+    from tagseg.workflows.report import report
+    from tagseg.workflows.train import finished, train
+
+    if (recipe is None) == (images is None):
+        raise UserError("Give either a recipe (`tagseg recipes` lists them) or --images DIR with --tags FILE.")
+    if images is not None:
+        chosen = own_recipe(images, tags, masks, class_names(classes), method, settings or [], say=console.print)
+    else:
+        chosen = load_recipe(str(recipe), settings)
+    train(chosen, out, overwrite=overwrite, say=console.print)
+    if finished(out) and rank() == 0:
+        page = report(out)
+        console.print(f"Model, scores and report are in {out}: open {page}.")
+
+
+@app.command()
+def label(
+    run: Run,
+    out: Out = Path("masks"),
+    images: Annotated[
+        Path | None, typer.Option("--images", help="tagged photos; without it, the run's training photos")
+    ] = None,
+    tags: Tags = None,
+    confidence: Annotated[float, typer.Option(help="below this probability a pixel is written as 255 = ignore")] = 0.0,
+    overwrite: Overwrite = False,
+) -> None:
+    """Pseudo masks for tagged photos: one palette PNG each, only the photo's tags can appear; confidence.csv beside them.
+
+    Example: tagseg label runs/mine --out pseudo-masks
+    """
+    from tagseg.data.tagged import open_tagged
+    from tagseg.segmenter import load
+    from tagseg.workflows.label import label, label_run
+    from tagseg.workflows.score import percent
+
+    scores = None
+    if images is None:
+        count, photos, scores = label_run(run, out, confidence=confidence, overwrite=overwrite)
+    else:
+        data = open_tagged(images, tags)
+        count, photos = label(load(run), data, out, confidence=confidence, overwrite=overwrite), len(data)
+    console.print(f"{count} masks written to {out} ({photos - count} were there already); tags were used.")
+    if scores is not None:
+        console.print(f"mIoU {percent(100 * scores.miou)} % against the true masks of {scores.photos} of these photos.")
+
+
+@app.command()
+def run(
+    recipe: Annotated[
+        str | None, typer.Argument(help="name of a shipped chain, or a YAML file; without it, lists them")
+    ] = None,
+    out: Out = Path("chain"),
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="key.sub=value, may be given several times")
+    ] = None,
+) -> None:
+    """Run a whole chain: classifier, teacher, pseudo masks, segmenter, scores and report. Stages that are done are kept.
+
+    Example: tagseg run chain-scenes --set segmenter.train.steps=100 --out runs/chain
+    """
+    from tagseg.workflows.chain import load_chain, shipped_chains
+    from tagseg.workflows.run import run
+
+    if recipe is None:
+        table = Table("chain", "what it is", title="Shipped chains: tagseg run NAME --out RUN")
+        for name, text in shipped_chains().items():
+            table.add_row(name, text.partition("\n")[0].lstrip("# "))
+        console.print(table)
+        return
+    page = run(load_chain(recipe, settings), out, say=console.print)
+    console.print(f"Both stages, pseudo masks, scores and report are in {out}: open {page}.")

@@ -1,0 +1,147 @@
+"""Commands that use what was trained, or masks from anywhere: predict, export, report, compare, evaluate, refine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tagseg.cli.frame import Classes, Out, Overwrite, Run, app, class_names, console
+from tagseg.errors import UserError
+
+
+@app.command()
+def predict(
+    run: Annotated[Path, typer.Argument(help="a finished run folder, or a .safetensors file of `tagseg export`")],
+    images: Annotated[list[str], typer.Argument(help="folders, photos, .zip, .txt lists of paths, quoted patterns")],
+    out: Out = Path("predictions"),
+    format: Annotated[str, typer.Option(help="png, overlay, coco, yolo, label-studio, cvat ...")] = "png",
+    crf: Annotated[bool, typer.Option(help="refine with the dense CRF")] = True,
+    tags: Annotated[Path | None, typer.Option("--tags", help="table of tags, used for the photos it names")] = None,
+    scales: Annotated[str | None, typer.Option(help="sizes to read a photo at, such as 0.5,1,1.5")] = None,
+    flip: Annotated[bool | None, typer.Option(help="read it mirrored as well")] = None,
+    merge: Annotated[str | None, typer.Option(help="scales by their mean, or max")] = None,
+    long_side: Annotated[int | None, typer.Option(help="longer side at scale 1, in pixels")] = None,
+    tile: Annotated[int, typer.Option(min=128, help="side of the tiles of large photos, in pixels")] = 1024,
+    pixel_cap: Annotated[int, typer.Option(min=1, help="the largest photo that is read, in pixels")] = 100_000_000,
+    overwrite: Overwrite = False,
+) -> None:
+    """Segment photos, without tags unless a table of them is given. The same command goes on where it stopped.
+
+    Example: tagseg predict runs/mine new-photos --out masks --format overlay
+    """
+    from tagseg.segmenter import load
+    from tagseg.workflows.predict import predict
+
+    segmenter = load(run)
+    segmenter.set(scales=scales, flip=flip, merge=merge, long_side=long_side)
+    segmenter.tile = tile
+    result = predict(
+        segmenter, images, out, format=format, crf=crf, tags=tags, pixel_cap=pixel_cap, overwrite=overwrite
+    )
+    used = f"tags used for {result.tagged} of them" if tags is not None else "no tags used"
+    there = f" ({result.already} were there already)" if result.already else ""
+    console.print(f"{result.done} photos segmented{there}, {used}; results are in {out}.")
+    for note in result.notes:
+        console.print(note, markup=False, soft_wrap=True)
+    if result.problems:
+        for problem in result.problems:
+            console.print(problem, style="yellow", markup=False, soft_wrap=True)
+        raise UserError(f"{len(result.problems)} photo(s) could not be read: see above.")
+
+
+@app.command()
+def export(
+    run: Annotated[Path, typer.Argument(help="a finished run folder, or a .safetensors file of `tagseg export`")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="the file to write")],
+    format: Annotated[str | None, typer.Option(help="onnx, torch, safetensors; else by the file's ending")] = None,
+) -> None:
+    """Write the trained model as one file: ONNX, torch.export, or safetensors with a model card.
+
+    Example: tagseg export runs/mine --format onnx --out model.onnx
+    """
+    from tagseg.segmenter import load
+    from tagseg.workflows.export import export
+
+    for line in export(load(run), out, format):
+        console.print(line, markup=False, soft_wrap=True)
+
+
+@app.command()
+def report(run: Run) -> None:
+    """Write a run's report.html: scores, curves and a spread of photos.
+
+    Example: tagseg report runs/mine
+    """
+    from tagseg.workflows.report import report
+
+    console.print(f"The report is {report(run)}.")
+
+
+@app.command()
+def compare(
+    runs: Annotated[list[Path], typer.Argument(help="finished run folders, scored on the same photos")],
+    out: Out = Path("comparison"),
+) -> None:
+    """Compare runs on one data set: a table, and a page with the same photos side by side.
+
+    Example: tagseg compare runs/rrm runs/asdt --out comparison
+    """
+    from tagseg.workflows.compare import compare
+
+    console.print(compare(runs, out))
+    console.print(f"Written to {out}: open {out / 'compare.html'}.")
+
+
+@app.command()
+def evaluate(
+    masks: Annotated[Path, typer.Argument(help="folder of predicted masks")],
+    truth: Annotated[Path, typer.Argument(help="folder of true masks, or a VOC-layout folder with --split")],
+    split: Annotated[str | None, typer.Option(help="list of a VOC-layout folder")] = None,
+    classes: Classes = None,
+    labels: Annotated[str, typer.Option(help="which labels the masks were made with, for the record")] = "",
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="write the numbers as JSON")] = None,
+) -> None:
+    """Score masks against true masks: mIoU, per class, boundary, from one confusion matrix.
+
+    Example: tagseg evaluate masks truth --classes cat,dog
+    """
+    from tagseg.workflows.evaluate import evaluate, table, write_json
+
+    result = evaluate(masks, truth, split=split, classes=class_names(classes), labels_used=labels)
+    console.print(table(result))
+    if out is not None:
+        write_json(result, out)
+        console.print(f"Written to {out}.")
+
+
+@app.command()
+def refine(
+    masks: Annotated[Path, typer.Argument(help="folder of index masks (PNG) or probabilities (.npy, (L, H, W))")],
+    images: Annotated[Path, typer.Argument(help="folder of the photos, named alike")],
+    out: Out = Path("refined"),
+    sxy: Annotated[float, typer.Option(help="bilateral sigma in pixels")] = 83.0,
+    srgb: Annotated[float, typer.Option(help="bilateral sigma of colour")] = 5.0,
+    weight: Annotated[float, typer.Option(help="bilateral weight")] = 4.0,
+    iterations: Annotated[int, typer.Option(help="mean-field iterations")] = 10,
+    confidence: Annotated[float, typer.Option(help="how sure a mask's labels are")] = 0.7,
+    overwrite: Overwrite = False,
+) -> None:
+    """Refine masks or probabilities with the dense CRF.
+
+    Example: tagseg refine masks photos --out refined
+    """
+    from tagseg.workflows.refine import refine_folder
+
+    count = refine_folder(
+        masks,
+        images,
+        out,
+        gaussian=(3.0, 3.0),
+        bilateral=(sxy, srgb, weight),
+        iterations=iterations,
+        confidence=confidence,
+        overwrite=overwrite,
+    )
+    console.print(f"{count} masks refined; results are in {out}.")
