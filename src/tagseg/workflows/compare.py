@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
+from rich.markup import escape
 from rich.table import Table
 
 from tagseg.data.tagged import TaggedImages
@@ -32,7 +34,8 @@ from tagseg.workflows.train import run_recipe, run_result, run_sources
 
 PHOTOS = 10
 PROTOCOL = "without tags"
-HEADS = ("run", "branch", "before CRF", "after CRF", "pseudo masks", "minutes", "memory GiB", "trained with")
+NUMBERS = ("before CRF", "after CRF", "pseudo masks", "minutes", "memory GiB")
+HEADS = ("run", "branch", *NUMBERS, "trained with")
 
 
 @dataclass(frozen=True)
@@ -65,10 +68,7 @@ def compare(runs: Sequence[Path], out: Path) -> Table:
     write_text(out / "compare.md", _markdown(rows))
     assert data[0] is not None
     _page(groups, results, rows, data[0], out / "compare.html")
-    table = Table(*HEADS, title=f"mIoU in %, {len(data[0])} photos, no tags used")
-    for row in rows:
-        table.add_row(*(_cell(row[head]) for head in HEADS))
-    return table
+    return _terminal_table(groups, rows, f"mIoU in %, {len(data[0])} photos, no tags used")
 
 
 def _groups(runs: Sequence[Path]) -> list[Group]:
@@ -114,6 +114,24 @@ def _rows(group: Group, results: Sequence[dict[str, Any]]) -> list[dict[str, Any
             }
         )
     return rows
+
+
+def _terminal_table(groups: Sequence[Group], rows: list[dict[str, Any]], title: str) -> Table:
+    """A line for each run, its branches below it, means over seeds: what fits into a terminal."""
+    many = any(len(group.runs) > 1 for group in groups)
+    caption = "means over seeds; compare.md has their ranges" if many else None
+    table = Table("run\n  branch", title=title, caption=caption, box=SIMPLE_HEAD)
+    for head in NUMBERS:
+        table.add_column(head.replace(" ", "\n"), justify="right")
+    for group in groups:
+        own = [row for row in rows if row["run"] == group.name]
+        table.add_row(f"[bold]{escape(group.name)}[/bold] ({own[0]['trained with']})")
+        for row in own:
+            cells = [_mean(row[head]) for head in NUMBERS]
+            if row is not own[-1]:  # what a run has once stands at its last branch
+                cells[2:] = [None] * (len(cells) - 2)
+            table.add_row(f"  {row['branch']}", *("" if cell is None else percent(cell) for cell in cells))
+    return table
 
 
 def _pseudo_masks(run: Path) -> float | None:
