@@ -14,8 +14,6 @@ from tagseg.data.sources import DataSettings, open_sources
 from tagseg.recipe import Recipe, load_recipe, make_recipe
 
 TEMPLATE = "-voc-animals"  # of each method: the recipes that were tuned on real photos
-TUNED_STEPS = 850  # how long these train; what they count in steps is scaled with it
-
 SAMPLE = 200  # photos whose sizes are looked at
 
 
@@ -47,9 +45,9 @@ def own_recipe(
     values = load_recipe(method + TEMPLATE).model_dump(mode="json")
     values["title"] = f"{method} on {images.name}"
     values["data"] = data.model_dump(mode="json")
+    _scale_steps(values["method"], steps / values["train"]["steps"])
     sizes = {"crop": crop, "short_side": round(crop * 1.1)}
     values["train"] |= {"steps": steps, **sizes}
-    _scale_steps(values["method"], steps / TUNED_STEPS)
     if values["model"]["start"] is not None:
         start_steps = int(np.clip(len(photos) * 2 / 8, 200, 5000 if gpu else 1000))
         values["model"]["start_train"] = {"steps": start_steps, "checkpoint_every": start_steps, **sizes}
