@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 import tagseg
 from tagseg import cli
 from tagseg.data.photo import read_mask
+from tagseg.data.scenes import write_scenes
 from tagseg.engine.interrupt import Interrupted
 from tagseg.errors import UserError
 from tagseg.workflows.chain import load_chain, shipped_chains
@@ -100,6 +101,79 @@ def test_a_folder_with_something_else_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="not empty and holds no chain"):
         run(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """Six photos, their tags in tags.csv beside their folder, true masks of two of them in masks."""
+    scenes = tmp_path / "scenes"
+    write_scenes(scenes, train=5, val=1, size=(64, 64), seed=3)
+    folder = tmp_path / "photos"
+    shutil.copytree(scenes / "JPEGImages", folder)
+    table = (scenes / "tags.csv").read_text(encoding="utf-8")
+    (tmp_path / "tags.csv").write_text(table.replace("JPEGImages/", ""), encoding="utf-8")
+    (tmp_path / "masks").mkdir()
+    for mask in sorted((scenes / "SegmentationClass").glob("*.png"))[:2]:
+        shutil.copy(mask, tmp_path / "masks")
+    return folder
+
+
+def own(photos: Path, out: Path, *more: str) -> str:
+    train = ("steps=1", "batch_size=2", "workers=0", "warmup_steps=0")
+    small = [f"{stage}.train.{setting}" for stage in STAGES for setting in train]
+    small += [f"{stage}.method.hidden=8" for stage in STAGES[1:]]
+    words = ["run", "--images", str(photos), "--tags", str(photos.parent / "tags.csv"), "--out", str(out), *more]
+    result = CliRunner().invoke(cli.app, [*words, *(word for setting in small for word in ("--set", setting))])
+    if result.exception is not None:
+        raise result.exception
+    return " ".join(result.output.split())
+
+
+def test_own_photos_go_through_the_whole_chain_in_one_command(photos: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    text = own(photos, out)
+    assert "6 photos, median short side 64 px" in text
+    assert len(list((out / "masks").glob("*.png"))) == 6
+    names = [yaml.safe_load((out / stage / "recipe.yaml").read_text())["method"]["name"] for stage in STAGES]
+    assert names == ["classifier", "bmp", "supervised"]
+    segmenter = yaml.safe_load((out / "segmenter" / "recipe.yaml").read_text())
+    assert (segmenter["method"]["segmenter"], segmenter["method"]["foreground"]) == ("segformer", 0.75)
+    assert segmenter["train"]["crop"] == 64
+    assert json.loads((out / "scores.json").read_text(encoding="utf-8"))["stage 2"] == {}
+    assert "stage 2: segmenter" in (out / "report.html").read_text(encoding="utf-8")
+    assert own(photos, out).count("nothing has changed") == 6
+    prediction = tagseg.load(out / "segmenter").predict(photos / sorted(p.name for p in photos.iterdir())[0])
+    assert prediction.mask.shape == (64, 64)
+
+
+def test_true_masks_of_own_photos_are_for_scores_alone(photos: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    own(photos, out, "--masks", str(tmp_path / "masks"), "--method", "rrm")
+    scores = json.loads((out / "scores.json").read_text(encoding="utf-8"))
+    assert scores["stage 2"]["without tags"]["P_s"]["photos"] == 2
+    assert scores["labels"] == "image-level tags only"
+    segmenter = yaml.safe_load((out / "segmenter" / "recipe.yaml").read_text())
+    assert segmenter["data"]["masks"] == str(out / "masks"), "stage 2 learns from pseudo masks"
+    assert segmenter["data"]["truth"] == str(tmp_path / "masks")
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["chain-scenes", "--images", "photos"], "either a chain"),
+        (["--images", "photos", "--method", "bpm"], "no method 'bpm'"),
+        (["--images", "photos", "--method", "supervised"], "the teacher learns from tags"),
+        (["--images", "nowhere"], "nowhere"),
+    ],
+)
+def test_mistakes_with_own_photos_leave_nothing(
+    words: list[str], sentence: str, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(photos.parent)
+    result = CliRunner().invoke(cli.app, ["run", *words, "--tags", "tags.csv", "--out", "out"])
+    assert isinstance(result.exception, UserError)
+    assert sentence in str(result.exception)
+    assert not (photos.parent / "out").exists()
 
 
 @pytest.mark.parametrize("name", shipped_chains())

@@ -9,7 +9,7 @@ import typer
 from rich.progress import Progress
 from rich.table import Table
 
-from tagseg.cli.frame import Classes, Images, Masks, Out, Overwrite, Run, Tags, app, class_names, console
+from tagseg.cli.frame import Classes, Images, Masks, Method, Out, Overwrite, Run, Tags, app, class_names, console
 from tagseg.errors import UserError
 
 
@@ -83,7 +83,7 @@ def train(
     tags: Tags = None,
     masks: Masks = None,
     classes: Classes = None,
-    method: Annotated[str, typer.Option("--method", help="the system for own photos")] = "asdt",
+    method: Method = "asdt",
     overwrite: Overwrite = False,
 ) -> None:
     """Train a recipe, or own photos without one. The same command goes on with an unfinished run.
@@ -150,19 +150,33 @@ def run(
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="key.sub=value, may be given several times")
     ] = None,
+    images: Annotated[Path | None, typer.Option("--images", help="own photos, without a recipe")] = None,
+    tags: Tags = None,
+    masks: Masks = None,
+    classes: Classes = None,
+    method: Method = "bmp",
 ) -> None:
     """Run a whole chain: classifier, teacher, pseudo masks, segmenter, scores and report. Stages that are done are kept.
+
+    Example: tagseg run --images photos --tags tags.csv --out runs/mine
 
     Example: tagseg run chain-scenes --set segmenter.train.steps=100 --out runs/chain
     """
     from tagseg.workflows.chain import load_chain, shipped_chains
+    from tagseg.workflows.own_photos import own_chain
     from tagseg.workflows.run import run
 
-    if recipe is None:
+    if recipe is not None and images is not None:
+        raise UserError("Give either a chain (`tagseg run` lists them) or --images DIR with --tags FILE.")
+    if images is not None:
+        chain = own_chain(images, tags, masks, class_names(classes), method, settings or [], say=console.print)
+    elif recipe is not None:
+        chain = load_chain(recipe, settings)
+    else:
         table = Table("chain", "what it is", title="Shipped chains: tagseg run NAME --out RUN")
         for name, text in shipped_chains().items():
             table.add_row(name, text.partition("\n")[0].lstrip("# "))
         console.print(table)
         return
-    page = run(load_chain(recipe, settings), out, say=console.print)
+    page = run(chain, out, say=console.print)
     console.print(f"Both stages, pseudo masks, scores and report are in {out}: open {page}.")

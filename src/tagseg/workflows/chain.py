@@ -46,7 +46,11 @@ def load_chain(name: str, overrides: list[str] | None = None) -> Chain:
 
     `data.` and `seed` are those of all stages. Raises UserError that names the file, the key and what is allowed.
     """
-    values = _read(name)
+    return make_chain(_read(name), overrides or [], name)
+
+
+def make_chain(values: dict[str, Any], overrides: list[str], name: str) -> Chain:
+    """A chain from plain values; `name` stands in error messages."""
     unknown = [key for key in values if key not in KEYS]
     if unknown or "teacher" not in values or "segmenter" not in values:
         what = f"there is no such key as {unknown[0]}" if unknown else "teacher and segmenter have to be given"
@@ -55,7 +59,7 @@ def load_chain(name: str, overrides: list[str] | None = None) -> Chain:
     own: dict[str, list[str]] = {stage: [] for stage in STAGES}
     shared = list(_flat(_block(name, values, "data"), "data"))
     shared += [f"train.seed={values['seed']}"] if "seed" in values else []
-    for override in overrides or []:
+    for override in overrides:
         stage, _, rest = override.partition(".")
         key, _, text = override.partition("=")
         if stage in STAGES:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,15 @@ import torch
 
 from tagseg.data.photo import photo_size
 from tagseg.data.sources import DataSettings, open_sources
+from tagseg.errors import UserError
+from tagseg.methods import METHODS
 from tagseg.recipe import Recipe, load_recipe, make_recipe
+from tagseg.workflows.chain import Chain, make_chain
 
 TEMPLATE = "-voc-animals"  # of each method: the recipes that were tuned on real photos
+SECOND_STAGE = "supervised-voc-animals-segformer"
+FOREGROUND = 0.75  # its share of the second stage's loss: pseudo masks miss more of their objects than they add
+
 SAMPLE = 200  # photos whose sizes are looked at
 
 
@@ -34,32 +41,107 @@ def own_recipe(
     each about twice, within 200 to 1000 steps.
     """
     data = DataSettings(format="tagged", root=images, tags=tags, masks=masks, classes=classes)
-    photos = open_sources(data, images).train.photos
-    gpu = torch.cuda.is_available()
-    chosen = np.random.default_rng(0).permutation(len(photos))[:SAMPLE]
-    short = int(np.median([min(photo_size(photos[i].photo)) for i in chosen]))
-    side = 320 if gpu else 160
-    crop = max(min(side, short) // 32 * 32, 64)
-    steps = int(np.clip(len(photos) * 10 / 8, 300, 20000 if gpu else 3000))
-
-    values = load_recipe(method + TEMPLATE).model_dump(mode="json")
+    template = _template(method)
+    fit = _Fit.to(data)
+    values = fit.stage(template)
     values["title"] = f"{method} on {images.name}"
     values["data"] = data.model_dump(mode="json")
-    _scale_steps(values["method"], steps / values["train"]["steps"])
-    sizes = {"crop": crop, "short_side": round(crop * 1.1)}
-    values["train"] |= {"steps": steps, **sizes}
     if values["model"]["start"] is not None:
-        start_steps = int(np.clip(len(photos) * 2 / 8, 200, 5000 if gpu else 1000))
-        values["model"]["start_train"] = {"steps": start_steps, "checkpoint_every": start_steps, **sizes}
-    for name in ("checkpoint_every", "evaluate_every"):
-        values["train"][name] = max(steps // 4, 1)
+        values["model"]["start_train"] = fit.start_train()
     recipe = make_recipe(values, overrides, "for own photos")
-    say(
-        f"{len(photos)} photos, median short side {short} px, {'a GPU' if gpu else 'no GPU'}: {recipe.train.steps} steps of "
-        f"{recipe.train.batch_size} photos, crop {recipe.train.crop}, backbone {recipe.model.backbone}. "
-        "Change them with --set; they are written to recipe.yaml."
-    )
+    say(fit.sentence(recipe, "Change them with --set; they are written to recipe.yaml."))
     return recipe
+
+
+def own_chain(
+    images: Path,
+    tags: Path | None,
+    masks: Path | None,
+    classes: tuple[str, ...] | None,
+    method: str,
+    overrides: list[str],
+    *,
+    say: Callable[[str], Any] = print,
+) -> Chain:
+    """The whole chain for photos without one: a classifier, a method, pseudo masks and a segmenter on them.
+
+    Every stage is fitted to the photos as `own_recipe` does. masks: true ones, where there are some, for scores alone.
+    """
+    data = DataSettings(format="tagged", root=images, tags=tags, masks=masks, classes=classes)
+    template = _template(method)
+    fit = _Fit.to(data)
+    teacher, segmenter = fit.stage(template), fit.stage(SECOND_STAGE)
+    values: dict[str, Any] = {
+        "title": f"{method} on {images.name}, then a segmenter on its pseudo masks",
+        "data": data.model_dump(mode="json"),
+        "teacher": {"base": template} | _without_data(teacher),
+        "segmenter": {"base": SECOND_STAGE} | _without_data(segmenter),
+    }
+    values["segmenter"]["method"]["foreground"] = FOREGROUND
+    start = teacher["model"]["start"]
+    if start is not None:
+        values["classifier"] = {"base": start, "train": fit.start_train()}
+    chain = make_chain(values, overrides, "for own photos")
+    say(fit.sentence(chain.teacher, "Change them with --set teacher.KEY=VALUE, and so for classifier and segmenter."))
+    return chain
+
+
+@dataclass(frozen=True)
+class _Fit:
+    """What the photos and the machine ask for: photos, their median short side, crop, steps."""
+
+    photos: int
+    short: int
+    crop: int
+    steps: int
+    gpu: bool
+
+    @classmethod
+    def to(cls, data: DataSettings) -> _Fit:
+        assert data.root is not None
+        photos = open_sources(data, data.root).train.photos
+        gpu = torch.cuda.is_available()
+        chosen = np.random.default_rng(0).permutation(len(photos))[:SAMPLE]
+        short = int(np.median([min(photo_size(photos[i].photo)) for i in chosen]))
+        crop = max(min(320 if gpu else 160, short) // 32 * 32, 64)
+        steps = int(np.clip(len(photos) * 10 / 8, 300, 20000 if gpu else 3000))
+        return cls(len(photos), short, crop, steps, gpu)
+
+    def stage(self, recipe: str) -> dict[str, Any]:
+        """The values of a recipe, its crop and its length changed."""
+        values = load_recipe(recipe).model_dump(mode="json")
+        _scale_steps(values["method"], self.steps / values["train"]["steps"])
+        values["train"] |= {"steps": self.steps, **self._sizes()}
+        for name in ("checkpoint_every", "evaluate_every"):
+            values["train"][name] = max(self.steps // 4, 1)
+        return values
+
+    def start_train(self) -> dict[str, Any]:
+        """What changes in the training of the class-teacher that a method starts from."""
+        steps = int(np.clip(self.photos * 2 / 8, 200, 5000 if self.gpu else 1000))
+        return {"steps": steps, "checkpoint_every": steps, **self._sizes()}
+
+    def sentence(self, recipe: Recipe, advice: str) -> str:
+        """What was picked, and how to change it."""
+        return (
+            f"{self.photos} photos, median short side {self.short} px, {'a GPU' if self.gpu else 'no GPU'}: "
+            f"{recipe.train.steps} steps of {recipe.train.batch_size} photos, crop {recipe.train.crop}, backbone "
+            f"{recipe.model.backbone}. {advice}"
+        )
+
+    def _sizes(self) -> dict[str, int]:
+        return {"crop": self.crop, "short_side": round(self.crop * 1.1)}
+
+
+def _template(method: str) -> str:
+    """The recipe that stands behind a method. Raises UserError for one that there is not."""
+    if method not in METHODS:
+        raise UserError(f"There is no method {method!r}: there are {', '.join(METHODS)}.")
+    return method + TEMPLATE
+
+
+def _without_data(values: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in values.items() if key != "data"}
 
 
 def _scale_steps(method: dict[str, Any], factor: float) -> None:
