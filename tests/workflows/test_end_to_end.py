@@ -255,7 +255,7 @@ def test_own_photos_go_from_check_to_masks_to_report(tmp_path: Path) -> None:
     out = tmp_path / "run"
     small = ["train.steps=2", "train.batch_size=4", "train.workers=0", *HEADS, "model.start_train.steps=1"]
     words = [word for setting in small for word in ("--set", setting)]
-    text = run("train", "--images", photos, "--tags", table, "--out", out, *words)
+    text = run("train", "--images", photos, "--tags", table, "--method", "asdt", "--out", out, *words)
     assert "15 photos" in text
     assert (out / "report.html").is_file()
     recipe, start = (yaml.safe_load((folder / "recipe.yaml").read_text()) for folder in (out, out / "start"))

@@ -83,14 +83,14 @@ def train(
     tags: Tags = None,
     masks: Masks = None,
     classes: Classes = None,
-    method: Method = "asdt",
+    method: Method = "bmp",
     overwrite: Overwrite = False,
 ) -> None:
     """Train a recipe, or own photos without one. The same command goes on with an unfinished run.
 
     Example: tagseg train asdt-scenes --set train.steps=200 --out runs/first
 
-    Example: tagseg train --images photos --tags tags.csv --method asdt --out runs/mine
+    Example: tagseg train --images photos --tags tags.csv --out runs/mine
     """
     from tagseg.distributed import rank
     from tagseg.recipe import load_recipe

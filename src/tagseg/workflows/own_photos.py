@@ -137,7 +137,7 @@ def _template(method: str) -> str:
     """The recipe that stands behind a method. Raises UserError for one that there is not."""
     if method not in METHODS:
         raise UserError(f"There is no method {method!r}: there are {', '.join(METHODS)}.")
-    return method + TEMPLATE
+    return SECOND_STAGE if method == "supervised" else method + TEMPLATE
 
 
 def _without_data(values: dict[str, Any]) -> dict[str, Any]:
