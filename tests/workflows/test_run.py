@@ -230,9 +230,7 @@ def test_own_photos_are_trained_on_from_a_folder_of_pseudo_masks(done: Path, tmp
     classes = (scenes / "labels.txt").read_text(encoding="utf-8").split()
     words = ["train", "--method", "supervised", "--images", scenes / "JPEGImages", "--tags", table, "--masks", masks]
     words += ["--classes", ",".join(name for name in classes if name != "background"), "--out", tmp_path / "out"]
-    words += [
-        word for setting in [*TRAIN, "method.segmenter=segformer", "method.hidden=8"] for word in ("--set", setting)
-    ]
+    words += [word for setting in [*TRAIN, "train.warmup_steps=0", "method.hidden=8"] for word in ("--set", setting)]
     result = CliRunner().invoke(cli.app, [str(word) for word in words])
     assert result.exception is None, result.output
     recipe = yaml.safe_load((tmp_path / "out" / "recipe.yaml").read_text(encoding="utf-8"))
