@@ -73,7 +73,7 @@ def test_a_chain_goes_from_photos_to_a_segmenter_and_a_report(done: Path) -> Non
     assert list(scores["stage 1"]["without tags"])[-1] == "combined + CRF"
     assert list(scores["stage 2"]["without tags"]) == ["P_s", "P_s + CRF"]
     assert scores["stage 2"]["without tags"]["P_s"]["photos"] == 2
-    assert scores["pseudo masks, tags used, training photos"]["photos"] == 4
+    assert scores["pseudo masks, tags used, training photos"]["stage 1"]["photos"] == 4
     page = (done / "report.html").read_text(encoding="utf-8")
     assert page.count("data:image/jpeg") == 2 * 4, "photo, both stages and truth of both val photos"
     assert "stage 1: asdt" in page
@@ -94,6 +94,25 @@ def test_stages_are_passed_over_until_their_inputs_change(done: Path) -> None:
         "teacher/model.safetensors",
     }
     assert all((read_mask(path) == 255).any() for path in (done / "masks").glob("*.png"))
+
+
+def test_a_second_round_learns_from_the_first_segmenters_masks(done: Path) -> None:
+    run(done)
+    before = (done / "segmenter" / "model.safetensors").stat().st_mtime_ns
+    text = run(done, "rounds=2")
+    assert text.count("nothing has changed") == 4, "classifier, teacher, masks, segmenter"
+    assert (done / "segmenter" / "model.safetensors").stat().st_mtime_ns == before
+    assert "The model is " in text
+    assert "segmenter-2;" in text
+    recipe = yaml.safe_load((done / "segmenter-2" / "recipe.yaml").read_text(encoding="utf-8"))
+    assert recipe["data"]["masks"] == str(done / "masks-2")
+    scores = json.loads((done / "scores.json").read_text(encoding="utf-8"))
+    assert scores["stage 3"]["without tags"]["P_s"]["photos"] == 2
+    assert list(scores["pseudo masks, tags used, training photos"]) == ["stage 1", "stage 2"]
+    page = (done / "report.html").read_text(encoding="utf-8")
+    assert "stage 3: segmenter" in page
+    assert page.count("data:image/jpeg") == 2 * 5, "photo, three stages and truth of both val photos"
+    assert "segmenter-2" not in run(done), "back to one round"
 
 
 def test_a_folder_with_something_else_is_refused(tmp_path: Path) -> None:
@@ -202,6 +221,8 @@ def test_shipped_chains_name_recipes_that_fit(name: str) -> None:
         ),
         ("teacher: asdt-scenes\nsegmenter: supervised-scenes", "train.steps=3", "a chain has the keys"),
         ("teacher: asdt-scenes\nsegmenter: supervised-scenes", "label.confidence=2", "from 0 to 1"),
+        ("teacher: asdt-scenes\nsegmenter: supervised-scenes", "rounds=0", "from 1 to 9"),
+        ("teacher: asdt-scenes\nsegmenter: supervised-scenes\nrounds: many", "", "from 1 to 9"),
         ("[", "", "not valid YAML"),
         ("- 1", "", "is not a chain"),
     ],

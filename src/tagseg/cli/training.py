@@ -179,4 +179,4 @@ def run(
         console.print(table)
         return
     page = run(chain, out, say=console.print)
-    console.print(f"Both stages, pseudo masks, scores and report are in {out}: open {page}.")
+    console.print(f"The model is {out / chain.stages[-1]}; pseudo masks, scores and report are in {out}: open {page}.")

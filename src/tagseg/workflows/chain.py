@@ -5,6 +5,7 @@ classifier: {base: RECIPE, ...}    # without it what the teacher's model.start n
 teacher: {base: RECIPE, ...}       # stage 1, trained with tags
 label: {confidence: 0.0}           # pseudo masks of the training photos
 segmenter: {base: RECIPE, ...}     # stage 2, trained on them: a recipe of method supervised
+rounds: 1                          # segmenters, each after the first trained on the masks of the one before
 """
 
 from __future__ import annotations
@@ -19,14 +20,15 @@ from tagseg.errors import UserError
 from tagseg.recipe import Recipe, load_recipe, read_yaml, shipped_recipes, shipped_texts
 
 STAGES = ("classifier", "teacher", "segmenter")
-KEYS = ("title", "seed", "data", "label", *STAGES)
+KEYS = ("title", "seed", "rounds", "data", "label", *STAGES)
 
 
 @dataclass(frozen=True)
 class Chain:
     """The recipes of a chain, on one data set. classifier: None where the teacher starts from something else.
 
-    confidence: below this probability a pixel of a pseudo mask is 255, ignored by stage 2.
+    confidence: below this probability a pixel of a pseudo mask is 255, ignored by stage 2. rounds: segmenters that are
+    trained one after the other, each on masks that the one before made.
     """
 
     title: str
@@ -34,6 +36,21 @@ class Chain:
     teacher: Recipe
     segmenter: Recipe
     confidence: float
+    rounds: int = 1
+
+    @property
+    def stages(self) -> tuple[str, ...]:
+        """The folders of what is trained with pseudo masks between, in order: teacher, segmenter, segmenter-2 ..."""
+        return ("teacher", *(f"segmenter{_suffix(number)}" for number in range(self.rounds)))
+
+    @property
+    def masks(self) -> tuple[str, ...]:
+        """The folders of pseudo masks: of each stage but the last."""
+        return tuple(f"masks{_suffix(number)}" for number in range(self.rounds))
+
+
+def _suffix(number: int) -> str:
+    return f"-{number + 1}" if number else ""
 
 
 def shipped_chains() -> dict[str, str]:
@@ -56,6 +73,7 @@ def make_chain(values: dict[str, Any], overrides: list[str], name: str) -> Chain
         what = f"there is no such key as {unknown[0]}" if unknown else "teacher and segmenter have to be given"
         raise UserError(f"Chain {name}: {what}; a chain holds {', '.join(KEYS)}.")
     title, confidence = str(values.get("title", "")), _block(name, values, "label").get("confidence", 0.0)
+    rounds = values.get("rounds", 1)
     own: dict[str, list[str]] = {stage: [] for stage in STAGES}
     shared = list(_flat(_block(name, values, "data"), "data"))
     shared += [f"train.seed={values['seed']}"] if "seed" in values else []
@@ -70,9 +88,11 @@ def make_chain(values: dict[str, Any], overrides: list[str], name: str) -> Chain
             shared.append(f"train.seed={text}")
         elif key == "label.confidence":
             confidence = text
+        elif key == "rounds":
+            rounds = text
         else:
             raise UserError(
-                f"--set {override!r}: a chain has the keys seed, label.confidence, data.<key> and "
+                f"--set {override!r}: a chain has the keys seed, rounds, label.confidence, data.<key> and "
                 f"{', '.join(stage + '.<key>' for stage in STAGES)}."
             )
 
@@ -93,6 +113,7 @@ def make_chain(values: dict[str, Any], overrides: list[str], name: str) -> Chain
         teacher,
         segmenter.model_copy(update=same),
         _confidence(name, confidence),
+        _rounds(name, rounds),
     )
 
 
@@ -141,3 +162,9 @@ def _confidence(chain: str, value: Any) -> float:
     if not 0 <= number <= 1:
         raise UserError(f"Chain {chain}: label.confidence should be a probability from 0 to 1 and is {value!r}.")
     return number
+
+
+def _rounds(chain: str, value: Any) -> int:
+    if str(value) not in map(str, range(1, 10)):
+        raise UserError(f"Chain {chain}: rounds should be a number from 1 to 9 and is {value!r}.")
+    return int(value)

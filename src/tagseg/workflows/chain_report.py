@@ -1,4 +1,4 @@
-"""What a chain achieved: its scores, and one page with both stages side by side on the same photos.
+"""What a chain achieved: its scores, and one page with all stages side by side on the same photos.
 
 Shapes: H W pixels.
 """
@@ -6,6 +6,7 @@ Shapes: H W pixels.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,77 +38,76 @@ from tagseg.workflows.train import run_result
 
 PHOTOS = 8
 PROTOCOL = "without tags"
+PSEUDO = "pseudo masks, tags used, training photos"
 
 
-def evaluate_chain(out: Path, masks: Path, sources: Sources, chain: Chain, path: Path) -> None:
-    """Write the chain's scores as JSON: every branch of both stages on the val photos, and the pseudo masks' own.
+def evaluate_chain(out: Path, sources: Sources, chain: Chain, path: Path) -> None:
+    """Write the chain's scores as JSON: every branch of all stages on the val photos, and the pseudo masks' own.
 
     Pseudo masks are scored on the training photos that have true masks, with the tags used; the stages without tags.
     """
-    stages = {name: run_result(out / name) for name in ("teacher", "segmenter")}
-    pseudo = score_labels(masks, sources.train)
+    stages = [run_result(out / name) for name in chain.stages]
+    pseudo = [score_labels(out / masks, sources.train) for masks in chain.masks]
     facts = {
         "title": chain.title,
         "photos": len(sources.train),
         "val_photos": 0 if sources.val is None else len(sources.val),
         "labels": "image-level tags only",
-        "stage 1": stages["teacher"]["scores"],
-        "stage 2": stages["segmenter"]["scores"],
-        "pseudo masks, tags used, training photos": None
-        if pseudo is None
-        else pseudo.as_dict((BACKGROUND, *sources.train.classes)),
-        "minutes": round(sum(stage["minutes"] for stage in stages.values()), 2),
+        **{f"stage {number}": stage["scores"] for number, stage in enumerate(stages, 1)},
+        PSEUDO: {
+            f"stage {number}": scores.as_dict((BACKGROUND, *sources.train.classes))
+            for number, scores in enumerate(pseudo, 1)
+            if scores is not None
+        },
+        "minutes": round(sum(stage["minutes"] for stage in stages), 2),
     }
     write_text(path, json.dumps(facts, indent=2, ensure_ascii=False))
 
 
-def chain_report(out: Path, masks: Path, sources: Sources, chain: Chain, page: Path) -> None:
-    """Write the page: scores of both stages, and photos with the masks of both beside each other."""
+def chain_report(out: Path, sources: Sources, chain: Chain, page: Path) -> None:
+    """Write the page: scores of all stages, and photos with the masks of all beside each other."""
     scores = json.loads((out / "scores.json").read_text(encoding="utf-8"))
-    first, second = (run_result(out / name) for name in ("teacher", "segmenter"))
-    teacher, segmenter = load(out / "teacher"), load(out / "segmenter")
-    names = (f"stage 1: {chain.teacher.method.name}", "stage 2: segmenter")
-    data, pseudo = sources.val or sources.train, scores["pseudo masks, tags used, training photos"]
+    results = [run_result(out / name) for name in chain.stages]
+    segmenters = [load(out / name) for name in chain.stages]
+    names = [f"stage {n}: {'segmenter' if n > 1 else chain.teacher.method.name}" for n in range(1, len(results) + 1)]
+    last, classes = results[-1], segmenters[0].classes
+    data, pseudo = sources.val or sources.train, scores[PSEUDO]
     if sources.val is None:
         chosen = [(index, "random") for index in spread_indices(PHOTOS, chain.segmenter.train.seed, len(data))]
     else:
         index = {photo.name: i for i, photo in enumerate(data.photos)}
-        chosen = [(index[name], why) for name, why in spread(second["photo_miou"], chain.segmenter.train.seed, PHOTOS)]
+        chosen = [(index[name], why) for name, why in spread(last["photo_miou"], chain.segmenter.train.seed, PHOTOS)]
     tables: tuple[ScoreTable, ...] = ()
     bars, figures = None, []
     if sources.val is not None:
-        stages = [(name, facts["scores"][PROTOCOL]) for name, facts in zip(names, (first, second), strict=True)]
+        stages = [(name, facts["scores"][PROTOCOL]) for name, facts in zip(names, results, strict=True)]
         tables = (_table(stages),)
         figures = [(f"{percent(_final(of_stage)['miou'])} %", f"mIoU of {name}") for name, of_stage in stages]
-        bars = ClassBars(
-            "IoU by class", segmenter.classes, {name: tuple(_final(s)["iou"].values()) for name, s in stages}
-        )
-    if pseudo is not None:
-        figures.append((f"{percent(pseudo['miou'])} %", "mIoU of the pseudo masks"))
+        bars = ClassBars("IoU by class", classes, {name: tuple(_final(s)["iou"].values()) for name, s in stages})
+    figures += [(f"{percent(of_stage['miou'])} %", f"mIoU of {name}'s masks") for name, of_stage in pseudo.items()]
     figures.append((f"{scores['minutes']:.1f}", "minutes"))
     head = getattr(chain.segmenter.method, "segmenter", "head")
+    again = "; the next one from the masks of the one before" if chain.rounds > 1 else ""
     write_report(
         ReportData(
             title=chain.title or out.name,
-            classes=segmenter.classes,
+            classes=classes,
             lead=f"{chain.teacher.method.name} on {chain.teacher.model.backbone} learns from tags and labels its photos; the "
-            f"segmenter {head} on {chain.segmenter.model.backbone} learns from those pseudo masks.",
-            protocol=_protocol(sources, pseudo is not None, chain.confidence),
+            f"segmenter {head} on {chain.segmenter.model.backbone} learns from those pseudo masks{again}.",
+            protocol=_protocol(sources, bool(pseudo), chain.confidence),
             figures=tuple(figures),
             tables=tables,
             bars=bars,
-            rows=list(metric_rows(out / "segmenter" / "metrics.jsonl")),
-            examples=tuple(
-                _example((teacher, segmenter), names, data, i, why, sources.val is None) for i, why in chosen
-            ),
+            rows=list(metric_rows(out / chain.stages[-1] / "metrics.jsonl")),
+            examples=tuple(_example(segmenters, names, data, i, why, sources.val is None) for i, why in chosen),
             facts=(
-                ("Classes", ", ".join(segmenter.classes[1:])),
+                ("Classes", ", ".join(classes[1:])),
                 ("Labels used", "image-level tags only; true masks for scores alone"),
-                ("Pseudo masks", str(masks)),
-                ("Machine", second["machine"]),
+                ("Pseudo masks", ", ".join(str(out / masks) for masks in chain.masks)),
+                ("Machine", last["machine"]),
                 ("Seed", str(chain.segmenter.train.seed)),
             ),
-            command=second["command"],
+            command=last["command"],
             recipe=f"# stage 1\n{chain.teacher.to_yaml()}\n# stage 2\n{chain.segmenter.to_yaml()}",
         ),
         page,
@@ -116,7 +116,7 @@ def chain_report(out: Path, masks: Path, sources: Sources, chain: Chain, page: P
 
 def _protocol(sources: Sources, has_pseudo_scores: bool, confidence: float) -> str:
     ignored = f", pixels below a probability of {confidence:g} ignored" if confidence > 0 else ""
-    text = f"Both stages were trained on {len(sources.train)} photos with image-level tags only{ignored}."
+    text = f"All stages were trained on {len(sources.train)} photos with image-level tags only{ignored}."
     if sources.val is None:
         text += " No true masks were given, so nothing is scored; the photos below are training photos, their tags not used."
     else:
@@ -136,13 +136,13 @@ def _table(stages: list[tuple[str, dict[str, Any]]]) -> ScoreTable:
         for branch in dict.fromkeys(key.removesuffix(AFTER) for key in scores):
             after = scores[branch + AFTER]["miou"] if branch + AFTER in scores else None
             rows.append(ScoreRow(f"{name}, {branch}", (scores[branch]["miou"], after)))
-    return ScoreTable("mIoU of both stages, without tags", ("before CRF", "after CRF"), tuple(rows))
+    return ScoreTable("mIoU of all stages, without tags", ("before CRF", "after CRF"), tuple(rows))
 
 
 @torch.inference_mode()
 def _example(
-    segmenters: tuple[Segmenter, Segmenter],
-    names: tuple[str, str],
+    segmenters: Sequence[Segmenter],
+    names: Sequence[str],
     data: TaggedImages,
     index: int,
     why: str,

@@ -58,27 +58,28 @@ def run(chain: Chain, out: Path, *, say: Callable[[str], object] = print) -> Pat
         start = str(classifier)
     teacher = teacher.model_copy(update={"model": teacher.model.model_copy(update={"start": start})})
     stages.train("teacher", _on(teacher, data), out / "teacher", photos, before)
-    weights = _digest(out / "teacher" / "model.safetensors")
+    made_by, predict = [_digest(out / "teacher" / "model.safetensors")], teacher.predict
 
-    masks = out / "masks"
-    inputs = [photos, weights, chain.confidence, teacher.predict.model_dump(mode="json")]
-    if stages.due("masks", masks, inputs):
+    for maker, masks, place in zip(chain.stages, chain.masks, chain.stages[1:], strict=False):
+        inputs = [photos, made_by[-1], chain.confidence, predict.model_dump(mode="json")]
+        if stages.due(masks, out / masks, inputs):
+            if main:
+                say(f"Pseudo masks of {len(sources.train)} photos, their tags used, in {out / masks}.")
+                label(load(out / maker), sources.train, out / masks, confidence=chain.confidence)
+            stages.done(masks)
+        on_masks = data.model_copy(update={"masks": out / masks, **_truth(data, sources)})
+        digest = _digest_folder(out / masks)
+        stages.train(place, _on(chain.segmenter, on_masks), out / place, photos, digest)
+        made_by += [digest, _digest(out / place / "model.safetensors")]
+        predict = chain.segmenter.predict
+
+    if stages.due("evaluation", out / SCORES, [photos, *made_by]):
         if main:
-            say(f"Pseudo masks of {len(sources.train)} photos, their tags used, in {masks}.")
-            label(load(out / "teacher"), sources.train, masks, confidence=chain.confidence)
-        stages.done("masks")
-
-    on_masks = data.model_copy(update={"masks": masks, **_truth(data, sources)})
-    stages.train("segmenter", _on(chain.segmenter, on_masks), out / "segmenter", photos, _digest_folder(masks))
-
-    inputs = [photos, weights, _digest_folder(masks), _digest(out / "segmenter" / "model.safetensors")]
-    if stages.due("evaluation", out / SCORES, inputs):
-        if main:
-            evaluate_chain(out, masks, sources, chain, out / SCORES)
+            evaluate_chain(out, sources, chain, out / SCORES)
         stages.done("evaluation")
-    if stages.due("report", out / REPORT, inputs):
+    if stages.due("report", out / REPORT, [photos, *made_by]):
         if main:
-            chain_report(out, masks, sources, chain, out / REPORT)
+            chain_report(out, sources, chain, out / REPORT)
         stages.done("report")
     return out / REPORT
 
