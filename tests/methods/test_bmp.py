@@ -123,9 +123,9 @@ def slow_seg_labels(logits, valid, tags, confidence, value_of, only_tagged) -> t
     for n, y, x in valid.nonzero().tolist():
         scores = logits[n, :, y, x]
         best = int(scores.argmax())
-        absent = best > 0 and tags[n, best - 1] == 0
-        if value_of(scores)[best] >= confidence and not (only_tagged and absent):
-            label[n, y, x] = best
+        if best == 0 or value_of(scores)[best] < confidence or (only_tagged and tags[n, best - 1] == 0):
+            continue
+        label[n, y, x] = best - 1
     return label
 
 
@@ -145,37 +145,7 @@ def test_feedback_labels_equal_pixel_by_pixel(threshold, loss, value_of, tagged)
     logits = torch.randn(2, 4, 16, 16, generator=torch.Generator().manual_seed(1)) * 1.5
     found = method.seg_labels(given, logits)
     assert torch.equal(found, slow_seg_labels(logits, given.valid_BHW, given.tag_BC, 0.6, value_of, tagged))
-    assert {0, 1, 2, 3, 255} == set(found.unique().tolist())
-
-
-@pytest.mark.parametrize("loss", ["bce", "ce"])
-@pytest.mark.parametrize("background", [False, True])
-def test_feedback_equals_its_formula(loss: Literal["bce", "ce"], background: bool):
-    """Foreground alone as released; with background, the CAM's logits beside the segmentation's own for background."""
-    method = tiny(seg_to_class={"loss": loss, "confidence": 0.6, "background": background, "foreground": 0.25})
-    given = batch(TWO, size=16)
-    generator = torch.Generator().manual_seed(1)
-    seg = (torch.randn(2, 4, 16, 16, generator=generator) * 1.5).requires_grad_()
-    cam = torch.randn(2, 3, 16, 16, generator=generator).requires_grad_()
-    per_pixel: dict[bool, list[torch.Tensor]] = {False: [], True: []}
-    for n, y, x in given.valid_BHW.nonzero().tolist():
-        label = int(seg[n, :, y, x].argmax())
-        if seg[n, label, y, x] < 0.6 or (label == 0 and not background):
-            continue
-        scores = cam[n, :, y, x]
-        if background:
-            scores = torch.cat([seg[n, :1, y, x].detach(), scores])
-        truth = F.one_hot(torch.tensor(label - (not background)), len(scores)).float()
-        bce = -(truth * F.logsigmoid(scores) + (1 - truth) * F.logsigmoid(-scores)).mean()
-        per_pixel[label > 0].append(bce if loss == "bce" else -(truth * scores.log_softmax(0)).sum())
-    means = {side: torch.stack(values).mean() for side, values in per_pixel.items() if values}
-    expected = 0.75 * means[False] + 0.25 * means[True] if background else means[True]
-    found = method.feedback(given, seg, cam)
-    assert found.item() == pytest.approx(expected.item(), rel=1e-5)
-    found.backward()
-    assert seg.grad is None
-    assert cam.grad is not None
-    assert cam.grad.abs().sum() > 0
+    assert {0, 1, 2, 255} == set(found.unique().tolist())
 
 
 def test_pixel_losses_equal_their_formula_and_are_zero_without_labels():

@@ -58,13 +58,6 @@ class SegToClassSettings(Settings):
     confidence: float = 0.75
     threshold: Literal["as_released", "as_meant"] = "as_released"
     tagged: bool = Field(False, description="whether pixels of classes without a tag are left out (as released: no)")
-    background: bool = Field(
-        False,
-        description="whether sure background teaches too: no class, by ce against its own logit (as released: no)",
-    )
-    foreground: float | None = Field(
-        None, ge=0, le=1, description="with background: share of the loss that foreground has; none: all pixels alike"
-    )
 
 
 class BMPSettings(AFANetworkSettings):
@@ -115,17 +108,10 @@ class BMP(AFANetwork):
             loss = pixel_loss(logit_BKHW, label_BHW, settings.class_to_seg.loss, settings.class_to_seg.foreground)
             terms["class to seg"] = settings.class_to_seg.weight * loss
         if settings.seg_to_class.weight > 0 and step >= settings.seg_to_class.from_step:
-            terms["seg to class"] = settings.seg_to_class.weight * self.feedback(batch, logit_BKHW, cam_logit_BCHW)
+            seg_label_BHW = self.seg_labels(batch, logit_BKHW)
+            loss = pixel_loss(cam_logit_BCHW, seg_label_BHW, settings.seg_to_class.loss)
+            terms["seg to class"] = settings.seg_to_class.weight * loss
         return terms
-
-    def feedback(self, batch: Batch, logit_BKHW: Tensor, cam_logit_BCHW: Tensor) -> Tensor:
-        """L_s2c: the CAM's logits under the segmentation's sure pixels, whose own logits get no gradient."""
-        settings, label_BHW = self.settings.seg_to_class, self.seg_labels(batch, logit_BKHW)
-        if settings.background:
-            beside_BKHW = torch.cat([logit_BKHW[:, :1].detach(), cam_logit_BCHW], 1)
-            return pixel_loss(beside_BKHW, label_BHW, settings.loss, settings.foreground)
-        label_BHW = torch.where((label_BHW > 0) & (label_BHW != IGNORE), label_BHW - 1, IGNORE).to(torch.uint8)
-        return pixel_loss(cam_logit_BCHW, label_BHW, settings.loss)
 
     def seg_logits(self, stages: Sequence[Tensor], size: tuple[int, int], seed_B: Tensor | None = None) -> Tensor:
         """Logits (B, K, H, W) of the segmentation, decoded where the CAM sees an object (object-aware).
@@ -200,17 +186,17 @@ class BMP(AFANetwork):
 
     @torch.no_grad()
     def seg_labels(self, batch: Batch, logit_BKHW: Tensor) -> Tensor:
-        """The segmentation's sure pixels (B, H, W) uint8: 0 background, then the classes; 255 elsewhere and in padding."""
+        """Labels (B, H, W) uint8 in 0..C-1 of the segmentation's confident foreground, 255 elsewhere and in padding."""
         settings = self.settings.seg_to_class
         value_BHW, label_BHW = logit_BKHW.max(1)
         if settings.threshold == "as_meant":
             bce = self.settings.class_to_seg.loss == "bce"
             value_BHW = value_BHW.sigmoid() if bce else logit_BKHW.softmax(1).amax(1)
-        sure_BHW = batch.valid_BHW & (value_BHW >= settings.confidence)
+        sure_BHW = batch.valid_BHW & (value_BHW >= settings.confidence) & (label_BHW > 0)
         if settings.tagged:
             allowed_BK = F.pad(batch.tag_BC > 0, (1, 0), value=True)
             sure_BHW &= allowed_BK.gather(1, label_BHW.flatten(1)).view_as(label_BHW)
-        return torch.where(sure_BHW, label_BHW, IGNORE).to(torch.uint8)
+        return torch.where(sure_BHW, label_BHW - 1, IGNORE).to(torch.uint8)
 
     def branches(self, image_B3HW: Tensor, tag_BC: Tensor | None = None) -> dict[str, Tensor]:
         """The CAM and its refinements, BSP (background-aware propagation), and the segmentation P_s."""
