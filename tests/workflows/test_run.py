@@ -160,14 +160,14 @@ def test_own_photos_go_through_the_whole_chain_in_one_command(photos: Path, tmp_
     assert segmenter["train"]["crop"] == 64
     assert json.loads((out / "scores.json").read_text(encoding="utf-8"))["stage 2"] == {}
     assert "stage 2: segmenter" in (out / "report.html").read_text(encoding="utf-8")
-    assert own(photos, out).count("nothing has changed") == 6
-    prediction = tagseg.load(out / "segmenter").predict(photos / sorted(p.name for p in photos.iterdir())[0])
+    assert own(photos, out).count("nothing has changed") == 8
+    prediction = tagseg.load(out / "segmenter-2").predict(photos / sorted(p.name for p in photos.iterdir())[0])
     assert prediction.mask.shape == (64, 64)
 
 
 def test_true_masks_of_own_photos_are_for_scores_alone(photos: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    own(photos, out, "--masks", str(tmp_path / "masks"), "--method", "rrm")
+    own(photos, out, "--masks", str(tmp_path / "masks"), "--method", "rrm", "--set", "rounds=1")
     scores = json.loads((out / "scores.json").read_text(encoding="utf-8"))
     assert scores["stage 2"]["without tags"]["P_s"]["photos"] == 2
     assert scores["labels"] == "image-level tags only"

@@ -19,7 +19,8 @@ from tagseg.workflows.chain import Chain, make_chain
 
 TEMPLATE = "-voc-animals"  # of each method: the recipes that were tuned on real photos
 SECOND_STAGE = "supervised-voc-animals-segformer"
-FOREGROUND = 0.75  # its share of the second stage's loss: pseudo masks miss more of their objects than they add
+ROUNDS = 2  # of segmenters
+FOREGROUND = 0.75  # its share of the segmenters' loss: pseudo masks miss more of their objects than they add
 
 SAMPLE = 200  # photos whose sizes are looked at
 
@@ -63,7 +64,7 @@ def own_chain(
     *,
     say: Callable[[str], Any] = print,
 ) -> Chain:
-    """The whole chain for photos without one: a classifier, a method, pseudo masks and a segmenter on them.
+    """The whole chain for photos without one: a classifier, a method, pseudo masks, a segmenter on them, and a second round.
 
     Every stage is fitted to the photos as `own_recipe` does. masks: true ones, where there are some, for scores alone.
     """
@@ -72,7 +73,8 @@ def own_chain(
     fit = _Fit.to(data)
     teacher, segmenter = fit.stage(template), fit.stage(SECOND_STAGE)
     values: dict[str, Any] = {
-        "title": f"{method} on {images.name}, then a segmenter on its pseudo masks",
+        "title": f"{method} on {images.name}, then segmenters on pseudo masks",
+        "rounds": ROUNDS,
         "data": data.model_dump(mode="json"),
         "teacher": {"base": template} | _without_data(teacher),
         "segmenter": {"base": SECOND_STAGE} | _without_data(segmenter),
