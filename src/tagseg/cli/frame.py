@@ -25,6 +25,8 @@ Tags = Annotated[
 ]
 Masks = Annotated[Path | None, typer.Option("--masks", help="folder of true masks, named like the photos")]
 Classes = Annotated[str | None, typer.Option("--classes", help="class names in order, separated by commas")]
+OwnImages = Annotated[Path | None, typer.Option("--images", help="own photos, without a recipe")]
+Set = Annotated[list[str] | None, typer.Option("--set", help="key.sub=value, may be given several times")]
 Method = Annotated[str, typer.Option("--method", help="the system for own photos")]
 Out = Annotated[Path, typer.Option("--out", "-o", help="folder for the results")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="start anew although there are results")]

@@ -9,7 +9,21 @@ import typer
 from rich.progress import Progress
 from rich.table import Table
 
-from tagseg.cli.frame import Classes, Images, Masks, Method, Out, Overwrite, Run, Tags, app, class_names, console
+from tagseg.cli.frame import (
+    Classes,
+    Images,
+    Masks,
+    Method,
+    Out,
+    Overwrite,
+    OwnImages,
+    Run,
+    Set,
+    Tags,
+    app,
+    class_names,
+    console,
+)
 from tagseg.errors import UserError
 
 
@@ -76,10 +90,8 @@ def recipes() -> None:
 def train(
     recipe: Annotated[str | None, typer.Argument(help="name of a shipped recipe, or a YAML file")] = None,
     out: Out = Path("run"),
-    settings: Annotated[
-        list[str] | None, typer.Option("--set", help="key.sub=value, may be given several times")
-    ] = None,
-    images: Annotated[Path | None, typer.Option("--images", help="own photos, without a recipe")] = None,
+    settings: Set = None,
+    images: OwnImages = None,
     tags: Tags = None,
     masks: Masks = None,
     classes: Classes = None,
@@ -94,14 +106,16 @@ def train(
     """
     from tagseg.distributed import rank
     from tagseg.recipe import load_recipe
-    from tagseg.workflows.own_photos import own_recipe
+    from tagseg.workflows.own_photos import own_data, own_recipe
     from tagseg.workflows.report import report
     from tagseg.workflows.train import finished, train
 
     if (recipe is None) == (images is None):
         raise UserError("Give either a recipe (`tagseg recipes` lists them) or --images DIR with --tags FILE.")
     if images is not None:
-        chosen = own_recipe(images, tags, masks, class_names(classes), method, settings or [], say=console.print)
+        chosen = own_recipe(
+            own_data(images, tags, masks, class_names(classes)), method, settings or [], say=console.print
+        )
     else:
         chosen = load_recipe(str(recipe), settings)
     train(chosen, out, overwrite=overwrite, say=console.print)
@@ -147,10 +161,8 @@ def run(
         str | None, typer.Argument(help="name of a shipped chain, or a YAML file; without it, lists them")
     ] = None,
     out: Out = Path("chain"),
-    settings: Annotated[
-        list[str] | None, typer.Option("--set", help="key.sub=value, may be given several times")
-    ] = None,
-    images: Annotated[Path | None, typer.Option("--images", help="own photos, without a recipe")] = None,
+    settings: Set = None,
+    images: OwnImages = None,
     tags: Tags = None,
     masks: Masks = None,
     classes: Classes = None,
@@ -163,13 +175,15 @@ def run(
     Example: tagseg run chain-scenes --set segmenter.train.steps=100 --out runs/chain
     """
     from tagseg.workflows.chain import load_chain, shipped_chains
-    from tagseg.workflows.own_photos import own_chain
+    from tagseg.workflows.own_photos import own_chain, own_data
     from tagseg.workflows.run import run
 
     if recipe is not None and images is not None:
         raise UserError("Give either a chain (`tagseg run` lists them) or --images DIR with --tags FILE.")
     if images is not None:
-        chain = own_chain(images, tags, masks, class_names(classes), method, settings or [], say=console.print)
+        chain = own_chain(
+            own_data(images, tags, masks, class_names(classes)), method, settings or [], say=console.print
+        )
     elif recipe is not None:
         chain = load_chain(recipe, settings)
     else:

@@ -20,7 +20,7 @@ from tagseg.cues.refined_labels import Walk, refined_labels, refined_probabiliti
 from tagseg.cues.views import min_max, view_cam
 from tagseg.data.batches import Batch
 from tagseg.distributed import rank
-from tagseg.methods.heads import ClassHead
+from tagseg.methods.heads import ClassHead, predicted_tags
 from tagseg.methods.losses import tag_loss, upsample
 from tagseg.methods.method import Method, MethodSettings, ParameterGroup
 from tagseg.refine import PixelAdaptive
@@ -128,12 +128,6 @@ class AFANetwork(Method):
         pool = F.adaptive_max_pool2d if self.settings.pooling == "max" else F.adaptive_avg_pool2d
         return self.classifier(pool(feature_BFhw, 1)).flatten(1).float()
 
-    def predicted_tags(self, feature_BFhw: Tensor) -> Tensor:
-        """The classes (B, C) the classifier gives at least one half, or else the likeliest: 0 or 1."""
-        logit_BC = self.tag_logits(feature_BFhw)
-        likeliest_BC = F.one_hot(logit_BC.argmax(1), logit_BC.shape[1]).bool()
-        return ((logit_BC >= 0) | likeliest_BC).float()
-
     def class_loss(self, batch: Batch, feature_BFhw: Tensor) -> Tensor:
         """The weighted loss of the tags."""
         return self.settings.class_weight * tag_loss(self.tag_logits(feature_BFhw), batch.tag_BC)
@@ -199,7 +193,7 @@ class AFANetwork(Method):
         """The CAM against one background score, the same refined by PAR and VARM, and the segmentation branch P_s."""
         stages = self.backbone.stages(image_B3HW)
         if tag_BC is None:
-            tag_BC = self.predicted_tags(stages[-1])
+            tag_BC = predicted_tags(self.tag_logits(stages[-1]))
         masks = self.cam_branches(image_B3HW, self.view_cams(image_B3HW, stages[-1]), tag_BC)
         size = (image_B3HW.shape[-2], image_B3HW.shape[-1])
         return masks | {"P_s": self.seg_logits(stages, size).softmax(1)}

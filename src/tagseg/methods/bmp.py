@@ -21,6 +21,7 @@ from torch import Tensor
 from tagseg.cues.views import map_views, min_max
 from tagseg.data.batches import Batch
 from tagseg.methods.afa_network import SMALLEST_VIEW, AFANetwork, AFANetworkSettings, LabelSettings
+from tagseg.methods.heads import predicted_tags
 from tagseg.methods.losses import IGNORE, labelled_mean, upsample
 from tagseg.methods.method import MethodSettings
 from tagseg.settings import Settings
@@ -202,7 +203,7 @@ class BMP(AFANetwork):
         """The CAM and its refinements, BSP (background-aware propagation), and the segmentation P_s."""
         stages = self.backbone.stages(image_B3HW)
         if tag_BC is None:
-            tag_BC = self.predicted_tags(stages[-1])
+            tag_BC = predicted_tags(self.tag_logits(stages[-1]))
         size = (image_B3HW.shape[-2], image_B3HW.shape[-1])
         logit_BKHW = self.seg_logits(stages, size)
         known = (logit_BKHW, upsample(self.classifier(stages[-1]), size))

@@ -5,14 +5,13 @@ from __future__ import annotations
 from typing import ClassVar, Literal
 
 import torch
-import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
 from tagseg.backbones.backbone import Backbone
 from tagseg.cues.cam import cam_probabilities, multi_scale_cam, normalise_cam, tagged_cam
 from tagseg.data.batches import Batch
-from tagseg.methods.heads import ClassHead, parameter_groups
+from tagseg.methods.heads import ClassHead, parameter_groups, predicted_tags
 from tagseg.methods.losses import tag_loss
 from tagseg.methods.method import Method, MethodSettings, ParameterGroup
 
@@ -74,19 +73,13 @@ class Classifier(Method):
         """Multi-scale CAMs (B, C, h, w), each divided by its maximum."""
         return normalise_cam(self.raw_cams(image_B3HW))
 
-    def tag_probabilities(self, feature_BFhw: Tensor) -> Tensor:
-        """Probabilities (B, C) that a photo shows a class."""
-        return self.class_head(feature_BFhw).float().sigmoid()
-
     def cam_branch(self, image_B3HW: Tensor, feature_BFhw: Tensor, tag_BC: Tensor | None) -> Tensor:
         """P_ct: the CAM of the tagged classes as probabilities (B, K, H, W).
 
         Without tags these are the classes the classifier gives at least one half, or else the likeliest.
         """
         if tag_BC is None:
-            probability_BC = self.tag_probabilities(feature_BFhw)
-            likeliest_BC = F.one_hot(probability_BC.argmax(1), probability_BC.shape[1]).bool()
-            tag_BC = ((probability_BC >= 0.5) | likeliest_BC).float()
+            tag_BC = predicted_tags(self.class_head(feature_BFhw).float())
         size = (image_B3HW.shape[-2], image_B3HW.shape[-1])
         cam_BCHW = tagged_cam(self.raw_cams(image_B3HW, feature_BFhw), tag_BC, size)
         return cam_probabilities(cam_BCHW, self.settings.cam_alpha)

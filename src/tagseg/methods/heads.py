@@ -5,6 +5,7 @@ Shapes: B photos, F feature channels, h w feature grid, C classes, K = C + 1.
 
 from __future__ import annotations
 
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tagseg.methods.method import ParameterGroup
@@ -46,6 +47,12 @@ class SegHead(nn.Sequential):
             nn.init.xavier_uniform_(layer.weight)
             assert layer.bias is not None
             nn.init.zeros_(layer.bias)
+
+
+def predicted_tags(logit_BC: Tensor) -> Tensor:
+    """The classes (B, C) that the classifier gives at least one half, or else the likeliest: 0 or 1."""
+    likeliest_BC = F.one_hot(logit_BC.argmax(1), logit_BC.shape[1]).bool()
+    return ((logit_BC >= 0) | likeliest_BC).float()
 
 
 def parameter_groups(pretrained: nn.Module, heads: nn.Module, head_scale: float = 10.0) -> list[ParameterGroup]:

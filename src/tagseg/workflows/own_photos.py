@@ -26,10 +26,7 @@ SAMPLE = 200  # photos whose sizes are looked at
 
 
 def own_recipe(
-    images: Path,
-    tags: Path | None,
-    masks: Path | None,
-    classes: tuple[str, ...] | None,
+    data: DataSettings,
     method: str,
     overrides: list[str],
     *,
@@ -41,11 +38,10 @@ def own_recipe(
     each photo is seen about ten times, within 300 to 3000 steps on a CPU; the class-teacher that a method starts from sees
     each about twice, within 200 to 1000 steps.
     """
-    data = DataSettings(format="tagged", root=images, tags=tags, masks=masks, classes=classes)
     template = _template(method)
     fit = _Fit.to(data)
     values = fit.stage(template)
-    values["title"] = f"{method} on {images.name}"
+    values["title"] = f"{method} on {_name(data)}"
     values["data"] = data.model_dump(mode="json")
     if values["model"]["start"] is not None:
         values["model"]["start_train"] = fit.start_train()
@@ -55,10 +51,7 @@ def own_recipe(
 
 
 def own_chain(
-    images: Path,
-    tags: Path | None,
-    masks: Path | None,
-    classes: tuple[str, ...] | None,
+    data: DataSettings,
     method: str,
     overrides: list[str],
     *,
@@ -66,14 +59,13 @@ def own_chain(
 ) -> Chain:
     """The whole chain for photos without one: a classifier, a method, pseudo masks, a segmenter on them, and a second round.
 
-    Every stage is fitted to the photos as `own_recipe` does. masks: true ones, where there are some, for scores alone.
+    Every stage is fitted to the photos as `own_recipe` does; masks in `data` are true ones, for scores alone.
     """
-    data = DataSettings(format="tagged", root=images, tags=tags, masks=masks, classes=classes)
     template = _template(method)
     fit = _Fit.to(data)
     teacher, segmenter = fit.stage(template), fit.stage(SECOND_STAGE)
     values: dict[str, Any] = {
-        "title": f"{method} on {images.name}, then segmenters on pseudo masks",
+        "title": f"{method} on {_name(data)}, then segmenters on pseudo masks",
         "rounds": ROUNDS,
         "data": data.model_dump(mode="json"),
         "teacher": {"base": template} | _without_data(teacher),
@@ -133,6 +125,16 @@ class _Fit:
 
     def _sizes(self) -> dict[str, int]:
         return {"crop": self.crop, "short_side": round(self.crop * 1.1)}
+
+
+def own_data(images: Path, tags: Path | None, masks: Path | None, classes: tuple[str, ...] | None) -> DataSettings:
+    """The data block of a folder of photos; masks: true ones, or what method supervised learns from."""
+    return DataSettings(format="tagged", root=images, tags=tags, masks=masks, classes=classes)
+
+
+def _name(data: DataSettings) -> str:
+    assert data.root is not None
+    return data.root.name
 
 
 def _template(method: str) -> str:
