@@ -198,7 +198,7 @@ def _page(
     )
     write_report(
         ReportData(
-            title=" / ".join(segmenters),
+            title=" / ".join(segmenters) if len(segmenters) <= 3 else f"{len(segmenters)} side by side",
             classes=classes,
             lead=f"{len(results)} runs side by side."
             + (" Numbers are means over seeds, pictures of the first." if len(results) > len(groups) else ""),
