@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -80,8 +81,13 @@ def recipes() -> None:
     """
     from tagseg.recipe import shipped_recipes
 
-    table = Table("recipe", "what it is", title="Shipped recipes: tagseg train NAME --out RUN")
-    for name, text in shipped_recipes().items():
+    _list("recipe", "train", shipped_recipes())
+
+
+def _list(kind: str, command: str, texts: Mapping[str, str]) -> None:
+    """Print what is shipped: each name, and the first line of its text."""
+    table = Table(kind, "what it is", title=f"Shipped {kind}s: tagseg {command} NAME --out RUN")
+    for name, text in texts.items():
         table.add_row(name, text.partition("\n")[0].lstrip("# "))
     console.print(table)
 
@@ -187,10 +193,7 @@ def run(
     elif recipe is not None:
         chain = load_chain(recipe, settings)
     else:
-        table = Table("chain", "what it is", title="Shipped chains: tagseg run NAME --out RUN")
-        for name, text in shipped_chains().items():
-            table.add_row(name, text.partition("\n")[0].lstrip("# "))
-        console.print(table)
+        _list("chain", "run", shipped_chains())
         return
     page = run(chain, out, say=console.print)
     console.print(f"The model is {out / chain.stages[-1]}; pseudo masks, scores and report are in {out}: open {page}.")

@@ -68,8 +68,8 @@ def own_chain(
         "title": f"{method} on {_name(data)}, then segmenters on pseudo masks",
         "rounds": ROUNDS,
         "data": data.model_dump(mode="json"),
-        "teacher": {"base": template} | _without_data(teacher),
-        "segmenter": {"base": SECOND_STAGE} | _without_data(segmenter),
+        "teacher": {"base": template} | teacher,
+        "segmenter": {"base": SECOND_STAGE} | segmenter,
     }
     values["segmenter"]["method"]["foreground"] = FOREGROUND
     start = teacher["model"]["start"]
@@ -102,8 +102,8 @@ class _Fit:
         return cls(len(photos), short, crop, steps, gpu)
 
     def stage(self, recipe: str) -> dict[str, Any]:
-        """The values of a recipe, its crop and its length changed."""
-        values = load_recipe(recipe).model_dump(mode="json")
+        """The values of a recipe without its data, its crop and its length changed."""
+        values = load_recipe(recipe).model_dump(mode="json", exclude={"data"})
         _scale_steps(values["method"], self.steps / values["train"]["steps"])
         values["train"] |= {"steps": self.steps, **self._sizes()}
         for name in ("checkpoint_every", "evaluate_every"):
@@ -142,10 +142,6 @@ def _template(method: str) -> str:
     if method not in METHODS:
         raise UserError(f"There is no method {method!r}: there are {', '.join(METHODS)}.")
     return SECOND_STAGE if method == "supervised" else method + TEMPLATE
-
-
-def _without_data(values: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in values.items() if key != "data"}
 
 
 def _scale_steps(method: dict[str, Any], factor: float) -> None:
