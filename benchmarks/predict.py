@@ -3,7 +3,8 @@
     python benchmarks/predict.py --recipe asdt-scenes --photos 16 --repeats 3
 
 Both ways read JPEG files and write palette PNGs; both run in every repeat, in turn, and the best repeat of each counts.
-Photo by photo means: read, one pass per scale and mirror image with all of torch's threads, dense CRF, argmax, write.
+Photo by photo means: read, one pass per scale and mirror image with all of torch's threads in float32, dense CRF,
+argmax, write.
 """
 
 from __future__ import annotations
@@ -31,11 +32,14 @@ from tagseg.workflows.predict import predict
 from tagseg.workflows.train import machine
 
 SIZES = ((375, 500), (333, 500), (500, 375), (375, 500))  # of PASCAL VOC: most photos have the first
+SCALES = (0.5, 0.75, 1.0)
 PROTOCOLS = {
-    "single-scale": ((1.0,), False, False),
-    "single-scale, CRF": ((1.0,), False, True),
-    "multi-scale, flip": ((0.5, 0.75, 1.0), True, False),
-    "multi-scale, flip, CRF": ((0.5, 0.75, 1.0), True, True),
+    "single-scale": (PredictSettings(), False),
+    "single-scale, CRF": (PredictSettings(), True),
+    "multi-scale, flip": (PredictSettings(scales=SCALES, flip=True), False),
+    "multi-scale, flip, CRF": (PredictSettings(scales=SCALES, flip=True), True),
+    "single-scale, bf16": (PredictSettings(precision="bf16"), False),
+    "multi-scale, flip, bf16": (PredictSettings(scales=SCALES, flip=True, precision="bf16"), False),
 }
 
 
@@ -107,8 +111,8 @@ def main() -> None:
         photos.mkdir()
         write_photos(photos, options.photos)
         for name in options.only or PROTOCOLS:
-            scales, flip, crf = PROTOCOLS[name]
-            segmenter = Segmenter(method, PredictSettings(scales=scales, flip=flip))
+            settings, crf = PROTOCOLS[name]
+            segmenter = Segmenter(method, settings)
             segmenter.predict(read_photo(photos / "0.jpg"), crf=crf)  # what is compiled on first use
             naive, ours = [], []
             for repeat in range(options.repeats):

@@ -203,10 +203,20 @@ def test_an_error_of_one_photo_ends_all_threads() -> None:
     assert threading.active_count() == before
 
 
+def test_bfloat16_gives_nearly_the_same_probabilities() -> None:
+    image = photo(60, 40)
+    exact, rounded = (segmenter(precision=precision, flip=True).predict(image) for precision in ("fp32", "bf16"))
+    assert exact.probabilities is not None
+    assert rounded.probabilities is not None
+    assert rounded.probabilities.dtype == np.float32
+    assert 1e-4 < np.abs(rounded.probabilities - exact.probabilities).max() < 0.05
+    assert (rounded.mask == exact.mask).mean() > 0.97
+
+
 def test_settings_are_changed_by_name() -> None:
     model = segmenter().set(scales="0.5, 1", flip=True, merge=None, long_side=None)
     assert (model.settings.scales, model.settings.flip, model.settings.merge) == ((0.5, 1.0), True, "mean")
-    for wrong in ({"scales": "1,x"}, {"scales": "0"}, {"merge": "median"}, {"long_side": 3}):
+    for wrong in ({"scales": "1,x"}, {"scales": "0"}, {"merge": "median"}, {"long_side": 3}, {"precision": "fp8"}):
         with pytest.raises(UserError, match=next(iter(wrong))):
             segmenter().set(**wrong)
 

@@ -78,7 +78,7 @@ class Segmenter:
         return self
 
     def set(self, **settings: Any) -> Segmenter:
-        """Change how photos are read: `scales` (or their text, "0.5,1"), `flip`, `merge`, `long_side`; None: as it is.
+        """Change how photos are read: the fields of PredictSettings, scales also as text ("0.5,1"); None: as it is.
 
         Raises UserError for a value that is not possible.
         """
