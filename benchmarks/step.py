@@ -59,18 +59,29 @@ class Stopwatch:
         return measured
 
 
+def recipe_for(name: str, overrides: list[str], root: Path | None) -> Recipe:
+    """A recipe from fresh weights, on a folder in VOC layout, or else on generated scenes."""
+    recipe = load_recipe(name, [*overrides, "model.start=null"])
+    data = DataSettings() if root is None else recipe.data.model_copy(update={"root": root})
+    return recipe.model_copy(update={"data": data})
+
+
+def set_up(recipe: Recipe, folder: Path) -> tuple[Any, StepBatches]:
+    """The method that a recipe trains, and its batches; generated scenes go to the folder."""
+    data, settings = open_sources(recipe.data, folder).train, recipe.train
+    torch.manual_seed(0)
+    method: Any = build_method(recipe.method, recipe.model, data.classes).train()
+    if settings.channels_last:
+        method = method.to(memory_format=torch.channels_last)
+    augment = Augment.from_settings(settings, fill=method.backbone.mean)
+    return method, StepBatches(data, augment, batch_size=settings.batch_size, seed=0, with_masks=method.needs_masks)
+
+
 def measure(recipe: Recipe, steps: int, warmup: int = 3) -> dict[str, float]:
     """Median milliseconds of each part over some steps of a recipe."""
     with tempfile.TemporaryDirectory() as folder:
-        data = open_sources(recipe.data, Path(folder)).train
-        torch.manual_seed(0)
-        method: Any = build_method(recipe.method, recipe.model, data.classes).train()
-        settings = recipe.train
-        if settings.channels_last:
-            method = method.to(memory_format=torch.channels_last)
-        augment = Augment.from_settings(settings, fill=method.backbone.mean)
-        batches = StepBatches(data, augment, batch_size=settings.batch_size, seed=0, with_masks=method.needs_masks)
-        optimizer = build_optimizer(method, settings)
+        method, batches = set_up(recipe, Path(folder))
+        optimizer = build_optimizer(method, recipe.train)
         watch = Stopwatch()
         for part, name in (
             ("multi-scale CAM", "raw_cams"),
@@ -112,12 +123,7 @@ def main() -> None:
         "reference rrm (another machine)": {k: float(v) for k, v in REFERENCE.items()}
     }
     for name in names:
-        recipe = load_recipe(f"{name}-voc-animals-same", [*options.overrides, "model.start=null"])
-        if options.root is None:
-            recipe = recipe.model_copy(update={"data": DataSettings()})
-        else:
-            recipe = recipe.model_copy(update={"data": recipe.data.model_copy(update={"root": options.root})})
-        columns[name] = measure(recipe, options.steps)
+        columns[name] = measure(recipe_for(f"{name}-voc-animals-same", options.overrides, options.root), options.steps)
     print(
         f"`python benchmarks/step.py {' '.join(sys.argv[1:])}`; {machine()}, {options.threads} threads; ms, medians\n"
     )

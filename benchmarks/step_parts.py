@@ -17,11 +17,8 @@ from typing import Any
 
 import torch
 
-from tagseg.data.augment import Augment
-from tagseg.data.batches import Batch, StepBatches
-from tagseg.data.sources import DataSettings, open_sources
-from tagseg.recipe import Recipe, load_recipe
-from tagseg.segmenter import build_method
+from step import recipe_for, set_up
+from tagseg.data.batches import Batch
 from tagseg.workflows.train import machine
 
 WITHOUT: dict[str, dict[str, list[str]]] = {
@@ -43,12 +40,6 @@ WITHOUT: dict[str, dict[str, list[str]]] = {
 LATE = 10**6  # a step at which every part is on
 
 
-def recipe_for(name: str, changes: list[str], root: Path | None) -> Recipe:
-    recipe = load_recipe(name, ["model.start=null", *changes])
-    data = DataSettings() if root is None else recipe.data.model_copy(update={"root": root})
-    return recipe.model_copy(update={"data": data})
-
-
 def one_step(method: Any, batch: Batch) -> float:
     began = time.perf_counter()
     torch.stack(list(method(batch, LATE).values())).sum().backward()
@@ -60,20 +51,13 @@ def measure(name: str, root: Path | None, steps: int) -> dict[str, float]:
     """Median milliseconds of a step, whole and without each part."""
     recipes = {"": recipe_for(name, [], root)}
     recipes |= {part: recipe_for(name, changes, root) for part, changes in WITHOUT[name].items()}
-    whole = recipes[""]
     with tempfile.TemporaryDirectory() as folder:
-        data = open_sources(whole.data, Path(folder)).train
-        methods: dict[str, Any] = {}
-        for part, recipe in recipes.items():
-            torch.manual_seed(0)
-            method = build_method(recipe.method, recipe.model, data.classes).train()
-            methods[part] = method.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        augment = Augment.from_settings(whole.train, fill=methods[""].backbone.mean)
-        batches = StepBatches(data, augment, batch_size=whole.train.batch_size, seed=0, with_masks=False)
+        ready = {part: set_up(recipe, Path(folder)) for part, recipe in recipes.items()}
+        batches = ready[""][1]
         rows = []
         for step in range(steps + 1):
             batch = batches.batch(step)
-            rows.append({part: one_step(method, batch) for part, method in methods.items()})
+            rows.append({part: one_step(method, batch) for part, (method, _) in ready.items()})
     return {part: 1000 * statistics.median(row[part] for row in rows[1:]) for part in recipes}
 
 
