@@ -19,6 +19,7 @@ from tagseg.workflows.chain import load_chain, shipped_chains
 STAGES = ("classifier", "teacher", "segmenter")
 TRAIN = ["train.steps=1", "train.crop=64", "train.short_side=null", "train.batch_size=4", "train.workers=0"]
 SMALL = [
+    "segmenter.train.warmup_steps=0",
     "data.scenes.train=4",
     "data.scenes.val=2",
     "data.scenes.size=[64, 64]",
