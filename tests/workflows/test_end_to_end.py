@@ -239,6 +239,18 @@ def test_seeds_of_one_recipe_share_their_rows(trained: Path, tmp_path: Path) -> 
     run("compare", trained, trained, "--out", tmp_path / "c")  # one seed twice is no second seed
     assert len(json.loads((tmp_path / "c" / "compare.json").read_text(encoding="utf-8"))) == 8
 
+    changed = [tmp_path / name for name in ("changed", "changed other seed")]
+    for source, folder in zip((trained, other), changed, strict=True):
+        shutil.copytree(source, folder)
+        values = yaml.safe_load((folder / "recipe.yaml").read_text(encoding="utf-8"))
+        values["train"]["weight_decay"] = 0.123  # another recipe of the same title
+        (folder / "recipe.yaml").write_text(yaml.safe_dump(values), encoding="utf-8")
+    run("compare", trained, other, *changed, "--out", tmp_path / "c")
+    names = {row["run"] for row in json.loads((tmp_path / "c" / "compare.json").read_text(encoding="utf-8"))}
+    assert sorted(name.rpartition("(")[2] for name in names) == ["changed ...)", f"{trained.name} ...)"]
+    page = (tmp_path / "c" / "compare.html").read_text(encoding="utf-8")
+    assert all(name in page for name in names)
+
 
 def test_own_photos_go_from_check_to_masks_to_report(tmp_path: Path) -> None:
     write_scenes(tmp_path / "scenes", train=15, val=1, size=(64, 64), seed=3)

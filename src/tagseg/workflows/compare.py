@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -91,7 +91,12 @@ def _groups(runs: Sequence[Path]) -> list[Group]:
         if len(seeds) > 1:
             name = f"{run_recipe(first).title or name}, seeds {', '.join(map(str, seeds))}"
         groups.append(Group(name, tuple(seeds.values())))
-    return groups
+    names = [group.name for group in groups]
+    return [
+        # one title for two recipes: the folder tells which
+        replace(group, name=f"{group.name} ({group.runs[0].name} ...)") if names.count(group.name) > 1 else group
+        for group in groups
+    ]
 
 
 def _rows(group: Group, results: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
