@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from tagseg.methods.method import ParameterGroup
 from tagseg.seeded import channel_dropout
+from tagseg.segmenters.winograd import WinogradConv2d
 
 
 class ClassHead(nn.Module):
@@ -38,7 +39,7 @@ class SegHead(nn.Sequential):
 
     def __init__(self, channels: int, hidden: int, num_classes: int, dilation: int) -> None:
         super().__init__(
-            nn.Conv2d(channels, hidden, 3, padding=dilation, dilation=dilation),
+            WinogradConv2d(channels, hidden, dilation),
             nn.ReLU(inplace=True),
             nn.Conv2d(hidden, num_classes, 3, padding=dilation, dilation=dilation),
         )

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from tagseg.seeded import channel_dropout
 from tagseg.segmenters.segformer_head import GlobalBatchNorm2d
+from tagseg.segmenters.winograd import WinogradConv2d
 
 PURPOSE = 8  # of the dropout, among what is drawn from a photo's seed
 
@@ -24,7 +25,7 @@ class DeepLabHead(nn.Module):
         super().__init__()
         self.dropout = dropout
         self.body = nn.Sequential(
-            nn.Conv2d(channels, hidden, 3, padding=dilation, dilation=dilation, bias=False),
+            WinogradConv2d(channels, hidden, dilation, bias=False),
             GlobalBatchNorm2d(hidden),
             nn.ReLU(inplace=True),
             nn.Conv2d(hidden, hidden, 1, bias=False),
