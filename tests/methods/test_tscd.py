@@ -72,6 +72,15 @@ def test_foreground_has_its_share_of_the_segmentations_loss():
     assert tiny()(given, 1)["seg"].item() == pytest.approx((background + foreground) / 2)
 
 
+def test_prediction_normalises_by_what_photos_at_their_own_size_showed():
+    with_small_view, without = tiny(), tiny(correspondence={"weight": 0}, equivariance={"weight": 0})
+    for method in (with_small_view, without):
+        method(batch(TWO), 1)
+    assert without.decoder.norm.running_mean.abs().max() > 0
+    assert torch.equal(with_small_view.decoder.norm.running_mean, without.decoder.norm.running_mean)
+    assert torch.equal(with_small_view.decoder.norm.running_var, without.decoder.norm.running_var)
+
+
 def test_correspondence_reaches_decoder_and_backbone_but_not_the_classifier():
     method = tiny()
     method(batch(TWO), 1)["correspondence"].backward()

@@ -23,6 +23,7 @@ from tagseg.methods.losses import balanced_cross_entropy
 from tagseg.methods.method import MethodSettings
 from tagseg.methods.rrm import EnergySettings
 from tagseg.refine import dense_energy
+from tagseg.segmenters.segformer_head import without_trace
 from tagseg.settings import Settings
 
 
@@ -117,12 +118,15 @@ class TSCD(AFANetwork):
         terms = {}
         if distil.weight > 0:
             tag_BC11 = batch.tag_BC[:, :, None, None] if distil.tagged else 1
+            # Prediction reads photos at scale 1: the small view's statistics in its batch norm would mislead it.
+            with without_trace(self.decoder.norm):
+                # the mask of its dropout is another one than the photo's
+                view_logit_BKhw = self.decoder(stages, ~batch.seed_B).float()
             terms["correspondence"] = distil.weight * correspondence_loss(
                 cam_BCHW * tag_BC11,
                 view_cam_BChw * tag_BC11,
                 logit_BKHW,
-                # the mask of its dropout is another one than the photo's
-                F.interpolate(self.decoder(stages, ~batch.seed_B).float(), small, mode="bilinear", align_corners=True),
+                F.interpolate(view_logit_BKhw, small, mode="bilinear", align_corners=True),
                 batch.seed_B,
                 samples=distil.samples,
                 shift=distil.shift,

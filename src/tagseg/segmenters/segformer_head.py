@@ -5,7 +5,8 @@ Shapes: B photos, F channels of a stage, D hidden channels, K classes with backg
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 import torch.nn.functional as F
@@ -41,6 +42,16 @@ class GlobalBatchNorm2d(nn.BatchNorm2d):
             self.num_batches_tracked.add_(1)
         scale_F = self.weight / (variance_F + self.eps).sqrt()
         return (centred * scale_F[:, None, None] + self.bias[:, None, None]).to(feature_BFhw.dtype)
+
+
+@contextmanager
+def without_trace(norm: nn.BatchNorm2d) -> Iterator[None]:
+    """Normalise by the batch for a while and leave the running statistics, which prediction uses, as they are."""
+    momentum, norm.momentum = norm.momentum, 0.0
+    try:
+        yield
+    finally:
+        norm.momentum = momentum
 
 
 class SegFormerHead(nn.Module):
