@@ -81,6 +81,15 @@ def test_probabilities_leave_absent_classes_out_and_sum_to_one(kind):
     assert (probability >= 0).all()
 
 
+def test_the_mask_is_refined_at_the_size_of_the_labels():
+    image, cam, tags, valid = case()
+    refine = PixelAdaptive("varm")
+    label = refined_labels(image, cam, tags, valid, refine, background=(0.45, 0.45), scale=0.5)
+    mask = refined_probabilities(image, cam, tags, refine, 0.45, 0.5).argmax(1)
+    assert torch.equal(mask[valid], label[valid].long())
+    assert not torch.equal(mask, refined_probabilities(image, cam, tags, refine, 0.45, 1.0).argmax(1))
+
+
 def test_without_refinement_the_mask_is_where_the_cam_beats_the_background_score():
     image, cam, tags, _ = case()
     mask = refined_probabilities(image, cam, tags, None, background=0.45).argmax(1)

@@ -89,7 +89,7 @@ def refined_labels(
     scale: size at which the maps are refined, against the photo. walk: propagate along affinities first (AFA).
     """
     size = (image_B3HW.shape[-2], image_B3HW.shape[-1])
-    small = (max(round(size[0] * scale), 1), max(round(size[1] * scale), 1))
+    small = _scaled(size, scale)
     stack = TaggedStack.of(cam_BCHW, tag_BC)
     both = torch.cat([stack.probabilities(score, small, walk) for score in background], 1)
     if refine is not None:
@@ -102,16 +102,31 @@ def refined_labels(
 
 @torch.no_grad()
 def refined_probabilities(
-    image_B3HW: Tensor, cam_BCHW: Tensor, tag_BC: Tensor, refine: PixelAdaptive | None, background: float = 0.45
+    image_B3HW: Tensor,
+    cam_BCHW: Tensor,
+    tag_BC: Tensor,
+    refine: PixelAdaptive | None,
+    background: float = 0.45,
+    scale: float = 0.5,
 ) -> Tensor:
-    """The CAM of tagged classes against one background score, refined at the photo's size: (B, K, H, W), sums to 1."""
+    """The CAM of tagged classes against one background score (B, K, H, W), which sums to 1, refined as labels are.
+
+    scale: size at which the maps are refined, against the photo.
+    """
     size = (image_B3HW.shape[-2], image_B3HW.shape[-1])
     stack = TaggedStack.of(cam_BCHW, tag_BC)
-    probability_BSHW = stack.probabilities(background, size)
-    if refine is not None:
-        probability_BSHW = refine(image_B3HW, probability_BSHW).clamp(min=0)
+    if refine is None:
+        probability_BSHW = stack.probabilities(background, size)
+    else:
+        small = _scaled(size, scale)
+        refined_BShw = refine(_resize(image_B3HW, small), stack.probabilities(background, small))
+        probability_BSHW = _resize(refined_BShw.clamp(min=0), size)
     probability_BKHW = stack.scatter(probability_BSHW, cam_BCHW.shape[1] + 1)
     return probability_BKHW / probability_BKHW.sum(1, keepdim=True)
+
+
+def _scaled(size: tuple[int, int], scale: float) -> tuple[int, int]:
+    return max(round(size[0] * scale), 1), max(round(size[1] * scale), 1)
 
 
 def _resize(map_BCHW: Tensor, size: tuple[int, int]) -> Tensor:

@@ -200,9 +200,11 @@ class AFANetwork(Method):
 
     def cam_branches(self, image_B3HW: Tensor, cam_BCHW: Tensor, tag_BC: Tensor) -> dict[str, Tensor]:
         """Probabilities (B, K, H, W) of the CAM against one background score, plain and refined by PAR and VARM."""
-        background = self.settings.labels.mask_background
+        labels = self.settings.labels
         return {
-            name: refined_probabilities(image_B3HW, cam_BCHW, tag_BC, self.refiner(kind), background)
+            name: refined_probabilities(
+                image_B3HW, cam_BCHW, tag_BC, self.refiner(kind), labels.mask_background, labels.scale
+            )
             for name, kind in (("CAM", "none"), ("CAM+PAR", "par"), ("CAM+VARM", "varm"))
         }
 
