@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tagseg.errors import UserError
-from tagseg.inference import PredictSettings, resized_window
+from tagseg.inference import PredictSettings, class_mask, resized_window
 from tagseg.segmenter import Request, Segmenter
 from tagseg.tiling import Window, blend_tiles, ordered_map
 from tests.colours import Colours
@@ -227,3 +227,9 @@ def test_arrays_that_are_no_photos_and_unknown_tags_are_refused() -> None:
             segmenter().predict(wrong)
     with pytest.raises(UserError, match="does not know the tag 'red'"):
         segmenter().predict(photo(4, 4), tags=["red"])
+
+
+def test_a_mask_is_the_first_of_the_likeliest_classes():
+    probability = torch.rand(5, 40, 30).mul(4).round()  # many are equal
+    assert (class_mask(probability) == probability.numpy().argmax(0)).all()
+    assert class_mask(probability).dtype == np.uint8

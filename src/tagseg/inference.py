@@ -132,6 +132,12 @@ def refine_probabilities(
     return whole
 
 
+def class_mask(probability_KHW: Tensor) -> NDArray[np.uint8]:
+    """The likeliest class of each pixel (H, W) uint8; the first of several that are equal."""
+    # torch's max finds the same as its argmax, in a quarter of the time on a CPU
+    return probability_KHW.max(0).indices.to(torch.uint8).cpu().numpy()
+
+
 @contextmanager
 def one_thread_a_photo(device: torch.device) -> Iterator[int]:
     """How many photos to work at at once: on a CPU as many as torch has threads, each photo with one of them.

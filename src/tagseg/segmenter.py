@@ -26,7 +26,7 @@ from tagseg.engine.checkpoint import load_weights
 from tagseg.engine.interrupt import check
 from tagseg.errors import UserError
 from tagseg.files import write_text
-from tagseg.inference import PredictSettings, one_thread_a_photo, resized_window, working_probabilities
+from tagseg.inference import PredictSettings, class_mask, one_thread_a_photo, resized_window, working_probabilities
 from tagseg.inference import refine_probabilities as refine_probabilities
 from tagseg.methods import METHODS, Method
 from tagseg.recipe import ModelSettings
@@ -144,7 +144,7 @@ class Segmenter:
                 maps[i] = probability
         if crf:
             maps = refine_probabilities(self.settings, [photo for photo, _ in requests], maps, threads)
-        return [Prediction(_mask(p), p.float().cpu().numpy(), self.classes) for p in maps]
+        return [Prediction(class_mask(p), p.float().cpu().numpy(), self.classes) for p in maps]
 
     def _full_size(self, photo_BHW3: Tensor, tag_BC: Tensor | None) -> Tensor:
         probability_BKhw = working_probabilities(self.method, self.settings, photo_BHW3, tag_BC)
@@ -187,7 +187,7 @@ class Segmenter:
         kept = 4 * len(self.classes) * mask.size <= KEPT_BYTES
         probabilities = np.empty((len(self.classes), *mask.shape), np.float32) if kept else None
         for window, block_Khw in self._blocks(photo, tag_C, crf, workers):
-            mask[window.slices] = _mask(block_Khw)
+            mask[window.slices] = class_mask(block_Khw)
             if probabilities is not None:
                 probabilities[:, *window.slices] = block_Khw.numpy()
         return Prediction(mask, probabilities, self.classes)
@@ -232,10 +232,6 @@ class Segmenter:
         """Write model.json beside model.safetensors: `describe`, with facts such as the scores."""
         text = json.dumps(self.describe() | facts, indent=2, ensure_ascii=False)
         write_text(folder / "model.json", text)
-
-
-def _mask(probability_Khw: Tensor) -> NDArray[np.uint8]:
-    return probability_Khw.argmax(0).to(torch.uint8).cpu().numpy()
 
 
 def build_method(settings: Any, model: ModelSettings, classes: tuple[str, ...], weights: str | None = None) -> Method:

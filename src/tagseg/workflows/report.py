@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from tagseg.data.tagged import TaggedImages
+from tagseg.inference import class_mask
 from tagseg.outputs.report import (
     ClassBars,
     Example,
@@ -121,7 +122,7 @@ def _example(segmenter: Segmenter, data: TaggedImages, index: int, why: str, *, 
         panels.append(heat_panel("class-teacher", photo, _heat(segmenter, photo, data.tag_vector(index)), name))
     for key, label in NAMES.items():
         if key in branches:
-            mask = _mask(branches[key])
+            mask = class_mask(branches[key])
             panels.append(mask_panel(label, photo, mask, classes, name, note=score_note(mask, truth, len(classes))))
     final = final_mask(segmenter, photo, tag_C)
     panels.append(mask_panel("final mask", photo, final, classes, name, note=score_note(final, truth, len(classes))))
@@ -145,11 +146,7 @@ def final_mask(
 ) -> NDArray[np.uint8]:
     """The model's mask of a photo after the CRF, (H, W) uint8."""
     tag = None if tag_C is None else torch.from_numpy(tag_C)
-    return _mask(segmenter.refine([photo], [segmenter.probabilities(photo, tag)])[0])
-
-
-def _mask(probability_KHW: torch.Tensor) -> NDArray[np.uint8]:
-    return probability_KHW.argmax(0).to(torch.uint8).cpu().numpy()
+    return class_mask(segmenter.refine([photo], [segmenter.probabilities(photo, tag)])[0])
 
 
 def score_note(mask: NDArray[np.uint8], truth: NDArray[np.uint8] | None, num_classes: int) -> str:

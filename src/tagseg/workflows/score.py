@@ -17,7 +17,7 @@ from torch import Tensor
 from tagseg.data.tagged import TaggedImages
 from tagseg.distributed import rank, world_size
 from tagseg.engine.interrupt import check
-from tagseg.inference import PredictSettings
+from tagseg.inference import PredictSettings, class_mask
 from tagseg.methods import Method
 from tagseg.scores import Scores
 from tagseg.segmenter import BACKGROUND, refine_probabilities
@@ -74,10 +74,10 @@ def score_branches(
         for name in branches[0]:
             maps = [branch[name] for branch in branches]
             for index, probability in zip(chunk, maps, strict=True):
-                add(name, index, probability.argmax(0).to(torch.uint8).cpu().numpy())
+                add(name, index, class_mask(probability))
             if crf and predict.crf is not None:
                 for index, probability in zip(chunk, refine_probabilities(predict, photos, maps), strict=True):
-                    add(name + AFTER, index, probability.argmax(0).to(torch.uint8).cpu().numpy())
+                    add(name + AFTER, index, class_mask(probability))
         if progress is not None:
             progress(len(chunk))
     method.train(was_training)

@@ -27,6 +27,7 @@ from tagseg.engine.interrupt import Interrupted, Interruption
 from tagseg.engine.processes import create_accelerator
 from tagseg.errors import UserError
 from tagseg.files import write_text
+from tagseg.inference import class_mask
 from tagseg.methods import Method
 from tagseg.outputs.palette import overlay
 from tagseg.recipe import Recipe, load_recipe, make_recipe, shipped_recipes
@@ -260,7 +261,7 @@ class _Pictures:
         for index in self.indices:
             photo = self.data.photo(index)
             branches = branch_probabilities(method, photo, None)
-            mask = list(branches.values())[-1].argmax(0).to(torch.uint8).cpu().numpy()
+            mask = class_mask(list(branches.values())[-1])
             pictures[self.data.photos[index].name] = overlay(photo, mask)
         return pictures
 
