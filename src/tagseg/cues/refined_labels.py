@@ -89,7 +89,7 @@ def refined_labels(
     scale: size at which the maps are refined, against the photo. walk: propagate along affinities first (AFA).
     """
     size = (image_B3HW.shape[-2], image_B3HW.shape[-1])
-    small = _scaled(size, scale)
+    small = refined_size(size, scale)
     stack = TaggedStack.of(cam_BCHW, tag_BC)
     both = torch.cat([stack.probabilities(score, small, walk) for score in background], 1)
     if refine is not None:
@@ -118,14 +118,15 @@ def refined_probabilities(
     if refine is None:
         probability_BSHW = stack.probabilities(background, size)
     else:
-        small = _scaled(size, scale)
+        small = refined_size(size, scale)
         refined_BShw = refine(_resize(image_B3HW, small), stack.probabilities(background, small))
         probability_BSHW = _resize(refined_BShw.clamp(min=0), size)
     probability_BKHW = stack.scatter(probability_BSHW, cam_BCHW.shape[1] + 1)
     return probability_BKHW / probability_BKHW.sum(1, keepdim=True)
 
 
-def _scaled(size: tuple[int, int], scale: float) -> tuple[int, int]:
+def refined_size(size: tuple[int, int], scale: float) -> tuple[int, int]:
+    """Height and width at which maps of photos of a size are refined: times `scale`, rounded, at least 1."""
     return max(round(size[0] * scale), 1), max(round(size[1] * scale), 1)
 
 

@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
+from tagseg.cues.refined_labels import refined_size
 from tagseg.cues.views import map_views, min_max
 from tagseg.data.batches import Batch
 from tagseg.methods.afa_network import SMALLEST_VIEW, AFANetwork, AFANetworkSettings, LabelSettings
@@ -170,7 +171,7 @@ class BMP(AFANetwork):
             tags = tag_BC[n].nonzero().flatten()
             score_LHW = torch.cat([background_BHW[n : n + 1], cam_BCHW[n, tags]])[:, rows, columns]
             size = (score_LHW.shape[-2], score_LHW.shape[-1])
-            small = (max(round(size[0] * scale), 1), max(round(size[1] * scale), 1))
+            small = refined_size(size, scale)
             score = F.interpolate(score_LHW[None], small, mode="bilinear", align_corners=False)
             if refine is not None:
                 image = image_B3HW[n : n + 1, :, rows, columns]
