@@ -143,6 +143,19 @@ def test_scales_are_merged_by_their_mean() -> None:
     assert model.method.seen == [(1, 3, 20, 20), (1, 3, 10, 10)]
 
 
+def test_background_counts_less_where_tags_are_given() -> None:
+    plain, weighted = (Segmenter(Colours(), PredictSettings(crf=None, tagged_background=w)) for w in (1.0, 0.25))
+    image = photo(9, 7)
+    before, after = (model.predict(image, tags=["green"]).probabilities for model in (plain, weighted))
+    expected = before * np.array([0.25, 1, 1], np.float32)[:, None, None]
+    np.testing.assert_allclose(after, expected / expected.sum(0), atol=1e-6)
+    assert (after[2] == 0).all(), "blue is absent"
+    np.testing.assert_array_equal(weighted.predict(image).probabilities, plain.predict(image).probabilities)
+    assert (weighted.predict(image, tags=[]).mask == 0).all(), "without a class there is background alone"
+    with pytest.raises(UserError, match=r"tagged_background: .*greater than 0 \(given: 0"):
+        plain.set(tagged_background=0)
+
+
 def test_the_maximum_over_scales_differs_from_the_mean() -> None:
     class BySize(Colours):
         def segment(self, image_B3HW: Tensor) -> Tensor:

@@ -38,6 +38,13 @@ class PredictSettings(Settings):
     flip: bool = Field(False, description="read it mirrored as well; the mean of both counts")
     merge: Literal["mean", "max"] = Field("mean", description="over scales: the mean, or the elementwise maximum")
     long_side: int | None = Field(None, ge=16, description="longer side at scale 1 in pixels; None: as the photo is")
+    tagged_background: float = Field(
+        1.0,
+        gt=0,
+        le=1,
+        description="where a photo's tags are given, background's probability counts this much: the doubt whether a "
+        "class is there at all, which the model gives to background, has gone",
+    )
     precision: Literal["fp32", "bf16"] = Field(
         "fp32", description="bf16: the network under bfloat16 autocast; faster where the processor has it, masks alike"
     )
@@ -49,7 +56,8 @@ def working_probabilities(
 ) -> Tensor:
     """Probabilities (B, K, h, w) of uint8 photos at the size of scale 1, merged over scales and flips, before any CRF.
 
-    With tags, those of absent classes are 0. h, w are the photo's own size unless the settings name a long side.
+    With tags, those of absent classes are 0, and background counts as much as `tagged_background` says. h, w are the
+    photo's own size unless the settings name a long side.
     """
     device = next(method.parameters()).device
     photo_B3HW = photo_BHW3.permute(0, 3, 1, 2)
@@ -69,7 +77,13 @@ def working_probabilities(
         else:
             merged_BKhw = torch.maximum(merged_BKhw, view_BKhw) if settings.merge == "max" else merged_BKhw + view_BKhw
     assert merged_BKhw is not None
-    return merged_BKhw if len(settings.scales) == 1 else merged_BKhw / merged_BKhw.sum(1, keepdim=True)
+    weighted = tag_BC is not None and settings.tagged_background < 1
+    if weighted:
+        background, objects = merged_BKhw.split([1, merged_BKhw.shape[1] - 1], 1)
+        merged_BKhw = torch.cat([background * settings.tagged_background, objects], 1)
+    if len(settings.scales) == 1 and not weighted:
+        return merged_BKhw
+    return merged_BKhw / merged_BKhw.sum(1, keepdim=True)
 
 
 def _both_ways(method: Method, settings: PredictSettings, image_B3hw: Tensor, tag_BC: Tensor | None) -> Tensor:

@@ -120,6 +120,23 @@ def test_labels_use_the_tags_and_go_on_where_they_stopped(trained: Path, tmp_pat
     assert all(0 < value <= 1 for value in read_confidence(out / "confidence.csv").values())
 
 
+def test_labels_are_read_as_the_options_say_and_not_mixed_with_others(trained: Path, tmp_path: Path) -> None:
+    out = tmp_path / "masks"
+    run("label", trained, "--out", out)
+
+    def objects() -> int:
+        return sum(int((read_mask(path) > 0).sum()) for path in out.glob("*.png"))
+
+    before, times = objects(), {path: path.stat().st_mtime_ns for path in out.iterdir()}
+    words = ["label", trained, "--out", out, "--tagged-background", "0.01", "--scales", "1,1.5", "--flip"]
+    text = run(*words, code=1)
+    assert "holds results of another model, format or setting" in text
+    assert {path: path.stat().st_mtime_ns for path in out.iterdir()} == times
+    run(*words, "--overwrite")
+    assert objects() > before
+    assert "0 masks written" in run(*words)
+
+
 def _cell(trained: Path, name: str) -> str:
     for line in (trained / "scenes" / "tags.csv").read_text(encoding="utf-8").splitlines()[1:]:
         file, _, tags = line.partition(",")

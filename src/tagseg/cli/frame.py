@@ -31,6 +31,13 @@ Method = Annotated[str, typer.Option("--method", help="the system for own photos
 Out = Annotated[Path, typer.Option("--out", "-o", help="folder for the results")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="start anew although there are results")]
 Run = Annotated[Path, typer.Argument(help="a finished run folder")]
+Scales = Annotated[str | None, typer.Option(help="sizes to read a photo at, such as 0.5,1,1.5")]
+Flip = Annotated[bool | None, typer.Option(help="read it mirrored as well")]
+Merge = Annotated[str | None, typer.Option(help="scales by their mean, or max")]
+TaggedBackground = Annotated[
+    float | None, typer.Option(help="how much background's probability counts where tags are given, up to 1")
+]
+Precision = Annotated[str | None, typer.Option(help="fp32, or bf16: faster on processors that have it")]
 
 
 def _version(wanted: bool) -> None:

@@ -12,14 +12,18 @@ from rich.table import Table
 
 from tagseg.cli.frame import (
     Classes,
+    Flip,
     Images,
     Masks,
     Method,
     Out,
     Overwrite,
     OwnImages,
+    Precision,
     Run,
+    Scales,
     Set,
+    TaggedBackground,
     Tags,
     app,
     class_names,
@@ -139,6 +143,10 @@ def label(
     ] = None,
     tags: Tags = None,
     confidence: Annotated[float, typer.Option(help="below this probability a pixel is written as 255 = ignore")] = 0.0,
+    tagged_background: TaggedBackground = None,
+    scales: Scales = None,
+    flip: Flip = None,
+    precision: Precision = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Pseudo masks for tagged photos: one palette PNG each, only the photo's tags can appear; confidence.csv beside them.
@@ -150,12 +158,13 @@ def label(
     from tagseg.workflows.label import label, label_run
     from tagseg.workflows.score import percent
 
-    scores = None
+    segmenter, scores = load(run), None
+    segmenter.set(scales=scales, flip=flip, precision=precision, tagged_background=tagged_background)
     if images is None:
-        count, photos, scores = label_run(run, out, confidence=confidence, overwrite=overwrite)
+        count, photos, scores = label_run(segmenter, run, out, confidence=confidence, overwrite=overwrite)
     else:
         data = open_tagged(images, tags)
-        count, photos = label(load(run), data, out, confidence=confidence, overwrite=overwrite), len(data)
+        count, photos = label(segmenter, data, out, confidence=confidence, overwrite=overwrite), len(data)
     console.print(f"{count} masks written to {out} ({photos - count} were there already); tags were used.")
     if scores is not None:
         console.print(f"mIoU {percent(100 * scores.miou)} % against the true masks of {scores.photos} of these photos.")

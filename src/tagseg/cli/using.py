@@ -7,7 +7,20 @@ from typing import Annotated
 
 import typer
 
-from tagseg.cli.frame import Classes, Out, Overwrite, Run, app, class_names, console
+from tagseg.cli.frame import (
+    Classes,
+    Flip,
+    Merge,
+    Out,
+    Overwrite,
+    Precision,
+    Run,
+    Scales,
+    TaggedBackground,
+    app,
+    class_names,
+    console,
+)
 from tagseg.errors import UserError
 
 
@@ -19,11 +32,12 @@ def predict(
     format: Annotated[str, typer.Option(help="png, overlay, coco, yolo, label-studio, cvat ...")] = "png",
     crf: Annotated[bool, typer.Option(help="refine with the dense CRF")] = True,
     tags: Annotated[Path | None, typer.Option("--tags", help="table of tags, used for the photos it names")] = None,
-    scales: Annotated[str | None, typer.Option(help="sizes to read a photo at, such as 0.5,1,1.5")] = None,
-    flip: Annotated[bool | None, typer.Option(help="read it mirrored as well")] = None,
-    merge: Annotated[str | None, typer.Option(help="scales by their mean, or max")] = None,
+    tagged_background: TaggedBackground = None,
+    scales: Scales = None,
+    flip: Flip = None,
+    merge: Merge = None,
     long_side: Annotated[int | None, typer.Option(help="longer side at scale 1, in pixels")] = None,
-    precision: Annotated[str | None, typer.Option(help="fp32, or bf16: faster on processors that have it")] = None,
+    precision: Precision = None,
     tile: Annotated[int, typer.Option(min=128, help="side of the tiles of large photos, in pixels")] = 1024,
     pixel_cap: Annotated[int, typer.Option(min=1, help="the largest photo that is read, in pixels")] = 100_000_000,
     overwrite: Overwrite = False,
@@ -37,6 +51,7 @@ def predict(
 
     segmenter = load(run)
     segmenter.set(scales=scales, flip=flip, merge=merge, long_side=long_side, precision=precision)
+    segmenter.set(tagged_background=tagged_background)
     segmenter.tile = tile
     result = predict(
         segmenter, images, out, format=format, crf=crf, tags=tags, pixel_cap=pixel_cap, overwrite=overwrite

@@ -1,7 +1,9 @@
-"""Taking a run folder: for one recipe, and for one training at a time."""
+"""Taking a folder: a run's for one recipe and for one training at a time, that of results for one model."""
 
 from __future__ import annotations
 
+import hashlib
+import json
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -12,6 +14,7 @@ from filelock import FileLock, Timeout
 from tagseg.errors import UserError
 from tagseg.files import remove_temporaries, write_text
 from tagseg.recipe import Recipe
+from tagseg.segmenter import Segmenter
 
 RECIPE = "recipe.yaml"
 LOCK = ".in-use"  # an empty file; the lock on it ends with the process that holds it, however that ends
@@ -71,3 +74,22 @@ def _take(lock: FileLock, out: Path) -> None:
             ) from error
         except NotImplementedError:
             pass  # a file system without locks, as some clusters have: train all the same
+
+
+def claim_results(marker: Path, segmenter: Segmenter, settings: list[object], *, already: int, overwrite: bool) -> None:
+    """Note in the file `marker` what the results in its folder are made by, or refuse to mix them with others.
+
+    already: results that are there. settings: what they depend on besides the model and its way of reading a photo.
+    Raises UserError where there are results that something else has made and that are not to be renewed.
+    """
+    digest = hashlib.sha256(json.dumps([settings, segmenter.tile]).encode())
+    digest.update(segmenter.settings.model_dump_json().encode())
+    for name, tensor in segmenter.method.state_dict().items():
+        digest.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
+    made_by = digest.hexdigest()
+    if already and not overwrite and not (marker.is_file() and marker.read_text(encoding="utf-8") == made_by):
+        raise UserError(
+            f"{marker.parent} holds results of another model, format or setting: choose another --out, or renew them "
+            "with --overwrite."
+        )
+    write_text(marker, made_by)

@@ -22,11 +22,13 @@ from tagseg.files import write_text
 from tagseg.methods.supervised import read_confidence
 from tagseg.outputs.palette import write_mask
 from tagseg.scores import Scores
-from tagseg.segmenter import BACKGROUND, Segmenter, load
+from tagseg.segmenter import BACKGROUND, Segmenter
+from tagseg.workflows.claim import claim_results
 from tagseg.workflows.train import run_sources
 
 IGNORE = 255
 CONFIDENCES = "confidence.csv"
+MARKER = ".tagseg-label"  # beside the masks: what they were made by
 SCORES = "pseudo_masks.json"  # in the run's folder
 CHUNK = 8  # photos whose CRFs run together, over all cores
 
@@ -45,7 +47,8 @@ def label(
     background. Photos that have their mask already are passed over, so an interrupted run goes on.
     `confidence.csv` beside the masks holds, for each photo, the mean over its pixels of the likeliest class's probability:
     the weight that `supervised.confidence` gives the photo.
-    Raises UserError for a class the model doesn't know, or a folder that cannot be written.
+    Raises UserError for a class the model doesn't know, for a folder that cannot be written, and for one with masks of
+    another model or other settings unless `overwrite` is given.
     """
     known = segmenter.method.classes
     unknown = [name for name in data.classes if name not in known]
@@ -56,6 +59,8 @@ def label(
     column = [known.index(name) for name in data.classes]
     make_folder(out)
     todo = [i for i, photo in enumerate(data.photos) if overwrite or not mask_path(out, photo.name).is_file()]
+    already = len(data.photos) - len(todo)
+    claim_results(out / MARKER, segmenter, [confidence], already=already, overwrite=overwrite)
     written = 0
     with Interruption(), _confidence_table(out / CONFIDENCES, overwrite) as add_confidence:
         for start in track(range(0, len(todo), CHUNK), description="Labelling", disable=len(todo) <= CHUNK):
@@ -82,14 +87,14 @@ def label(
 
 
 def label_run(
-    run: Path, out: Path, *, confidence: float = 0.0, overwrite: bool = False
+    segmenter: Segmenter, run: Path, out: Path, *, confidence: float = 0.0, overwrite: bool = False
 ) -> tuple[int, int, Scores | None]:
-    """`label` for the photos that a run was trained on: masks written now, photos, and the masks' scores.
+    """`label` with the model of a run for the photos it was trained on: masks written now, photos, the masks' scores.
 
     Scores only for a run that learned from tags and whose photos have true masks; they go to `pseudo_masks.json` in its
     folder too, where `compare` finds them.
     """
-    segmenter, data = load(run), run_sources(run).train
+    data = run_sources(run).train
     written = label(segmenter, data, out, confidence=confidence, overwrite=overwrite)
     scores = None if segmenter.method.needs_masks else score_labels(out, data)
     if scores is not None:

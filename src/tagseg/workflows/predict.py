@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import unicodedata
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -20,10 +18,10 @@ from tagseg.data.photo import PIXEL_CAP
 from tagseg.data.tables import read_table
 from tagseg.engine.interrupt import Interruption, check
 from tagseg.errors import UserError
-from tagseg.files import write_text
 from tagseg.outputs import OUTPUTS, Writer
 from tagseg.outputs.writer import safe_name
 from tagseg.segmenter import Request, Segmenter
+from tagseg.workflows.claim import claim_results
 from tagseg.workflows.label import make_folder
 
 MARKER = ".tagseg-predict"  # in the folder of results: what they were made by
@@ -64,11 +62,12 @@ def predict(
     sources = [images] if isinstance(images, str | Path) else list(images)
     with Interruption(), open_inputs(sources, out=out) as inputs:
         tags_of = {} if tags is None else _read_tags(tags, segmenter, inputs)
-        made_by = json.dumps([format, crf, _digest(segmenter), sorted(tags_of.items())])
         result = Predicted(problems=inputs.problems)
         make_folder(out)
         with OUTPUTS[format](out, segmenter.classes) as writer:
-            todo = _todo(writer, inputs, result, hashlib.sha256(made_by.encode()).hexdigest(), overwrite)
+            todo = _todo(writer, inputs, result, overwrite)
+            settings = [format, crf, sorted(tags_of.items())]
+            claim_results(out / MARKER, segmenter, settings, already=result.already, overwrite=overwrite)
             waiting: deque[tuple[PhotoInput, NDArray[np.uint8]]] = deque()
 
             def requests() -> Iterator[Request]:
@@ -94,7 +93,7 @@ def predict(
     return result
 
 
-def _todo(writer: Writer, inputs: Inputs, result: Predicted, made_by: str, overwrite: bool) -> list[PhotoInput]:
+def _todo(writer: Writer, inputs: Inputs, result: Predicted, overwrite: bool) -> list[PhotoInput]:
     """The photos without a result; those whose names cannot be written become problems."""
     photos = []
     for photo in inputs.photos:
@@ -103,25 +102,11 @@ def _todo(writer: Writer, inputs: Inputs, result: Predicted, made_by: str, overw
             photos.append(photo)
         except UserError as error:
             result.problems.append(str(error))
-    marker = writer.out / MARKER
     if not overwrite:
         todo = [photo for photo in photos if not writer.has(photo.name)]
         result.already = len(photos) - len(todo)
-        if result.already and not (marker.is_file() and marker.read_text(encoding="utf-8") == made_by):
-            raise UserError(
-                f"{writer.out} holds results of another model, format or setting: choose another --out, or renew them "
-                "with --overwrite."
-            )
         photos = todo
-    write_text(marker, made_by)
     return photos
-
-
-def _digest(segmenter: Segmenter) -> str:
-    digest = hashlib.sha256(segmenter.settings.model_dump_json().encode() + str(segmenter.tile).encode())
-    for name, tensor in segmenter.method.state_dict().items():
-        digest.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()
 
 
 def _read_tags(path: Path, segmenter: Segmenter, inputs: Inputs) -> dict[str, tuple[str, ...]]:
