@@ -136,25 +136,20 @@ def _merge(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
 def make_recipe(values: dict[str, Any], overrides: list[str], name: str) -> Recipe:
     """A recipe from plain values; `name` stands in error messages."""
     for override in overrides:
-        override_value(values, override)
+        _set(values, override)
     try:
         return Recipe.model_validate(values)
     except ValidationError as error:
-        raise UserError(f"Recipe {name}: {first_mistake(error)}.") from error
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        message = first["msg"].removeprefix("Value error, ").rstrip(".")
+        if first["type"] == "extra_forbidden":
+            message = "there is no such key"
+        given = "" if first["type"] in ("missing", "value_error") else f" (given: {first['input']!r})"
+        raise UserError(f"Recipe {name}: {key}: {message}{given}.") from error
 
 
-def first_mistake(error: ValidationError) -> str:
-    """What is wrong with settings: the key, the reason, and the value."""
-    first = error.errors()[0]
-    key = ".".join(str(part) for part in first["loc"])
-    message = first["msg"].removeprefix("Value error, ").rstrip(".")
-    if first["type"] == "extra_forbidden":
-        message = "there is no such key"
-    given = "" if first["type"] in ("missing", "value_error") else f" (given: {first['input']!r})"
-    return f"{key}: {message}{given}"
-
-
-def override_value(values: dict[str, Any], override: str) -> None:
+def _set(values: dict[str, Any], override: str) -> None:
     """Apply one `key.sub=value`; the value is read as YAML."""
     key, equals, text = override.partition("=")
     if not equals or not key:

@@ -3,7 +3,7 @@
 data: {...}                        # of all stages; without it the teacher's
 classifier: {base: RECIPE, ...}    # without it what the teacher's model.start names
 teacher: {base: RECIPE, ...}       # stage 1, trained with tags
-label: {confidence: 0.0}           # pseudo masks of the training photos; scales and flip, if others than a stage's own
+label: {confidence: 0.0}           # pseudo masks of the training photos
 segmenter: {base: RECIPE, ...}     # stage 2, trained on them: a recipe of method supervised
 rounds: 1                          # segmenters, each after the first trained on the masks of the one before
 """
@@ -14,50 +14,28 @@ import difflib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Annotated, Any
-
-from pydantic import Field, ValidationError
+from typing import Any
 
 from tagseg.errors import UserError
-from tagseg.recipe import (
-    Recipe,
-    first_mistake,
-    load_recipe,
-    override_value,
-    read_yaml,
-    shipped_recipes,
-    shipped_texts,
-)
-from tagseg.settings import Settings
+from tagseg.recipe import Recipe, load_recipe, read_yaml, shipped_recipes, shipped_texts
 
 STAGES = ("classifier", "teacher", "segmenter")
 KEYS = ("title", "seed", "rounds", "data", "label", *STAGES)
-
-
-class LabelSettings(Settings):
-    """How a chain's pseudo masks are made of the training photos."""
-
-    confidence: float = Field(
-        0.0, ge=0, le=1, description="pixels below this probability are 255: stage 2 ignores them"
-    )
-    scales: tuple[Annotated[float, Field(gt=0)], ...] | None = Field(
-        None, min_length=1, description="sizes at which a photo is read; none: those of the stage's own predictions"
-    )
-    flip: bool | None = Field(None, description="read it mirrored as well; none: as the stage predicts")
 
 
 @dataclass(frozen=True)
 class Chain:
     """The recipes of a chain, on one data set. classifier: None where the teacher starts from something else.
 
-    rounds: segmenters that are trained one after the other, each on masks that the one before made.
+    confidence: below this probability a pixel of a pseudo mask is 255, ignored by stage 2. rounds: segmenters that are
+    trained one after the other, each on masks that the one before made.
     """
 
     title: str
     classifier: Recipe | None
     teacher: Recipe
     segmenter: Recipe
-    label: LabelSettings
+    confidence: float
     rounds: int = 1
 
     @property
@@ -94,7 +72,7 @@ def make_chain(values: dict[str, Any], overrides: list[str], name: str) -> Chain
     if unknown or "teacher" not in values or "segmenter" not in values:
         what = f"there is no such key as {unknown[0]}" if unknown else "teacher and segmenter have to be given"
         raise UserError(f"Chain {name}: {what}; a chain holds {', '.join(KEYS)}.")
-    title, label = str(values.get("title", "")), dict(_block(name, values, "label"))
+    title, confidence = str(values.get("title", "")), _block(name, values, "label").get("confidence", 0.0)
     rounds = values.get("rounds", 1)
     own: dict[str, list[str]] = {stage: [] for stage in STAGES}
     shared = list(_flat(_block(name, values, "data"), "data"))
@@ -108,13 +86,13 @@ def make_chain(values: dict[str, Any], overrides: list[str], name: str) -> Chain
             shared.append(override)
         elif key == "seed":
             shared.append(f"train.seed={text}")
-        elif stage == "label":
-            override_value(label, rest)
+        elif key == "label.confidence":
+            confidence = text
         elif key == "rounds":
             rounds = text
         else:
             raise UserError(
-                f"--set {override!r}: a chain has the keys seed, rounds, data.<key>, label.<key> and "
+                f"--set {override!r}: a chain has the keys seed, rounds, label.confidence, data.<key> and "
                 f"{', '.join(stage + '.<key>' for stage in STAGES)}."
             )
 
@@ -134,7 +112,7 @@ def make_chain(values: dict[str, Any], overrides: list[str], name: str) -> Chain
         None if classifier is None else classifier.model_copy(update=same),
         teacher,
         segmenter.model_copy(update=same),
-        _label(name, label),
+        _confidence(name, confidence),
         _rounds(name, rounds),
     )
 
@@ -159,8 +137,10 @@ def _recipe(chain: str, stage: str, values: Any, overrides: list[str]) -> Recipe
 
 def _block(chain: str, values: dict[str, Any], key: str) -> dict[str, Any]:
     block = values.get(key) or {}
-    if not isinstance(block, dict):
-        raise UserError(f"Chain {chain}: {key} should be a block of keys and values.")
+    if not isinstance(block, dict) or (key == "label" and set(block) - {"confidence"}):
+        raise UserError(
+            f"Chain {chain}: {key} should be a block{' with the key confidence' if key == 'label' else ''}."
+        )
     return block
 
 
@@ -174,11 +154,14 @@ def _flat(values: dict[str, Any], prefix: str = "") -> Iterator[str]:
             yield f"{name}={json.dumps(value)}"
 
 
-def _label(chain: str, values: dict[str, Any]) -> LabelSettings:
+def _confidence(chain: str, value: Any) -> float:
     try:
-        return LabelSettings.model_validate(values)
-    except ValidationError as error:
-        raise UserError(f"Chain {chain}: label.{first_mistake(error)}.") from error
+        number = float(value)
+    except (TypeError, ValueError):
+        number = -1.0
+    if not 0 <= number <= 1:
+        raise UserError(f"Chain {chain}: label.confidence should be a probability from 0 to 1 and is {value!r}.")
+    return number
 
 
 def _rounds(chain: str, value: Any) -> int:

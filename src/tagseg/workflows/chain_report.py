@@ -95,7 +95,7 @@ def chain_report(out: Path, sources: Sources, chain: Chain, page: Path) -> None:
             classes=classes,
             lead=f"{chain.teacher.method.name} on {chain.teacher.model.backbone} learns from tags and labels its photos; the "
             f"segmenter {head} on {chain.segmenter.model.backbone} learns from those pseudo masks{again}.",
-            protocol=_protocol(sources, bool(pseudo), chain.label.confidence),
+            protocol=_protocol(sources, bool(pseudo), chain.confidence),
             figures=tuple(figures),
             tables=tables,
             bars=bars,

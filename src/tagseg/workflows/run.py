@@ -61,12 +61,11 @@ def run(chain: Chain, out: Path, *, say: Callable[[str], object] = print) -> Pat
     made_by, predict = [_digest(out / "teacher" / "model.safetensors")], teacher.predict
 
     for maker, masks, place in zip(chain.stages, chain.masks, chain.stages[1:], strict=False):
-        inputs = [photos, made_by[-1], chain.label.model_dump(mode="json"), predict.model_dump(mode="json")]
+        inputs = [photos, made_by[-1], chain.confidence, predict.model_dump(mode="json")]
         if stages.due(masks, out / masks, inputs):
             if main:
                 say(f"Pseudo masks of {len(sources.train)} photos, their tags used, in {out / masks}.")
-                reader = load(out / maker).set(scales=chain.label.scales, flip=chain.label.flip)
-                label(reader, sources.train, out / masks, confidence=chain.label.confidence)
+                label(load(out / maker), sources.train, out / masks, confidence=chain.confidence)
             stages.done(masks)
         on_masks = data.model_copy(update={"masks": out / masks, **_truth(data, sources)})
         digest = _digest_folder(out / masks)
