@@ -21,6 +21,7 @@ TEMPLATE = "-voc-animals"  # of each method: the recipes that were tuned on real
 SECOND_STAGE = "supervised-voc-animals-segformer"
 ROUNDS = 2  # of segmenters
 FOREGROUND = 0.75  # its share of the segmenters' loss: pseudo masks miss more of their objects than they add
+TAGGED_BACKGROUND = 0.45  # of the segmenters, for the pseudo masks of the next round, as in chain-voc-animals-bmp
 
 SAMPLE = 200  # photos whose sizes are looked at
 
@@ -72,6 +73,7 @@ def own_chain(
         "segmenter": {"base": SECOND_STAGE} | segmenter,
     }
     values["segmenter"]["method"]["foreground"] = FOREGROUND
+    values["segmenter"]["predict"]["tagged_background"] = TAGGED_BACKGROUND
     start = teacher["model"]["start"]
     if start is not None:
         values["classifier"] = {"base": start, "train": fit.start_train()}
