@@ -20,8 +20,8 @@ from tagseg.workflows.chain import Chain, make_chain
 TEMPLATE = "-voc-animals"  # of each method: the recipes that were tuned on real photos
 SECOND_STAGE = "supervised-voc-animals-segformer"
 ROUNDS = 2  # of segmenters
-FOREGROUND = 0.75  # its share of the segmenters' loss: pseudo masks miss more of their objects than they add
-TAGGED_BACKGROUND = 0.45  # of the segmenters, for the pseudo masks of the next round, as in chain-voc-animals-bmp
+FOREGROUND = 0.6  # its share of the segmenters' loss: pseudo masks miss more of their objects than they add
+TAGGED_BACKGROUND = 0.6  # of the segmenters, for the pseudo masks of the next round; both as in chain-voc-animals-bmp
 
 SAMPLE = 200  # photos whose sizes are looked at
 
