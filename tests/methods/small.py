@@ -28,13 +28,15 @@ SMALL: dict[str, dict[str, Any]] = {
     },
     "supervised": {"hidden": 8, "dilation": 1},
 }
+SMALL["asdt, background-aware"] = SMALL["asdt"] | {"decoder": "segformer", "background_aware": {"from_step": 1}}
 
 
 def build(name: str, backbone: str = "efficientnet_lite0", **changes: Any) -> Method:
     torch.manual_seed(0)
     weights = "embedded" if backbone.startswith("efficientnet_lite") else "none"
-    settings = METHODS[name].Settings.model_validate({"name": name} | SMALL.get(name, {}) | changes)
-    return METHODS[name](create_backbone(backbone, weights=weights), CLASSES, settings)
+    system = name.partition(",")[0]
+    settings = METHODS[system].Settings.model_validate({"name": system} | SMALL.get(name, {}) | changes)
+    return METHODS[system](create_backbone(backbone, weights=weights), CLASSES, settings)
 
 
 def batch(tags: list[list[float]], *, masks: str = "mixed", size: int = 64) -> Batch:

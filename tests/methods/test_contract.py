@@ -7,19 +7,20 @@ import torch
 
 from tagseg.engine.checkpoint import load_weights, save_weights
 from tagseg.methods import METHODS
-from tests.methods.small import TWO, batch, build
+from tests.methods.small import SMALL, TWO, batch, build
 
 BRANCHES = {
     "classifier": ["P_ct"],
     "rrm": ["P_ct", "P_s"],
     "asdt": ["P_ct", "P_st", "P_s", "combined"],
+    "asdt, background-aware": ["P_ct", "P_st", "P_s", "combined"],
     "tscd": ["CAM", "CAM+PAR", "CAM+VARM", "P_s"],
     "bmp": ["CAM", "CAM+PAR", "CAM+VARM", "BSP", "P_s"],
     "supervised": ["P_s"],
 }
 
 
-@pytest.fixture(params=sorted(METHODS))
+@pytest.fixture(params=sorted({*METHODS, *SMALL}))
 def name(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 

@@ -1,4 +1,4 @@
-"""TSCD and BMP: a run that stopped between two phases goes on exactly, and losses stay what they were."""
+"""TSCD, BMP and background-aware ASDT: a run that stopped between two phases goes on exactly, and losses stay what they were."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +12,7 @@ from tagseg.data.batches import Batch
 from tagseg.engine.fit import fit
 from tagseg.engine.settings import TrainSettings
 from tagseg.methods import Method
+from tagseg.methods.asdt import ASDT
 from tagseg.methods.bmp import BMP
 from tagseg.methods.tscd import TSCD
 from tests.methods.attention import build_tiny
@@ -33,6 +34,17 @@ SYSTEMS: dict[str, tuple[type[Method], dict[str, Any]]] = {
             "background": {"from_step": 3},
         },
     ),
+    "asdt": (
+        ASDT,
+        {
+            "decoder": "segformer",
+            "hidden": 8,
+            "cam_scales": [1.0],
+            "head_steps": 1,
+            "background_aware": {"from_step": 3},
+            "wave": {"period": 2, "high": 1, "warmup": 1, "high_first": True},
+        },
+    ),
 }
 # Changes here are changes of what training computes: state them as such.
 GOLDEN = {
@@ -45,6 +57,13 @@ GOLDEN = {
         "equivariance": 0.0160491,
     },
     "bmp": {"class": 0.697072, "affinity": 0.0289508, "class to seg": 0.529868, "seg to class": 0.111229},
+    "asdt": {
+        "class": 0.685879,
+        "seg_teacher labels": 1.21516,
+        "seg_teacher energy": -9.57569e-06,
+        "student labels": 1.43937,
+        "student energy": -9.88897e-06,
+    },
 }
 
 

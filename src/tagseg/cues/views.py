@@ -12,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+SMALLEST_VIEW = 32  # pixels: what every backbone can still read
+
 
 @torch.no_grad()
 def map_views(

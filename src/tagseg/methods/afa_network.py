@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from tagseg.backbones.backbone import Backbone
 from tagseg.cues.affinity import AffinityHead, affinity_labels, affinity_loss
 from tagseg.cues.refined_labels import Walk, refined_labels, refined_probabilities
-from tagseg.cues.views import min_max, view_cam
+from tagseg.cues.views import SMALLEST_VIEW, min_max, view_cam
 from tagseg.data.batches import Batch
 from tagseg.distributed import rank
 from tagseg.methods.heads import ClassHead, predicted_tags
@@ -26,8 +26,6 @@ from tagseg.methods.method import Method, MethodSettings, ParameterGroup
 from tagseg.refine import PixelAdaptive
 from tagseg.segmenters import SegFormerHead
 from tagseg.settings import Settings
-
-SMALLEST_VIEW = 32  # pixels: what every backbone can still read
 
 log = logging.getLogger(__name__)
 

@@ -8,6 +8,7 @@ Shapes: B photos, K classes with background, C = K - 1, H W pixels, h w feature 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar, Literal
 
 import torch
@@ -15,9 +16,9 @@ from pydantic import Field
 from torch import Tensor
 
 from tagseg.backbones.backbone import Backbone
-from tagseg.cues.cam import cam_probabilities, tagged_cam
+from tagseg.cues.cam import cam_probabilities
 from tagseg.cues.pulse import PulseWave
-from tagseg.cues.reliable import IGNORE, reliable_labels
+from tagseg.cues.reliable import IGNORE
 from tagseg.data.batches import Batch
 from tagseg.methods.method import MethodSettings
 from tagseg.methods.rrm import RRM, RRMSettings
@@ -63,24 +64,25 @@ class ASDT(RRM):
         """L_cls + L_d(ct -> st) + L_ad, the last one by the teacher of this step (ASDT eqs 2-6)."""
         settings = self.settings
         image_B3HW = batch.image()
-        feature_BFhw = self.backbone(image_B3HW)
-        raw_cam_BChw = self.raw_cams(image_B3HW, feature_BFhw)
-        cam_BCHW = tagged_cam(raw_cam_BChw, batch.tag_BC, batch.size)
-        class_label_BHW = reliable_labels(batch.photo_B3HW, cam_BCHW, batch.tag_BC, settings.labels)
+        stages = self.backbone.stages(image_B3HW)
+        shared = self.features_for_heads(stages, step, settings.student_gradient)
+        student_BKHW = teacher_BKHW = self.logits("student", shared, batch.size, batch.seed_B)
+        if self.has_seg_teacher:
+            shared = self.features_for_heads(stages, step)
+            teacher_BKHW = self.logits("seg_teacher", shared, batch.size, batch.seed_B)
+        taught = "seg_teacher" if self.has_seg_teacher else "student"
+        class_label_BHW, cam_BCHW = self.class_teacher_labels(batch, image_B3HW, stages, step, taught, teacher_BKHW)
 
-        terms = {"class": self.class_loss(batch, feature_BFhw)}
+        terms = {"class": self.class_loss(batch, stages[-1])}
         lattices = self.energy_lattices(batch)
         student_label_BHW = class_label_BHW
         if self.has_seg_teacher:
-            logit_BKHW = self.logits("seg_teacher", self.features_for_heads(feature_BFhw, step), batch.size)
             weight = settings.seg_teacher_weight
-            terms |= self.taught(batch, lattices, "seg_teacher", logit_BKHW, class_label_BHW, weight)
-            probability_BKHW = self.teaching_probabilities(logit_BKHW, cam_BCHW, step)
+            terms |= self.taught(batch, lattices, "seg_teacher", teacher_BKHW, class_label_BHW, weight)
+            probability_BKHW = self.teaching_probabilities(teacher_BKHW, cam_BCHW, step)
             if probability_BKHW is not None:
                 student_label_BHW = self.seg_teacher_labels(batch, probability_BKHW)
-        shared_BFhw = self.features_for_heads(feature_BFhw, step, settings.student_gradient)
-        logit_BKHW = self.logits("student", shared_BFhw, batch.size)
-        return terms | self.taught(batch, lattices, "student", logit_BKHW, student_label_BHW, settings.student_weight)
+        return terms | self.taught(batch, lattices, "student", student_BKHW, student_label_BHW, settings.student_weight)
 
     @torch.no_grad()
     def teaching_probabilities(self, logit_BKHW: Tensor, cam_BCHW: Tensor, step: int) -> Tensor | None:
@@ -111,13 +113,13 @@ class ASDT(RRM):
         label_BHW = torch.stack([labels[q.argmax(0)] for labels, q in zip(present, marginals, strict=True)])
         return torch.where(batch.valid_BHW, label_BHW, IGNORE).to(torch.uint8)
 
-    def head_branches(self, image_B3HW: Tensor, feature_BFhw: Tensor) -> dict[str, Tensor]:
+    def head_branches(self, image_B3HW: Tensor, stages: Sequence[Tensor]) -> dict[str, Tensor]:
         """P_st and P_s."""
         size = (image_B3HW.shape[-2], image_B3HW.shape[-1])
-        student = super().head_branches(image_B3HW, feature_BFhw)
+        student = super().head_branches(image_B3HW, stages)
         if not self.has_seg_teacher:
             return student
-        return {"P_st": self.logits("seg_teacher", feature_BFhw, size).softmax(1)} | student
+        return {"P_st": self.logits("seg_teacher", stages, size).softmax(1)} | student
 
     def combine(self, branches: dict[str, Tensor]) -> Tensor:
         """The element-wise maximum of P_st and P_s (ASDT eq. 1), divided by its sum."""

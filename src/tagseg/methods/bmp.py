@@ -9,8 +9,7 @@ Shapes: B photos, C classes, K = C + 1, F feature channels, H W pixels, h w a gr
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import ClassVar, Literal
 
 import torch
@@ -18,11 +17,11 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
-from tagseg.cues.refined_labels import refined_size
-from tagseg.cues.views import map_views, min_max
+from tagseg.cues.background_aware import background_and_cam, background_labels, background_scores
+from tagseg.cues.views import SMALLEST_VIEW
 from tagseg.data.batches import Batch
-from tagseg.methods.afa_network import SMALLEST_VIEW, AFANetwork, AFANetworkSettings, LabelSettings
-from tagseg.methods.heads import predicted_tags
+from tagseg.methods.afa_network import AFANetwork, AFANetworkSettings, LabelSettings
+from tagseg.methods.heads import evaluating, predicted_tags
 from tagseg.methods.losses import IGNORE, labelled_mean, upsample
 from tagseg.methods.method import MethodSettings
 from tagseg.settings import Settings
@@ -137,54 +136,28 @@ class BMP(AFANetwork):
         known: logits of the segmentation and of the CAM for the photo itself, at its size, where already there.
         """
 
-        def both(view_B3HW: Tensor) -> Tensor:
+        def maps(view_B3HW: Tensor) -> Tensor:
             stages = self.backbone.stages(view_B3HW)
             size = (view_B3HW.shape[-2], view_B3HW.shape[-1])
-            return torch.cat([self.seg_logits(stages, size), upsample(self.classifier(stages[-1]), size)], 1)
+            return torch.cat([self.seg_logits(stages, size)[:, :1], upsample(self.classifier(stages[-1]), size)], 1)
 
         settings = self.settings
-        known_BLHW = None if known is None else torch.cat(known, 1)
-        seg_B1HW = image_B3HW.new_zeros(1)
-        cam_BCHW = image_B3HW.new_zeros(1)
-        with _evaluating(self.decoder):
-            scales, flip, bf16 = settings.cam_scales, settings.cam_flip, settings.cam_bf16
-            views = map_views(both, image_B3HW, scales, flip, known_BLHW, SMALLEST_VIEW, bf16)
-            for plain, mirrored in views:
-                seg_B1HW = seg_B1HW + (plain[:, :1] + mirrored[:, :1]) / 2
-                cam_BCHW = cam_BCHW + torch.maximum(plain, mirrored)[:, self.num_classes :].relu()
-        return min_max(seg_B1HW)[:, 0], min_max(cam_BCHW)
+        known_BKHW = None if known is None else torch.cat([known[0][:, :1], known[1]], 1)
+        scales, flip, bf16 = settings.cam_scales, settings.cam_flip, settings.cam_bf16
+        with evaluating(self.decoder):
+            return background_and_cam(maps, image_B3HW, scales, flip, known_BKHW, SMALLEST_VIEW, bf16)
 
-    @torch.no_grad()
     def background_scores(
         self, image_B3HW: Tensor, valid_BHW: Tensor, background_BHW: Tensor, cam_BCHW: Tensor, tag_BC: Tensor
     ) -> Tensor:
-        """Scores (B, K, H, W) of the segmentation's background and the tagged CAMs, refined within each photo.
-
-        0 for absent classes and in padding.
-        """
-        result_BKHW = cam_BCHW.new_zeros(len(cam_BCHW), self.num_classes, *cam_BCHW.shape[2:])
-        refine, scale = self.refiner(), self.settings.labels.scale
-        for n, valid_HW in enumerate(valid_BHW):
-            if not valid_HW.any():
-                continue
-            rows, columns = _box(valid_HW)
-            tags = tag_BC[n].nonzero().flatten()
-            score_LHW = torch.cat([background_BHW[n : n + 1], cam_BCHW[n, tags]])[:, rows, columns]
-            size = (score_LHW.shape[-2], score_LHW.shape[-1])
-            small = refined_size(size, scale)
-            score = F.interpolate(score_LHW[None], small, mode="bilinear", align_corners=False)
-            if refine is not None:
-                image = image_B3HW[n : n + 1, :, rows, columns]
-                score = refine(F.interpolate(image, small, mode="bilinear", align_corners=False), score)
-            result_BKHW[n, :, rows, columns].index_copy_(0, F.pad(tags + 1, (1, 0)), upsample(score, size)[0])
-        return result_BKHW
+        """Scores (B, K, H, W) of the segmentation's background and the tagged CAMs, refined within each photo."""
+        scale = self.settings.labels.scale
+        return background_scores(image_B3HW, valid_BHW, background_BHW, cam_BCHW, tag_BC, self.refiner(), scale)
 
     def background_labels(self, batch: Batch, image_B3HW: Tensor, background_BHW: Tensor, cam_BCHW: Tensor) -> Tensor:
         """The class of the highest score (B, H, W) uint8, 255 where that is below the threshold and in padding."""
         scores = self.background_scores(image_B3HW, batch.valid_BHW, background_BHW, cam_BCHW, batch.tag_BC)
-        value_BHW, label_BHW = scores.max(1)
-        sure_BHW = batch.valid_BHW & (value_BHW >= self.settings.background.confidence)
-        return torch.where(sure_BHW, label_BHW, IGNORE).to(torch.uint8)
+        return background_labels(scores, batch.valid_BHW, self.settings.background.confidence)
 
     @torch.no_grad()
     def seg_labels(self, batch: Batch, logit_BKHW: Tensor) -> Tensor:
@@ -231,20 +204,3 @@ def pixel_loss(logit_BLHW: Tensor, label_BHW: Tensor, loss: PixelLoss, foregroun
 
 def _resize(map_B1HW: Tensor, like: Tensor) -> Tensor:
     return F.interpolate(map_B1HW, like.shape[-2:], mode="bilinear", align_corners=False)
-
-
-def _box(valid_HW: Tensor) -> tuple[slice, slice]:
-    """The rows and columns that the photo fills of a padded crop."""
-    rows, columns = valid_HW.any(1).nonzero().flatten(), valid_HW.any(0).nonzero().flatten()
-    return slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
-
-
-@contextmanager
-def _evaluating(module: torch.nn.Module) -> Iterator[None]:
-    """Fixed batch statistics for a while: views without gradient leave no trace in them."""
-    was = module.training
-    module.eval()
-    try:
-        yield
-    finally:
-        module.train(was)

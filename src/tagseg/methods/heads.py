@@ -5,6 +5,9 @@ Shapes: B photos, F feature channels, h w feature grid, C classes, K = C + 1.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -72,3 +75,14 @@ def parameter_groups(pretrained: nn.Module, heads: nn.Module, head_scale: float 
                 {"name": f"{name} biases", "params": biases, "lr_scale": 2 * scale, "weight_decay_scale": 0.0}
             )
     return groups
+
+
+@contextmanager
+def evaluating(module: nn.Module) -> Iterator[None]:
+    """Fixed batch statistics for a while: views without gradient leave no trace in them."""
+    was = module.training
+    module.eval()
+    try:
+        yield
+    finally:
+        module.train(was)

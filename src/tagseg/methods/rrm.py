@@ -5,21 +5,27 @@ Shapes: B photos, K classes with background, C = K - 1, H W pixels, h w feature 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar, Literal
 
+import torch
 from pydantic import Field
 from torch import Tensor
 
 from tagseg.backbones.backbone import Backbone
+from tagseg.cues.background_aware import background_and_cam, background_labels, background_scores
 from tagseg.cues.cam import tagged_cam
 from tagseg.cues.reliable import ReliableSettings, reliable_labels
+from tagseg.cues.views import SMALLEST_VIEW
 from tagseg.data.batches import Batch
 from tagseg.methods.classifier import Classifier, ClassifierSettings
-from tagseg.methods.heads import SegHead
+from tagseg.methods.heads import SegHead, evaluating
 from tagseg.methods.losses import balanced_cross_entropy, tag_loss, upsample
 from tagseg.methods.method import Method, MethodSettings
+from tagseg.refine import PixelAdaptive
 from tagseg.refine.energy import dense_energy, energy_lattices
 from tagseg.refine.lattice import Lattice
+from tagseg.segmenters import SegFormerHead
 from tagseg.settings import Settings
 
 
@@ -32,13 +38,30 @@ class EnergySettings(Settings):
     scale: float = Field(0.5, gt=0, le=1, description="size at which it is computed, against the crop")
 
 
+class BackgroundAwareSettings(Settings):
+    """Class-teacher's labels whose background is that of the segmentation which they teach, as BMP's are."""
+
+    from_step: int | None = Field(
+        None, ge=0, description="step from which they take the place of the reliable labels; none: never (as published)"
+    )
+    flip: bool = Field(True, description="whether both see the mirrored photo too")
+    refine: Literal["par", "varm", "none"] = "par"
+    iterations: int = Field(10, ge=1, description="of the refinement")
+    scale: float = Field(0.5, gt=0, le=1, description="size at which maps are refined, against the crop")
+    confidence: float = Field(0.0, ge=0, description="score below which a pixel is left out")
+
+
 class RRMSettings(ClassifierSettings):
     """Settings of RRM; the defaults are the published ones."""
 
     name: Literal["rrm"] = "rrm"  # type: ignore[assignment]
+    decoder: Literal["conv", "segformer"] = Field(
+        "conv", description="segmentation heads: two dilated convolutions on the last stage, or a SegFormer decoder"
+    )
     hidden: int = Field(512, ge=1, description="channels inside a segmentation head")
     dilation: int = Field(12, ge=1, description="dilation of a segmentation head, in cells of the feature grid")
     labels: ReliableSettings = ReliableSettings()
+    background_aware: BackgroundAwareSettings = BackgroundAwareSettings()
     energy: EnergySettings = EnergySettings()
     background_weight: float = Field(1.0, ge=0, description="weight of the cross-entropy's mean over background")
     foreground_weight: float = Field(1.0, ge=0, description="weight of the cross-entropy's mean over foreground")
@@ -65,46 +88,90 @@ class RRM(Classifier):
 
     def add_head(self, name: str) -> None:
         """Put a segmentation head of its own weights on the shared features."""
-        settings = self.settings
-        self.heads[name] = SegHead(self.backbone.channels, settings.hidden, self.num_classes, settings.dilation)
+        settings, backbone = self.settings, self.backbone
+        if settings.decoder == "conv":
+            self.heads[name] = SegHead(backbone.channels, settings.hidden, self.num_classes, settings.dilation)
+        else:
+            channels, strides = backbone.stage_channels, backbone.stage_strides
+            self.heads[name] = SegFormerHead(channels, strides, self.num_classes, hidden=settings.hidden)
 
-    def features_for_heads(self, feature_BFhw: Tensor, step: int, part: float = 1.0) -> Tensor:
-        """The features, which let only a share of the segmentation losses' gradient through to the backbone.
+    def features_for_heads(self, stages: Sequence[Tensor], step: int, part: float = 1.0) -> list[Tensor]:
+        """What the heads read of the stages; it lets only a share of the segmentation losses' gradient through to the backbone.
 
         part: of that share, for one head among several.
 
         The heads start from random weights; their first gradients, several times those of the tags' loss, spoil the CAM
         that teaches them.
         """
+        if self.settings.decoder == "conv":
+            stages = stages[-1:]
         share = 0.0 if step < self.settings.head_steps else self.settings.backbone_gradient * part
         if share == 1:
-            return feature_BFhw
-        fixed_BFhw = feature_BFhw.detach()
-        return fixed_BFhw if share == 0 else fixed_BFhw + share * (feature_BFhw - fixed_BFhw)
+            return list(stages)
+        fixed = [stage_BFhw.detach() for stage_BFhw in stages]
+        if share == 0:
+            return fixed
+        return [kept + share * (stage - kept) for stage, kept in zip(stages, fixed, strict=True)]
 
-    def logits(self, head: str, feature_BFhw: Tensor, size: tuple[int, int]) -> Tensor:
+    def logits(
+        self, head: str, stages: Sequence[Tensor], size: tuple[int, int], seed_B: Tensor | None = None
+    ) -> Tensor:
         """Logits (B, K, H, W) of a segmentation head, at the photo's size."""
-        return upsample(self.heads[head](feature_BFhw), size)
+        module = self.heads[head]
+        return upsample(module(stages[-1]) if isinstance(module, SegHead) else module(stages, seed_B), size)
 
     def losses(self, batch: Batch, step: int) -> dict[str, Tensor]:
         """The tags' loss, and the head's cross-entropy and energy under the class-teacher's reliable labels."""
         image_B3HW = batch.image()
-        feature_BFhw = self.backbone(image_B3HW)
-        label_BHW = self.class_teacher_labels(batch, image_B3HW, feature_BFhw)
-        logit_BKHW = self.logits("student", self.features_for_heads(feature_BFhw, step), batch.size)
+        stages = self.backbone.stages(image_B3HW)
+        logit_BKHW = self.logits("student", self.features_for_heads(stages, step), batch.size, batch.seed_B)
+        label_BHW, _ = self.class_teacher_labels(batch, image_B3HW, stages, step, "student", logit_BKHW)
         lattices = self.energy_lattices(batch)
         terms = self.taught(batch, lattices, "student", logit_BKHW, label_BHW)
-        return {"class": self.class_loss(batch, feature_BFhw)} | terms
+        return {"class": self.class_loss(batch, stages[-1])} | terms
 
     def class_loss(self, batch: Batch, feature_BFhw: Tensor) -> Tensor:
         """The weighted loss of the tags (ASDT eq. 2)."""
         logit_BC = self.class_head(feature_BFhw, batch.seed_B).float()
         return self.settings.class_weight * tag_loss(logit_BC, batch.tag_BC)
 
-    def class_teacher_labels(self, batch: Batch, image_B3HW: Tensor, feature_BFhw: Tensor) -> Tensor:
-        """B_ct: reliable labels (B, H, W) uint8 from the CAM of the tagged classes, 255 where it is not sure."""
-        cam_BCHW = tagged_cam(self.raw_cams(image_B3HW, feature_BFhw), batch.tag_BC, batch.size)
-        return reliable_labels(batch.photo_B3HW, cam_BCHW, batch.tag_BC, self.settings.labels)
+    @torch.no_grad()
+    def class_teacher_labels(
+        self, batch: Batch, image_B3HW: Tensor, stages: Sequence[Tensor], step: int, head: str, logit_BKHW: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """B_ct, labels (B, H, W) uint8, 255 where the class-teacher is not sure, and the tagged CAMs (B, C, H, W).
+
+        head, logit_BKHW: the head that they teach, which may know background better, and what it says of the photos.
+        """
+        aware = self.settings.background_aware
+        if aware.from_step is None or step < aware.from_step:
+            cam_BCHW = tagged_cam(self.raw_cams(image_B3HW, stages[-1]), batch.tag_BC, batch.size)
+            return reliable_labels(batch.photo_B3HW, cam_BCHW, batch.tag_BC, self.settings.labels), cam_BCHW
+        background_BHW, cam_BCHW = self.background_and_cam(image_B3HW, stages[-1], head, logit_BKHW)
+        refine = None if aware.refine == "none" else PixelAdaptive(aware.refine, aware.iterations)
+        score_BKHW = background_scores(
+            image_B3HW, batch.valid_BHW, background_BHW, cam_BCHW, batch.tag_BC, refine, aware.scale
+        )
+        label_BHW = background_labels(score_BKHW, batch.valid_BHW, aware.confidence)
+        return label_BHW, cam_BCHW * batch.tag_BC[:, :, None, None]
+
+    def background_and_cam(
+        self, image_B3HW: Tensor, feature_BFhw: Tensor, head: str, logit_BKHW: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """A head's background (B, H, W) and the CAM (B, C, H, W) over the CAM's scales, in [0, 1)."""
+        settings, classifier = self.settings, self.class_head.classifier
+
+        def maps(view_B3HW: Tensor) -> Tensor:
+            stages = self.backbone.stages(view_B3HW)
+            size = (view_B3HW.shape[-2], view_B3HW.shape[-1])
+            odds_B1HW = background_odds(self.logits(head, stages, size))
+            return torch.cat([odds_B1HW, upsample(classifier(stages[-1]), size)], 1)
+
+        size = (image_B3HW.shape[-2], image_B3HW.shape[-1])
+        known_BKHW = torch.cat([background_odds(logit_BKHW), upsample(classifier(feature_BFhw), size)], 1)
+        scales, flip, bf16 = settings.cam_scales, settings.background_aware.flip, settings.cam_bf16
+        with evaluating(self.heads[head]):
+            return background_and_cam(maps, image_B3HW, scales, flip, known_BKHW, SMALLEST_VIEW, bf16)
 
     def energy_lattices(self, batch: Batch) -> list[Lattice]:
         """The filters of the dense energy, which all heads share; none where its weight is 0."""
@@ -140,16 +207,16 @@ class RRM(Classifier):
 
     def segment(self, image_B3HW: Tensor) -> Tensor:
         """The probabilities of the segmentation heads, combined where there are several."""
-        return self.combine(self.head_branches(image_B3HW, self.backbone(image_B3HW)))
+        return self.combine(self.head_branches(image_B3HW, self.backbone.stages(image_B3HW)))
 
     def segment_tagged(self, image_B3HW: Tensor, tag_BC: Tensor) -> Tensor:
         """The segmentation heads' probabilities, absent classes left out."""
         return Method.segment_tagged(self, image_B3HW, tag_BC)
 
-    def head_branches(self, image_B3HW: Tensor, feature_BFhw: Tensor) -> dict[str, Tensor]:
+    def head_branches(self, image_B3HW: Tensor, stages: Sequence[Tensor]) -> dict[str, Tensor]:
         """Probabilities (B, K, H, W) of each segmentation head."""
         size = (image_B3HW.shape[-2], image_B3HW.shape[-1])
-        return {"P_s": self.logits("student", feature_BFhw, size).softmax(1)}
+        return {"P_s": self.logits("student", stages, size).softmax(1)}
 
     def combine(self, branches: dict[str, Tensor]) -> Tensor:
         """One probability map from the segmentation heads'."""
@@ -157,7 +224,10 @@ class RRM(Classifier):
 
     def branches(self, image_B3HW: Tensor, tag_BC: Tensor | None = None) -> dict[str, Tensor]:
         """P_ct from the CAM and P_s from the segmentation head."""
-        feature_BFhw = self.backbone(image_B3HW)
-        return {"P_ct": self.cam_branch(image_B3HW, feature_BFhw, tag_BC)} | self.head_branches(
-            image_B3HW, feature_BFhw
-        )
+        stages = self.backbone.stages(image_B3HW)
+        return {"P_ct": self.cam_branch(image_B3HW, stages[-1], tag_BC)} | self.head_branches(image_B3HW, stages)
+
+
+def background_odds(logit_BKHW: Tensor) -> Tensor:
+    """The log of background's odds (B, 1, H, W): under a softmax its logit alone says nothing, only differences do."""
+    return logit_BKHW[:, :1] - logit_BKHW[:, 1:].logsumexp(1, keepdim=True)

@@ -16,9 +16,9 @@ from pydantic import Field
 from torch import Tensor
 
 from tagseg.cues.correspondence import correspondence_loss
-from tagseg.cues.views import min_max, scaled_size
+from tagseg.cues.views import SMALLEST_VIEW, min_max, scaled_size
 from tagseg.data.batches import Batch
-from tagseg.methods.afa_network import SMALLEST_VIEW, AFANetwork, AFANetworkSettings
+from tagseg.methods.afa_network import AFANetwork, AFANetworkSettings
 from tagseg.methods.losses import balanced_cross_entropy
 from tagseg.methods.method import MethodSettings
 from tagseg.methods.rrm import EnergySettings

@@ -1,0 +1,90 @@
+"""Labels whose background is the segmentation's own: background-aware propagation (BMP).
+
+A power of the CAM, or a fixed score, cannot tell the body of an animal, which a classifier hardly needs, from grass. The
+segmentation can: its background, stretched over each photo, competes with the CAMs of the tagged classes.
+
+Shapes: B photos, C classes, K = C + 1, H W pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from tagseg.cues.refined_labels import refined_size
+from tagseg.cues.views import map_views, min_max
+from tagseg.refine import PixelAdaptive
+
+IGNORE = 255
+
+
+@torch.no_grad()
+def background_and_cam(
+    maps: Callable[[Tensor], Tensor],
+    image_B3HW: Tensor,
+    scales: Sequence[float],
+    flip: bool = True,
+    known_BKHW: Tensor | None = None,
+    smallest: int = 1,
+    bf16: bool = False,
+) -> tuple[Tensor, Tensor]:
+    """The segmentation's background (B, H, W) and the CAM (B, C, H, W) over scales and mirror images, in [0, 1).
+
+    maps: photos (B, 3, H, W) in [0, 1] to the segmentation's logit of background and the CAM before its ReLU (B, K, h, w).
+    known_BKHW: those of the photo itself, where they are already there. smallest, bf16: as for `map_views`.
+    """
+    total_B1HW, cam_BCHW = image_B3HW.new_zeros(1), image_B3HW.new_zeros(1)
+    for plain, mirrored in map_views(maps, image_B3HW, scales, flip, known_BKHW, smallest, bf16):
+        total_B1HW = total_B1HW + (plain[:, :1] + mirrored[:, :1]) / 2
+        cam_BCHW = cam_BCHW + torch.maximum(plain, mirrored)[:, 1:].relu()
+    return min_max(total_B1HW)[:, 0], min_max(cam_BCHW)
+
+
+@torch.no_grad()
+def background_scores(
+    image_B3HW: Tensor,
+    valid_BHW: Tensor,
+    background_BHW: Tensor,
+    cam_BCHW: Tensor,
+    tag_BC: Tensor,
+    refine: PixelAdaptive | None,
+    scale: float = 0.5,
+) -> Tensor:
+    """Scores (B, K, H, W) of the segmentation's background and the tagged CAMs, refined within each photo.
+
+    0 for absent classes and in padding. scale: size at which maps are refined, against the photo.
+    """
+    result_BKHW = cam_BCHW.new_zeros(len(cam_BCHW), cam_BCHW.shape[1] + 1, *cam_BCHW.shape[2:])
+    for n, valid_HW in enumerate(valid_BHW):
+        if not valid_HW.any():
+            continue
+        rows, columns = _box(valid_HW)
+        tags = tag_BC[n].nonzero().flatten()
+        score_LHW = torch.cat([background_BHW[n : n + 1], cam_BCHW[n, tags]])[:, rows, columns]
+        size = (score_LHW.shape[-2], score_LHW.shape[-1])
+        small = refined_size(size, scale)
+        score = _resize(score_LHW[None], small)
+        if refine is not None:
+            score = refine(_resize(image_B3HW[n : n + 1, :, rows, columns], small), score)
+        result_BKHW[n, :, rows, columns].index_copy_(0, F.pad(tags + 1, (1, 0)), _resize(score.float(), size)[0])
+    return result_BKHW
+
+
+@torch.no_grad()
+def background_labels(score_BKHW: Tensor, valid_BHW: Tensor, confidence: float = 0.0) -> Tensor:
+    """The class of the highest score (B, H, W) uint8, 255 where that is below `confidence` and in padding."""
+    value_BHW, label_BHW = score_BKHW.max(1)
+    return torch.where(valid_BHW & (value_BHW >= confidence), label_BHW, IGNORE).to(torch.uint8)
+
+
+def _resize(map_BCHW: Tensor, size: tuple[int, int]) -> Tensor:
+    return F.interpolate(map_BCHW, size, mode="bilinear", align_corners=False)
+
+
+def _box(valid_HW: Tensor) -> tuple[slice, slice]:
+    """The rows and columns that the photo fills of a padded crop."""
+    rows, columns = valid_HW.any(1).nonzero().flatten(), valid_HW.any(0).nonzero().flatten()
+    return slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
