@@ -5,11 +5,13 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
+from timm.layers.conv2d_same import Conv2dSame
 from torch import nn
 
 from tagseg.backbones import create_backbone
 from tagseg.backbones.depthwise import DepthwiseConv2d
-from tagseg.backbones.fold import activate
+from tagseg.backbones.fold import activate, fold_norms
+from tagseg.backbones.same_padding import use_whole_numbers
 
 
 @pytest.mark.parametrize(
@@ -95,3 +97,20 @@ def test_relu6_of_bfloat16_equals_torch() -> None:
     with torch.no_grad():
         mine = activate(nn.ReLU6(), value.clone())
     assert torch.equal(mine, value.clamp(0, 6))
+
+
+@pytest.mark.parametrize("kernel", [1, 3, 5])
+@pytest.mark.parametrize("stride", [1, 2, 3])
+@pytest.mark.parametrize("dilation", [1, 2])
+def test_tensorflows_padding_is_timms_at_every_size(kernel: int, stride: int, dilation: int) -> None:
+    torch.manual_seed(0)
+    convolution = Conv2dSame(2, 2, kernel, stride=stride, dilation=dilation)
+    network = nn.Sequential(convolution, nn.BatchNorm2d(2)).eval()
+    photos = [torch.rand(1, 2, height, 17 - height) for height in range(1, 13)]
+    wanted = [network(photo) for photo in photos]
+    use_whole_numbers(network)
+    assert type(convolution) is not Conv2dSame
+    assert all(torch.equal(network(photo), value) for photo, value in zip(photos, wanted, strict=True))
+    assert fold_norms(network, lambda: (network(photos[5]),)) == 1
+    for photo, value in zip(photos, wanted, strict=True):
+        torch.testing.assert_close(network(photo), value)

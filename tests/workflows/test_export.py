@@ -1,6 +1,7 @@
 """Exported models: equal to the model, readable without torch, described in the file."""
 
 import json
+import math
 import re
 import shutil
 import subprocess
@@ -20,6 +21,7 @@ from tagseg.engine.checkpoint import save_weights
 from tagseg.errors import UserError
 from tagseg.inference import PredictSettings
 from tagseg.methods import METHODS
+from tagseg.outputs.model_files import write_torch
 from tagseg.recipe import ModelSettings
 from tagseg.segmenter import Segmenter, build_method
 from tagseg.workflows.export import export, model_card
@@ -134,6 +136,35 @@ def test_a_graph_that_holds_for_one_size_only_is_refused(tmp_path: Path) -> None
 def test_every_system_that_segments_can_be_exported(name: str, tmp_path: Path) -> None:
     lines = export(small(name), tmp_path / "model.pt2")
     assert "Checked on photos of two sizes" in lines[1]
+
+
+@pytest.mark.parametrize("frozen_norm", [True, False])
+def test_embedded_backbones_are_saved_by_torch_too(frozen_norm: bool, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    backbone = ModelSettings(backbone="efficientnet_lite0", output_stride=16, frozen_norm=frozen_norm)
+    settings = METHODS["supervised"].Settings.model_validate({"name": "supervised", "segmenter": "segformer"})
+    segmenter = Segmenter(build_method(settings, backbone, ("cat",)), PredictSettings(), FACTS)
+    export(segmenter, tmp_path / "model.pt2")
+    module = torch.export.load(tmp_path / "model.pt2").module()
+    photo_BHW3 = photos(1, 97, 130)
+    torch.testing.assert_close(
+        module(torch.from_numpy(photo_BHW3))[0], expected(segmenter, photo_BHW3), atol=1e-4, rtol=0
+    )
+
+
+def test_what_torch_cannot_save_is_said_and_leaves_no_file(tmp_path: Path) -> None:
+    class Rounding(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = torch.nn.Conv2d(3, 2, 1)
+
+        def segment(self, image_B3HW: torch.Tensor) -> torch.Tensor:
+            half = image_B3HW[..., : math.ceil(image_B3HW.shape[-1] / 2)].mean((1, 2, 3), keepdim=True)
+            return (self.layer(image_B3HW) + half).softmax(1)
+
+    with pytest.raises(UserError, match=r"cannot save Rounding .* export it with --format onnx or safetensors"):
+        write_torch(Rounding(), {}, tmp_path / "model.pt2")
+    assert not list(tmp_path.iterdir())
 
 
 def test_the_onnx_file_describes_itself(onnx_file: Path) -> None:

@@ -14,12 +14,11 @@ from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
-from timm.layers.conv2d_same import Conv2dSame
 from timm.layers.norm_act import BatchNormAct2d
-from timm.layers.padding import pad_same
 from torch import Tensor, nn
 
 from tagseg.backbones.depthwise import DepthwiseConv2d, has_fast_backward
+from tagseg.backbones.same_padding import SameConv2d, pad_same
 
 TOLERANCE = 1e-3
 BFLOAT16_SIX = torch.tensor(6, dtype=torch.bfloat16).view(torch.int16).item()
@@ -60,7 +59,7 @@ class FoldedConv2dSame(FoldedConv2d):
 
     def forward(self, input: Tensor) -> Tensor:
         """Pad, convolve and normalise (B, C, H, W)."""
-        return super().forward(pad_same(input, list(self.kernel_size), list(self.stride), list(self.dilation)))
+        return super().forward(pad_same(input, self))
 
 
 class FoldedBatchNorm2d(nn.BatchNorm2d):
@@ -99,7 +98,7 @@ def activate(activation: nn.Module, x: Tensor) -> Tensor:
 
 FOLDED: dict[type[nn.Module], type[nn.Module]] = {
     nn.Conv2d: FoldedConv2d,
-    Conv2dSame: FoldedConv2dSame,
+    SameConv2d: FoldedConv2dSame,
     nn.BatchNorm2d: FoldedBatchNorm2d,
     BatchNormAct2d: FoldedBatchNormAct2d,
 }

@@ -33,7 +33,10 @@ class TimmBackbone(Backbone):
     """
 
     def __init__(self, name: str, timm_name: str, output_stride: int | None, *, pretrained: bool = False) -> None:
+        from tagseg.backbones.same_padding import use_whole_numbers
+
         network: Any = _create(timm_name, output_stride, pretrained=pretrained)
+        use_whole_numbers(network)
         config = network.pretrained_cfg
         super().__init__(tuple(config["mean"]), tuple(config["std"]))
         self.name = name

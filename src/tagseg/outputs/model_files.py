@@ -108,7 +108,13 @@ def write_torch(network: nn.Module, facts: dict[str, Any], path: Path) -> float:
     program = trace(network)
     with replacing(path) as temporary:
         # The temporary file has the suffix of the path, and torch insists on .pt2.
-        torch.export.save(program, temporary, extra_files={"tagseg.json": json.dumps(facts, ensure_ascii=False)})
+        try:
+            torch.export.save(program, temporary, extra_files={"tagseg.json": json.dumps(facts, ensure_ascii=False)})
+        except Exception as error:  # of an operation that torch traces but has no name for in a file
+            reason = next(iter(str(error).splitlines()), type(error).__name__)
+            raise UserError(
+                f"torch.export cannot save {type(network).__name__} ({reason}); export it with --format onnx or safetensors."
+            ) from error
         module = torch.export.load(temporary).module()
         return _largest_difference(network, lambda photo: module(photo)[0])
 
