@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tagseg.cues.refined_labels import refined_size
+from tagseg.cues.refined_labels import refined_size, resize
 from tagseg.cues.views import map_views, min_max
 from tagseg.refine import PixelAdaptive
 
@@ -66,10 +66,10 @@ def background_scores(
         score_LHW = torch.cat([background_BHW[n : n + 1], cam_BCHW[n, tags]])[:, rows, columns]
         size = (score_LHW.shape[-2], score_LHW.shape[-1])
         small = refined_size(size, scale)
-        score = _resize(score_LHW[None], small)
+        score = resize(score_LHW[None], small)
         if refine is not None:
-            score = refine(_resize(image_B3HW[n : n + 1, :, rows, columns], small), score)
-        result_BKHW[n, :, rows, columns].index_copy_(0, F.pad(tags + 1, (1, 0)), _resize(score.float(), size)[0])
+            score = refine(resize(image_B3HW[n : n + 1, :, rows, columns], small), score)
+        result_BKHW[n, :, rows, columns].index_copy_(0, F.pad(tags + 1, (1, 0)), resize(score.float(), size)[0])
     return result_BKHW
 
 
@@ -78,10 +78,6 @@ def background_labels(score_BKHW: Tensor, valid_BHW: Tensor, confidence: float =
     """The class of the highest score (B, H, W) uint8, 255 where that is below `confidence` and in padding."""
     value_BHW, label_BHW = score_BKHW.max(1)
     return torch.where(valid_BHW & (value_BHW >= confidence), label_BHW, IGNORE).to(torch.uint8)
-
-
-def _resize(map_BCHW: Tensor, size: tuple[int, int]) -> Tensor:
-    return F.interpolate(map_BCHW, size, mode="bilinear", align_corners=False)
 
 
 def _box(valid_HW: Tensor) -> tuple[slice, slice]:

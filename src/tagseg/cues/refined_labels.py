@@ -53,12 +53,12 @@ class TaggedStack:
 
     def probabilities(self, background: float, size: tuple[int, int], walk: Walk | None = None) -> Tensor:
         """Softmax over a constant background score and the CAMs (B, S, *size); 0 in channels a photo does not have."""
-        score_BPhw = _resize(self.cam_BPHW, walk.grid if walk else size)
+        score_BPhw = resize(self.cam_BPHW, walk.grid if walk else size)
         score_BShw = F.pad(score_BPhw, (0, 0, 0, 0, 1, 0), value=background)
         probability = score_BShw.masked_fill(~self.present_BS[:, :, None, None], -torch.inf).softmax(1)
         if walk is None:
             return probability
-        return _resize(propagate_affinity(probability, walk.affinity_BNN), size)
+        return resize(propagate_affinity(probability, walk.affinity_BNN), size)
 
     def classes(self, channel_BHW: Tensor) -> Tensor:
         """Class indices of channel numbers."""
@@ -93,8 +93,8 @@ def refined_labels(
     stack = TaggedStack.of(cam_BCHW, tag_BC)
     both = torch.cat([stack.probabilities(score, small, walk) for score in background], 1)
     if refine is not None:
-        both = refine(_resize(image_B3HW, small), both)
-    low_BHW, high_BHW = (stack.classes(part.argmax(1)) for part in _resize(both, size).chunk(2, 1))
+        both = refine(resize(image_B3HW, small), both)
+    low_BHW, high_BHW = (stack.classes(part.argmax(1)) for part in resize(both, size).chunk(2, 1))
     label_BHW = torch.where(high_BHW > 0, high_BHW, IGNORE)
     label_BHW = torch.where((high_BHW == 0) & (low_BHW == 0), 0, label_BHW)
     return torch.where(valid_BHW, label_BHW, IGNORE).to(torch.uint8)
@@ -119,8 +119,8 @@ def refined_probabilities(
         probability_BSHW = stack.probabilities(background, size)
     else:
         small = refined_size(size, scale)
-        refined_BShw = refine(_resize(image_B3HW, small), stack.probabilities(background, small))
-        probability_BSHW = _resize(refined_BShw.clamp(min=0), size)
+        refined_BShw = refine(resize(image_B3HW, small), stack.probabilities(background, small))
+        probability_BSHW = resize(refined_BShw.clamp(min=0), size)
     probability_BKHW = stack.scatter(probability_BSHW, cam_BCHW.shape[1] + 1)
     return probability_BKHW / probability_BKHW.sum(1, keepdim=True)
 
@@ -130,7 +130,8 @@ def refined_size(size: tuple[int, int], scale: float) -> tuple[int, int]:
     return max(round(size[0] * scale), 1), max(round(size[1] * scale), 1)
 
 
-def _resize(map_BCHW: Tensor, size: tuple[int, int]) -> Tensor:
+def resize(map_BCHW: Tensor, size: tuple[int, int]) -> Tensor:
+    """Maps at another size, bilinearly; there may be none of them."""
     if map_BCHW.shape[1] == 0:  # a batch without any tag
         return map_BCHW.new_zeros(len(map_BCHW), 0, *size)
     return F.interpolate(map_BCHW, size, mode="bilinear", align_corners=False)

@@ -23,9 +23,8 @@ from tagseg.distributed import rank
 from tagseg.methods.heads import ClassHead, predicted_tags
 from tagseg.methods.losses import tag_loss, upsample
 from tagseg.methods.method import Method, MethodSettings, ParameterGroup
-from tagseg.refine import PixelAdaptive
+from tagseg.refine.settings import Refinement, RefinementSettings
 from tagseg.segmenters import SegFormerHead
-from tagseg.settings import Settings
 
 log = logging.getLogger(__name__)
 
@@ -42,12 +41,9 @@ class WithAttention(Protocol):
         """The stages, and attention logits (B, M, N, N) before scaling and softmax."""
 
 
-class LabelSettings(Settings):
+class LabelSettings(RefinementSettings):
     """How the CAM becomes labels: two background scores that have to agree, and a refinement by the photo."""
 
-    refine: Literal["par", "varm", "none"] = "varm"
-    iterations: int = Field(10, ge=1, description="of the refinement")
-    scale: float = Field(0.5, gt=0, le=1, description="size at which maps are refined, against the crop")
     background: tuple[float, float] = Field((0.35, 0.55), description="low and high background score")
     mask_background: float = Field(0.45, gt=0, lt=1, description="background score where the CAM is read as a mask")
     walk_from: int | None = Field(
@@ -145,11 +141,6 @@ class AFANetwork(Method):
         scales, flip, bf16 = settings.cam_scales, settings.cam_flip, settings.cam_bf16
         return min_max(view_cam(activation, image_B3HW, scales, flip, known_BChw, SMALLEST_VIEW, bf16))
 
-    def refiner(self, kind: str | None = None) -> PixelAdaptive | None:
-        """The refinement of the settings, or another one."""
-        kind = kind or self.settings.labels.refine
-        return None if kind == "none" else PixelAdaptive(kind, self.settings.labels.iterations)  # type: ignore[arg-type]
-
     def cam_labels(self, batch: Batch, image_B3HW: Tensor, cam_BCHW: Tensor, walk: Walk | None = None) -> Tensor:
         """Labels (B, H, W) uint8 from the CAM refined by the photo, 255 where it is not sure and in padding."""
         labels = self.settings.labels
@@ -158,7 +149,7 @@ class AFANetwork(Method):
             cam_BCHW,
             batch.tag_BC,
             batch.valid_BHW,
-            self.refiner(),
+            labels.refiner(),
             background=labels.background,
             scale=labels.scale,
             walk=walk,
@@ -199,11 +190,12 @@ class AFANetwork(Method):
     def cam_branches(self, image_B3HW: Tensor, cam_BCHW: Tensor, tag_BC: Tensor) -> dict[str, Tensor]:
         """Probabilities (B, K, H, W) of the CAM against one background score, plain and refined by PAR and VARM."""
         labels = self.settings.labels
+        kinds: dict[str, Refinement] = {"CAM": "none", "CAM+PAR": "par", "CAM+VARM": "varm"}
         return {
             name: refined_probabilities(
-                image_B3HW, cam_BCHW, tag_BC, self.refiner(kind), labels.mask_background, labels.scale
+                image_B3HW, cam_BCHW, tag_BC, labels.refiner(kind), labels.mask_background, labels.scale
             )
-            for name, kind in (("CAM", "none"), ("CAM+PAR", "par"), ("CAM+VARM", "varm"))
+            for name, kind in kinds.items()
         }
 
     def cams(self, image_B3HW: Tensor) -> Tensor:

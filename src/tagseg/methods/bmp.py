@@ -151,8 +151,10 @@ class BMP(AFANetwork):
         self, image_B3HW: Tensor, valid_BHW: Tensor, background_BHW: Tensor, cam_BCHW: Tensor, tag_BC: Tensor
     ) -> Tensor:
         """Scores (B, K, H, W) of the segmentation's background and the tagged CAMs, refined within each photo."""
-        scale = self.settings.labels.scale
-        return background_scores(image_B3HW, valid_BHW, background_BHW, cam_BCHW, tag_BC, self.refiner(), scale)
+        labels = self.settings.labels
+        return background_scores(
+            image_B3HW, valid_BHW, background_BHW, cam_BCHW, tag_BC, labels.refiner(), labels.scale
+        )
 
     def background_labels(self, batch: Batch, image_B3HW: Tensor, background_BHW: Tensor, cam_BCHW: Tensor) -> Tensor:
         """The class of the highest score (B, H, W) uint8, 255 where that is below the threshold and in padding."""

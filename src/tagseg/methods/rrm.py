@@ -22,9 +22,9 @@ from tagseg.methods.classifier import Classifier, ClassifierSettings
 from tagseg.methods.heads import SegHead, evaluating
 from tagseg.methods.losses import balanced_cross_entropy, tag_loss, upsample
 from tagseg.methods.method import Method, MethodSettings
-from tagseg.refine import PixelAdaptive
 from tagseg.refine.energy import dense_energy, energy_lattices
 from tagseg.refine.lattice import Lattice
+from tagseg.refine.settings import Refinement, RefinementSettings
 from tagseg.segmenters import SegFormerHead
 from tagseg.settings import Settings
 
@@ -38,16 +38,14 @@ class EnergySettings(Settings):
     scale: float = Field(0.5, gt=0, le=1, description="size at which it is computed, against the crop")
 
 
-class BackgroundAwareSettings(Settings):
+class BackgroundAwareSettings(RefinementSettings):
     """Class-teacher's labels whose background is that of the segmentation which they teach, as BMP's are."""
 
     from_step: int | None = Field(
         None, ge=0, description="step from which they take the place of the reliable labels; none: never (as published)"
     )
     flip: bool = Field(True, description="whether both see the mirrored photo too")
-    refine: Literal["par", "varm", "none"] = "par"
-    iterations: int = Field(10, ge=1, description="of the refinement")
-    scale: float = Field(0.5, gt=0, le=1, description="size at which maps are refined, against the crop")
+    refine: Refinement = "par"
     confidence: float = Field(0.0, ge=0, description="score below which a pixel is left out")
 
 
@@ -148,9 +146,8 @@ class RRM(Classifier):
             cam_BCHW = tagged_cam(self.raw_cams(image_B3HW, stages[-1]), batch.tag_BC, batch.size)
             return reliable_labels(batch.photo_B3HW, cam_BCHW, batch.tag_BC, self.settings.labels), cam_BCHW
         background_BHW, cam_BCHW = self.background_and_cam(image_B3HW, stages[-1], head, logit_BKHW)
-        refine = None if aware.refine == "none" else PixelAdaptive(aware.refine, aware.iterations)
         score_BKHW = background_scores(
-            image_B3HW, batch.valid_BHW, background_BHW, cam_BCHW, batch.tag_BC, refine, aware.scale
+            image_B3HW, batch.valid_BHW, background_BHW, cam_BCHW, batch.tag_BC, aware.refiner(), aware.scale
         )
         label_BHW = background_labels(score_BKHW, batch.valid_BHW, aware.confidence)
         return label_BHW, cam_BCHW * batch.tag_BC[:, :, None, None]

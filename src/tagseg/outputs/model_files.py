@@ -51,10 +51,14 @@ def trace(network: nn.Module) -> torch.export.ExportedProgram:
             shapes = ({0: dynamic, 1: dynamic, 2: dynamic},)
             return torch.export.export(module, (photo_BHW3,), dynamic_shapes=shapes)
     except Exception as error:  # torch raises errors of many kinds here, none of them documented
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UserError(
-            f"{type(network).__name__} cannot be written as a graph ({reason}); export it with --format safetensors."
+            f"{type(network).__name__} cannot be written as a graph ({_reason(error)}); export it with --format safetensors."
         ) from error
+
+
+def _reason(error: Exception) -> str:
+    """The first line of what torch says, which may be pages, or nothing."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
 class _RenamedDict(nn.ModuleDict):
@@ -111,9 +115,9 @@ def write_torch(network: nn.Module, facts: dict[str, Any], path: Path) -> float:
         try:
             torch.export.save(program, temporary, extra_files={"tagseg.json": json.dumps(facts, ensure_ascii=False)})
         except Exception as error:  # of an operation that torch traces but has no name for in a file
-            reason = next(iter(str(error).splitlines()), type(error).__name__)
             raise UserError(
-                f"torch.export cannot save {type(network).__name__} ({reason}); export it with --format onnx or safetensors."
+                f"torch.export cannot save {type(network).__name__} ({_reason(error)}); "
+                "export it with --format onnx or safetensors."
             ) from error
         module = torch.export.load(temporary).module()
         return _largest_difference(network, lambda photo: module(photo)[0])

@@ -1,10 +1,15 @@
-"""Settings of a dense CRF as they stand in a recipe."""
+"""Settings of the refinements as they stand in a recipe."""
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field
 
+from tagseg.refine.pixel_adaptive import PixelAdaptive
 from tagseg.settings import Settings
+
+Refinement = Literal["par", "varm", "none"]
 
 
 class CRFSettings(Settings):
@@ -15,3 +20,16 @@ class CRFSettings(Settings):
         (83.0, 5.0, 4.0), description="sigma in pixels, sigma of colour, weight"
     )
     iterations: int = Field(10, ge=0)
+
+
+class RefinementSettings(Settings):
+    """How maps that become labels are refined by their photo."""
+
+    refine: Refinement = "varm"
+    iterations: int = Field(10, ge=1, description="of the refinement")
+    scale: float = Field(0.5, gt=0, le=1, description="size at which maps are refined, against the crop")
+
+    def refiner(self, kind: Refinement | None = None) -> PixelAdaptive | None:
+        """The refinement of the settings, or another kind of it; none where that is "none"."""
+        kind = kind or self.refine
+        return None if kind == "none" else PixelAdaptive(kind, self.iterations)
