@@ -306,7 +306,7 @@ def zipped(path, members):
     ("members", "sentence"),
     [
         ({}, "has no labelmap.txt"),
-        ({"labelmap.txt": "background"}, "is not name:r,g,b"),
+        ({"labelmap.txt": "background"}, "cannot be read as name:r,g,b"),
         ({"labelmap.txt": "background:0,0,0::", "../evil.png": b""}, "leads outside"),
         ({"labelmap.txt": "background:0,0,0::", "/evil.png": b""}, "leads outside"),
         ({"labelmap.txt": "background:0,0,0::", "SegmentationClass/x.png": b"no"}, "x.png cannot be read as PNG"),

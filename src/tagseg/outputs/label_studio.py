@@ -6,6 +6,7 @@ Shapes: H W pixels, R runs.
 from __future__ import annotations
 
 import json
+from array import array
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from tagseg.data.folders import stem
 from tagseg.data.photo import PIXEL_CAP
 from tagseg.errors import UserError
 from tagseg.files import replacing
+from tagseg.foreign import DATA_CAP, read_bytes, read_json, reading, shown
 from tagseg.outputs.palette import colour
 from tagseg.outputs.writer import IGNORE, IGNORE_NAME, Stored, Writer, present, safe_name
 
@@ -131,8 +133,7 @@ def decode_brush(data: bytes, height: int, width: int) -> NDArray[np.bool_]:
     word = read(32, 5) + 1
     sizes = [read(37 + 4 * i, 4) + 1 for i in range(4)]
     at, done = 53, 0
-    ends: list[int] = []
-    values: list[int] = []
+    ends, values = array("q"), array("q")  # lists would take five times the memory
     while done < total:
         if at >= 8 * len(data):
             raise ValueError("it ends too early")
@@ -159,18 +160,16 @@ def read_label_studio(out: Path) -> Stored:
     """
     path = out / TASKS
     labels = _labels(out / INTERFACE)
-    try:
-        tasks = json.loads(path.read_text(encoding="utf-8"))
-        if not all(isinstance(task, dict) and "data" in task for task in tasks):
+    with reading(path, "Label Studio tasks"):
+        tasks = read_json(path, "Label Studio tasks", DATA_CAP)
+        if not isinstance(tasks, list) or not all(isinstance(task, dict) and "data" in task for task in tasks):
             raise ValueError("it is not a list of tasks")
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path} cannot be read as Label Studio tasks: {error!r}") from error
     index = {label: k for k, label in enumerate(labels, start=1)} | {IGNORE_NAME: IGNORE}
     return Stored(("background", *labels), (_mask(path, task, index) for task in tasks))
 
 
 def _mask(path: Path, task: dict[str, Any], index: dict[str, int]) -> tuple[str, NDArray[np.uint8]]:
-    try:
+    with reading(f"{path}: the task {shown(task['data'])}", "a brush mask"):
         data = task["data"]
         name = safe_name(str(data.get("name") or _name(data["image"])))
         made = (task.get("annotations") or task.get("predictions") or [{"result": []}])[-1]["result"]
@@ -183,11 +182,11 @@ def _mask(path: Path, task: dict[str, Any], index: dict[str, int]) -> tuple[str,
         mask_HW = np.zeros((height, width), dtype=np.uint8)
         for stroke in strokes:
             (label,) = stroke["value"]["brushlabels"]
-            mask_HW[decode_brush(bytes(stroke["value"]["rle"]), height, width)] = index[label]
-    except UserError:
-        raise
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
-        raise UserError(f"{path}: the task {task.get('data')!r} cannot be read: {error!r}") from error
+            rle = stroke["value"]["rle"]
+            # bytes() of a number would be that many zeros.
+            if not isinstance(rle, list) or len(rle) > 16 * height * width + 64:
+                raise ValueError(f"its rle is no list of bytes as long as {width} x {height} pixels can need")
+            mask_HW[decode_brush(bytes(rle), height, width)] = index[label]
     return name, mask_HW
 
 
@@ -210,10 +209,10 @@ def _labels(path: Path) -> list[str]:
     parser = expat.ParserCreate()
     parser.EntityDeclHandler = refuse
     parser.StartElementHandler = start
-    try:
-        parser.Parse(path.read_bytes(), True)
-    except (OSError, expat.ExpatError) as error:
-        raise UserError(f"{path} cannot be read: {error}") from error
+    with reading(path, "a labelling interface"):
+        parser.Parse(read_bytes(path, "a labelling interface"), True)
+    if len(labels) >= IGNORE:
+        raise UserError(f"{path} has {len(labels):,} labels; a mask holds 1 to {IGNORE - 1}")
     return labels
 
 
