@@ -19,17 +19,19 @@ from tagseg.errors import UserError
 from tagseg.files import replacing
 from tagseg.foreign import reading, shown
 from tagseg.outputs.palette import PALETTE
-from tagseg.outputs.writer import IGNORE, IGNORE_NAME, Stored, Writer, safe_name
+from tagseg.outputs.writer import IGNORE, IGNORE_NAME, Stored, Writer, present, safe_name
 
 FILE = "cvat.zip"
-FOLDER, MAP, LIST = "SegmentationClass/", "labelmap.txt", "ImageSets/Segmentation/default.txt"
+FOLDER, INSTANCES = "SegmentationClass/", "SegmentationObject/"
+MAP, LIST = "labelmap.txt", "ImageSets/Segmentation/default.txt"
 MEMBER_CAP = 500_000_000  # bytes of one unpacked file
 
 
 class CvatMasks(Writer):
     """`cvat.zip`, to upload as annotations "Segmentation mask 1.1": RGB masks in VOC's colours, labelmap.txt, a list.
 
-    Ignored pixels have the label "(ignore)" in VOC's cream.
+    Ignored pixels have the label "(ignore)" in VOC's cream. With the masks of instances, one a class, CVAT makes no
+    object of background, for which most tasks have no label.
     """
 
     def __init__(self, out: Path, classes: Sequence[str]) -> None:
@@ -56,9 +58,12 @@ class CvatMasks(Writer):
         """Add one mask."""
         if name.startswith("#") or name != name.strip() or not name.isprintable():
             raise UserError(f"photo {name!r} cannot stand in CVAT's list of names; rename it")
-        buffer = io.BytesIO()
-        Image.fromarray(PALETTE[mask]).save(buffer, format="PNG")
-        self._put(f"{FOLDER}{name}.png", buffer.getvalue())
+        number = np.zeros(256, dtype=np.uint8)  # of the instance, by class
+        number[present(mask)] = np.arange(1, len(present(mask)) + 1)
+        for folder, index_HW in ((FOLDER, mask), (INSTANCES, number[mask])):
+            buffer = io.BytesIO()
+            Image.fromarray(PALETTE[index_HW]).save(buffer, format="PNG")
+            self._put(f"{folder}{name}.png", buffer.getvalue())
         self._names.append(name)
         self._has_ignored |= bool((mask == IGNORE).any())
 
