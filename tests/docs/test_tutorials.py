@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 from tagseg.cli.frame import app
 
+SHORT = "train.steps=2 --set train.warmup_steps=0 --set train.crop=64"
 DOCS = Path(__file__).parents[2] / "docs"
 
 
@@ -24,10 +25,7 @@ def run(page: str) -> None:
             exec(compile(block.replace("train=200, val=20", "train=8, val=2"), page, "exec"), names)
             continue
         for line in block.strip().splitlines():
-            words = shlex.split(
-                line.replace("train.steps=300", "train.steps=2 --set train.warmup_steps=0 --set train.crop=64"),
-                comments=True,
-            )
+            words = shlex.split(line.replace("train.steps=300", SHORT), comments=True)
             assert words[0] == "tagseg"
             result = CliRunner().invoke(app, words[1:])
             assert result.exit_code == 0, (line, result.output, result.exception)
