@@ -20,8 +20,9 @@ FILE_COLUMNS = ("file", "filename", "file_name", "file_path", "filepath", "path"
 TAG_COLUMNS = ("tags", "tag", "labels", "label", "classes", "class", "class_name", "categories", "category", "keywords",
                "keyword", "merkmale", "merkmal", "schlagwort", "klasse", "klassen", "etiqueta", "etiquetas", "classe",
                "etiquette")  # fmt: skip
-ON = frozenset("1 1.0 true t yes y x ✓ ✔ ☑ + ja j wahr oui o vrai si sí s verdadero sim".split())
-OFF = frozenset("0 0.0 false f no n - ✗ ☐ nein falsch non faux falso não nao".split())
+ON = frozenset(("1", "1.0", "true", "t", "yes", "y", "x", "✓", "✔", "☑", "+", "ja", "j", "wahr", "oui", "o", "vrai", "si",
+                "sí", "s", "verdadero", "sim"))  # fmt: skip
+OFF = frozenset(("0", "0.0", "false", "f", "no", "n", "-", "✗", "☐", "nein", "falsch", "non", "faux", "falso", "não"))
 NULLS = frozenset({"nan", "na", "n/a", "#n/a", "<na>", "nat", "null", r"\n"})
 """What data frames, databases and spreadsheets write into an empty cell; `\\n` is PostgreSQL's and MySQL's."""
 
@@ -86,7 +87,8 @@ def find_columns(source: str, sheet: Sheet, file_column: str | None, tags_column
         said = f"{source} has one column a tag: {_some([sheet.header[i] for i in wide])}"
         notes.append(said + (f"; {_some(unread)} not read" if unread else ""))
         return Columns(file, (), tuple((i, sheet.header[i]) for i in wide), False, tuple(notes))
-    if len(rest) == 1 and any(not is_null(cell) for cell in _cells(sheet, rest[0])):
+    filled = [cell for i in rest for cell in _cells(sheet, i) if not is_null(cell) and cell is not MISSING]
+    if len(rest) == 1 and filled and all(isinstance(cell, str | list) for cell in filled):
         notes.append(f"{source}: column {quoted(sheet.header[rest[0]])} is read as the tags")
         end = len(names)
         return Columns(file, (rest[0],), (), rest[0] == end - 1, tuple(notes))
@@ -132,7 +134,9 @@ def _named_tags(source: str, sheet: Sheet, names: list[str], file: int, notes: l
     chosen = groups[order[0]]
     unread = [sheet.header[i] for base in order[1:] for i in groups[base]]
     if unread:
-        notes.append(f"{source}: the tags are read from {_some([sheet.header[i] for i in chosen])}, not {_some(unread)}")
+        notes.append(
+            f"{source}: the tags are read from {_some([sheet.header[i] for i in chosen])}, not {_some(unread)}"
+        )
     return tuple(chosen)
 
 
@@ -179,6 +183,6 @@ def _some(names: Sequence[str]) -> str:
 def _unknown(source: str, sheet: Sheet) -> UserError:
     first = (sheet.delimiter or ", ").join(sheet.header)
     text = f"tags file {source} must begin with the header `file,tags`, not {quoted(first[:60])}"
-    if 1 < len(sheet.header) and not any(map(looks_like_photo, sheet.header)):
+    if len(sheet.header) > 1 and not any(map(looks_like_photo, sheet.header)):
         text += "; or name its columns with --file-column and --tags-column"
     return UserError(text)

@@ -43,25 +43,26 @@ class PhotoFolder:
         for end in sorted(by_suffix.keys() & UNREAD_SUFFIXES):
             names = by_suffix.pop(end)
             text = f"{_count(names, f'{end} file')} not read ({some(names)}); {to_read(end)}"
-            problems.append(Problem("photo not read", names[0], text, fatal=False))
+            problems.append(Problem("photo not read", names[0], text, fatal=False, count=len(names)))
         if self.broken:
             text = f"{_count(self.broken, 'link')} not read ({some(self.broken)}): nothing there, or leading in circles"
-            problems.append(Problem("photo not read", self.broken[0], text, fatal=False))
+            problems.append(Problem("photo not read", self.broken[0], text, fatal=False, count=len(self.broken)))
         if self.irregular:
             text = f"{_count(self.irregular, 'pipe or device', 'pipes or devices')} not read ({some(self.irregular)})"
-            problems.append(Problem("photo not read", self.irregular[0], text, fatal=False))
+            problems.append(Problem("photo not read", self.irregular[0], text, fatal=False, count=len(self.irregular)))
         for name in self.twins:
             text = f"{self.root / name} stands there twice, in two spellings of the same letters; rename one of them"
             problems.append(Problem("duplicate name", name, text))
         if by_suffix:
             counts = Counter({end or "no suffix": len(names) for end, names in by_suffix.items()}).most_common(_NAMED)
             names = [name for group in by_suffix.values() for name in group]
-            kinds = ", ".join(f"{count} {end}" for end, count in counts)
-            text = f"{_count(names, 'file')} no photos and not read: {kinds}"
-            problems.append(Problem("other files", names[0], text.replace("is no photos", "is no photo"), fatal=False))
+            kinds = ", ".join(f"{count:,} {end}" for end, count in counts)
+            what = "1 file is no photo" if len(names) == 1 else f"{len(names):,} files are no photos"
+            problems.append(Problem("other files", names[0], f"{what}: {kinds}", fatal=False, count=len(names)))
         if self.hidden:
             text = f"{_count(self.hidden, 'hidden file or folder', 'hidden files or folders')} not read"
-            problems.append(Problem("hidden files", self.hidden[0], f"{text} ({some(self.hidden)})", fatal=False))
+            text = f"{text} ({some(self.hidden)})"
+            problems.append(Problem("hidden files", self.hidden[0], text, fatal=False, count=len(self.hidden)))
         return problems
 
 
@@ -160,4 +161,6 @@ def stem(relative: str) -> str:
 
 def is_hidden(relative: PurePosixPath) -> bool:
     """Whether a file is one that systems hide or put beside photos."""
-    return any(part.startswith(".") and part != ".." for part in relative.parts) or relative.name.lower() in _SYSTEM_FILES
+    return (
+        any(part.startswith(".") and part != ".." for part in relative.parts) or relative.name.lower() in _SYSTEM_FILES
+    )

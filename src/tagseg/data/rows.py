@@ -114,7 +114,9 @@ def place_rows(
             text = f"{where}: {quoted(row.file)} may mean {matches[0]} or {matches[1]}; write the suffix or rename one"
             problems.append(Problem("duplicate name", row.file, text))
         elif taken.setdefault(stem(matches[0]), matches[0]) != matches[0]:
-            text = f"{where}: {matches[0]} and {taken[stem(matches[0])]} differ only in their suffix; rename one of them"
+            text = (
+                f"{where}: {matches[0]} and {taken[stem(matches[0])]} differ only in their suffix; rename one of them"
+            )
             problems.append(Problem("duplicate name", matches[0], text))
         else:
             placed.setdefault(matches[0], []).append(row)

@@ -31,7 +31,12 @@ class Splitter:
         if self.classes is not None:
             self.alone = self.classes
         elif self.separator == " ":
-            self.alone = frozenset(clean(cell) for cell in cells if " " not in clean(cell))
+            words = [tuple(clean(cell).split()) for cell in cells]
+            there = frozenset(words)
+            # In another order as well, "cat dog" and "dog cat", they are two.
+            self.alone = frozenset(
+                word for found in words if len(found) == 1 or found[::-1] in there - {found} for word in found
+            )
         else:
             parts = {clean(part) for cell in cells for part in self._parts(cell)}
             self.alone = frozenset(part for part in parts if not _MARK.search(part))
@@ -42,9 +47,9 @@ class Splitter:
         parts = self._parts(cell)
         if self.told is not None:
             return parts
-        if self.separator == " ":
-            if self.classes is None and len(parts) > 1 and not self.alone.issuperset(parts):
-                self._unsure[clean(cell)] = parts
+        spaced = self.separator == " " and self.classes is None and len(parts) > 1
+        if spaced and not self.alone.issuperset(parts):
+            self._unsure[clean(cell)] = parts
         return [piece for part in parts for piece in self._pieces(part)]
 
     def notes(self) -> list[str]:

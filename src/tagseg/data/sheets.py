@@ -50,7 +50,7 @@ def read_sheet(path: Path, known: Callable[[list[str]], bool]) -> tuple[Sheet, l
         raise UserError(f"tags file {path} does not exist")
     data = read_bytes(path, "a table of tags", DATA_CAP, "give a CSV, TSV, JSON Lines or Excel file")
     if is_workbook(data):
-        return Sheet(*read_workbook(path, known)), []
+        return Sheet(*read_workbook(path, data, known)), []
     refuse_other_formats(path, data)
     text = decode(path, data, "tags file")
     is_json = path.suffix.lower() in (".jsonl", ".ndjson", ".json") or text.lstrip()[:1] in ("{", "[")
@@ -74,7 +74,7 @@ def decode(path: Path, data: bytes, what: str) -> str:
         hint = ""
         if encoding == "utf-8-sig":
             line = data.count(b"\n", 0, at) + 1
-            word = re.search(rb"[^\s,;|\t\"]*$", data[max(0, at - 30) : at])
+            word = re.search(rb"[^\s,;|\t\"]*\Z", data[max(0, at - 30) : at])
             rest = re.match(rb"[^\s,;|\t\"]*", data[at : at + 30])
             if word and rest:
                 guess = (word[0] + rest[0]).decode("cp1252", "replace")
@@ -150,7 +150,12 @@ def _json_sheet(text: str, known: Callable[[list[str]], bool]) -> tuple[Sheet, l
                 return _columns_of(whole), []
             bad.append((number, f"is not JSON ({_short(error)})"))
             continue
-        if not records and not bad and isinstance(record, list | dict) and (whole := _whole_json(text, known)) is not None:
+        if (
+            not records
+            and not bad
+            and isinstance(record, list | dict)
+            and (whole := _whole_json(text, known)) is not None
+        ):
             return _columns_of(whole), []
         if isinstance(record, dict):
             records.append((number, record))

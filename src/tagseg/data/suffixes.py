@@ -21,12 +21,12 @@ PHOTO_SUFFIXES = (
 """Suffixes of the files that are read as photos on this machine."""
 NAMED_SUFFIXES = PHOTO_SUFFIXES | HEIC_SUFFIXES | AVIF_SUFFIXES
 """Suffixes that are no part of a photo's name, the same on every machine."""
-UNREAD_SUFFIXES = (HEIC_SUFFIXES | AVIF_SUFFIXES) - PHOTO_SUFFIXES | frozenset(
-    ".3fr .ai .arw .bpg .cr2 .cr3 .crw .dcm .dcr .djvu .dng .emf .eps .erf .exr .fff .fits .hdr .ico .iiq .j2c .j2k .jp2 "
-    ".jpf .jpm .jpx .jxl .jxr .kdc .mef .mos .mpo .mrw .nef .nii .nrw .orf .pbm .pcx .pef .pfm .pgm .pict .pnm .ppm "
-    ".psb .psd .qoi .raf .ras .raw .rw2 .rwl .sgi .sr2 .srf .srw .svg .svgz .tga .wdp .wmf .x3f .xbm .xcf .xpm "
-    ".avi .m4v .mkv .mov .mp4 .mpg .mpeg .webm .wmv .pdf".split()
-)
+_PICTURES = """
+    3fr ai arw bpg cr2 cr3 crw dcm dcr djvu dng emf eps erf exr fff fits hdr ico iiq j2c j2k jp2 jpf jpm jpx jxl jxr kdc mef
+    mos mpo mrw nef nii nrw orf pbm pcx pef pfm pgm pict pnm ppm psb psd qoi raf ras raw rw2 rwl sgi sr2 srf srw svg svgz tga
+    wdp wmf x3f xbm xcf xpm avi m4v mkv mov mp4 mpg mpeg webm wmv pdf
+"""
+UNREAD_SUFFIXES = (HEIC_SUFFIXES | AVIF_SUFFIXES) - PHOTO_SUFFIXES | {f".{end}" for end in _PICTURES.split()}
 """Suffixes of pictures, films and documents that have to be converted to be read."""
 
 

@@ -29,13 +29,14 @@ class Row:
 class Problem:
     """Something wrong with the data: its kind (a word or two), the file it concerns, and a sentence.
 
-    fatal: training refuses it; the others are only worth a look.
+    fatal: training refuses it; the others are only worth a look. count: of the files that the sentence is about.
     """
 
     kind: str
     file: str
     text: str
     fatal: bool = True
+    count: int = 1
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "text", printable(self.text))
@@ -90,13 +91,13 @@ def read_table(
         else:
             rows.append(Row(row.number, row.file, kept))
     problems += [Problem("tags to look at", "", f"{path.name}: {note}", fatal=False) for note in splitter.notes()]
-    problems += [Problem("tags to look at", "", f"{path.name}: {note}", fatal=False) for note in _numeric(rows, classes)]
+    problems += [
+        Problem("tags to look at", "", f"{path.name}: {note}", fatal=False) for note in _numeric(rows, classes)
+    ]
     return rows, problems
 
 
-def _rows(
-    source: str, sheet: Sheet, columns: Columns, classes: set[str], problems: list[Problem]
-) -> Iterator[_Cells]:
+def _rows(source: str, sheet: Sheet, columns: Columns, classes: set[str], problems: list[Problem]) -> Iterator[_Cells]:
     unit, width, nulls = sheet.unit, len(sheet.header), 0
     for number, cells in sheet.rows:
         where = f"{source}, {unit} {number}"
@@ -109,6 +110,7 @@ def _rows(
                 hint = '; write {"file": ...}' if unit != "row" else ""
                 problems.append(Problem("bad row", "", f"{where} names no file{hint}"))
                 continue
+        file = file.strip()
         further = cells[width:]
         if any(not is_null(cell) for cell in further) and not columns.open_end:
             text = f"{where} has {len(cells)} cells under a header of {width}; quote the tags"
@@ -163,7 +165,10 @@ def _wide(cells: list[Any], columns: Columns) -> tuple[tuple[str, ...], str]:
         cell = cells[i] if i < len(cells) else ""
         said = indicator(cell)
         if said is None:
-            return (), f"column {quoted(name)} holds {quoted(cell)}; write 1, x or yes for the tag, 0 or nothing without"
+            return (
+                (),
+                f"column {quoted(name)} holds {quoted(cell)}; write 1, x or yes for the tag, 0 or nothing without",
+            )
         if said:
             tags.append(name)
     return tuple(tags), ""

@@ -38,6 +38,11 @@ class TaggedPhoto:
     tags: tuple[int, ...]
     mask: Path | None = None
 
+    @property
+    def file(self) -> str:
+        """The photo's path below the images folder, with its suffix."""
+        return self.name + self.photo.name[len(stem(self.photo.name)) :]
+
 
 @dataclass(frozen=True)
 class TaggedImages:
@@ -202,6 +207,38 @@ def collect_tagged(
     return TaggedImages(known, tuple(photos), notes=notes), problems
 
 
+def tags_of_photos(
+    tags: Path,
+    files: Iterable[str],
+    folders: Sequence[Path],
+    *,
+    classes: Sequence[str],
+    separator: str | None = None,
+    file_column: str | None = None,
+    tags_column: str | None = None,
+) -> tuple[dict[str, tuple[str, ...]], list[str]]:
+    """The tags that a table has for some photos, by their path, and sentences about what was guessed.
+
+    files: the photos' paths relative to `folders`. classes: the names that tags may have. Rows of other photos are passed
+    over. Raises UserError as `open_tagged` does, and where the table names none of the photos.
+    """
+    names = list(files)
+    rows, problems = read_table(
+        tags, classes=classes, separator=separator, file_column=file_column, tags_column=tags_column
+    )
+    placed = place_rows(rows, Finder(names, folders), tags.name, problems, some=True)
+    refuse(problems)
+    for file, row in placed.items():
+        for tag in row.tags:
+            if tag not in classes:
+                raise UserError(unknown_tag(f"{tags.name}, row {row.number}", file, tag, classes))
+    if not placed:
+        example = min(names, default="")
+        raise UserError(f"{tags} names none of the photos: its file column should hold names such as {example}.")
+    notes = [problem.text for problem in problems if not problem.fatal]
+    return {file: row.tags for file, row in placed.items()}, notes
+
+
 def find_table(images: Path) -> Path | None:
     """The table that a folder made for Hugging Face `datasets` carries inside; None where there is none."""
     names = ("metadata.csv", "metadata.jsonl")
@@ -240,8 +277,8 @@ def check_classes(classes: Iterable[str]) -> tuple[str, ...]:
     written = tuple(classes)
     if len(written) >= UNKNOWN:
         raise UserError(
-            f"there are {len(written):,} classes ({some([quoted(name) for name in written[:6]])}), but masks hold at most "
-            f"{UNKNOWN - 1}"
+            f"there are {len(written):,} classes, but masks hold at most {UNKNOWN - 1}; they begin with "
+            + ", ".join(map(quoted, written[:3]))
         )
     names = tuple(map(clean, written))
     for name, before in zip(names, written, strict=True):

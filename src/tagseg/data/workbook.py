@@ -20,7 +20,11 @@ _EXTRA = "pip install 'tagseg[excel]'"
 _FORMATS = (
     (b"\xd0\xcf\x11\xe0", "an old Excel workbook (.xls) or another Office file", _SAVE_AS),
     (b"PAR1", "a Parquet file", "write it as CSV: pandas.read_parquet(...).to_csv('tags.csv', index=False)"),
-    (b"ARROW1", "an Arrow or Feather file", "write it as CSV: pandas.read_feather(...).to_csv('tags.csv', index=False)"),
+    (
+        b"ARROW1",
+        "an Arrow or Feather file",
+        "write it as CSV: pandas.read_feather(...).to_csv('tags.csv', index=False)",
+    ),
     (b"SQLite format 3", "an SQLite database", "export the table as CSV"),
     (b"\x1f\x8b", "packed with gzip", "unpack it and give the file inside"),
     (b"%PDF", "a PDF", "give the table as CSV"),
@@ -58,7 +62,9 @@ def refuse_other_formats(path: Path, data: bytes) -> None:
         raise UserError(f"tags file {path} is a web page: open it in a spreadsheet and save it as CSV UTF-8.")
 
 
-def read_workbook(path: Path, known: Callable[[list[str]], bool]) -> tuple[list[str], list[tuple[int, list[Any]]]]:
+def read_workbook(
+    path: Path, data: bytes, known: Callable[[list[str]], bool]
+) -> tuple[list[str], list[tuple[int, list[Any]]]]:
     """Header and numbered rows of the first sheet whose header names the columns looked for, else of the first filled.
 
     Raises UserError without openpyxl, saying how to save the sheet instead.
@@ -68,11 +74,11 @@ def read_workbook(path: Path, known: Callable[[list[str]], bool]) -> tuple[list[
     except ImportError:
         raise UserError(f"tags file {path} is an Excel workbook: {_SAVE_AS}; or {_EXTRA}.") from None
     with reading(path, "an Excel workbook", _SAVE_AS):
-        with zipfile.ZipFile(path) as archive:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
             size = sum(member.file_size for member in archive.infolist())
         if size > UNPACKED_CAP:
             raise UserError(f"tags file {path} unpacks to {size:,} bytes: {_SAVE_AS}.")
-        book = openpyxl.load_workbook(path, read_only=True, data_only=True)
+        book = openpyxl.load_workbook(io.BytesIO(data), read_only=True, data_only=True)
         try:
             first: tuple[list[str], list[tuple[int, list[Any]]]] | None = None
             for sheet in book.worksheets:
