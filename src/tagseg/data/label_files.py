@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -98,7 +98,7 @@ def _encode(text: str, encoding: str = "utf-8") -> bytes:
 
 
 class _Reader(pickle.Unpickler):
-    _known = {  # noqa: RUF012
+    _known: ClassVar[dict[tuple[str, str], Any]] = {
         ("multiarray", "_reconstruct"): _make_array,
         ("numpy", "ndarray"): _Array,
         ("numpy", "dtype"): _make_type,

@@ -93,12 +93,11 @@ class Coco14(DataSet):
             place, archive = f"{split}2014", self.photos[split]
             there = self._photo_folder(root, split) is not None
             seconds = archive.bytes // 60_000_000
-            gone = () if there else (place,)
+            gone: tuple[str, ...] = () if there else (place,)
             parts.append(
                 Part(f"photos of {place}", gone, (archive,), archive.unpacked, seconds, self._unpacker(archive, gone))
             )
-        files = tuple(f"annotations/instances_{split}2014.json" for split in SPLITS)
-        gone = missing(root, *files)
+        gone = missing(root, *(f"annotations/instances_{split}2014.json" for split in SPLITS))
         parts.append(
             Part(
                 "instances",

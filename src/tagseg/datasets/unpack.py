@@ -10,6 +10,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from shutil import copyfileobj
 from typing import IO
@@ -123,7 +124,7 @@ def _of_zip(zipped: zipfile.ZipFile) -> Iterator[_Found]:
     for info in zipped.infolist():
         kind = stat.S_IFMT(info.external_attr >> 16)
         if not info.is_dir():
-            yield info.filename, info.file_size, kind in (0, stat.S_IFREG), lambda info=info: zipped.open(info)
+            yield info.filename, info.file_size, kind in (0, stat.S_IFREG), partial(zipped.open, info)
 
 
 def _of_tar(tar: tarfile.TarFile) -> Iterator[_Found]:
@@ -134,4 +135,4 @@ def _of_tar(tar: tarfile.TarFile) -> Iterator[_Found]:
 
     for member in tar:
         if not member.isdir():
-            yield member.name, member.size, member.isreg(), lambda member=member: opener(member)
+            yield member.name, member.size, member.isreg(), partial(opener, member)
