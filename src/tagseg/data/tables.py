@@ -102,14 +102,12 @@ def _rows(source: str, sheet: Sheet, columns: Columns, classes: set[str], proble
     for number, cells in sheet.rows:
         where = f"{source}, {unit} {number}"
         file = cells[columns.file] if columns.file < len(cells) else ""
-        file = "" if is_null(file) or file is MISSING else file
+        if isinstance(file, int) and not isinstance(file, bool):
+            file = str(file)  # photos that are numbered
         if not isinstance(file, str) or not file.strip():
-            if isinstance(file, int) and not isinstance(file, bool):
-                file = str(file)  # photos that are numbered
-            else:
-                hint = '; write {"file": ...}' if unit != "row" else ""
-                problems.append(Problem("bad row", "", f"{where} names no file{hint}"))
-                continue
+            hint = '; write {"file": ...}' if unit != "row" else ""
+            problems.append(Problem("bad row", "", f"{where} names no file{hint}"))
+            continue
         file = file.strip()
         further = cells[width:]
         if any(not is_null(cell) for cell in further) and not columns.open_end:

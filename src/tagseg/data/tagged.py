@@ -8,7 +8,7 @@ from __future__ import annotations
 import difflib
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 
@@ -51,13 +51,15 @@ class TaggedImages:
     classes: names of the classes 1..C, without background.
     mask_values: for each of the 256 values a mask may store, the run's index 0..C, 255 = ignore or 254 = refuse;
         None where masks store the run's indices already.
+    tags_from: where the tags were read, in words: a table's name, the masks, Annotations (XML), names of folders.
     notes: sentences about what was guessed, and about files that are not read.
     """
 
     classes: tuple[str, ...]
     photos: tuple[TaggedPhoto, ...]
     mask_values: tuple[int, ...] | None = None
-    notes: tuple[str, ...] = ()
+    tags_from: str = field(default="unknown", compare=False)
+    notes: tuple[str, ...] = field(default=(), compare=False)
 
     def __len__(self) -> int:
         return len(self.photos)
@@ -204,7 +206,8 @@ def collect_tagged(
         problems.append(Problem("mask without photo", "", no_mask_fits(masks, mask_files, photos[0].name)))
     problems += folder.not_read(besides=_beside(images, tags))
     notes = tuple(problem.text for problem in problems if not problem.fatal)
-    return TaggedImages(known, tuple(photos), notes=notes), problems
+    said = source if tags is not None else "names of folders"
+    return TaggedImages(known, tuple(photos), tags_from=said, notes=notes), problems
 
 
 def tags_of_photos(

@@ -18,14 +18,13 @@ from tagseg.data.photo import PIXEL_CAP
 from tagseg.data.tagged import check_classes, tags_of_photos
 from tagseg.engine.interrupt import Interruption, check
 from tagseg.errors import UserError
-from tagseg.files import write_text
+from tagseg.files import make_folder, write_text
 from tagseg.foreign import DATA_CAP, read_json
 from tagseg.outputs import OUTPUTS, Writer
 from tagseg.outputs.label_studio import LabelStudioBrush
 from tagseg.outputs.writer import safe_name
 from tagseg.segmenter import Request, Segmenter
 from tagseg.workflows.claim import claim_results
-from tagseg.workflows.label import make_folder
 
 MARKER = ".tagseg-predict"  # in the folder of results: what they were made by
 TAGS = ".tagseg-predict-tags"  # and with which tags, by the photo's name
