@@ -95,7 +95,8 @@ def look_into(images: Path) -> PhotoFolder:
     root = os.path.realpath(images)
     above = {_identity(path) for path in Path(root).parents}
     seen = {_identity(Path(root))}
-    folders, links = [(os.fspath(images), "")], []
+    folders: list[tuple[str, str]] = [(os.fspath(images), "")]
+    links: list[tuple[str, str]] = []
     while folders or links:
         # Links to folders wait until all that lies here itself is read: a photo keeps its own path.
         linked = not folders

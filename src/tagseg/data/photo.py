@@ -11,7 +11,8 @@ from typing import NoReturn
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from tagseg.data.suffixes import HAS_AVIF, HAS_HEIC, PHOTO_SUFFIXES  # noqa: F401 (others take the suffixes from here)
+from tagseg.data.suffixes import HAS_AVIF, HAS_HEIC
+from tagseg.data.suffixes import PHOTO_SUFFIXES as PHOTO_SUFFIXES
 from tagseg.errors import UserError
 
 if HAS_HEIC:
