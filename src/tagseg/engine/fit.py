@@ -124,6 +124,8 @@ class _Run:
         self.optimizer = build_optimizer(method, settings)
         self.average = build_average(method, settings)
         self.scored = method if self.average is None else cast(Method, self.average.module)
+        if self.average is not None:
+            method.follow(self.scored)
         self.checkpoints = Checkpoints(out / "checkpoints", settings.keep, best)
         self.progress = TrainProgress(settings.steps, enabled=self.is_main)
         self.log: RunLog | None = None
@@ -145,7 +147,7 @@ class _Run:
         if found is not None:
             checkpoint, tensors, facts = found
             _check_identity(self.out, facts["identity"], self._identity())
-            unpack(tensors, self.method, self.optimizer, self.average)
+            unpack(tensors, self.method, self.optimizer, self.average, checkpoint.step)
             self.done, self.row, self.scores = checkpoint.step, facts["row"], checkpoint.scores
             self._seconds_before = facts["seconds"]
             self.progress.say(f"Going on after step {self.done} of {self.settings.steps}.")

@@ -57,6 +57,13 @@ class TrainSettings(Settings):
         description="scored and saved is the running mean of the weights with this decay a step; none: the last ones",
     )
 
+    average_ramp: int | None = Field(
+        None,
+        gt=1,
+        description="the decay of step t is at most (1 + t) / (ramp + t): the mean soon forgets the first weights, for "
+        "methods that learn from it; none: the same decay in every step",
+    )
+
     precision: Literal["fp32", "bf16"] = Field(
         "fp32", description="bf16: forward pass under autocast, weights stay float32"
     )
