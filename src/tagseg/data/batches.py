@@ -88,6 +88,8 @@ class StepBatches:
 
     batch_size: photos per step over all processes; `rank` takes its contiguous share.
     with_masks: batches carry true masks (fully supervised training).
+    balance: how much more often photos of rare classes come: by the number of a class's photos to the power of minus
+        that. An epoch has as many photos as before; photos without tags count as a class.
     """
 
     def __init__(
@@ -100,6 +102,7 @@ class StepBatches:
         with_masks: bool = False,
         rank: int = 0,
         world_size: int = 1,
+        balance: float = 0.0,
     ) -> None:
         if len(data) == 0:
             raise UserError("there are no photos to train on; check the list or the table of tags")
@@ -116,6 +119,7 @@ class StepBatches:
         self.batch_size = batch_size
         self.seed = seed
         self.with_masks = with_masks
+        self.counts = _counts(data, balance)
         self.places = range(rank * (batch_size // world_size), (rank + 1) * (batch_size // world_size))
 
     def batch(self, step: int) -> Batch:
@@ -124,7 +128,7 @@ class StepBatches:
         photos, valids, masks, seeds, indices = [], [], [], [], []
         for place in self.places:
             epoch, position = divmod(step * self.batch_size + place, len(self.data))
-            index = int(_permutation(self.seed, epoch, len(self.data))[position])
+            index = int(_order(self.seed, epoch, self.counts)[position])
             seed = int(_entropy(self.seed, _SAMPLE, step, place).generate_state(1, np.uint64)[0] >> np.uint64(1))
             photo_HW3 = self.data.photo(index, min_side=self.augment.min_side)
             mask_HW = self.data.mask(index) if self.with_masks else None
@@ -199,6 +203,25 @@ def _entropy(seed: int, *key: int) -> np.random.SeedSequence:
     return np.random.SeedSequence(seed, spawn_key=key)
 
 
+def _counts(data: TaggedImages, balance: float) -> tuple[float, ...]:
+    """How often each photo comes in an epoch, on average; the rarest of a photo's classes decides."""
+    if balance == 0:
+        return (1.0,) * len(data)
+    photos_of: dict[int, int] = {}
+    for photo in data.photos:
+        for tag in photo.tags or (0,):
+            photos_of[tag] = photos_of.get(tag, 0) + 1
+    weight_n = np.array([min(photos_of[tag] for tag in photo.tags or (0,)) ** -balance for photo in data.photos])
+    return tuple((weight_n * (len(data) / weight_n.sum())).tolist())
+
+
 @lru_cache(maxsize=4)
-def _permutation(seed: int, epoch: int, count: int) -> np.ndarray:
-    return np.random.default_rng(_entropy(seed, _ORDER, epoch)).permutation(count)
+def _order(seed: int, epoch: int, counts: tuple[float, ...]) -> np.ndarray:
+    """The photos of an epoch; where counts are not 1, each as often as its count says, rounded up or down by chance."""
+    rng = np.random.default_rng(_entropy(seed, _ORDER, epoch))
+    order = rng.permutation(len(counts))
+    if all(count == 1 for count in counts):
+        return order
+    ends = np.cumsum(np.array(counts)[order])
+    draws = (np.arange(len(counts)) + rng.random()) * (ends[-1] / len(counts))
+    return rng.permutation(order[np.searchsorted(ends, draws, side="right").clip(0, len(counts) - 1)])

@@ -299,7 +299,8 @@ def _make_run_folder(out: Path) -> None:
 
 
 def _check_identity(out: Path, saved: dict[str, Any], given: dict[str, Any]) -> None:
-    changed = [name for name in given if saved.get(name) != given[name]]
+    defaults = TrainSettings().model_dump(mode="json")  # of settings that are younger than the run
+    changed = [name for name in given if saved.get(name, defaults.get(name)) != given[name]]
     if changed:
         was = ", ".join(f"{name} {saved.get(name)}" for name in changed)
         now = ", ".join(f"{name} {given[name]}" for name in changed)

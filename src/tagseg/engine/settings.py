@@ -28,6 +28,14 @@ class TrainSettings(Settings):
         0, ge=0, lt=2**63, description="start weights, order of the photos, augmentation and dropout follow from it"
     )
 
+    balance: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="photos of rare classes come more often, by the number of their class's photos to the power of minus "
+        "this; 0: all alike",
+    )
+
     crop: int = Field(320, ge=8, description="side of the square crop in pixels")
     short_side: int | None = Field(
         None, ge=8, description="resize photos to this shorter side before the random scale; none: as they are"

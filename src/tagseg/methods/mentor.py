@@ -26,8 +26,9 @@ from tagseg.data.batches import Batch
 from tagseg.distributed import global_mean
 from tagseg.methods.afa_network import AFANetwork, AFANetworkSettings, LabelSettings
 from tagseg.methods.heads import evaluating
-from tagseg.methods.losses import IGNORE, background_odds, labelled_mean, tag_loss, upsample
+from tagseg.methods.losses import IGNORE, background_odds, tag_loss, upsample
 from tagseg.methods.method import Method, MethodSettings
+from tagseg.settings import Settings
 
 
 class MentorLabelSettings(LabelSettings):
@@ -40,13 +41,26 @@ class MentorLabelSettings(LabelSettings):
     tagged_background: float = Field(
         0.14, gt=0, le=1, description="how much the segmentation's background then counts in a tagged photo"
     )
+    stretch: bool = Field(
+        False,
+        description="whether each class's refined score is divided by its maximum: refinement takes much from small objects",
+    )
+
+
+class GateSettings(Settings):
+    """How far the classifier's word counts in a photo without tags; with both at their defaults it does not."""
+
+    power: float = Field(0.0, ge=0, description="a class's probability is multiplied by the classifier's to this power")
+    tagged_background: float = Field(
+        1.0, gt=0, le=1, description="what background counts where the classifier is sure that there is some class"
+    )
 
 
 class MentorSettings(AFANetworkSettings):
     """Settings of Mentor; every part of it can be switched off by itself."""
 
     name: Literal["mentor"] = "mentor"  # type: ignore[assignment]
-    pooling: Literal["max", "mean"] = "mean"
+    pooling: Literal["max", "mean", "soft"] = "mean"
     class_steps: int = 0
     affinity_weight: float = Field(0.0, ge=0, le=0, description="affinities are not learned")
     teacher: Literal["average", "own"] = Field(
@@ -56,15 +70,18 @@ class MentorSettings(AFANetworkSettings):
     strong: StrongViewSettings | None = Field(StrongViewSettings(), description="none: learn from the plain photo")
     mixing: MixingSettings = MixingSettings()
     noise: NoiseSettings = NoiseSettings()
-    foreground: float | None = Field(
-        0.75, ge=0, le=1, description="share of the segmentation's loss that foreground pixels have; none: all alike"
+    foreground: float = Field(
+        6.0,
+        gt=0,
+        description="how many pixels of background one of an object counts as: labels miss more than they add",
     )
     untagged: float = Field(
-        0.0,
+        1.0,
         ge=0,
-        description="weight of an own mean over photos without tags, which are surely background; 0: as other background",
+        description="how many pixels of other background one of a photo without tags counts as, which is surely background",
     )
     seg_weight: float = Field(1.0, ge=0, description="weight of the segmentation's loss")
+    gate: GateSettings = GateSettings()
 
 
 class Sight(NamedTuple):
@@ -93,31 +110,30 @@ class Mentor(AFANetwork):
     def losses(self, batch: Batch, step: int) -> dict[str, Tensor]:
         """The tags' loss, and the segmentation's cross-entropy under the teacher's labels."""
         settings = self.settings
-        image_B3HW, tag_BC, known_BC = batch.image(), batch.tag_BC, None
-        label_BHW = self.teacher_labels(batch, image_B3HW, step)
-        sure_BHW = (label_BHW == 0) & (tag_BC.sum(1) == 0)[:, None, None]
+        plain_B3HW, tag_BC, known_BC = batch.image(), batch.tag_BC, None
+        image_B3HW = plain_B3HW
         if settings.strong is not None:
             image_B3HW = strong_view(image_B3HW, batch.seed_B, settings.strong)
+        if step < settings.class_steps:
+            return {"class": self.class_loss(batch, self.backbone(image_B3HW))}
+
+        label_BHW = self.teacher_labels(batch, plain_B3HW, step)
+        sure_BHW = (label_BHW == 0) & (tag_BC.sum(1) == 0)[:, None, None]
         if settings.mixing.boxes + settings.mixing.objects > 0:
             mix = mixed(label_BHW, tag_BC, batch.seed_B, settings.mixing)
             image_B3HW, label_BHW, sure_BHW = mix.laid(image_B3HW), mix.laid(label_BHW), mix.laid(sure_BHW)
             tag_BC, known_BC = mix.tag_BC, mix.known_BC
-
         stages = self.backbone.stages(image_B3HW)
         terms = {"class": settings.class_weight * tag_loss(self.tag_logits(stages[-1]), tag_BC, known_BC)}
-        if step < settings.class_steps:
-            return terms
         logit_BKHW = self.seg_logits(stages, batch.size, batch.seed_B)
         loss_BHW = F.cross_entropy(logit_BKHW, label_BHW.long(), ignore_index=IGNORE, reduction="none")
         if settings.noise.from_step is not None and step >= settings.noise.from_step:
             missed_BHW = missed_objects(loss_BHW.detach(), (label_BHW == 0) & ~sure_BHW, settings.noise)
             label_BHW = torch.where(missed_BHW, IGNORE, label_BHW)
-        if settings.untagged > 0:
-            empty = global_mean((loss_BHW * sure_BHW).sum(), sure_BHW.sum())
-            terms["untagged"] = settings.seg_weight * settings.untagged * empty
-            label_BHW = torch.where(sure_BHW, IGNORE, label_BHW)
-        terms["seg"] = settings.seg_weight * labelled_mean(loss_BHW, label_BHW, settings.foreground)
-        return terms
+        weight_BHW = torch.where(label_BHW == 0, 1.0, settings.foreground)
+        weight_BHW = torch.where(sure_BHW, settings.untagged, weight_BHW) * (label_BHW != IGNORE)
+        loss = global_mean((loss_BHW * weight_BHW).sum(), weight_BHW.sum())
+        return terms | {"seg": settings.seg_weight * loss}
 
     @torch.no_grad()
     def teacher_labels(self, batch: Batch, image_B3HW: Tensor, step: int) -> Tensor:
@@ -132,20 +148,53 @@ class Mentor(AFANetwork):
         if settings.seg_from is None or step < settings.seg_from:
             background_B1HW = min_max_within(background_odds(sight.logit_BKHW), batch.valid_BHW)
             stack = TaggedStack.of(cam_BCHW, batch.tag_BC)
-            score_BSHW = torch.cat([background_B1HW, stack.cam_BPHW], 1)
         else:
-            stack = TaggedStack.of(sight.logit_BKHW.softmax(1)[:, 1:], batch.tag_BC)
-            background_B1HW = settings.tagged_background * sight.logit_BKHW.softmax(1)[:, :1]
-            score_BSHW = torch.cat([background_B1HW, stack.cam_BPHW], 1)
-            score_BSHW = score_BSHW / score_BSHW.sum(1, keepdim=True)
-        size = batch.size
-        small = refined_size(size, settings.scale)
+            probability_BKHW = sight.logit_BKHW.softmax(1)
+            background_B1HW = settings.tagged_background * probability_BKHW[:, :1]
+            stack = TaggedStack.of(probability_BKHW[:, 1:], batch.tag_BC)
+        score_BSHW = torch.cat([background_B1HW, stack.cam_BPHW], 1)
+        score_BSHW = score_BSHW / score_BSHW.sum(1, keepdim=True).clamp(min=1e-6)
+        small = refined_size(batch.size, settings.scale)
         refine = settings.refiner()
-        score_BShw = resize(score_BSHW, small)
         if refine is not None:
-            score_BShw = refine(resize(image_B3HW, small), score_BShw)
-        label_BHW = stack.classes(resize(score_BShw, size).argmax(1))
+            score_BSHW = refine(resize(image_B3HW, small), resize(score_BSHW, small))
+        score_BSHW = resize(score_BSHW, batch.size)
+        if settings.stretch:
+            score_BSHW = score_BSHW / score_BSHW.amax((-2, -1), keepdim=True).clamp(min=1e-6)
+        label_BHW = stack.classes(score_BSHW.argmax(1))
         return torch.where(batch.valid_BHW, label_BHW, IGNORE).to(torch.uint8)
+
+    def segment(self, image_B3HW: Tensor) -> Tensor:
+        """The segmentation's probabilities, and how far the classifier agrees."""
+        stages = self.backbone.stages(image_B3HW)
+        return self.gated(self.seg_logits(stages, _size(image_B3HW)).softmax(1), self.tag_logits(stages[-1]))
+
+    def segment_tagged(self, image_B3HW: Tensor, tag_BC: Tensor) -> Tensor:
+        """The segmentation's probabilities, absent classes left out; the classifier is not asked."""
+        tagged_BK11 = F.pad(tag_BC, (1, 0), value=1.0)[:, :, None, None]
+        probability_BKHW = super().segment(image_B3HW) * tagged_BK11
+        return probability_BKHW / probability_BKHW.sum(1, keepdim=True).clamp(min=1e-8)
+
+    def gated(self, probability_BKHW: Tensor, tag_logit_BC: Tensor) -> Tensor:
+        """Probabilities in which the classifier rules classes out, and lets background count less where it is sure of one."""
+        gate = self.settings.gate
+        if gate.power == 0 and gate.tagged_background == 1:
+            return probability_BKHW
+        tag_BC = tag_logit_BC.sigmoid()
+        none_B1 = (1 - tag_BC).prod(1, keepdim=True)
+        background_B1 = gate.tagged_background + (1 - gate.tagged_background) * none_B1
+        factor_BK = torch.cat([background_B1, tag_BC**gate.power], 1)
+        gated_BKHW = probability_BKHW * factor_BK[:, :, None, None]
+        return gated_BKHW / gated_BKHW.sum(1, keepdim=True).clamp(min=1e-8)
+
+    def branches(self, image_B3HW: Tensor, tag_BC: Tensor | None = None) -> dict[str, Tensor]:
+        """The CAM and its refinements, the segmentation P_s, and `gated`, where tags are not given and the classifier has a say."""
+        branches = super().branches(image_B3HW, tag_BC)
+        gate = self.settings.gate
+        if tag_BC is not None or (gate.power == 0 and gate.tagged_background == 1):
+            return branches
+        tag_logit_BC = self.tag_logits(self.backbone(image_B3HW))
+        return branches | {"gated": self.gated(branches["P_s"], tag_logit_BC)}
 
     @torch.no_grad()
     def look(self, image_B3HW: Tensor) -> Sight:
@@ -153,7 +202,7 @@ class Mentor(AFANetwork):
 
         def maps(view_B3HW: Tensor) -> Tensor:
             stages = self.backbone.stages(view_B3HW)
-            size = (view_B3HW.shape[-2], view_B3HW.shape[-1])
+            size = _size(view_B3HW)
             return torch.cat([self.seg_logits(stages, size), upsample(self.classifier(stages[-1]), size)], 1)
 
         settings, count = self.settings, self.num_classes
@@ -173,3 +222,7 @@ def min_max_within(map_BCHW: Tensor, valid_BHW: Tensor) -> Tensor:
     low = map_BCHW.masked_fill(~valid_B1HW, torch.inf).amin((-2, -1), keepdim=True)
     high = map_BCHW.masked_fill(~valid_B1HW, -torch.inf).amax((-2, -1), keepdim=True)
     return ((map_BCHW - low) / (high - low + 1e-5)).masked_fill(~valid_B1HW, 0)
+
+
+def _size(image_B3HW: Tensor) -> tuple[int, int]:
+    return image_B3HW.shape[-2], image_B3HW.shape[-1]

@@ -87,6 +87,7 @@ def _train_claimed(recipe: Recipe, out: Path, accelerator: Accelerator, say: Cal
         with_masks=method.needs_masks,
         rank=accelerator.process_index,
         world_size=accelerator.num_processes,
+        balance=settings.balance,
     )
     val = sources.val
     result = fit(
