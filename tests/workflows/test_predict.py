@@ -336,3 +336,22 @@ def test_what_is_written_names_the_photo_and_its_classes(tmp_path: Path) -> None
     written = json.loads((tmp_path / "out" / "annotations.json").read_text(encoding="utf-8"))
     assert written["images"][0]["file_name"] == "sub/ü 1.jpg"
     assert [category["name"] for category in written["categories"]][:2] == ["green", "blue"]
+
+
+def test_label_studio_s_tasks_name_photos_below_the_folder_above_theirs(tmp_path: Path) -> None:
+    photos = tmp_path / "my photos"
+    (photos / "sub").mkdir(parents=True)
+    for name in ("a.png", "sub/b.png"):
+        Image.new("RGB", (6, 4), RED).save(photos / name)
+
+    def addresses(*sources: Path, **options: str) -> list[str]:
+        predict(segmenter(), list(sources), tmp_path / "out", format="label-studio", overwrite=True, **options)
+        tasks = json.loads((tmp_path / "out" / "label-studio.json").read_text(encoding="utf-8"))
+        return [task["data"]["image"] for task in tasks]
+
+    local = "/data/local-files/?d="
+    assert addresses(photos) == [f"{local}my%20photos/a.png", f"{local}my%20photos/sub/b.png"]
+    assert addresses(photos / "sub" / "b.png") == [f"{local}sub/b.png"]
+    assert addresses(photos, photo_url="https://host/p/") == ["https://host/p/a.png", "https://host/p/sub/b.png"]
+    with pytest.raises(UserError, match="--photo-url"):
+        predict(segmenter(), photos, tmp_path / "png", photo_url="https://host/")

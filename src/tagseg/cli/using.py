@@ -40,6 +40,9 @@ def predict(
     precision: Precision = None,
     tile: Annotated[int, typer.Option(min=128, help="side of the tiles of large photos, in pixels")] = 1024,
     pixel_cap: Annotated[int, typer.Option(min=1, help="the largest photo that is read, in pixels")] = 100_000_000,
+    photo_url: Annotated[
+        str | None, typer.Option(help="label-studio: what stands before a photo's name, in place of local files")
+    ] = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Segment photos, without tags unless a table of them is given. The same command goes on where it stopped.
@@ -54,7 +57,15 @@ def predict(
     segmenter.set(tagged_background=tagged_background)
     segmenter.tile = tile
     result = predict(
-        segmenter, images, out, format=format, crf=crf, tags=tags, pixel_cap=pixel_cap, overwrite=overwrite
+        segmenter,
+        images,
+        out,
+        format=format,
+        crf=crf,
+        tags=tags,
+        pixel_cap=pixel_cap,
+        photo_url=photo_url,
+        overwrite=overwrite,
     )
     used = f"tags used for {result.tagged} of them" if tags is not None else "no tags used"
     there = f" ({result.already} were there already)" if result.already else ""

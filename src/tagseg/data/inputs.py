@@ -37,6 +37,14 @@ class PhotoInput:
     archive: ZipFile | None = None
     member: str = ""
 
+    @property
+    def link(self) -> str:
+        """The photo's path below the folder above that of the photos: `photos/a.jpg`; of a zip's photo its name there."""
+        if self.archive is not None:
+            return self.file_name
+        depth = len(PurePosixPath(self.file_name).parts)
+        return "/".join([*self.path.absolute().parts[1:][-depth - 1 : -depth], self.file_name])
+
     def read(self, *, pixel_cap: int = PIXEL_CAP) -> np.ndarray:
         """The photo as uint8 (H, W, 3) RGB. Raises UserError that names it when it is broken, or beyond the cap."""
         if self.archive is None:

@@ -18,11 +18,12 @@ from tagseg.data.photo import PIXEL_CAP
 from tagseg.data.tables import read_table
 from tagseg.engine.interrupt import Interruption, check
 from tagseg.errors import UserError
+from tagseg.files import make_folder
 from tagseg.outputs import OUTPUTS, Writer
+from tagseg.outputs.label_studio import LabelStudioBrush
 from tagseg.outputs.writer import safe_name
 from tagseg.segmenter import Request, Segmenter
 from tagseg.workflows.claim import claim_results
-from tagseg.workflows.label import make_folder
 
 MARKER = ".tagseg-predict"  # in the folder of results: what they were made by
 
@@ -47,12 +48,14 @@ def predict(
     crf: bool = True,
     tags: Path | None = None,
     pixel_cap: int = PIXEL_CAP,
+    photo_url: str | None = None,
     overwrite: bool = False,
 ) -> Predicted:
     """Segment photos and write the results in a format of OUTPUTS.
 
     images: what `open_inputs` reads, one or several. tags: a table of tags, used for the photos that it names and no
-    others. pixel_cap: the largest photo that is read. Photos that have their result already are passed over in formats
+    others. pixel_cap: the largest photo that is read. photo_url: what stands before a photo's name in Label Studio's
+    tasks, instead of local files. Photos that have their result already are passed over in formats
     with a file a photo; results of another model or other settings are only replaced with `overwrite`.
     A photo that cannot be read becomes a sentence in `problems`, the others are done all the same. Raises UserError
     when nothing can be done at all.
@@ -64,7 +67,7 @@ def predict(
         tags_of = {} if tags is None else _read_tags(tags, segmenter, inputs)
         result = Predicted(problems=inputs.problems)
         make_folder(out)
-        with OUTPUTS[format](out, segmenter.classes) as writer:
+        with _open_writer(format, out, segmenter, photo_url) as writer:
             todo = _todo(writer, inputs, result, overwrite)
             settings = [format, crf, sorted(tags_of.items())]
             claim_results(out / MARKER, segmenter, settings, already=result.already, overwrite=overwrite)
@@ -87,10 +90,20 @@ def predict(
                 if segmenter.is_tiled(photo):
                     result.notes.append(_tiled(segmenter, photo_input, crf, prediction.probabilities is not None))
                 file_name = photo_input.file_name
-                writer.add(photo_input.name, photo, prediction.mask, prediction.probabilities, file_name=file_name)
+                found = prediction.mask, prediction.probabilities
+                writer.add(photo_input.name, photo, *found, file_name=file_name, link=photo_input.link)
                 result.done += 1
                 result.tagged += photo_input.name in tags_of
     return result
+
+
+def _open_writer(format: str, out: Path, segmenter: Segmenter, photo_url: str | None) -> Writer:
+    if format == "label-studio":
+        version = str(segmenter.facts.get("training", {}).get("title") or "tagseg")
+        return LabelStudioBrush(out, segmenter.classes, photo_url=photo_url, version=version)
+    if photo_url is not None:
+        raise UserError(f"--photo-url is for --format label-studio; {format} holds no addresses of photos.")
+    return OUTPUTS[format](out, segmenter.classes)
 
 
 def _todo(writer: Writer, inputs: Inputs, result: Predicted, overwrite: bool) -> list[PhotoInput]:
