@@ -34,9 +34,9 @@ from tagseg.settings import Settings
 class MentorLabelSettings(LabelSettings):
     """What the labels are made of, as training goes on."""
 
-    background_from: int = Field(50, ge=0, description="step from which background is the segmentation's (BMP)")
-    seg_from: int | None = Field(
-        150, ge=0, description="step from which objects are the segmentation's too; none: the CAM's to the end"
+    background_from: Steps = Field(50, description="step from which background is the segmentation's (BMP)")
+    seg_from: Steps | None = Field(
+        150, description="step from which objects are the segmentation's too; none: the CAM's to the end"
     )
     tagged_background: float = Field(
         0.14, gt=0, le=1, description="how much the segmentation's background then counts in a tagged photo"
@@ -50,7 +50,9 @@ class MentorLabelSettings(LabelSettings):
 class GateSettings(Settings):
     """How far the classifier's word counts in a photo without tags; with both at their defaults it does not."""
 
-    power: float = Field(0.0, ge=0, description="a class's probability is multiplied by the classifier's to this power")
+    power: float = Field(
+        0.0, ge=0, le=100, description="a class's probability is multiplied by the classifier's to this power"
+    )
     tagged_background: float = Field(
         1.0, gt=0, le=1, description="what background counts where the classifier is sure that there is some class"
     )
