@@ -12,7 +12,7 @@ from pydantic import Field
 from torch import Tensor
 
 from tagseg.seeded import generators
-from tagseg.settings import Settings
+from tagseg.settings import Settings, Share
 
 IGNORE = 255
 PURPOSE = 13  # of these numbers, among what is drawn from a photo's seed
@@ -24,7 +24,7 @@ class MixingSettings(Settings):
     """How often a photo gets a part of the next one of its batch."""
 
     boxes: float = Field(0.5, ge=0, le=1, description="share of photos with a box of the next photo (CutMix)")
-    box_area: tuple[float, float] = Field((0.1, 0.4), description="range of the box's area, against the crop's")
+    box_area: tuple[Share, Share] = Field((0.1, 0.4), description="range of the box's area, against the crop's")
     objects: float = Field(
         0.0, ge=0, le=1, description="share of photos with the objects of the next photo but one whose tags they lack"
     )

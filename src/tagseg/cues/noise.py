@@ -12,7 +12,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from tagseg.settings import Settings
+from tagseg.settings import Settings, Steps
 
 BINS, LARGEST = 64, 4.0  # of the histogram that the mixture is fitted to; higher losses count as the largest
 ROUNDS = 10
@@ -22,8 +22,10 @@ NARROWEST = 0.05  # standard deviation of a mode
 class NoiseSettings(Settings):
     """The filter for background labels; it works from a step on."""
 
-    from_step: int | None = Field(None, ge=0, description="step from which it works; none: never")
-    gap: float = Field(1.0, ge=0, description="distance of the two modes' means from which on the higher one is noise")
+    from_step: Steps | None = Field(None, description="step from which it works; none: never")
+    gap: float = Field(
+        1.0, ge=0, le=100, description="distance of the two modes' means from which on the higher one is noise"
+    )
     sure: float = Field(0.95, ge=0.5, lt=1, description="probability of the higher mode from which on a pixel is noise")
 
 

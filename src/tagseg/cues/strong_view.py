@@ -27,7 +27,7 @@ class StrongViewSettings(Settings):
     hue: float = Field(0.1, ge=0, le=0.5, description="largest turn of the hue, in turns")
     grey: float = Field(0.2, ge=0, le=1, description="share of photos without colour")
     blur: float = Field(0.5, ge=0, le=1, description="share of photos that are blurred")
-    blur_sigma: float = Field(0.006, gt=0, description="largest sigma of the blur, against the crop's side")
+    blur_sigma: float = Field(0.006, gt=0, le=0.1, description="largest sigma of the blur, against the crop's side")
 
 
 def strong_view(image_B3HW: Tensor, seed_B: Tensor, settings: StrongViewSettings) -> Tensor:

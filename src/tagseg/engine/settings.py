@@ -72,6 +72,7 @@ class TrainSettings(Settings):
     average_ramp: int | None = Field(
         None,
         gt=1,
+        le=1_000_000,
         description="the decay of step t is at most (1 + t) / (ramp + t): the mean soon forgets the first weights, for "
         "methods that learn from it; none: the same decay in every step",
     )

@@ -28,7 +28,7 @@ from tagseg.methods.afa_network import AFANetwork, AFANetworkSettings, LabelSett
 from tagseg.methods.heads import evaluating
 from tagseg.methods.losses import IGNORE, background_odds, tag_loss, upsample
 from tagseg.methods.method import Method, MethodSettings
-from tagseg.settings import Settings
+from tagseg.settings import Settings, Steps
 
 
 class MentorLabelSettings(LabelSettings):
@@ -63,7 +63,7 @@ class MentorSettings(AFANetworkSettings):
 
     name: Literal["mentor"] = "mentor"  # type: ignore[assignment]
     pooling: Literal["max", "mean", "soft"] = "mean"
-    class_steps: int = 0
+    class_steps: Steps = 0
     affinity_weight: float = Field(0.0, ge=0, le=0, description="affinities are not learned")
     teacher: Literal["average", "own"] = Field(
         "average", description="who labels: the running mean of the weights (train.average), or the weights as they are"
@@ -75,14 +75,16 @@ class MentorSettings(AFANetworkSettings):
     foreground: float = Field(
         6.0,
         gt=0,
+        le=1e6,
         description="how many pixels of background one of an object counts as: labels miss more than they add",
     )
     untagged: float = Field(
         1.0,
         ge=0,
+        le=1e6,
         description="how many pixels of other background one of a photo without tags counts as, which is surely background",
     )
-    seg_weight: float = Field(1.0, ge=0, description="weight of the segmentation's loss")
+    seg_weight: float = Field(1.0, ge=0, le=1e6, description="weight of the segmentation's loss")
     gate: GateSettings = GateSettings()
 
 
