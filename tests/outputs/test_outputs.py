@@ -311,7 +311,7 @@ def test_a_photo_without_a_stroke_has_its_own_size(tmp_path):
     same(dict(read_label_studio(tmp_path, photos).masks), {"p": np.zeros((3, 7), np.uint8)})
 
 
-@pytest.mark.parametrize(("label", "said"), [([], "no label"), (["cat", "dog"], "cat, dog"), ("cow", "'cow'")])
+@pytest.mark.parametrize(("label", "said"), [([], "no label"), (["cat", "dog"], "'cat', 'dog'"), ("cow", "'cow'")])
 def test_a_region_of_label_studio_needs_one_known_label(tmp_path, label, said):
     task = {"data": {"image": "/d/p.png"}, "annotations": [{"result": [stroke(np.eye(3, dtype=bool), label)]}]}
     with pytest.raises(UserError, match=said):
@@ -381,7 +381,7 @@ def zipped(path, members):
     ("members", "sentence"),
     [
         ({}, "has no labelmap.txt"),
-        ({"labelmap.txt": "background"}, "is not name:r,g,b"),
+        ({"labelmap.txt": "background"}, "cannot be read as name:r,g,b"),
         ({"labelmap.txt": "background:0,0,0::", "../evil.png": b""}, "leads outside"),
         ({"labelmap.txt": "background:0,0,0::", "/evil.png": b""}, "leads outside"),
         ({"labelmap.txt": "background:0,0,0::", "SegmentationClass/x.png": b"no"}, "x.png cannot be read as PNG"),

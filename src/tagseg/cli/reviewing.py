@@ -8,7 +8,6 @@ from typing import Annotated
 import typer
 
 from tagseg.cli.frame import Classes, Tags, app, class_names, console
-from tagseg.errors import UserError
 
 Host = Annotated[str, typer.Option(help="address to listen on; beyond this machine (0.0.0.0) a token is needed")]
 Port = Annotated[int, typer.Option(min=0, max=65535, help="port to listen on; 0 takes a free one")]
@@ -41,12 +40,12 @@ def review(
 
     Example: tagseg review runs/mine --images photos --tags tags.csv
     """
-    from tagseg.web.listen import NEEDS, listen, open_address
+    from tagseg.extras import need
 
-    try:
-        from tagseg.review.app import create_app
-    except ImportError as error:
-        raise UserError(f"`tagseg review` {NEEDS}.") from error
+    for package in ("starlette", "uvicorn"):
+        need(package, "review", "Pages in the browser")
+    from tagseg.review.app import create_app
+    from tagseg.web.listen import listen, open_address
     from tagseg.workflows.review import open_review
 
     address = open_address(host, port, token, tuple(name or ()))

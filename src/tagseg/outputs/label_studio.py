@@ -6,6 +6,7 @@ Shapes: H W pixels, R runs.
 from __future__ import annotations
 
 import json
+from array import array
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from tagseg.data.folders import find_photos, stem
 from tagseg.data.photo import PIXEL_CAP, photo_size
 from tagseg.errors import UserError
 from tagseg.files import replacing
+from tagseg.foreign import DATA_CAP, read_bytes, read_json, reading, shown
 from tagseg.outputs.palette import colour
 from tagseg.outputs.writer import IGNORE, IGNORE_NAME, Stored, Writer, present, safe_name
 
@@ -172,8 +174,7 @@ def decode_brush(data: bytes, height: int, width: int) -> NDArray[np.bool_]:
     word = read(32, 5) + 1
     sizes = [read(37 + 4 * i, 4) + 1 for i in range(4)]
     at, done = 53, 0
-    ends: list[int] = []
-    values: list[int] = []
+    ends, values = array("q"), array("q")  # lists would take five times the memory
     while done < total:
         if at >= 8 * len(data):
             raise ValueError("it ends too early")
@@ -212,26 +213,23 @@ def read_label_studio(out: Path, images: Path | None = None) -> Stored:
 
 def read_tasks(path: Path) -> list[dict[str, Any]]:
     """The tasks of a JSON file. Raises UserError when it holds no list of tasks."""
-    try:
-        tasks = json.loads(path.read_text(encoding="utf-8"))
-        if not all(isinstance(task, dict) and isinstance(task.get("data"), dict) for task in tasks):
+    with reading(path, "Label Studio tasks"):
+        tasks = read_json(path, "Label Studio tasks", DATA_CAP)
+        is_list = isinstance(tasks, list)
+        if not is_list or not all(isinstance(task, dict) and isinstance(task.get("data"), dict) for task in tasks):
             raise ValueError("it is not a list of tasks")
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise UserError(f"{path} cannot be read as Label Studio tasks: {error!r}") from error
-    return list(tasks)
+        return list(tasks)
 
 
 def chosen(path: Path, task: dict[str, Any]) -> list[dict[str, Any]] | None:
     """The results of a task that count: of its newest annotation, else its last prediction; None where it has neither."""
-    try:
+    with reading(f"{path}: the task {shown(task['data'])}", "a task with annotations"):
         annotations = task.get("annotations") or []
         made = [each for each in annotations if not each.get("was_cancelled")]
         if made:
             return list(max(made, key=lambda each: str(each.get("updated_at") or ""))["result"])
         predictions = [each for each in task.get("predictions") or [] if isinstance(each, dict)]
         return list(predictions[-1]["result"]) if predictions and not annotations else None
-    except (KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{path}: the task {task.get('data')!r} cannot be read: {error!r}") from error
 
 
 def task_name(task: dict[str, Any]) -> str:
@@ -243,7 +241,7 @@ def task_name(task: dict[str, Any]) -> str:
 def _mask(
     path: Path, task: dict[str, Any], results: list[dict[str, Any]], index: dict[str, int], images: Path | None
 ) -> tuple[str, NDArray[np.uint8]]:
-    try:
+    with reading(f"{path}: the task {shown(task['data'])}", "a brush mask"):
         data = task["data"]
         name = task_name(task)
         strokes = [result for result in results if result["type"] in ("brushlabels", "brush")]
@@ -255,15 +253,17 @@ def _mask(
         for stroke in strokes:
             labels = stroke["value"].get("brushlabels") or []
             if len(labels) != 1:
-                what = "no label" if not labels else f"the labels {', '.join(map(str, labels))}"
+                what = f"the labels {shown(labels)}" if labels else "no label"
                 raise UserError(f"{path}: a region of {name} has {what}; give it exactly one, and export again")
             if labels[0] not in index:
-                raise UserError(f"{path}: {name} has the label {labels[0]!r}, which {INTERFACE} does not hold; add it")
-            mask_HW[decode_brush(bytes(stroke["value"]["rle"]), height, width)] = index[labels[0]]
-    except UserError:
-        raise
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
-        raise UserError(f"{path}: the task {task.get('data')!r} cannot be read: {error!r}") from error
+                raise UserError(
+                    f"{path}: {name} has the label {shown(labels[0])}, which {INTERFACE} does not hold; add it"
+                )
+            rle = stroke["value"]["rle"]
+            # bytes() of a number would be that many zeros.
+            if not isinstance(rle, list) or len(rle) > 16 * height * width + 64:
+                raise ValueError(f"its rle is no list of bytes as long as {width} x {height} pixels can need")
+            mask_HW[decode_brush(bytes(rle), height, width)] = index[labels[0]]
     return name, mask_HW
 
 
@@ -297,10 +297,10 @@ def _labels(path: Path) -> list[str]:
     parser = expat.ParserCreate()
     parser.EntityDeclHandler = refuse
     parser.StartElementHandler = start
-    try:
-        parser.Parse(path.read_bytes(), True)
-    except (OSError, expat.ExpatError) as error:
-        raise UserError(f"{path} cannot be read: {error}") from error
+    with reading(path, "a labelling interface"):
+        parser.Parse(read_bytes(path, "a labelling interface"), True)
+    if len(labels) >= IGNORE:
+        raise UserError(f"{path} has {len(labels):,} labels; a mask holds 1 to {IGNORE - 1}")
     return labels
 
 

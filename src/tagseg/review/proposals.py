@@ -22,8 +22,9 @@ from PIL import Image
 from tagseg.data.folders import find_photos, stem
 from tagseg.data.photo import photo_size, read_mask, read_photo
 from tagseg.errors import UserError
+from tagseg.files import make_folder
 from tagseg.outputs.palette import write_mask
-from tagseg.outputs.writer import make_folder, safe_name
+from tagseg.outputs.writer import safe_name
 from tagseg.review.doubt import Doubt, doubt_of_mask, doubt_of_probabilities
 
 if TYPE_CHECKING:

@@ -15,8 +15,6 @@ from tagseg.errors import UserError
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
-NEEDS = "needs starlette, uvicorn and python-multipart: pip install 'tagseg[review]'"
-
 
 @dataclass
 class Address:

@@ -18,12 +18,12 @@ from tagseg.data.photo import PIXEL_CAP
 from tagseg.data.tables import read_table
 from tagseg.engine.interrupt import Interruption, check
 from tagseg.errors import UserError
+from tagseg.files import make_folder
 from tagseg.outputs import OUTPUTS, Writer
 from tagseg.outputs.label_studio import LabelStudioBrush
 from tagseg.outputs.writer import safe_name
 from tagseg.segmenter import Request, Segmenter
 from tagseg.workflows.claim import claim_results
-from tagseg.workflows.label import make_folder
 
 MARKER = ".tagseg-predict"  # in the folder of results: what they were made by
 

@@ -17,12 +17,12 @@ from typing import Any
 from tagseg.data.sources import DataSettings, Sources, open_sources
 from tagseg.engine.processes import create_accelerator
 from tagseg.errors import UserError
-from tagseg.files import write_text
+from tagseg.files import make_folder, write_text
 from tagseg.recipe import Recipe
 from tagseg.segmenter import load
 from tagseg.workflows.chain import Chain
 from tagseg.workflows.chain_report import chain_report, evaluate_chain
-from tagseg.workflows.label import label, make_folder
+from tagseg.workflows.label import label
 from tagseg.workflows.train import finished, train
 
 RECORD = "chain.json"
