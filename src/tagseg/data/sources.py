@@ -13,6 +13,7 @@ from tagseg.data.scenes import write_scenes
 from tagseg.data.tagged import TaggedImages, open_tagged
 from tagseg.data.voc import open_voc
 from tagseg.errors import UserError
+from tagseg.review.training import Reviewed, with_review
 from tagseg.settings import Count, Settings
 
 Side = Annotated[int, Field(ge=16, le=8192)]
@@ -45,6 +46,11 @@ class DataSettings(Settings):
     truth: Path | None = Field(
         None, description="folder of true masks (tagged) to measure scores on, where `masks` are pseudo masks"
     )
+    review: Path | None = Field(
+        None,
+        description="folder of `tagseg review`: accepted masks count in full, rejected photos are left out, corrected tags "
+        "hold",
+    )
     separator: str | None = Field(None, description="between the tags of one cell; detected when not given")
     classes: tuple[str, ...] | None = Field(
         None, max_length=254, description="the classes in order; from the data when not given"
@@ -71,6 +77,7 @@ class Sources:
 
     train: TaggedImages
     val: TaggedImages | None
+    review: Reviewed | None = None
 
 
 def open_sources(settings: DataSettings, run: Path) -> Sources:
@@ -98,7 +105,10 @@ def open_sources(settings: DataSettings, run: Path) -> Sources:
             train = with_masks(train, settings.masks)
     if not train.photos:
         raise UserError(f"{settings.root} holds no photo to train on: check data.root, data.train and data.tags.")
-    return Sources(train, val)
+    if settings.review is None:
+        return Sources(train, val)
+    train, reviewed = with_review(train, settings.review)
+    return Sources(train, val, reviewed)
 
 
 def with_masks(data: TaggedImages, masks: Path) -> TaggedImages:
