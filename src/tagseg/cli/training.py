@@ -20,6 +20,7 @@ from tagseg.cli.frame import (
     Overwrite,
     OwnImages,
     Precision,
+    Review,
     Run,
     Scales,
     Set,
@@ -28,6 +29,7 @@ from tagseg.cli.frame import (
     app,
     class_names,
     console,
+    with_review,
 )
 from tagseg.errors import UserError
 
@@ -106,6 +108,7 @@ def train(
     masks: Masks = None,
     classes: Classes = None,
     method: Method = "bmp",
+    review: Review = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Train a recipe, or own photos without one. The same command goes on with an unfinished run.
@@ -113,6 +116,8 @@ def train(
     Example: tagseg train asdt-scenes --set train.steps=200 --out runs/first
 
     Example: tagseg train --images photos --tags tags.csv --out runs/mine
+
+    Example: tagseg train --images photos --tags tags.csv --review review --out runs/better
     """
     from tagseg.distributed import rank
     from tagseg.recipe import load_recipe
@@ -124,10 +129,10 @@ def train(
         raise UserError("Give either a recipe (`tagseg recipes` lists them) or --images DIR with --tags FILE.")
     if images is not None:
         chosen = own_recipe(
-            own_data(images, tags, masks, class_names(classes)), method, settings or [], say=console.print
+            own_data(images, tags, masks, class_names(classes), review), method, settings or [], say=console.print
         )
     else:
-        chosen = load_recipe(str(recipe), settings)
+        chosen = load_recipe(str(recipe), with_review(settings, review))
     train(chosen, out, overwrite=overwrite, say=console.print)
     if finished(out) and rank() == 0:
         page = report(out)
@@ -182,6 +187,7 @@ def run(
     masks: Masks = None,
     classes: Classes = None,
     method: Method = "bmp",
+    review: Review = None,
 ) -> None:
     """Run a whole chain: classifier, teacher, pseudo masks, segmenter, scores and report. Stages that are done are kept.
 
@@ -197,10 +203,10 @@ def run(
         raise UserError("Give either a chain (`tagseg run` lists them) or --images DIR with --tags FILE.")
     if images is not None:
         chain = own_chain(
-            own_data(images, tags, masks, class_names(classes)), method, settings or [], say=console.print
+            own_data(images, tags, masks, class_names(classes), review), method, settings or [], say=console.print
         )
     elif recipe is not None:
-        chain = load_chain(recipe, settings)
+        chain = load_chain(recipe, with_review(settings, review))
     else:
         _list("chain", "run", shipped_chains())
         return

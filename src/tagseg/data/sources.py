@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from tagseg.data.folders import find_photos, stem
 from tagseg.data.scenes import write_scenes
@@ -69,6 +69,14 @@ class DataSettings(Settings):
         if self.truth is not None and self.format != "tagged":
             raise ValueError(f"truth is for format tagged: {self.format} has true masks of its own")
         return self
+
+    @model_serializer(mode="wrap")
+    def _without_empty_review(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Recipes of runs from before there were reviews are written as they were, so that those runs go on."""
+        values: dict[str, Any] = handler(self)
+        if values.get("review", "") is None:
+            del values["review"]
+        return values
 
 
 @dataclass(frozen=True)

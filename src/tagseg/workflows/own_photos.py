@@ -129,9 +129,15 @@ class _Fit:
         return {"crop": self.crop, "short_side": round(self.crop * 1.1)}
 
 
-def own_data(images: Path, tags: Path | None, masks: Path | None, classes: tuple[str, ...] | None) -> DataSettings:
-    """The data block of a folder of photos; masks: true ones, or what method supervised learns from."""
-    return DataSettings(format="tagged", root=images, tags=tags, masks=masks, classes=classes)
+def own_data(
+    images: Path,
+    tags: Path | None,
+    masks: Path | None,
+    classes: tuple[str, ...] | None,
+    review: Path | None = None,
+) -> DataSettings:
+    """The data block of a folder of photos; masks: true ones, or what method supervised learns from; review: a folder of it."""
+    return DataSettings(format="tagged", root=images, tags=tags, masks=masks, classes=classes, review=review)
 
 
 def _name(data: DataSettings) -> str:
