@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from tagseg.cli.frame import Classes, Tags, app, class_names, console
+from tagseg.cli.frame import Classes, FileColumn, Separator, Tags, TagsColumn, app, class_names, console
 
 Host = Annotated[str, typer.Option(help="address to listen on; beyond this machine (0.0.0.0) a token is needed")]
 Port = Annotated[int, typer.Option(min=0, max=65535, help="port to listen on; 0 takes a free one")]
@@ -27,6 +27,9 @@ def review(
         "review"
     ),
     classes: Classes = None,
+    separator: Separator = None,
+    file_column: FileColumn = None,
+    tags_column: TagsColumn = None,
     model: Annotated[
         Path | None, typer.Option(help="for a folder of masks: a run that labels again when tags are corrected")
     ] = None,
@@ -50,7 +53,14 @@ def review(
 
     address = open_address(host, port, token, tuple(name or ()))
     session = open_review(
-        source, folder, images=images, tags=tags, classes=class_names(classes), model=model, say=console.print
+        source,
+        folder,
+        images=images,
+        tags=tags,
+        classes=class_names(classes),
+        model=model,
+        columns={"separator": separator, "file_column": file_column, "tags_column": tags_column},
+        say=console.print,
     )
 
     def say(url: str) -> None:

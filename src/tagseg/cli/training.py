@@ -12,6 +12,7 @@ from rich.table import Table
 
 from tagseg.cli.frame import (
     Classes,
+    FileColumn,
     Flip,
     Images,
     Masks,
@@ -23,9 +24,11 @@ from tagseg.cli.frame import (
     Review,
     Run,
     Scales,
+    Separator,
     Set,
     TaggedBackground,
     Tags,
+    TagsColumn,
     app,
     class_names,
     console,
@@ -55,13 +58,16 @@ def check(
     tags: Tags = None,
     masks: Masks = None,
     classes: Classes = None,
-    separator: Annotated[str | None, typer.Option(help="between the tags of one cell")] = None,
+    separator: Separator = None,
+    file_column: FileColumn = None,
+    tags_column: TagsColumn = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="write all problems as CSV")] = None,
 ) -> None:
     """Read every photo, tag and mask once and say in one table what is there and what is wrong.
 
     Example: tagseg check --images photos --tags tags.csv
     """
-    from tagseg.data.check import check_photos, table
+    from tagseg.data.check import check_photos, table, write_problems
 
     with Progress(console=console, transient=True) as bar:
         task = bar.add_task("Reading")
@@ -71,9 +77,14 @@ def check(
             classes=class_names(classes),
             masks=masks,
             separator=separator,
+            file_column=file_column,
+            tags_column=tags_column,
             progress=lambda done, total: bar.update(task, completed=done, total=total),
         )
     console.print(table(result))
+    if out is not None:
+        write_problems(result, out)
+        console.print(f"All problems are in {out}.", markup=False, soft_wrap=True)
     fatal = [problem for problem in result.problems if problem.fatal]
     if fatal:
         raise UserError(f"{len(fatal)} of {len(result.problems)} problem(s) stop training: see the table above.")
@@ -107,6 +118,9 @@ def train(
     tags: Tags = None,
     masks: Masks = None,
     classes: Classes = None,
+    separator: Separator = None,
+    file_column: FileColumn = None,
+    tags_column: TagsColumn = None,
     method: Method = "bmp",
     review: Review = None,
     overwrite: Overwrite = False,
@@ -128,9 +142,8 @@ def train(
     if (recipe is None) == (images is None):
         raise UserError("Give either a recipe (`tagseg recipes` lists them) or --images DIR with --tags FILE.")
     if images is not None:
-        chosen = own_recipe(
-            own_data(images, tags, masks, class_names(classes), review), method, settings or [], say=console.print
-        )
+        data = own_data(images, tags, masks, class_names(classes), separator, file_column, tags_column, review)
+        chosen = own_recipe(data, method, settings or [], say=console.print)
     else:
         chosen = load_recipe(str(recipe), with_review(settings, review))
     train(chosen, out, overwrite=overwrite, say=console.print)
@@ -147,6 +160,10 @@ def label(
         Path | None, typer.Option("--images", help="tagged photos; without it, the run's training photos")
     ] = None,
     tags: Tags = None,
+    classes: Classes = None,
+    separator: Separator = None,
+    file_column: FileColumn = None,
+    tags_column: TagsColumn = None,
     confidence: Annotated[float, typer.Option(help="below this probability a pixel is written as 255 = ignore")] = 0.0,
     tagged_background: TaggedBackground = None,
     scales: Scales = None,
@@ -168,7 +185,16 @@ def label(
     if images is None:
         count, photos, scores = label_run(segmenter, run, out, confidence=confidence, overwrite=overwrite)
     else:
-        data = open_tagged(images, tags)
+        data = open_tagged(
+            images,
+            tags,
+            classes=class_names(classes) or segmenter.method.classes,
+            separator=separator,
+            file_column=file_column,
+            tags_column=tags_column,
+        )
+        for note in data.notes:
+            console.print(note, markup=False, soft_wrap=True)
         count, photos = label(segmenter, data, out, confidence=confidence, overwrite=overwrite), len(data)
     console.print(f"{count} masks written to {out} ({photos - count} were there already); tags were used.")
     if scores is not None:
@@ -186,6 +212,9 @@ def run(
     tags: Tags = None,
     masks: Masks = None,
     classes: Classes = None,
+    separator: Separator = None,
+    file_column: FileColumn = None,
+    tags_column: TagsColumn = None,
     method: Method = "bmp",
     review: Review = None,
 ) -> None:
@@ -202,9 +231,8 @@ def run(
     if recipe is not None and images is not None:
         raise UserError("Give either a chain (`tagseg run` lists them) or --images DIR with --tags FILE.")
     if images is not None:
-        chain = own_chain(
-            own_data(images, tags, masks, class_names(classes), review), method, settings or [], say=console.print
-        )
+        data = own_data(images, tags, masks, class_names(classes), separator, file_column, tags_column, review)
+        chain = own_chain(data, method, settings or [], say=console.print)
     elif recipe is not None:
         chain = load_chain(recipe, with_review(settings, review))
     else:

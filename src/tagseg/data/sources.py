@@ -10,7 +10,7 @@ from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, mod
 
 from tagseg.data.folders import find_photos, stem
 from tagseg.data.scenes import write_scenes
-from tagseg.data.tagged import TaggedImages, open_tagged
+from tagseg.data.tagged import TaggedImages, no_mask_fits, open_tagged
 from tagseg.data.voc import open_voc
 from tagseg.errors import UserError
 from tagseg.review.training import Reviewed, with_review
@@ -52,6 +52,10 @@ class DataSettings(Settings):
         "hold",
     )
     separator: str | None = Field(None, description="between the tags of one cell; detected when not given")
+    file_column: str | None = Field(None, description="the table's column of photos; found when not given")
+    tags_column: str | None = Field(
+        None, description="its column of tags, or several with commas; found when not given"
+    )
     classes: tuple[str, ...] | None = Field(
         None, max_length=254, description="the classes in order; from the data when not given"
     )
@@ -61,6 +65,12 @@ class DataSettings(Settings):
         description="list of the photos that scores are measured on (voc, scenes); none, of every format: no scores",
     )
     scenes: SceneSettings = SceneSettings()
+
+    @model_serializer(mode="wrap")
+    def _written(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # What came later is written where it is used alone: the recipes of older runs stay equal to the letter.
+        later = ("file_column", "tags_column")
+        return {name: value for name, value in write(self).items() if name not in later or value is not None}
 
     @model_validator(mode="after")
     def _has_root(self) -> DataSettings:
@@ -98,6 +108,8 @@ def open_sources(settings: DataSettings, run: Path) -> Sources:
             classes=settings.classes,
             masks=settings.masks,
             separator=settings.separator,
+            file_column=settings.file_column,
+            tags_column=settings.tags_column,
         )
         val = _scored(settings, train)
     else:
@@ -129,9 +141,7 @@ def with_masks(data: TaggedImages, masks: Path) -> TaggedImages:
     files = {stem(name): path for name, path in find_photos(masks).items()}
     photos = tuple(replace(photo, mask=files.get(photo.name)) for photo in data.photos)
     if all(photo.mask is None for photo in photos):
-        raise UserError(
-            f"{masks} has no mask of any photo; masks are named like their photos, such as {photos[0].name}.png"
-        )
+        raise UserError(no_mask_fits(masks, find_photos(masks), photos[0].name))
     return replace(data, photos=photos, mask_values=None)
 
 
