@@ -13,6 +13,7 @@ from tagseg.data.scenes import write_scenes
 from tagseg.data.tagged import TaggedImages, no_mask_fits, open_tagged
 from tagseg.data.voc import open_voc
 from tagseg.errors import UserError
+from tagseg.review.training import Reviewed, with_review
 from tagseg.settings import Count, Settings
 
 Side = Annotated[int, Field(ge=16, le=8192)]
@@ -45,6 +46,11 @@ class DataSettings(Settings):
     truth: Path | None = Field(
         None, description="folder of true masks (tagged) to measure scores on, where `masks` are pseudo masks"
     )
+    review: Path | None = Field(
+        None,
+        description="folder of `tagseg review`: accepted masks count in full, rejected photos are left out, corrected tags "
+        "hold",
+    )
     separator: str | None = Field(None, description="between the tags of one cell; detected when not given")
     file_column: str | None = Field(None, description="the table's column of photos; found when not given")
     tags_column: str | None = Field(
@@ -74,6 +80,14 @@ class DataSettings(Settings):
             raise ValueError(f"truth is for format tagged: {self.format} has true masks of its own")
         return self
 
+    @model_serializer(mode="wrap")
+    def _without_empty_review(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Recipes of runs from before there were reviews are written as they were, so that those runs go on."""
+        values: dict[str, Any] = handler(self)
+        if values.get("review", "") is None:
+            del values["review"]
+        return values
+
 
 @dataclass(frozen=True)
 class Sources:
@@ -81,6 +95,7 @@ class Sources:
 
     train: TaggedImages
     val: TaggedImages | None
+    review: Reviewed | None = None
 
 
 def open_sources(settings: DataSettings, run: Path) -> Sources:
@@ -110,7 +125,10 @@ def open_sources(settings: DataSettings, run: Path) -> Sources:
             train = with_masks(train, settings.masks)
     if not train.photos:
         raise UserError(f"{settings.root} holds no photo to train on: check data.root, data.train and data.tags.")
-    return Sources(train, val)
+    if settings.review is None:
+        return Sources(train, val)
+    train, reviewed = with_review(train, settings.review)
+    return Sources(train, val, reviewed)
 
 
 def with_masks(data: TaggedImages, masks: Path) -> TaggedImages:

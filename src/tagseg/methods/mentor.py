@@ -166,7 +166,7 @@ class Mentor(AFANetwork):
         if settings.stretch:
             score_BSHW = score_BSHW / score_BSHW.amax((-2, -1), keepdim=True).clamp(min=1e-6)
         label_BHW = stack.classes(score_BSHW.argmax(1))
-        return torch.where(batch.valid_BHW, label_BHW, IGNORE).to(torch.uint8)
+        return batch.with_true(torch.where(batch.valid_BHW, label_BHW, IGNORE).to(torch.uint8))
 
     def segment(self, image_B3HW: Tensor) -> Tensor:
         """The segmentation's probabilities, and how far the classifier agrees."""
