@@ -1,8 +1,8 @@
 """Mentor: the mean of the network's own past weights looks at a photo in peace and labels it; the network learns the labels
 from a strong view of the same photo (colours, blur, parts of other photos).
 
-The labels grow up with it: first the CAM's, then the CAM against the segmentation's background (BMP), at last the
-segmentation's own, whose background counts less where a tag says that the object is there.
+The labels grow up with it: first the CAM's, then the CAM against the segmentation's background (BMP), at last both the
+CAM's and the segmentation's objects against that background, each stretched over the photo.
 
 Shapes: B photos, C classes, K = C + 1, S = 1 + the tags of the photo that has most, H W pixels.
 """
@@ -36,11 +36,10 @@ class MentorLabelSettings(LabelSettings):
 
     background_from: Steps = Field(50, description="step from which background is the segmentation's (BMP)")
     seg_from: Steps | None = Field(
-        150, description="step from which objects are the segmentation's too; none: the CAM's to the end"
+        100,
+        description="step from which the segmentation has a say in where objects are; none: the CAM alone to the end",
     )
-    tagged_background: float = Field(
-        0.14, gt=0, le=1, description="how much the segmentation's background then counts in a tagged photo"
-    )
+    seg_share: float = Field(0.5, ge=0, le=1, description="its share of an object's score, the CAM's is the rest")
     stretch: bool = Field(
         False,
         description="whether each class's refined score is divided by its maximum: refinement takes much from small objects",
@@ -122,7 +121,8 @@ class Mentor(AFANetwork):
             return {"class": self.class_loss(batch, self.backbone(image_B3HW))}
 
         label_BHW = self.teacher_labels(batch, plain_B3HW, step)
-        sure_BHW = (label_BHW == 0) & (tag_BC.sum(1) == 0)[:, None, None]
+        sure_B = (tag_BC.sum(1) == 0) if batch.true_B is None else (tag_BC.sum(1) == 0) | batch.true_B
+        sure_BHW = (label_BHW == 0) & sure_B[:, None, None]
         if settings.mixing.boxes + settings.mixing.objects > 0:
             mix = mixed(label_BHW, tag_BC, batch.seed_B, settings.mixing)
             image_B3HW, label_BHW, sure_BHW = mix.laid(image_B3HW), mix.laid(label_BHW), mix.laid(sure_BHW)
@@ -149,15 +149,13 @@ class Mentor(AFANetwork):
         cam_BCHW = min_max_within(sight.cam_BCHW, batch.valid_BHW)
         if step < settings.background_from:
             return self.cam_labels(batch, image_B3HW, cam_BCHW)
-        if settings.seg_from is None or step < settings.seg_from:
-            background_B1HW = min_max_within(background_odds(sight.logit_BKHW), batch.valid_BHW)
-            stack = TaggedStack.of(cam_BCHW, batch.tag_BC)
-        else:
-            probability_BKHW = sight.logit_BKHW.softmax(1)
-            background_B1HW = settings.tagged_background * probability_BKHW[:, :1]
-            stack = TaggedStack.of(probability_BKHW[:, 1:], batch.tag_BC)
+        # All three are stretched over the photo, so that no bias of the loss, such as `foreground`, moves the labels.
+        background_B1HW = min_max_within(background_odds(sight.logit_BKHW), batch.valid_BHW)
+        if settings.seg_from is not None and step >= settings.seg_from:
+            object_BCHW = min_max_within(sight.logit_BKHW[:, 1:] - sight.logit_BKHW[:, :1], batch.valid_BHW)
+            cam_BCHW = torch.lerp(cam_BCHW, object_BCHW, settings.seg_share)
+        stack = TaggedStack.of(cam_BCHW, batch.tag_BC)
         score_BSHW = torch.cat([background_B1HW, stack.cam_BPHW], 1)
-        score_BSHW = score_BSHW / score_BSHW.sum(1, keepdim=True).clamp(min=1e-6)
         small = refined_size(batch.size, settings.scale)
         refine = settings.refiner()
         if refine is not None:
