@@ -40,6 +40,12 @@ class MentorLabelSettings(LabelSettings):
         description="step from which the segmentation has a say in where objects are; none: the CAM alone to the end",
     )
     seg_share: float = Field(0.5, ge=0, le=1, description="its share of an object's score, the CAM's is the rest")
+    sharpness: float = Field(
+        4.0,
+        ge=0,
+        le=100,
+        description="power of the scores where they are given as probabilities, to photos with tags; 0: the segmentation's",
+    )
     stretch: bool = Field(
         False,
         description="whether each class's refined score is divided by its maximum: refinement takes much from small objects",
@@ -146,25 +152,39 @@ class Mentor(AFANetwork):
         teacher = self._average[0] if self._average and self.settings.teacher == "average" else self
         with evaluating(teacher):
             sight = teacher.look(image_B3HW)
-        cam_BCHW = min_max_within(sight.cam_BCHW, batch.valid_BHW)
         if step < settings.background_from:
-            return self.cam_labels(batch, image_B3HW, cam_BCHW)
-        # All three are stretched over the photo, so that no bias of the loss, such as `foreground`, moves the labels.
-        background_B1HW = min_max_within(background_odds(sight.logit_BKHW), batch.valid_BHW)
-        if settings.seg_from is not None and step >= settings.seg_from:
-            object_BCHW = min_max_within(sight.logit_BKHW[:, 1:] - sight.logit_BKHW[:, :1], batch.valid_BHW)
-            cam_BCHW = torch.lerp(cam_BCHW, object_BCHW, settings.seg_share)
-        stack = TaggedStack.of(cam_BCHW, batch.tag_BC)
+            return self.cam_labels(batch, image_B3HW, min_max_within(sight.cam_BCHW, batch.valid_BHW))
+        share = 0.0 if settings.seg_from is None or step < settings.seg_from else settings.seg_share
+        stack, score_BSHW = self.label_scores(sight, image_B3HW, batch.valid_BHW, batch.tag_BC, share)
+        label_BHW = stack.classes(score_BSHW.argmax(1))
+        return batch.with_true(torch.where(batch.valid_BHW, label_BHW, IGNORE).to(torch.uint8))
+
+    @torch.no_grad()
+    def label_scores(
+        self, sight: Sight, image_B3HW: Tensor, valid_BHW: Tensor, tag_BC: Tensor, share: float
+    ) -> tuple[TaggedStack, Tensor]:
+        """Scores (B, S, H, W) of background and of each photo's tags, refined by the photo, and which class is where.
+
+        share: of the segmentation in an object's score. All parts are stretched over the photo, so that no bias of the loss,
+        such as `foreground`, moves the labels.
+        """
+        settings = self.settings.labels
+        cam_BCHW = min_max_within(sight.cam_BCHW, valid_BHW)
+        background_B1HW = min_max_within(background_odds(sight.logit_BKHW), valid_BHW)
+        if share > 0:
+            object_BCHW = min_max_within(sight.logit_BKHW[:, 1:] - sight.logit_BKHW[:, :1], valid_BHW)
+            cam_BCHW = torch.lerp(cam_BCHW, object_BCHW, share)
+        stack = TaggedStack.of(cam_BCHW, tag_BC)
         score_BSHW = torch.cat([background_B1HW, stack.cam_BPHW], 1)
-        small = refined_size(batch.size, settings.scale)
+        size = _size(image_B3HW)
+        small = refined_size(size, settings.scale)
         refine = settings.refiner()
         if refine is not None:
             score_BSHW = refine(resize(image_B3HW, small), resize(score_BSHW, small))
-        score_BSHW = resize(score_BSHW, batch.size)
+        score_BSHW = resize(score_BSHW, size)
         if settings.stretch:
             score_BSHW = score_BSHW / score_BSHW.amax((-2, -1), keepdim=True).clamp(min=1e-6)
-        label_BHW = stack.classes(score_BSHW.argmax(1))
-        return batch.with_true(torch.where(batch.valid_BHW, label_BHW, IGNORE).to(torch.uint8))
+        return stack, score_BSHW
 
     def segment(self, image_B3HW: Tensor) -> Tensor:
         """The segmentation's probabilities, and how far the classifier agrees."""
@@ -172,9 +192,20 @@ class Mentor(AFANetwork):
         return self.gated(self.seg_logits(stages, _size(image_B3HW)).softmax(1), self.tag_logits(stages[-1]))
 
     def segment_tagged(self, image_B3HW: Tensor, tag_BC: Tensor) -> Tensor:
-        """The segmentation's probabilities, absent classes left out; the classifier is not asked."""
-        tagged_BK11 = F.pad(tag_BC, (1, 0), value=1.0)[:, :, None, None]
-        probability_BKHW = super().segment(image_B3HW) * tagged_BK11
+        """Where tags are given, what the labels of training would be, as probabilities; the classifier is not asked.
+
+        With `labels.sharpness` 0 the segmentation's probabilities, absent classes left out.
+        """
+        labels = self.settings.labels
+        if labels.sharpness == 0:
+            tagged_BK11 = F.pad(tag_BC, (1, 0), value=1.0)[:, :, None, None]
+            probability_BKHW = super().segment(image_B3HW) * tagged_BK11
+        else:
+            valid_BHW = torch.ones_like(image_B3HW[:, 0], dtype=torch.bool)
+            share = 0.0 if labels.seg_from is None else labels.seg_share
+            stack, score_BSHW = self.label_scores(self.look(image_B3HW), image_B3HW, valid_BHW, tag_BC, share)
+            score_BSHW = score_BSHW.clamp(min=0) / score_BSHW.amax(1, keepdim=True).clamp(min=1e-6)
+            probability_BKHW = stack.scatter(score_BSHW**labels.sharpness, self.num_classes)
         return probability_BKHW / probability_BKHW.sum(1, keepdim=True).clamp(min=1e-8)
 
     def gated(self, probability_BKHW: Tensor, tag_logit_BC: Tensor) -> Tensor:
