@@ -10,6 +10,7 @@ import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -30,7 +31,9 @@ class Batch:
     tag_BC: float32, 1 where the class is tagged.
     mask_BHW: uint8 class indices, 255 = ignore and padding; None unless true masks were asked for.
     seed_B: int64, one number per photo from (train seed, step, place in the batch): what is random in a head
-        follows from it, so that spreading a batch over processes changes nothing.
+        follows from it, so that spreading a batch over processes changes nothing. It stays on the host, which draws.
+    packed: the bytes of all tensors but the seeds in one piece, where `pin_memory` has laid them so.
+    on_host: what the host knows of the tensors, so that it need not ask a device; see `facts`.
     """
 
     photo_B3HW: Tensor
@@ -39,6 +42,8 @@ class Batch:
     mask_BHW: Tensor | None
     seed_B: Tensor
     names: tuple[str, ...]
+    packed: Tensor | None = None
+    on_host: list[Facts] | None = None
 
     def __len__(self) -> int:
         return len(self.names)
@@ -52,17 +57,49 @@ class Batch:
         """The photos as float32 in [0, 1], not normalised."""
         return self.photo_B3HW.float() / 255
 
+    def facts(self) -> list[Facts]:
+        """Tags and extent of each photo; a device is only asked where the batch was made on it."""
+        if self.on_host is None:
+            self.on_host = [
+                Facts(tuple(np.flatnonzero(tags).tolist()), _box(valid))
+                for tags, valid in zip(self.tag_BC.cpu().numpy() > 0, self.valid_BHW.cpu().numpy(), strict=True)
+            ]
+        return self.on_host
+
+    def pin_memory(self) -> Batch:
+        """The same batch in one piece of memory from which a GPU copies by itself; a DataLoader calls this ahead."""
+        return self._with(self._pack(pin=torch.cuda.is_available()), self.facts())
+
     def to(self, device: torch.device | str) -> Batch:
-        """The same batch with its tensors on another device."""
+        """The same batch with its tensors on another device; to a GPU as one copy that the host does not wait for."""
+        device = torch.device(device)
+        facts = self.facts() if self.photo_B3HW.device.type == "cpu" != device.type else self.on_host
+        if device.type == "cuda" and self.photo_B3HW.device.type == "cpu":
+            packed = self.packed if self.packed is not None else self._pack(pin=True)
+            return self._with(packed.to(device, non_blocking=True), facts)
         mask = None if self.mask_BHW is None else self.mask_BHW.to(device)
-        return Batch(
-            self.photo_B3HW.to(device),
-            self.valid_BHW.to(device),
-            self.tag_BC.to(device),
-            mask,
-            self.seed_B.to(device),
-            self.names,
+        photo, valid, tag = self.photo_B3HW.to(device), self.valid_BHW.to(device), self.tag_BC.to(device)
+        return Batch(photo, valid, tag, mask, self.seed_B, self.names, None, facts)
+
+    def _tensors(self) -> list[Tensor]:
+        given = [self.photo_B3HW, self.valid_BHW, self.tag_BC]
+        return given if self.mask_BHW is None else [*given, self.mask_BHW]
+
+    def _pack(self, *, pin: bool) -> Tensor:
+        starts, end = _layout(self._tensors())
+        packed = torch.empty(end, dtype=torch.uint8, pin_memory=pin)
+        for tensor, start in zip(self._tensors(), starts, strict=True):
+            packed[start : start + tensor.nbytes].copy_(tensor.contiguous().view(-1).view(torch.uint8))
+        return packed
+
+    def _with(self, packed: Tensor, facts: list[Facts] | None) -> Batch:
+        """The batch whose tensors lie in a packed piece of memory."""
+        starts, _ = _layout(self._tensors())
+        photo, valid, tag, *mask = (
+            packed[start : start + tensor.nbytes].view(tensor.dtype).view(tensor.shape)
+            for tensor, start in zip(self._tensors(), starts, strict=True)
         )
+        return Batch(photo, valid, tag, mask[0] if mask else None, self.seed_B, self.names, packed, facts)
 
     def split(self, size: int) -> list[Batch]:
         """The batch in parts of at most `size` photos, in order (gradient accumulation)."""
@@ -74,9 +111,38 @@ class Batch:
                 None if self.mask_BHW is None else self.mask_BHW[i : i + size],
                 self.seed_B[i : i + size],
                 self.names[i : i + size],
+                None,
+                None if self.on_host is None else self.on_host[i : i + size],
             )
             for i in range(0, len(self), size)
         ]
+
+
+class Facts(NamedTuple):
+    """What the host knows of a photo of a batch.
+
+    tags: the tagged classes, in order. box: first and last + 1 row, first and last + 1 column that the photo fills of its
+    crop; None where it fills nothing.
+    """
+
+    tags: tuple[int, ...]
+    box: tuple[int, int, int, int] | None
+
+
+def _box(valid_HW: np.ndarray) -> tuple[int, int, int, int] | None:
+    rows, columns = np.flatnonzero(valid_HW.any(1)), np.flatnonzero(valid_HW.any(0))
+    if not len(rows):
+        return None
+    return int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1
+
+
+def _layout(tensors: list[Tensor]) -> tuple[list[int], int]:
+    """Where each tensor begins in one piece of memory, at multiples of 16 bytes, and where the last one ends."""
+    starts, end = [], 0
+    for tensor in tensors:
+        starts.append(end)
+        end += -(-tensor.nbytes // 16) * 16
+    return starts, end
 
 
 class StepBatches:
@@ -159,6 +225,7 @@ class StepBatches:
             batch_size=None,
             num_workers=min(workers, max(1, len(run))),
             worker_init_fn=_leave_signals_to_the_parent,
+            pin_memory=torch.cuda.is_available(),
         )
         for item in loader:
             if isinstance(item, UserError):

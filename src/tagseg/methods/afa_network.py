@@ -153,6 +153,7 @@ class AFANetwork(Method):
             background=labels.background,
             scale=labels.scale,
             walk=walk,
+            most=max((len(facts.tags) for facts in batch.facts()), default=0),
         )
 
     def walk(self, step: int, affinity_BNN: Tensor | None, grid: Sequence[int]) -> Walk | None:

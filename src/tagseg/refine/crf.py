@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 
 from tagseg.errors import UserError
-from tagseg.refine.crf_checks import carried_labels, check_maps, check_settings, per_photo
+from tagseg.refine.crf_checks import carried_labels, check_maps, check_settings, check_values, per_photo
 from tagseg.refine.features import Sigma, check_image
-from tagseg.refine.lattice import Lattice, uses_torch
+from tagseg.refine.lattice import Lattice, chosen_backend
 from tagseg.refine.scratch import Scratch, borrowed
 
 Array = TypeVar("Array", np.ndarray, Tensor)
@@ -68,6 +68,7 @@ def dense_crf(  # type: ignore[misc]  # the settings are spelt out below, once
     threads: int | None = None,
     padding: bool = False,
     backend: str = "auto",
+    check_finite: bool = True,
 ) -> Any:
     """Marginals (L, H, W) float32 of a dense CRF after some mean-field iterations; they sum to one at every pixel.
 
@@ -85,9 +86,11 @@ def dense_crf(  # type: ignore[misc]  # the settings are spelt out below, once
     side of the filter; "none"); one for both or (gaussian's, bilateral's).
     compatibility: cost (L, L) of two labels together, times each kernel's weight; None is Potts: 0 for equal labels, 1
     otherwise.
-    lattice: the photo's bilateral `Lattice`, when it is at hand.
+    lattice: the photo's bilateral `Lattice`, when it is at hand; for a list on a CUDA device also that of all its photos
+    together (`Lattice.of_batch`), once for each map.
     threads: cores to use; None: all. padding: as in `Lattice.bilateral`. backend: "numba" (CPU), "torch" (any device),
-    or "auto": numba on the CPU, torch elsewhere.
+    "triton" (CUDA), or "auto": numba on the CPU, elsewhere one of the others.
+    check_finite: whether maps on a device are searched for NaN, for which the host has to wait.
     """
     single = not isinstance(image, (list, tuple))
     images, maps = ([image], [probabilities]) if single else (list(image), list(probabilities))
@@ -107,8 +110,16 @@ def dense_crf(  # type: ignore[misc]  # the settings are spelt out below, once
     ):
         check_image(picture)
         check_maps(picture, value, settings, built)
+        on_device = isinstance(value, Tensor) and value.device.type != "cpu"
+        if check_finite or not on_device:
+            check_values(value, unary)
         photos.append(Photo(picture, value, carried_labels(len(value), given), built))
-    if photos and uses_torch(maps[0], backend):
+    chosen = chosen_backend(maps[0], backend) if photos else "numba"
+    if chosen == "triton" and cost is None:  # a table of costs is rare, and left to the plain form
+        from tagseg.refine.mean_field_triton import mean_field_batch
+
+        results = mean_field_batch(photos, settings)
+    elif chosen != "numba":
         from tagseg.refine.mean_field_torch import mean_field_batch
 
         results = mean_field_batch(photos, settings)

@@ -53,13 +53,17 @@ def check_maps(image: Any, maps: Any, settings: Settings, lattice: Lattice | Non
         raise UserError(
             f"{settings.unary} must have the shape (L, {height}, {width}) of the image, not {tuple(maps.shape)}."
         )
-    finite = torch.isfinite(maps).all() if isinstance(maps, Tensor) else np.isfinite(maps).all()
-    if not finite:
-        raise UserError(f"the {settings.unary} hold NaN or infinite values; replace them before the dense CRF.")
     if settings.cost is not None and settings.cost.shape != (len(maps), len(maps)):
         raise UserError(f"compatibility must have the shape ({len(maps)}, {len(maps)}), not {settings.cost.shape}.")
     if lattice is not None and (lattice.height, lattice.width) != (height, width):
         raise UserError(f"the lattice is of a photo of {lattice.height} x {lattice.width}, not {height} x {width}.")
+
+
+def check_values(maps: Any, unary: str) -> None:
+    """Refuse maps with NaN or infinite values."""
+    finite = torch.isfinite(maps).all() if isinstance(maps, Tensor) else np.isfinite(maps).all()
+    if not finite:
+        raise UserError(f"the {unary} hold NaN or infinite values; replace them before the dense CRF.")
 
 
 def per_photo(given: Any, single: bool, images: Sequence[Any], name: str) -> list[Any]:
