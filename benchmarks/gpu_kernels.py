@@ -20,7 +20,9 @@ CRF_HEAD = (
     "| size | batch | sxy/srgb | labels | form | ms a photo | MiB | same argmax as the CPU | max dQ |\n"
     "|---|---:|---|---:|---|---:|---:|---:|---:|"
 )
-PAR_HEAD = "| kernel | size, batch, maps | form | ms | MiB | max difference from the CPU |\n|---|---|---|---:|---:|---:|"
+PAR_HEAD = (
+    "| kernel | size, batch, maps | form | ms | MiB | max difference from the CPU |\n|---|---|---|---:|---:|---:|"
+)
 ENERGY_HEAD = (
     "| crop, batch, classes | form | lattices ms | loss and gradient ms | MiB | loss / the CPU's | gradient, relative |\n"
     "|---|---|---:|---:|---:|---:|---:|"
@@ -74,7 +76,12 @@ def crf_rows(
         maps_there = [maps[n % kinds].to(device).clone() for n in range(batch)]
         for form in forms:
 
-            def work(form: str = form, there: list[Tensor] = there, maps_there: list[Tensor] = maps_there) -> Any:
+            def work(
+                form: str = form,
+                there: list[Tensor] = there,
+                maps_there: list[Tensor] = maps_there,
+                bilateral: tuple[float, float, float] = bilateral,
+            ) -> Any:
                 return dense_crf(there, maps_there, bilateral=bilateral, backend=form)
 
             def row(
@@ -85,7 +92,9 @@ def crf_rows(
                 batch: int = batch,
             ) -> str:
                 results = [r.cpu() for r in work()[: len(expected)]]
-                same = np.mean([(r.argmax(0) == e.argmax(0)).double().mean() for r, e in zip(results, expected, strict=True)])
+                same = np.mean(
+                    [(r.argmax(0) == e.argmax(0)).double().mean() for r, e in zip(results, expected, strict=True)]
+                )
                 gap = max(float((r - e).abs().max()) for r, e in zip(results, expected, strict=True))
                 ms, mib = timed(work, device, 3)
                 return f"| {case} | {form} | {ms / batch:.2f} | {mib:.0f} | {same:.5f} | {gap:.0e} |"
@@ -117,7 +126,11 @@ def par_rows(
                     return PixelAdaptive(kind, backend=form)(image_there, there)  # type: ignore[arg-type]
 
                 def row(
-                    form: str = form, kind: str = kind, count: int = count, work: Any = work, expected: Tensor = expected
+                    form: str = form,
+                    kind: str = kind,
+                    count: int = count,
+                    work: Any = work,
+                    expected: Tensor = expected,
                 ) -> str:
                     gap = float((work().cpu() - expected).abs().max())
                     ms, mib = timed(work, device, 3)
@@ -134,15 +147,11 @@ def _ragged(image: Tensor, device: torch.device) -> str:
     value = torch.rand(len(image), 3, side, side, generator=torch.Generator().manual_seed(1))
     got = PixelAdaptive("par", backend="triton")(image.to(device), value.to(device), sizes).cpu()
     expected = PixelAdaptive("par")(image, value, sizes)
-    gap = max(
-        float((got[n, :, :h, :w] - expected[n, :, :h, :w]).abs().max()) for n, (h, w) in enumerate(sizes)
-    )
+    gap = max(float((got[n, :, :h, :w] - expected[n, :, :h, :w]).abs().max()) for n, (h, w) in enumerate(sizes))
     return f"| par | {side}, {len(image)} sizes, 3 | triton | | | {gap:.0e} |"
 
 
-def energy_rows(
-    crop: int, batch: int, classes: int, forms: tuple[Backend, ...], device: torch.device
-) -> Iterator[str]:
+def energy_rows(crop: int, batch: int, classes: int, forms: tuple[Backend, ...], device: torch.device) -> Iterator[str]:
     """The dense energy of a training step."""
     images = torch.stack([torch.from_numpy(photo(None, crop, crop, n)).permute(2, 0, 1) for n in range(batch)])
     generator = torch.Generator().manual_seed(0)
@@ -170,6 +179,7 @@ def energy_rows(
             value, gradient = loss(device, form)
             ms, mib = timed(lambda: loss(device, form, lattices), device)
             gap = float((gradient.cpu() - slope).norm() / slope.norm())
-            return f"| {crop}, {batch}, {classes} | {form} | {build:.2f} | {ms:.2f} | {mib:.0f} | {value / expected:.6f} | {gap:.0e} |"
+            case = f"{crop}, {batch}, {classes} | {form}"
+            return f"| {case} | {build:.2f} | {ms:.2f} | {mib:.0f} | {value / expected:.6f} | {gap:.0e} |"
 
         yield tried(f"energy {form}", 7, row)

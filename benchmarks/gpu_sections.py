@@ -121,7 +121,9 @@ def _label(name: str, segmenter: Segmenter, photos: Path, out: Path, count: int)
     files = sorted(photos.iterdir())
     rows = [f"{path.name},{classes[i % 20]};{classes[(i + 7) % 20]}" for i, path in enumerate(files)]
     table.write_text("file,tags\n" + "\n".join(rows) + "\n", encoding="utf-8")
-    settings = DataSettings.model_validate({"format": "tagged", "root": photos, "tags": table, "separator": ";", "val": None})
+    settings = DataSettings.model_validate(
+        {"format": "tagged", "root": photos, "tags": table, "separator": ";", "val": None}
+    )
     source = open_sources(settings, out.with_name("cache")).train
     began = time.perf_counter()
     label(segmenter, source, out)

@@ -6,8 +6,8 @@ Counted on a CPU that takes a device's ways, one launch for each operation that 
 import pytest
 import torch
 from accelerate import Accelerator
-
 from benchmarks.counting import as_on_a_device, counting
+
 from tagseg.engine.optim import build_optimizer
 from tagseg.engine.settings import TrainSettings
 from tagseg.engine.step import train_step
@@ -23,13 +23,21 @@ STEP = 1  # BMP's labels are background-aware, ASDT's seg-teacher teaches
 def counts_of(name, backbone, monkeypatch):
     monkeypatch.setattr("tagseg.refine.pixel_adaptive_triton.PIXELS", 4096)
     monkeypatch.setattr("tagseg.refine.lattice_triton.PIXELS", 4096)
-    method = build(name, backbone).train()
+    monkeypatch.setattr("tagseg.refine.lattice_triton.ELEMENTS", 1 << 15)
+    monkeypatch.setattr("tagseg.refine.mean_field_triton.ELEMENTS", 1 << 15)
+    few = (
+        {"labels": {"crf": {"iterations": 2}}, "teacher_crf": {"iterations": 2}}
+        if name == "asdt"
+        else {"labels": {"iterations": 2}}
+    )
+    method = build(name, backbone, **few).train()
     settings = TrainSettings(optimizer="adamw")
-    optimizer = build_optimizer(method, settings)
     photos = batch(THREE, size=32)
     photos.facts()  # as the loader does, before the step
-    with as_on_a_device(triton=True), counting() as counts:
-        train_step(method, optimizer, photos, STEP, settings, Accelerator(cpu=True))
+    with as_on_a_device(triton=True):
+        optimizer = build_optimizer(method, settings)
+        with counting() as counts:
+            train_step(method, optimizer, photos, STEP, settings, Accelerator(cpu=True))
     return counts
 
 

@@ -24,6 +24,8 @@ def large_programs(monkeypatch):
     if not torch.cuda.is_available():
         monkeypatch.setattr("tagseg.refine.pixel_adaptive_triton.PIXELS", 4096)
         monkeypatch.setattr("tagseg.refine.lattice_triton.PIXELS", 1024)
+        monkeypatch.setattr("tagseg.refine.lattice_triton.ELEMENTS", 1 << 14)
+        monkeypatch.setattr("tagseg.refine.mean_field_triton.ELEMENTS", 1 << 14)
 
 
 def photo(height, width, seed=0):
@@ -93,7 +95,9 @@ def test_grey_and_float_photos(device):
 
 
 @on_devices
-@pytest.mark.parametrize("settings", [{}, {"gaussian": None, "normalization": "after", "unary": "energies"}, {"padding": True}])
+@pytest.mark.parametrize(
+    "settings", [{}, {"gaussian": None, "normalization": "after", "unary": "energies"}, {"padding": True}]
+)
 def test_a_dense_crf_of_photos_of_several_sizes_and_labels(device, settings):
     sizes = large(device, [(8, 12), (7, 5), (8, 12)], [(60, 80), (50, 33), (60, 80)])
     images = [photo(*size, seed=n) for n, size in enumerate(sizes)]

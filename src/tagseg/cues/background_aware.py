@@ -101,7 +101,9 @@ def background_scores_batched(
     cam_BPHW = cam_BCHW.gather(1, index_BP11.expand(-1, -1, *cam_BCHW.shape[2:]))
     score_BSHW = torch.cat([background_BHW[:, None], cam_BPHW * present_BP11], 1)
 
-    sizes = [refined_size((one.box[1] - one.box[0], one.box[3] - one.box[2]), scale) if one.box else None for one in facts]
+    sizes = [
+        refined_size((one.box[1] - one.box[0], one.box[3] - one.box[2]), scale) if one.box else None for one in facts
+    ]
     known = [size or (1, 1) for size in sizes]
     height, width = max(size[0] for size in known), max(size[1] for size in known)
     image_B3hw = image_B3HW.new_zeros(len(facts), 3, height, width)

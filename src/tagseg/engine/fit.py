@@ -16,8 +16,8 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
-from tagseg.data.batches import Batch
 from tagseg.backbones.compiled import compile_for_training
+from tagseg.data.batches import Batch
 from tagseg.engine.checkpoint import Checkpoint, Checkpoints, pack, save_weights, unpack
 from tagseg.engine.interrupt import Interrupted, Interruption
 from tagseg.engine.log import RunLog

@@ -100,6 +100,7 @@ def dense_crf(  # type: ignore[misc]  # the settings are spelt out below, once
     cost = None if compatibility is None else np.asarray(compatibility, np.float32)
     settings = Settings(gaussian, bilateral, iterations, unary, sides, cost, padding)
     check_settings(settings, threads)
+    chosen = chosen_backend(maps[0], backend) if maps else "numba"
     photos = []
     for picture, value, given, built in zip(
         images,
@@ -110,11 +111,9 @@ def dense_crf(  # type: ignore[misc]  # the settings are spelt out below, once
     ):
         check_image(picture)
         check_maps(picture, value, settings, built)
-        on_device = isinstance(value, Tensor) and value.device.type != "cpu"
-        if check_finite or not on_device:
+        if check_finite or chosen == "numba":
             check_values(value, unary)
         photos.append(Photo(picture, value, carried_labels(len(value), given), built))
-    chosen = chosen_backend(maps[0], backend) if photos else "numba"
     if chosen == "triton" and cost is None:  # a table of costs is rare, and left to the plain form
         from tagseg.refine.mean_field_triton import mean_field_batch
 

@@ -80,7 +80,9 @@ def energy_lattices(
 
         # colours of a photo lie in 0..255, which bounds the lattice without asking the device
         features = batch_features(list(image_Bhw3.to(torch.uint8)), sxy * scale, srgb)
-        return [Lattice(height, width, TritonLattice(features.value_ND, features.bounds, features.photo_N, len(image_Bhw3)))]
+        return [
+            Lattice(height, width, TritonLattice(features.value_ND, features.bounds, features.photo_N, len(image_Bhw3)))
+        ]
     if chosen == "torch":
         feature_ND = torch.cat([features_torch(height, width, image, sxy * scale, srgb) for image in image_Bhw3])
         photo_N = torch.arange(len(image_Bhw3), device=feature_ND.device).repeat_interleave(height * width)

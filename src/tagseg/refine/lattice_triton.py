@@ -22,6 +22,7 @@ from tagseg.errors import UserError
 from tagseg.refine.lattice_torch import BatchLattice, scales
 
 PIXELS = 128  # of one program
+ELEMENTS = 1024  # pixels or vertices times columns, of one program
 BITS = 62  # of a key
 
 
@@ -62,7 +63,7 @@ class TritonLattice(BatchLattice):
             photo_N is not None, d, triton.next_power_of_2(e), PIXELS, **exact,
         )  # fmt: skip
         self._number = number
-        _renumber[(triton.cdiv(count * e, 1024),)](self.vertex_NE, number, count * e, 1024)
+        _renumber[(triton.cdiv(count * e, ELEMENTS),)](self.vertex_NE, number, count * e, ELEMENTS)
         if pixels is not None:
             self.weight_NE, self.vertex_NE = self.weight_NE[:pixels], self.vertex_NE[:pixels]
         self._counted, self._ready = _to_host(counted)
@@ -88,8 +89,8 @@ class TritonLattice(BatchLattice):
             offsets = [every + (e << shift) for shift in self._shifts[: e - 1]] + [every]
             offset_E = torch.tensor(offsets, dtype=torch.int64).to(device, non_blocking=True)
             slots = len(self._table)
-            _neighbours[(triton.cdiv(slots, 1024),)](
-                self._table, self._number, offset_E, neighbour, self.vertices, slots - 1, e, 1024
+            _neighbours[(triton.cdiv(slots, ELEMENTS),)](
+                self._table, self._number, offset_E, neighbour, self.vertices, slots - 1, e, ELEMENTS
             )
             self._neighbour_EV2 = neighbour
             del self._table, self._number
@@ -102,7 +103,7 @@ class TritonLattice(BatchLattice):
         """
         neighbour_EV2, columns = self.neighbour_EV2, grid_VS.shape[1]
         block = triton.next_power_of_2(columns)
-        rows = max(1024 // block, 1)
+        rows = max(ELEMENTS // block, 1)
         for axis in range(self.corners)[:: -1 if reverse else 1]:
             _blur[(triton.cdiv(self.vertices + 1, rows),)](
                 grid_VS, neighbour_EV2[axis], after_VS, self.vertices, columns, rows, block
@@ -116,7 +117,7 @@ class TritonLattice(BatchLattice):
         count, columns = value_NS.shape
         grid_VS = value_NS.new_zeros(self.vertices + 1, columns)
         block = triton.next_power_of_2(columns)
-        pixels = max(1024 // block, 1)
+        pixels = max(ELEMENTS // block, 1)
         grid = (triton.cdiv(count, pixels),)
         _splat[grid](value_NS, self.vertex_NE, self.weight_NE, grid_VS, count, columns, self.corners, pixels, block)
         _, grid_VS = self.blur(grid_VS, torch.empty_like(grid_VS), reverse)
@@ -137,7 +138,10 @@ def key_fields(bounds_2D: list[tuple[float, ...]], photos: int) -> tuple[list[in
     low_D, high_D = bounds_2D
     d = len(low_D)
     scale = scales(d)
-    least, most = [a * s for a, s in zip(low_D, scale, strict=True)], [a * s for a, s in zip(high_D, scale, strict=True)]
+    least, most = (
+        [a * s for a, s in zip(low_D, scale, strict=True)],
+        [a * s for a, s in zip(high_D, scale, strict=True)],
+    )
     lows, shifts, used = [], [], 0
     for j in range(d):
         behind = (-j * most[j - 1], -j * least[j - 1]) if j else (0.0, 0.0)
@@ -211,7 +215,7 @@ def _locate(
     share = tl.where(used, (elevated - base.to(tl.float32)) * down, 0.0)
     low = tl.load(constants + j, mask=j < D, other=0)
     shift = tl.load(constants + D + j, mask=j < D, other=0)
-    place = (base.to(tl.int64) - low[None, :])
+    place = base.to(tl.int64) - low[None, :]
     top = tl.zeros([PIXELS], tl.int64)
     if PHOTOS:
         top = tl.load(photo + n, mask=live, other=0).to(tl.int64) << tl.load(constants + 2 * D)
@@ -277,9 +281,7 @@ def _neighbours(table, number, offset, neighbour, vertices, last, E: tl.constexp
 
 
 @triton.jit(do_not_specialize=["count"])
-def _splat(
-    value, vertex, weight, grid, count, columns, E: tl.constexpr, PIXELS: tl.constexpr, COLUMNS: tl.constexpr
-):
+def _splat(value, vertex, weight, grid, count, columns, E: tl.constexpr, PIXELS: tl.constexpr, COLUMNS: tl.constexpr):
     n = tl.program_id(0).to(tl.int64) * PIXELS + tl.arange(0, PIXELS)
     s = tl.arange(0, COLUMNS)
     live = n < count

@@ -12,7 +12,6 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 import triton
 import triton.language as tl
@@ -25,6 +24,7 @@ from tagseg.refine.mean_field_torch import log_probability
 if TYPE_CHECKING:
     from tagseg.refine.crf import Photo, Settings
 
+ELEMENTS = 512  # pixels times labels of one program
 CHUNK = 1_000_000  # pixels worked at together: more would not make a large GPU faster
 
 
@@ -157,7 +157,7 @@ def _mean_field(log_NGL: Tensor, terms: list[Term], iterations: int) -> Tensor:
     pixels, copies, labels = log_NGL.shape
     columns = copies * labels
     wide = triton.next_power_of_2(labels)
-    block = max(512 // wide, 1)
+    block = max(ELEMENTS // wide, 1)
     grid = (triton.cdiv(pixels, block), copies)
     q_NGL = torch.empty_like(log_NGL)
     if not terms or iterations == 0:
@@ -204,9 +204,7 @@ def _write(table, vertex, weight, n, live, first, s, both, columns, value, E: tl
     for k in tl.static_range(E):
         row = tl.load(vertex + n * E + k, mask=live, other=0).to(tl.int64)
         w = tl.load(weight + n * E + k, mask=live, other=0.0)
-        tl.atomic_add(
-            table + row[:, None] * columns + first + s[None, :], value * w[:, None], mask=both, sem="relaxed"
-        )
+        tl.atomic_add(table + row[:, None] * columns + first + s[None, :], value * w[:, None], mask=both, sem="relaxed")
 
 
 @triton.jit(do_not_specialize=["count"])
@@ -215,7 +213,7 @@ def _update(
     count, labels, columns, READ: tl.constexpr, WRITE: tl.constexpr, E1: tl.constexpr, E2: tl.constexpr,
     PIXELS: tl.constexpr, LABELS: tl.constexpr,
 ):  # fmt: skip
-    """q = softmax(log + messages); then either keep q or spread it for the next messages."""
+    """The softmax of log and messages, either kept or spread for the next messages."""
     n = tl.program_id(0).to(tl.int64) * PIXELS + tl.arange(0, PIXELS)
     first = tl.program_id(1) * labels
     s = tl.arange(0, LABELS)

@@ -48,9 +48,7 @@ class PixelAdaptive:
         self.iterations = iterations
         self.backend = backend
 
-    def __call__(
-        self, image_B3HW: Tensor, map_BKhw: Tensor, sizes: Sequence[tuple[int, int]] | None = None
-    ) -> Tensor:
+    def __call__(self, image_B3HW: Tensor, map_BKhw: Tensor, sizes: Sequence[tuple[int, int]] | None = None) -> Tensor:
         """Maps refined at the photo's size: (B, K, H, W) float32.
 
         image_B3HW: RGB in [0, 1]. map_BKhw: any values; where their size is not the photo's they are resized

@@ -119,7 +119,11 @@ def _weights(
     area = tl.cast(height * width, tl.int64)
     red = image + photo.to(tl.int64) * 3 * area
     green, blue = red + area, red + 2 * area
-    mean_r, mean_g, mean_b = tl.zeros([PIXELS], tl.float32), tl.zeros([PIXELS], tl.float32), tl.zeros([PIXELS], tl.float32)
+    mean_r, mean_g, mean_b = (
+        tl.zeros([PIXELS], tl.float32),
+        tl.zeros([PIXELS], tl.float32),
+        tl.zeros([PIXELS], tl.float32),
+    )
     for j in range(48):
         there_y = tl.minimum(tl.maximum(y + tl.load(offset + 2 * j), 0), rows - 1)
         there_x = tl.minimum(tl.maximum(x + tl.load(offset + 2 * j + 1), 0), columns - 1)
@@ -128,7 +132,11 @@ def _weights(
         mean_g += tl.load(green + there, mask=inside, other=0.0)
         mean_b += tl.load(blue + there, mask=inside, other=0.0)
     mean_r, mean_g, mean_b = mean_r / 48.0, mean_g / 48.0, mean_b / 48.0
-    wide_r, wide_g, wide_b = tl.zeros([PIXELS], tl.float32), tl.zeros([PIXELS], tl.float32), tl.zeros([PIXELS], tl.float32)
+    wide_r, wide_g, wide_b = (
+        tl.zeros([PIXELS], tl.float32),
+        tl.zeros([PIXELS], tl.float32),
+        tl.zeros([PIXELS], tl.float32),
+    )
     for j in range(48):
         there_y = tl.minimum(tl.maximum(y + tl.load(offset + 2 * j), 0), rows - 1)
         there_x = tl.minimum(tl.maximum(x + tl.load(offset + 2 * j + 1), 0), columns - 1)
