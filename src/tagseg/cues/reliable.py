@@ -15,7 +15,7 @@ from tagseg.cues.reliable_batched import reliable_labels_batched
 from tagseg.refine import dense_crf, fused
 from tagseg.refine.lattice import Lattice
 from tagseg.refine.settings import CRFSettings
-from tagseg.settings import Settings
+from tagseg.settings import Settings, Weight
 
 IGNORE = 255
 
@@ -23,8 +23,8 @@ IGNORE = 255
 class ReliableSettings(Settings):
     """Thresholds of the reliable labels; the defaults are RRM's, made for a ResNet-38 CAM at output stride 8."""
 
-    alpha_low: float = Field(4.0, gt=0, description="power of the background score that favours background")
-    alpha_high: float = Field(32.0, gt=0, description="power of the background score that favours foreground")
+    alpha_low: Weight = Field(4.0, gt=0, description="power of the background score that favours background")
+    alpha_high: Weight = Field(32.0, gt=0, description="power of the background score that favours foreground")
     floor: float = Field(0.1, ge=0, le=1, description="CAM values up to this are never sure")
     keep: float = Field(
         0.4, gt=0, le=1, description="share of a class's CAM pixels above the floor that counts as sure"

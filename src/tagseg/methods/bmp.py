@@ -24,7 +24,7 @@ from tagseg.methods.afa_network import AFANetwork, AFANetworkSettings, LabelSett
 from tagseg.methods.heads import evaluating, predicted_tags
 from tagseg.methods.losses import IGNORE, labelled_mean, upsample
 from tagseg.methods.method import MethodSettings
-from tagseg.settings import Settings
+from tagseg.settings import Settings, Steps, Weight
 
 PixelLoss = Literal["bce", "ce"]
 
@@ -32,14 +32,14 @@ PixelLoss = Literal["bce", "ce"]
 class BackgroundSettings(Settings):
     """Background-aware propagation: labels whose background score is the segmentation's."""
 
-    from_step: int | None = Field(4000, ge=0, description="step from which these labels teach; none: never")
-    confidence: float = Field(0.5, ge=0, description="score below which a pixel is left out")
+    from_step: Steps | None = Field(4000, description="step from which these labels teach; none: never")
+    confidence: Weight = Field(0.5, description="score below which a pixel is left out")
 
 
 class ClassToSegSettings(Settings):
     """Supervision of the segmentation by labels from the CAM; weight 0 switches it off."""
 
-    weight: float = Field(0.7, ge=0)
+    weight: Weight = 0.7
     loss: PixelLoss = "bce"
     foreground: float | None = Field(
         None, ge=0, le=1, description="share of the loss that foreground pixels have; none: all alike (as released)"
@@ -53,10 +53,10 @@ class SegToClassSettings(Settings):
     where the segmentation is trained by bce, else a softmax).
     """
 
-    weight: float = Field(0.1, ge=0)
-    from_step: int = Field(2000, ge=0)
+    weight: Weight = 0.1
+    from_step: Steps = 2000
     loss: PixelLoss = "ce"
-    confidence: float = 0.75
+    confidence: float = Field(0.75, ge=-1000, le=1000)
     threshold: Literal["as_released", "as_meant"] = "as_released"
     tagged: bool = Field(False, description="whether pixels of classes without a tag are left out (as released: no)")
 
@@ -167,7 +167,7 @@ class BMP(AFANetwork):
         scores = self.background_scores(
             image_B3HW, batch.valid_BHW, background_BHW, cam_BCHW, batch.tag_BC, batch.facts()
         )
-        return background_labels(scores, batch.valid_BHW, self.settings.background.confidence)
+        return batch.with_true(background_labels(scores, batch.valid_BHW, self.settings.background.confidence))
 
     @torch.no_grad()
     def seg_labels(self, batch: Batch, logit_BKHW: Tensor) -> Tensor:
@@ -181,7 +181,9 @@ class BMP(AFANetwork):
         if settings.tagged:
             allowed_BK = F.pad(batch.tag_BC > 0, (1, 0), value=True)
             sure_BHW &= allowed_BK.gather(1, label_BHW.flatten(1)).view_as(label_BHW)
-        return torch.where(sure_BHW, label_BHW - 1, IGNORE).to(torch.uint8)
+        sure_label_BHW = batch.with_true(torch.where(sure_BHW, label_BHW, IGNORE).to(torch.uint8))
+        object_BHW = (sure_label_BHW > 0) & (sure_label_BHW != IGNORE)
+        return torch.where(object_BHW, sure_label_BHW - 1, IGNORE).to(torch.uint8)
 
     def branches(self, image_B3HW: Tensor, tag_BC: Tensor | None = None) -> dict[str, Tensor]:
         """The CAM and its refinements, BSP (background-aware propagation), and the segmentation P_s."""

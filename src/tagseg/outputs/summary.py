@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tagseg.errors import UserError
 from tagseg.files import replacing
+from tagseg.foreign import read_json
 from tagseg.outputs.writer import IGNORE, IGNORE_NAME, Writer, box
 
 
@@ -72,9 +72,5 @@ def read_summaries(out: Path) -> dict[str, dict[str, Any]]:
     """The files that Summaries wrote below a folder, by name. Raises UserError naming a broken one."""
     found = {}
     for path in sorted(out.rglob("*.json")):
-        try:
-            name = path.relative_to(out).as_posix().removesuffix(".json")
-            found[name] = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise UserError(f"{path} cannot be read as JSON: {error}") from error
+        found[path.relative_to(out).as_posix().removesuffix(".json")] = read_json(path, "JSON")
     return found

@@ -14,7 +14,7 @@ from rich.table import Table
 
 from tagseg.data.tagged import TaggedImages
 from tagseg.errors import UserError
-from tagseg.files import write_text
+from tagseg.files import make_folder, write_text
 from tagseg.outputs.report import (
     Example,
     ReportData,
@@ -27,7 +27,6 @@ from tagseg.outputs.report import (
 )
 from tagseg.segmenter import load
 from tagseg.workflows.label import SCORES as PSEUDO
-from tagseg.workflows.label import make_folder
 from tagseg.workflows.report import final_mask, score_note
 from tagseg.workflows.score import AFTER, percent
 from tagseg.workflows.train import run_recipe, run_result, run_sources

@@ -17,12 +17,12 @@ from typing import Any
 from tagseg.data.sources import DataSettings, Sources, open_sources
 from tagseg.engine.processes import create_accelerator
 from tagseg.errors import UserError
-from tagseg.files import write_text
+from tagseg.files import make_folder, write_text
 from tagseg.recipe import Recipe
 from tagseg.segmenter import load
 from tagseg.workflows.chain import Chain
 from tagseg.workflows.chain_report import chain_report, evaluate_chain
-from tagseg.workflows.label import label, make_folder
+from tagseg.workflows.label import label
 from tagseg.workflows.train import finished, train
 
 RECORD = "chain.json"
@@ -179,6 +179,7 @@ def _photos(sources: Sources) -> str:
         if data is not None:
             rows.append(repr((data.classes, data.mask_values)))
             rows += [repr((p.name, p.tags, _stat(p.photo), _stat(p.mask))) for p in data.photos]
+            rows += [repr((p.name, _stat(p.true))) for p in data.photos if p.true is not None]
     return hashlib.sha256("\n".join(rows).encode()).hexdigest()
 
 
