@@ -15,7 +15,8 @@ from pathlib import Path
 import numpy as np
 
 from tagseg.data.folders import PhotoFolder, look_into, some, stem
-from tagseg.data.photo import photo_size, read_mask, read_photo
+from tagseg.data.masks import Color, read_mask
+from tagseg.data.photo import photo_size, read_photo
 from tagseg.data.rows import Finder, class_folder_rows, place_rows
 from tagseg.data.tables import Problem, Row, read_table
 from tagseg.data.text import clean, name_flaw, quoted
@@ -51,6 +52,7 @@ class TaggedImages:
     classes: names of the classes 1..C, without background.
     mask_values: for each of the 256 values a mask may store, the run's index 0..C, 255 = ignore or 254 = refuse;
         None where masks store the run's indices already.
+    mask_colors: RGB of the stored values 0, 1, ... for masks that are stored as colors; None where none are known.
     tags_from: where the tags were read, in words: a table's name, the masks, Annotations (XML), names of folders.
     notes: sentences about what was guessed, and about files that are not read.
     """
@@ -58,6 +60,7 @@ class TaggedImages:
     classes: tuple[str, ...]
     photos: tuple[TaggedPhoto, ...]
     mask_values: tuple[int, ...] | None = None
+    mask_colors: tuple[Color, ...] | None = None
     tags_from: str = field(default="unknown", compare=False)
     notes: tuple[str, ...] = field(default=(), compare=False)
 
@@ -84,7 +87,7 @@ class TaggedImages:
         path = self.photos[i].mask
         if path is None:
             return None
-        stored_HW = read_mask(path)
+        stored_HW = read_mask(path, colors=self.mask_colors)
         size = photo_size(self.photos[i].photo)
         if stored_HW.shape != size:
             raise UserError(
