@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tagseg.data.folders import PhotoFolder, look_into, some, stem
+from tagseg.data.folders import PhotoFolder, find_photos, look_into, some, stem
 from tagseg.data.masks import Color, read_mask
 from tagseg.data.photo import photo_size, read_photo
 from tagseg.data.rows import Finder, class_folder_rows, place_rows
@@ -194,7 +194,8 @@ def collect_tagged(
     if known is None:
         known = _derive_classes(placed.values(), source, problems)
     index = {name: i for i, name in enumerate(known, start=1)}
-    mask_files = {} if masks is None else {stem(name): path for name, path in look_into(masks).photos.items()}
+    masks_there = {} if masks is None else find_photos(masks)
+    mask_files = {stem(file): path for file, path in masks_there.items()}
     photos: list[TaggedPhoto] = []
     for file, row in placed.items():
         unknown = [tag for tag in row.tags if tag not in index]
@@ -206,7 +207,7 @@ def collect_tagged(
             photos.append(TaggedPhoto(name, folder.photos[file], numbers, mask_files.get(name)))
     photos.sort(key=lambda photo: photo.name)
     if masks is not None and photos and all(photo.mask is None for photo in photos):
-        problems.append(Problem("mask without photo", "", no_mask_fits(masks, mask_files, photos[0].name)))
+        problems.append(Problem("mask without photo", "", no_mask_fits(masks, masks_there, photos[0].name)))
     problems += folder.not_read(besides=_beside(images, tags))
     notes = tuple(problem.text for problem in problems if not problem.fatal)
     said = source if tags is not None else "names of folders"
