@@ -21,6 +21,7 @@ from tagseg.cli.frame import (
     Overwrite,
     OwnImages,
     Precision,
+    Review,
     Run,
     Scales,
     Separator,
@@ -31,6 +32,7 @@ from tagseg.cli.frame import (
     app,
     class_names,
     console,
+    with_review,
 )
 from tagseg.errors import UserError
 
@@ -120,6 +122,7 @@ def train(
     file_column: FileColumn = None,
     tags_column: TagsColumn = None,
     method: Method = "bmp",
+    review: Review = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Train a recipe, or own photos without one. The same command goes on with an unfinished run.
@@ -127,6 +130,8 @@ def train(
     Example: tagseg train asdt-scenes --set train.steps=200 --out runs/first
 
     Example: tagseg train --images photos --tags tags.csv --out runs/mine
+
+    Example: tagseg train --images photos --tags tags.csv --review review --out runs/better
     """
     from tagseg.distributed import rank
     from tagseg.recipe import load_recipe
@@ -137,10 +142,10 @@ def train(
     if (recipe is None) == (images is None):
         raise UserError("Give either a recipe (`tagseg recipes` lists them) or --images DIR with --tags FILE.")
     if images is not None:
-        data = own_data(images, tags, masks, class_names(classes), separator, file_column, tags_column)
+        data = own_data(images, tags, masks, class_names(classes), separator, file_column, tags_column, review)
         chosen = own_recipe(data, method, settings or [], say=console.print)
     else:
-        chosen = load_recipe(str(recipe), settings)
+        chosen = load_recipe(str(recipe), with_review(settings, review))
     train(chosen, out, overwrite=overwrite, say=console.print)
     if finished(out) and rank() == 0:
         page = report(out)
@@ -211,6 +216,7 @@ def run(
     file_column: FileColumn = None,
     tags_column: TagsColumn = None,
     method: Method = "bmp",
+    review: Review = None,
 ) -> None:
     """Run a whole chain: classifier, teacher, pseudo masks, segmenter, scores and report. Stages that are done are kept.
 
@@ -225,10 +231,10 @@ def run(
     if recipe is not None and images is not None:
         raise UserError("Give either a chain (`tagseg run` lists them) or --images DIR with --tags FILE.")
     if images is not None:
-        data = own_data(images, tags, masks, class_names(classes), separator, file_column, tags_column)
+        data = own_data(images, tags, masks, class_names(classes), separator, file_column, tags_column, review)
         chain = own_chain(data, method, settings or [], say=console.print)
     elif recipe is not None:
-        chain = load_chain(recipe, settings)
+        chain = load_chain(recipe, with_review(settings, review))
     else:
         _list("chain", "run", shipped_chains())
         return

@@ -15,6 +15,7 @@ from tagseg.data.scenes import write_scenes
 from tagseg.data.tagged import TaggedImages, no_mask_fits, open_tagged
 from tagseg.data.voc import open_voc
 from tagseg.errors import UserError
+from tagseg.review.training import Reviewed, with_review
 from tagseg.settings import Count, Settings
 
 Side = Annotated[int, Field(ge=16, le=8192)]
@@ -47,6 +48,11 @@ class DataSettings(Settings):
     truth: Path | None = Field(
         None, description="folder of true masks (tagged) to measure scores on, where `masks` are pseudo masks"
     )
+    review: Path | None = Field(
+        None,
+        description="folder of `tagseg review`: accepted masks count in full, rejected photos are left out, corrected tags "
+        "hold",
+    )
     separator: str | None = Field(None, description="between the tags of one cell; detected when not given")
     file_column: str | None = Field(None, description="the table's column of photos; found when not given")
     tags_column: str | None = Field(
@@ -65,7 +71,7 @@ class DataSettings(Settings):
     @model_serializer(mode="wrap")
     def _written(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
         # What came later is written where it is used alone: the recipes of older runs stay equal to the letter.
-        later = ("file_column", "tags_column")
+        later = ("file_column", "tags_column", "review")
         return {name: value for name, value in write(self).items() if name not in later or value is not None}
 
     @model_validator(mode="after")
@@ -83,6 +89,7 @@ class Sources:
 
     train: TaggedImages
     val: TaggedImages | None
+    review: Reviewed | None = None
 
 
 def open_sources(settings: DataSettings, run: Path) -> Sources:
@@ -114,7 +121,10 @@ def open_sources(settings: DataSettings, run: Path) -> Sources:
     train = _looked_at(train)
     if not train.photos:
         raise UserError(f"{settings.root} holds no photo to train on: check data.root, data.train and data.tags.")
-    return Sources(train, val)
+    if settings.review is None:
+        return Sources(train, val)
+    train, reviewed = with_review(train, settings.review)
+    return Sources(train, val, reviewed)
 
 
 def _looked_at(data: TaggedImages) -> TaggedImages:
@@ -146,7 +156,7 @@ def with_masks(data: TaggedImages, masks: Path) -> TaggedImages:
     photos = tuple(replace(photo, mask=files.get(photo.name)) for photo in data.photos)
     if all(photo.mask is None for photo in photos):
         raise UserError(no_mask_fits(masks, find_photos(masks), photos[0].name))
-    return replace(data, photos=photos, mask_values=None)
+    return replace(data, photos=photos, mask_values=None, mask_colors=None)
 
 
 def _scored(settings: DataSettings, train: TaggedImages) -> TaggedImages | None:

@@ -32,12 +32,14 @@ class TaggedPhoto:
 
     name: path below the images folder without suffix, with forward slashes; unique in its set.
     tags: class indices 1..C, ascending; may be empty.
+    true: a mask that a person has looked at; it counts in full in every training, whatever the labels of the others.
     """
 
     name: str
     photo: Path
     tags: tuple[int, ...]
     mask: Path | None = None
+    true: Path | None = None
 
     @property
     def file(self) -> str:
@@ -53,6 +55,7 @@ class TaggedImages:
     mask_values: for each of the 256 values a mask may store, the run's index 0..C, 255 = ignore or 254 = refuse;
         None where masks store the run's indices already.
     mask_colors: RGB of the stored values 0, 1, ... for masks that are stored as colors; None where none are known.
+    true_values: the same for masks that a person has looked at.
     tags_from: where the tags were read, in words: a table's name, the masks, Annotations (XML), names of folders.
     notes: sentences about what was guessed, and about files that are not read.
     """
@@ -61,6 +64,7 @@ class TaggedImages:
     photos: tuple[TaggedPhoto, ...]
     mask_values: tuple[int, ...] | None = None
     mask_colors: tuple[Color, ...] | None = None
+    true_values: tuple[int, ...] | None = None
     tags_from: str = field(default="unknown", compare=False)
     notes: tuple[str, ...] = field(default=(), compare=False)
 
@@ -85,16 +89,30 @@ class TaggedImages:
         Raises UserError when its size differs from the photo's or it holds a value that no class has.
         """
         path = self.photos[i].mask
-        if path is None:
-            return None
-        stored_HW = read_mask(path, colors=self.mask_colors)
+        return None if path is None else self._read_mask(i, path, self.mask_values, self.mask_colors)
+
+    def true_mask(self, i: int) -> np.ndarray | None:
+        """What `mask` is, for the mask of photo `i` that a person has looked at."""
+        path = self.photos[i].true
+        return None if path is None else self._read_mask(i, path, self.true_values)
+
+    def tag_vector(self, i: int) -> np.ndarray:
+        """Tags of photo `i` as float32 (C,) of zeros and ones."""
+        vector_C = np.zeros(len(self.classes), dtype=np.float32)
+        vector_C[[tag - 1 for tag in self.photos[i].tags]] = 1
+        return vector_C
+
+    def _read_mask(
+        self, i: int, path: Path, mask_values: tuple[int, ...] | None, colors: tuple[Color, ...] | None = None
+    ) -> np.ndarray:
+        stored_HW = read_mask(path, colors=colors)
         size = photo_size(self.photos[i].photo)
         if stored_HW.shape != size:
             raise UserError(
                 f"mask {path} is {stored_HW.shape[1]} x {stored_HW.shape[0]} pixels, but its photo "
                 f"{self.photos[i].photo.name} is {size[1]} x {size[0]}; masks need the photo's size"
             )
-        values = np.array(self.mask_values or range(256), dtype=np.uint8)
+        values = np.array(mask_values or range(256), dtype=np.uint8)
         for stored in np.flatnonzero(np.bincount(stored_HW.ravel(), minlength=256)):
             if len(self.classes) < values[stored] < IGNORE:
                 raise UserError(
@@ -102,12 +120,6 @@ class TaggedImages:
                     "0 is background and 255 is ignored"
                 )
         return values[stored_HW]
-
-    def tag_vector(self, i: int) -> np.ndarray:
-        """Tags of photo `i` as float32 (C,) of zeros and ones."""
-        vector_C = np.zeros(len(self.classes), dtype=np.float32)
-        vector_C[[tag - 1 for tag in self.photos[i].tags]] = 1
-        return vector_C
 
 
 def open_tagged(

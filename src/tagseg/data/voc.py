@@ -68,7 +68,7 @@ def open_voc(
         )
         for name, found in zip(names, stored_tags, strict=True)
     )
-    return TaggedImages(run, photos, tuple(values), listed.colors, _said(tags))
+    return TaggedImages(run, photos, tuple(values), mask_colors=listed.colors, tags_from=_said(tags))
 
 
 def list_splits(root: Path) -> tuple[str, ...]:
