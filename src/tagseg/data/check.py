@@ -142,8 +142,8 @@ def check_tagged(data: TaggedImages, *, progress: Progress | None = None) -> Che
             problems.extend(found)
             if progress is not None:
                 progress(done, len(data))
-    if (text := numbers.ignored_objects()) is not None:
-        problems.append(Problem("mask numbers", "", text))
+    if (wrong := numbers.ignored_objects()) is not None:
+        problems.append(Problem("mask numbers", "", wrong))
     else:
         problems.extend(Problem("mask numbers", "", text, fatal=False) for text in numbers.broken_promises())
     problems.extend(_duplicates(data))

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageFile
 
 from tagseg.data.pictures import PIXEL_CAP, check_cap, decoding, open_picture, refuse
 from tagseg.data.tiff import white_is_zero
@@ -53,7 +54,7 @@ def read_mask(path: Path, *, pixel_cap: int = PIXEL_CAP, colors: Sequence[Color]
         refuse(path, "mask", MASK_FORMATS, error)
 
 
-def _grey_bits(image: Image.Image) -> int:
+def _grey_bits(image: ImageFile.ImageFile) -> int:
     """Bits a grey value has in the file."""
     if image.mode == "1":
         return 1
@@ -77,15 +78,15 @@ def _palette_numbers(
     numbers = np.arange(256)
     if colors is not None:
         known = {color: i for i, color in enumerate(colors)}
-        if all(tuple(map(int, color)) in known for color in shown):
-            numbers[used] = [known[tuple(map(int, color))] for color in shown]
+        if all(_rgb(color) in known for color in shown):
+            numbers[used] = [known[_rgb(color)] for color in shown]
             return numbers.astype(np.uint8)
     if (shown == shown[:, :1]).all():
         return _grey_numbers(path, used, shown[:, 0], numbers)
     # As many entries as are used, and all of them VOC's colors: a program that shrinks files has renumbered them.
-    voc = {tuple(map(int, color)): i for i, color in enumerate(_voc_colors())}
-    if len(entries) == len(used) > 1 and all(tuple(map(int, color)) in voc for color in shown):
-        meant = [voc[tuple(map(int, color))] for color in shown]
+    voc = {_rgb(color): i for i, color in enumerate(_voc_colors())}
+    if len(entries) == len(used) > 1 and all(_rgb(color) in voc for color in shown):
+        meant = [voc[_rgb(color)] for color in shown]
         if meant != used.tolist() and max(meant) < _WEB_COLORS:
             raise UserError(
                 f"mask {path} has VOC's colors of {', '.join(map(str, meant[:4]))} under the numbers "
@@ -123,6 +124,10 @@ def _by_color(path: Path, rgb_HW3: NDArray[np.uint8], colors: Sequence[Color]) -
         color = ", ".join(str(unknown[0] >> shift & 255) for shift in (16, 8, 0))
         raise UserError(f"mask {path} holds the color {color}, which no class has; correct it or the list of classes")
     return np.array([known[int(code)] for code in found], np.uint8)[inverse].reshape(code_HW.shape)
+
+
+def _rgb(color: NDArray[Any]) -> Color:
+    return int(color[0]), int(color[1]), int(color[2])
 
 
 def _voc_colors() -> NDArray[np.uint8]:

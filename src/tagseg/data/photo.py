@@ -9,10 +9,11 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image, ImageFile, ImageOps
 
 from tagseg.data.masks import read_mask as read_mask
-from tagseg.data.pictures import PIXEL_CAP, check_cap, decoding, open_picture, refuse
+from tagseg.data.pictures import PIXEL_CAP as PIXEL_CAP
+from tagseg.data.pictures import check_cap, decoding, open_picture, refuse
 from tagseg.data.suffixes import HAS_AVIF, HAS_HEIC
 from tagseg.data.suffixes import PHOTO_SUFFIXES as PHOTO_SUFFIXES
 from tagseg.data.tiff import check_tiff, full_page, stored_16_bits, unpack_planes
@@ -85,7 +86,7 @@ def _orientation(image: Image.Image) -> int:
         return 1
 
 
-def _is_deep(image: Image.Image) -> bool:
+def _is_deep(image: ImageFile.ImageFile) -> bool:
     """Whether a PNG in color stores 16 bits a channel; Pillow keeps their upper byte, but not that of `transparency`."""
     return image.format == "PNG" and any(";16" in str(tile[3]) for tile in image.tile)
 

@@ -15,6 +15,7 @@ from PIL import (
     BmpImagePlugin,  # noqa: F401 (these register their formats)
     GifImagePlugin,  # noqa: F401
     Image,
+    ImageFile,
     JpegImagePlugin,  # noqa: F401
     PngImagePlugin,  # noqa: F401
     TiffImagePlugin,  # noqa: F401
@@ -38,7 +39,7 @@ BYTES_A_PIXEL = 12  # what decoding and converting to RGB take at their height
 
 
 @contextmanager
-def open_picture(path: Path, formats: Sequence[str]) -> Iterator[Image.Image]:
+def open_picture(path: Path, formats: Sequence[str]) -> Iterator[ImageFile.ImageFile]:
     """A picture of one of `formats`, its header read and no pixel decoded.
 
     Pillow's own cap of pixels, a switch of the whole process, plays no part: callers look at `size` themselves. Raises
@@ -64,7 +65,7 @@ def _without_waiting(path: str, flags: int) -> int:
     return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))  # else a pipe waits for someone to write
 
 
-def _identify(file: BinaryIO, path: Path, formats: Sequence[str]) -> Image.Image:
+def _identify(file: BinaryIO, path: Path, formats: Sequence[str]) -> ImageFile.ImageFile:
     # As Image.open does, without its check of MAX_IMAGE_PIXELS.
     prefix = file.read(16)
     for name in formats:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageFile
 
 from tagseg.errors import UserError
 
@@ -40,7 +40,7 @@ def check_tiff(path: Path, image: Image.Image) -> None:
         )
 
 
-def unpack_planes(image: Image.Image) -> None:
+def unpack_planes(image: ImageFile.ImageFile) -> None:
     """16 bits a channel, a plane for each color, not compressed: Pillow would take both bytes for pixels."""
     if (
         _value(image, PLANAR, 1) == _SEPARATE
