@@ -34,7 +34,7 @@ def read_mask(path: Path, *, pixel_cap: int = PIXEL_CAP, colors: Sequence[Color]
     """
     try:
         with open_picture(path, MASK_FORMATS) as image:
-            check_cap(path, image, pixel_cap)
+            check_cap(str(path), image, pixel_cap)
             with decoding(image):
                 if image.mode in ("RGB", "RGBA") and colors is not None:
                     return _by_color(path, np.asarray(image.convert("RGB")), colors)
@@ -51,7 +51,7 @@ def read_mask(path: Path, *, pixel_cap: int = PIXEL_CAP, colors: Sequence[Color]
                     stored_HW //= 255 // (2**depth - 1)  # Pillow stretches 2 and 4 bits to 0..255
                 return (2**depth - 1 - stored_HW).astype(np.uint8) if white_is_zero(image) else stored_HW
     except Exception as error:
-        refuse(path, "mask", MASK_FORMATS, error)
+        refuse(str(path), "mask", MASK_FORMATS, error)
 
 
 def _grey_bits(image: ImageFile.ImageFile) -> int:

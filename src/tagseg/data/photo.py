@@ -6,10 +6,11 @@ Shapes: H W pixels after EXIF orientation.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageFile, ImageOps
+from PIL import Image, ImageOps
 
 from tagseg.data.masks import read_mask as read_mask
 from tagseg.data.pictures import PIXEL_CAP as PIXEL_CAP
@@ -24,7 +25,9 @@ _ORIENTATION = 0x0112  # the EXIF tag; values 5 to 8 swap height and width
 _ROWS = 256  # of a picture that are converted at a time, where that takes several times their size
 
 
-def read_photo(path: Path, *, pixel_cap: int = PIXEL_CAP, min_side: int | None = None) -> np.ndarray:
+def read_photo(
+    path: Path | IO[bytes], *, pixel_cap: int = PIXEL_CAP, min_side: int | None = None, name: str = ""
+) -> np.ndarray:
     """A photo as RGB, upright: uint8 (H, W, 3).
 
     With `min_side` a large JPEG may come at 1/2, 1/4 or 1/8 of its size as long as no side falls below it, which
@@ -34,24 +37,38 @@ def read_photo(path: Path, *, pixel_cap: int = PIXEL_CAP, min_side: int | None =
     white. Of an animation the first frame is taken, of a TIFF with several pages the first that is no thumbnail. Raises
     UserError naming the file when it is missing, empty, truncated, of another format, no regular file, holds
     floating-point, signed or 32-bit values, or more than `pixel_cap` pixels.
+    path: or a stream of the file's bytes, with a `name` for messages.
     """
+    shown = name or str(path)
     try:
         with open_picture(path, PHOTO_FORMATS) as image:
             full_page(image)
-            check_cap(path, image, pixel_cap)
-            turn = _orientation(image)
+            check_cap(shown, image, pixel_cap)
             if min_side is not None and image.format in ("JPEG", "MPO"):
                 image.draft(None, (min_side, min_side))
-            if image.format == "TIFF":
-                check_tiff(path, image)
-                unpack_planes(image)
-            deep = _is_deep(image)
-            with decoding(image):
-                image.load()
-                upright = image if turn == 1 else ImageOps.exif_transpose(image)
-                return _rgb(path, upright, deep)
+            return _decoded(shown, image)
     except Exception as error:  # a decoder may raise anything at all on a broken file
-        refuse(path, "photo", PHOTO_FORMATS, error)
+        refuse(shown, "photo", PHOTO_FORMATS, error)
+
+
+def photo_of_image(image: Image.Image, *, pixel_cap: int = PIXEL_CAP) -> np.ndarray:
+    """A picture that Pillow has opened or made, as `read_photo` gives that of a file. Raises UserError as well."""
+    try:
+        check_cap("The PIL image", image, pixel_cap)
+        return _decoded("(a PIL image)", image)
+    except Exception as error:
+        refuse("(a PIL image)", "photo", PHOTO_FORMATS, error)
+
+
+def _decoded(shown: str, image: Image.Image) -> NDArray[np.uint8]:
+    turn = _orientation(image)
+    if image.format == "TIFF":
+        check_tiff(shown, image)
+        unpack_planes(image)
+    deep = _is_deep(image)
+    with decoding(image):
+        image.load()
+        return _rgb(shown, image if turn == 1 else ImageOps.exif_transpose(image), deep)
 
 
 def photo_size(path: Path) -> tuple[int, int]:
@@ -64,7 +81,7 @@ def photo_size(path: Path) -> tuple[int, int]:
             width, height = (int(tags[256]), int(tags[257])) if tags is not None else image.size
             return (width, height) if _orientation(image) in (5, 6, 7, 8) else (height, width)
     except Exception as error:
-        refuse(path, "photo", PHOTO_FORMATS, error)
+        refuse(str(path), "photo", PHOTO_FORMATS, error)
 
 
 def page_count(path: Path) -> int:
@@ -73,7 +90,7 @@ def page_count(path: Path) -> int:
         with open_picture(path, PHOTO_FORMATS) as image:
             return int(getattr(image, "n_frames", 1)) if image.format == "TIFF" else 1
     except Exception as error:
-        refuse(path, "photo", PHOTO_FORMATS, error)
+        refuse(str(path), "photo", PHOTO_FORMATS, error)
 
 
 def _orientation(image: Image.Image) -> int:
@@ -86,17 +103,17 @@ def _orientation(image: Image.Image) -> int:
         return 1
 
 
-def _is_deep(image: ImageFile.ImageFile) -> bool:
+def _is_deep(image: Image.Image) -> bool:
     """Whether a PNG in color stores 16 bits a channel; Pillow keeps their upper byte, but not that of `transparency`."""
-    return image.format == "PNG" and any(";16" in str(tile[3]) for tile in image.tile)
+    return image.format == "PNG" and any(";16" in str(tile[3]) for tile in getattr(image, "tile", ()))
 
 
-def _rgb(path: Path, image: Image.Image, deep: bool) -> NDArray[np.uint8]:
+def _rgb(shown: str, image: Image.Image, deep: bool) -> NDArray[np.uint8]:
     if image.mode == "F":
-        raise UserError(f"photo {path} holds floating-point values; save it with 8 or 16 bits a channel")
+        raise UserError(f"photo {shown} holds floating-point values; save it with 8 or 16 bits a channel")
     if image.mode.startswith("I"):  # 16-bit grey; Pillow's own conversion would clip instead of scaling
         if image.mode == "I" and image.format != "PNG" and image.format is not None:
-            raise UserError(f"photo {path} holds 32-bit integers; save it with 8 or 16 bits a channel")
+            raise UserError(f"photo {shown} holds 32-bit integers; save it with 8 or 16 bits a channel")
         return _grey_of_16_bits(image)
     if deep and isinstance(clear := image.info.get("transparency"), tuple):
         image.info["transparency"] = tuple(value >> 8 for value in clear)

@@ -7,9 +7,9 @@ import stat
 import struct
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import BinaryIO, NoReturn
+from typing import IO, BinaryIO, NoReturn
 
 from PIL import (
     BmpImagePlugin,  # noqa: F401 (these register their formats)
@@ -39,14 +39,15 @@ BYTES_A_PIXEL = 12  # what decoding and converting to RGB take at their height
 
 
 @contextmanager
-def open_picture(path: Path, formats: Sequence[str]) -> Iterator[ImageFile.ImageFile]:
+def open_picture(source: Path | IO[bytes], formats: Sequence[str]) -> Iterator[ImageFile.ImageFile]:
     """A picture of one of `formats`, its header read and no pixel decoded.
 
     Pillow's own cap of pixels, a switch of the whole process, plays no part: callers look at `size` themselves. Raises
     whatever a decoder raises, and UserError for what is no regular file (a pipe would wait for ever).
+    source: a path, or a stream of a file's bytes, which stays open.
     """
-    with _open_regular(path) as file:
-        image = _identify(file, path, formats)
+    with _open_regular(source) if isinstance(source, Path) else nullcontext(source) as file:
+        image = _identify(file, os.fspath(source) if isinstance(source, Path) else "", formats)
         try:
             yield image
         finally:
@@ -65,7 +66,7 @@ def _without_waiting(path: str, flags: int) -> int:
     return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))  # else a pipe waits for someone to write
 
 
-def _identify(file: BinaryIO, path: Path, formats: Sequence[str]) -> ImageFile.ImageFile:
+def _identify(file: IO[bytes], name: str, formats: Sequence[str]) -> ImageFile.ImageFile:
     # As Image.open does, without its check of MAX_IMAGE_PIXELS.
     prefix = file.read(16)
     for name in formats:
@@ -74,10 +75,10 @@ def _identify(file: BinaryIO, path: Path, formats: Sequence[str]) -> ImageFile.I
             continue
         file.seek(0)
         try:
-            return factory(file, os.fspath(path))
+            return factory(file, name)
         except (SyntaxError, IndexError, TypeError, struct.error):
             continue  # looked like this format, and is not
-    raise UnidentifiedImageError(f"cannot identify image file {path}")
+    raise UnidentifiedImageError(f"cannot identify image file {name}")
 
 
 class _Memory:
@@ -125,28 +126,28 @@ def decoding(image: Image.Image) -> Iterator[None]:
         yield
 
 
-def check_cap(path: Path, image: Image.Image, pixel_cap: int) -> None:
+def check_cap(shown: str, image: Image.Image, pixel_cap: int) -> None:
     """Raises UserError for a picture of more than `pixel_cap` pixels."""
     width, height = image.size
     if width * height > pixel_cap:
         raise UserError(
-            f"{path} has {width} x {height} pixels, more than the cap of {pixel_cap:,}; shrink it or leave it out "
+            f"{shown} has {width} x {height} pixels, more than the cap of {pixel_cap:,}; shrink it or leave it out "
             "(`tagseg predict --pixel-cap` sets a higher one)"
         )
 
 
-def refuse(path: Path, what: str, formats: tuple[str, ...], error: Exception) -> NoReturn:
+def refuse(shown: str, what: str, formats: tuple[str, ...], error: Exception) -> NoReturn:
     """Raise what a decoder raised as a UserError that names the file and says what to do."""
     if isinstance(error, UserError):
         raise error
     if isinstance(error, FileNotFoundError):
-        raise UserError(f"{what} {path} does not exist") from error
+        raise UserError(f"{what} {shown} does not exist") from error
     if isinstance(error, IsADirectoryError):
-        raise UserError(f"{what} {path} is a folder, not a file") from error
+        raise UserError(f"{what} {shown} is a folder, not a file") from error
     if isinstance(error, UnidentifiedImageError):
-        why = "is empty" if _is_empty(path) else f"is none of {', '.join(formats)}, or damaged"
-        raise UserError(f"{what} {path} {why}; replace it or leave it out") from error
-    raise UserError(f"{what} {path} cannot be read ({reason(error)}); replace it or leave it out") from error
+        why = "is empty" if _is_empty(Path(shown)) else f"is none of {', '.join(formats)}, or damaged"
+        raise UserError(f"{what} {shown} {why}; replace it or leave it out") from error
+    raise UserError(f"{what} {shown} cannot be read ({reason(error)}); replace it or leave it out") from error
 
 
 def _is_empty(path: Path) -> bool:

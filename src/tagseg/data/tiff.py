@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,23 +26,24 @@ def full_page(image: Image.Image) -> None:
     image.seek(0)
 
 
-def check_tiff(path: Path, image: Image.Image) -> None:
+def check_tiff(shown: str, image: Image.Image) -> None:
     """Raises UserError for pixels whose values a photo cannot have: signed, floating-point, of more than 16 bits."""
     stored = _values(image, SAMPLE_FORMAT, 1)
     if 3 in stored or 6 in stored:
-        raise UserError(f"photo {path} holds floating-point values; save it with 8 or 16 bits a channel")
+        raise UserError(f"photo {shown} holds floating-point values; save it with 8 or 16 bits a channel")
     if any(each not in _UNSIGNED for each in stored):
-        raise UserError(f"photo {path} holds signed integers; save it with unsigned ones of 8 or 16 bits a channel")
+        raise UserError(f"photo {shown} holds signed integers; save it with unsigned ones of 8 or 16 bits a channel")
     if any(bits > 16 for bits in _values(image, BITS, 1)):
         raise UserError(
-            f"photo {path} holds {max(_values(image, BITS, 1))}-bit integers; save it with 8 or 16 bits a channel"
+            f"photo {shown} holds {max(_values(image, BITS, 1))}-bit integers; save it with 8 or 16 bits a channel"
         )
 
 
-def unpack_planes(image: ImageFile.ImageFile) -> None:
+def unpack_planes(image: Image.Image) -> None:
     """16 bits a channel, a plane for each color, not compressed: Pillow would take both bytes for pixels."""
     if (
-        _value(image, PLANAR, 1) == _SEPARATE
+        isinstance(image, ImageFile.ImageFile)
+        and _value(image, PLANAR, 1) == _SEPARATE
         and _value(image, COMPRESSION, _RAW) == _RAW
         and set(_values(image, BITS, 1)) == {16}
     ):
