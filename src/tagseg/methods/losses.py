@@ -23,7 +23,7 @@ def tag_loss(logit_BC: Tensor, tag_BC: Tensor, known_BC: Tensor | None = None) -
     else:
         loss_BC = F.binary_cross_entropy_with_logits(logit_BC, tag_BC, reduction="none")
         per_photo_B = (loss_BC * known_BC).sum(1) / known_BC.sum(1).clamp(min=1)
-    return global_mean(per_photo_B.sum(), per_photo_B.new_tensor(len(per_photo_B)))
+    return global_mean(per_photo_B.sum(), per_photo_B.new_full((), len(per_photo_B)))
 
 
 def upsample(map_BKhw: Tensor, size: tuple[int, int]) -> Tensor:
