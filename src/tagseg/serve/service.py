@@ -139,7 +139,9 @@ class Service:
         upload: Any = Upload(content, name)
         height, width = photo_size(upload)
         if height * width > self.limits.pixels:
-            raise TooLarge(f"photo {name} has {width} x {height} pixels, more than the {self.limits.pixels:,} that are read.")
+            raise TooLarge(
+                f"photo {name} has {width} x {height} pixels, more than the {self.limits.pixels:,} that are read."
+            )
         upload.seek(0)
         return read_photo(upload, pixel_cap=self.limits.pixels)
 
