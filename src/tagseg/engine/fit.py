@@ -16,6 +16,7 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
+from tagseg.backbones.compiled import compile_for_training
 from tagseg.data.batches import Batch
 from tagseg.engine.checkpoint import Checkpoint, Checkpoints, pack, save_weights, unpack
 from tagseg.engine.interrupt import Interrupted, Interruption
@@ -27,6 +28,7 @@ from tagseg.engine.settings import TrainSettings
 from tagseg.engine.step import check_weights, train_step
 from tagseg.errors import UserError
 from tagseg.files import remove_temporaries
+from tagseg.foreign import reading
 from tagseg.methods.method import Method
 
 
@@ -123,6 +125,8 @@ class _Run:
         self.model: nn.Module = accelerator.prepare(method)  # moves `method` itself, wraps it for several processes
         self.optimizer = build_optimizer(method, settings)
         self.average = build_average(method, settings)
+        if settings.compile:
+            compile_for_training(method.backbone)
         self.scored = method if self.average is None else cast(Method, self.average.module)
         self.checkpoints = Checkpoints(out / "checkpoints", settings.keep, best)
         self.progress = TrainProgress(settings.steps, enabled=self.is_main)
@@ -144,10 +148,11 @@ class _Run:
         found = self.checkpoints.newest(self.progress.say)
         if found is not None:
             checkpoint, tensors, facts = found
-            _check_identity(self.out, facts["identity"], self._identity())
-            unpack(tensors, self.method, self.optimizer, self.average)
-            self.done, self.row, self.scores = checkpoint.step, facts["row"], checkpoint.scores
-            self._seconds_before = facts["seconds"]
+            with reading(checkpoint.path, "a checkpoint of this run", "start over with another --out"):
+                _check_identity(self.out, facts["identity"], self._identity())
+                unpack(tensors, self.method, self.optimizer, self.average)
+                self.done, self.row, self.scores = checkpoint.step, dict(facts["row"]), checkpoint.scores
+                self._seconds_before = float(facts["seconds"])
             self.progress.say(f"Going on after step {self.done} of {self.settings.steps}.")
         self.accelerator.wait_for_everyone()  # nobody writes before everybody has read
         if self.is_main:

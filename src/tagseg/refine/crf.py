@@ -16,9 +16,17 @@ import torch
 from torch import Tensor
 
 from tagseg.errors import UserError
-from tagseg.refine.crf_checks import carried_labels, check_maps, check_settings, per_photo
+from tagseg.refine.arrays import Taken
+from tagseg.refine.crf_checks import (
+    carried_labels,
+    check_maps,
+    check_settings,
+    check_values,
+    cost_matrix,
+    per_photo,
+)
 from tagseg.refine.features import Sigma, check_image
-from tagseg.refine.lattice import Lattice, uses_torch
+from tagseg.refine.lattice import Lattice, chosen_backend
 from tagseg.refine.scratch import Scratch, borrowed
 
 Array = TypeVar("Array", np.ndarray, Tensor)
@@ -68,11 +76,13 @@ def dense_crf(  # type: ignore[misc]  # the settings are spelt out below, once
     threads: int | None = None,
     padding: bool = False,
     backend: str = "auto",
+    check_finite: bool = True,
 ) -> Any:
     """Marginals (L, H, W) float32 of a dense CRF after some mean-field iterations; they sum to one at every pixel.
 
-    image: (H, W, channels) or (H, W) in the units of its sigma: uint8 RGB, grey, floats, further channels.
-    probabilities: (L, H, W); they need not sum to one. numpy in, numpy out; torch in, torch out on the same device.
+    image: (H, W, channels) or (H, W) in the units of its sigma: uint8 RGB, grey, floats, further channels; a PIL image.
+    probabilities: (L, H, W), from 0 to 1; they need not sum to one. Arrays may have any memory layout. numpy
+    in, numpy out; torch in, torch out on the same device.
     Lists of both (each photo with its own size and L) give a list, spread over all cores; a photo that stands in the
     list twice has its lattice built once.
     gaussian: sigma in pixels (or one for x and one for y) and weight; None leaves the kernel out.
@@ -85,18 +95,23 @@ def dense_crf(  # type: ignore[misc]  # the settings are spelt out below, once
     side of the filter; "none"); one for both or (gaussian's, bilateral's).
     compatibility: cost (L, L) of two labels together, times each kernel's weight; None is Potts: 0 for equal labels, 1
     otherwise.
-    lattice: the photo's bilateral `Lattice`, when it is at hand.
+    lattice: the photo's bilateral `Lattice`, when it is at hand; for a list on a CUDA device also that of all its photos
+    together (`Lattice.of_batch`), once for each map.
     threads: cores to use; None: all. padding: as in `Lattice.bilateral`. backend: "numba" (CPU), "torch" (any device),
-    or "auto": numba on the CPU, torch elsewhere.
+    "triton" (CUDA), or "auto": numba on the CPU, elsewhere one of the others.
+    check_finite: whether the values of maps on a device are looked through, for which the host has to wait.
     """
     single = not isinstance(image, (list, tuple))
-    images, maps = ([image], [probabilities]) if single else (list(image), list(probabilities))
-    if len(images) != len(maps):
-        raise UserError(f"{len(images)} images came with {len(maps)} probability maps; give one for each.")
-    sides = (normalization, normalization) if isinstance(normalization, str) else tuple(normalization)
-    cost = None if compatibility is None else np.asarray(compatibility, np.float32)
+    given = ([image], [probabilities]) if single else (list(image), list(probabilities))
+    if len(given[0]) != len(given[1]):
+        raise UserError(f"{len(given[0])} images came with {len(given[1])} probability maps; give one for each.")
+    taken = Taken()
+    images, maps = [taken(each, "image") for each in given[0]], [taken(each, str(unary)) for each in given[1]]
+    sides = (normalization, normalization) if isinstance(normalization, str) else normalization
+    cost = None if compatibility is None else cost_matrix(compatibility)
     settings = Settings(gaussian, bilateral, iterations, unary, sides, cost, padding)
     check_settings(settings, threads)
+    chosen = chosen_backend(maps[0], backend) if maps else "numba"
     photos = []
     for picture, value, given, built in zip(
         images,
@@ -107,8 +122,14 @@ def dense_crf(  # type: ignore[misc]  # the settings are spelt out below, once
     ):
         check_image(picture)
         check_maps(picture, value, settings, built)
+        if check_finite or chosen == "numba":
+            check_values(value, unary)
         photos.append(Photo(picture, value, carried_labels(len(value), given), built))
-    if photos and uses_torch(maps[0], backend):
+    if chosen == "triton" and cost is None:  # a table of costs is rare, and left to the plain form
+        from tagseg.refine.mean_field_triton import mean_field_batch
+
+        results = mean_field_batch(photos, settings)
+    elif chosen != "numba":
         from tagseg.refine.mean_field_torch import mean_field_batch
 
         results = mean_field_batch(photos, settings)

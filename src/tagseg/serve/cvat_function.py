@@ -35,7 +35,7 @@ class CvatFunction:
 
     def detect(self, context: Any, image: Image.Image) -> list[Any]:
         """The masks of one frame, or their outlines where the task asks for polygons, of classes that are sure enough."""
-        prediction = self.segmenter.predict(np.asarray(image.convert("RGB")))
+        prediction = self.segmenter.predict(np.array(image.convert("RGB")))
         least = context.conf_threshold or 0.0
         shapes = []
         for k in np.flatnonzero(np.bincount(prediction.mask.ravel(), minlength=256)[:IGNORE]).tolist():
