@@ -89,18 +89,26 @@ def measure(pid: int, photos: int, decisions: int, think: float) -> None:
         page.wait_for_selector("body[data-shown]")
         print(f"the first photo is shown after {time.monotonic() - begun:.1f} s")
         for name, wait in (("while all photos are looked at", False), ("afterwards", True)):
-            while wait and page.evaluate("[...tagsegReview.queue.rows.values()].some((row) => row.doubt === null)"):
+            end = time.monotonic() + 120 * wait
+            left = "[...tagsegReview.queue.rows.values()].filter((row) => row.doubt === null).length"
+            while time.monotonic() < end and page.evaluate(left):
                 page.wait_for_timeout(500)
+            if wait and page.evaluate(left):
+                print(f"{page.evaluate(left)} photos are still not looked at")
             took = []
             for _ in range(decisions):
                 page.wait_for_timeout(int(1000 * think))
                 took.append(page.evaluate(ACCEPT))
             middle, late = np.percentile(took, [50, 95])
             print(f"accept to next, {name}: median {middle:.0f} ms, 95th percentile {late:.0f} ms, {decisions} times")
+            print(f"the server's memory at its highest: {memory(pid):.0f} MB")
         browser.close()
+
+
+def memory(pid: int) -> float:
+    """The highest resident memory of a process so far, in MB."""
     status = Path(f"/proc/{pid}/status").read_text()
-    peak = next(line for line in status.splitlines() if line.startswith("VmHWM"))
-    print(f"the server's memory at its highest: {int(peak.split()[1]) / 1024:.0f} MB")
+    return int(next(line for line in status.splitlines() if line.startswith("VmHWM")).split()[1]) / 1024
 
 
 if __name__ == "__main__":

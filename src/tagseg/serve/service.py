@@ -136,14 +136,14 @@ class Service:
 
     def decode(self, content: bytes, name: str = "upload") -> NDArray[np.uint8]:
         """The photo (H, W, 3) in bytes that were sent. Raises TooLarge before decoding, UserError for what is no photo."""
-        upload: Any = Upload(content, name)
-        height, width = photo_size(upload)
+        first: Any = Upload(content, name)
+        height, width = photo_size(first)
         if height * width > self.limits.pixels:
             raise TooLarge(
                 f"photo {name} has {width} x {height} pixels, more than the {self.limits.pixels:,} that are read."
             )
-        upload.seek(0)
-        return read_photo(upload, pixel_cap=self.limits.pixels)
+        again: Any = Upload(content, name)
+        return read_photo(again, pixel_cap=self.limits.pixels)
 
     def _work(self) -> None:
         self._run([_Job(np.zeros((64, 64, 3), np.uint8), None, True, Future(), time.monotonic())], counted=False)
