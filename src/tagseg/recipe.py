@@ -9,35 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import Field, SerializeAsAny, ValidationError, field_validator
+from pydantic import SerializeAsAny, ValidationError, field_validator
 
 from tagseg.data.sources import DataSettings
 from tagseg.engine.settings import TrainSettings
 from tagseg.errors import UserError
-from tagseg.inference import PredictSettings
 from tagseg.methods import METHODS
+from tagseg.methods.build import ModelSettings
 from tagseg.methods.method import MethodSettings
+from tagseg.prediction.settings import PredictSettings
 from tagseg.settings import Settings, merged
-
-
-class ModelSettings(Settings):
-    """The backbone and the weights it starts from."""
-
-    backbone: str = "efficientnet_lite0"
-    output_stride: int | None = 16
-    weights: str = Field("embedded", description="embedded, none, hub, or a file")
-    frozen_norm: bool = True
-    frozen: tuple[str, ...] = Field(
-        (), description="parts of the backbone that are not trained, by the start of their names"
-    )
-    start: str | None = Field(
-        None,
-        description="what the whole model starts from: a recipe's name (trained first, with this recipe's data), "
-        "a run folder, or a file of weights",
-    )
-    start_train: dict[str, Any] = Field(
-        {}, description="train settings that differ from those of the recipe in `start`, such as {steps: 300}"
-    )
 
 
 class Recipe(Settings):

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from tagseg.data.sources import Sources
@@ -29,11 +28,13 @@ from tagseg.outputs.report import (
     spread,
     write_report,
 )
-from tagseg.segmenter import BACKGROUND, Segmenter, load
+from tagseg.prediction.load import load
+from tagseg.prediction.prediction import BACKGROUND
+from tagseg.prediction.score import AFTER, percent, spread_indices
+from tagseg.prediction.segmenter import Segmenter
 from tagseg.workflows.chain import Chain
 from tagseg.workflows.label import score_labels
-from tagseg.workflows.report import final_mask, metric_rows, score_note
-from tagseg.workflows.score import AFTER, percent, spread_indices
+from tagseg.workflows.report import metric_rows, score_note
 from tagseg.workflows.train import run_result
 
 PHOTOS = 8
@@ -140,7 +141,6 @@ def _table(stages: list[tuple[str, dict[str, Any]]]) -> ScoreTable:
     return ScoreTable("mIoU of all stages, without tags", ("before CRF", "after CRF"), tuple(rows))
 
 
-@torch.inference_mode()
 def _example(
     segmenters: Sequence[Segmenter],
     names: Sequence[str],
@@ -160,7 +160,7 @@ def _example(
         seen.update(np.unique(mask).tolist())
 
     for label, segmenter in zip(names, segmenters, strict=True):
-        mask = final_mask(segmenter, photo)
+        mask = segmenter.predict(photo).mask
         show(label, mask, score_note(mask, truth, len(classes)))
     if truth is not None:
         show("truth", truth)

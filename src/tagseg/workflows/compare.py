@@ -25,11 +25,11 @@ from tagseg.outputs.report import (
     spread,
     write_report,
 )
-from tagseg.segmenter import load
+from tagseg.prediction.load import load
+from tagseg.prediction.score import AFTER, percent
 from tagseg.workflows.label import SCORES as PSEUDO
 from tagseg.workflows.label import make_folder
 from tagseg.workflows.report import final_mask, score_note
-from tagseg.workflows.score import AFTER, percent
 from tagseg.workflows.train import run_recipe, run_result, run_sources
 
 PHOTOS = 10

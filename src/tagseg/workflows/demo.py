@@ -6,9 +6,9 @@ from pathlib import Path
 
 from rich.console import Console
 
+from tagseg.prediction.score import score_table
 from tagseg.recipe import load_recipe
 from tagseg.workflows.report import report
-from tagseg.workflows.score import score_table
 from tagseg.workflows.train import finished, run_result, train
 
 RECIPE = "asdt-scenes"

@@ -21,7 +21,7 @@ from tagseg.errors import UserError
 from tagseg.outputs import OUTPUTS, Writer
 from tagseg.outputs.label_studio import LabelStudioBrush
 from tagseg.outputs.writer import safe_name
-from tagseg.segmenter import Request, Segmenter
+from tagseg.prediction.segmenter import Request, Segmenter
 from tagseg.workflows.claim import claim_results
 from tagseg.workflows.label import make_folder
 

@@ -18,8 +18,8 @@ from tagseg.data.sources import DataSettings, Sources, open_sources
 from tagseg.engine.processes import create_accelerator
 from tagseg.errors import UserError
 from tagseg.files import write_text
+from tagseg.prediction.load import load
 from tagseg.recipe import Recipe
-from tagseg.segmenter import load
 from tagseg.workflows.chain import Chain
 from tagseg.workflows.chain_report import chain_report, evaluate_chain
 from tagseg.workflows.label import label, make_folder

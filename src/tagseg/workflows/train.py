@@ -27,13 +27,15 @@ from tagseg.engine.interrupt import Interrupted, Interruption
 from tagseg.engine.processes import create_accelerator
 from tagseg.errors import UserError
 from tagseg.files import write_text
-from tagseg.inference import class_mask
 from tagseg.methods import Method
+from tagseg.methods.build import build_method
 from tagseg.outputs.palette import overlay
+from tagseg.prediction.load import load
+from tagseg.prediction.score import score_branches, spread_indices, summary
+from tagseg.prediction.segmenter import Segmenter
+from tagseg.prediction.settings import PredictSettings
 from tagseg.recipe import Recipe, load_recipe, make_recipe, shipped_recipes
-from tagseg.segmenter import Segmenter, build_method, load
 from tagseg.workflows.claim import claimed
-from tagseg.workflows.score import branch_probabilities, score_branches, spread_indices, summary
 
 FINISHED = "scores.json"
 """The last file of a run: where it is, the run is complete."""
@@ -257,12 +259,12 @@ class _Pictures:
         self.data, self.indices = data, list(spread_indices(photos, 0, len(data)))
 
     def __call__(self, method: Method, step: int) -> dict[str, NDArray[np.uint8]]:
-        pictures = {}
+        was_training, pictures = method.training, {}
+        segmenter = Segmenter(method, PredictSettings(crf=None))
         for index in self.indices:
             photo = self.data.photo(index)
-            branches = branch_probabilities(method, photo, None)
-            mask = class_mask(list(branches.values())[-1])
-            pictures[self.data.photos[index].name] = overlay(photo, mask)
+            pictures[self.data.photos[index].name] = overlay(photo, segmenter.predict(photo).mask)
+        method.train(was_training)
         return pictures
 
 

@@ -16,10 +16,10 @@ from torch import Tensor
 from tagseg.backbones import create_backbone
 from tagseg.data.batches import Batch
 from tagseg.data.tagged import TaggedImages, TaggedPhoto
-from tagseg.inference import PredictSettings
 from tagseg.methods.method import Method, ParameterGroup
 from tagseg.outputs.palette import write_mask
-from tagseg.workflows.score import score_branches, score_table, summary
+from tagseg.prediction.score import score_branches, score_table, summary
+from tagseg.prediction.settings import PredictSettings
 
 COUNTS = range(1, 10)
 

@@ -10,9 +10,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tagseg.errors import UserError
-from tagseg.inference import PredictSettings, class_mask, resized_window
+from tagseg.prediction.maps import class_mask, resized_window
+from tagseg.prediction.settings import PredictSettings
+from tagseg.prediction.tiling import Window, blend_tiles
+from tagseg.prediction.work import ordered_map
 from tagseg.segmenter import Request, Segmenter
-from tagseg.tiling import Window, blend_tiles, ordered_map
 from tests.colours import Colours
 
 
@@ -90,7 +92,7 @@ def test_a_large_photo_is_done_in_tiles_with_the_same_result(tags: list[str] | N
 
 
 def test_probabilities_beyond_the_limit_are_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tagseg.segmenter.KEPT_BYTES", 1000)
+    monkeypatch.setattr("tagseg.prediction.segmenter.KEPT_BYTES", 1000)
     tiled = segmenter()
     tiled.tile = 128
     result = tiled.predict(photo(300, 300))
