@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
@@ -13,16 +13,18 @@ from tagseg.data.scenes import write_scenes
 from tagseg.data.tagged import TaggedImages, open_tagged
 from tagseg.data.voc import open_voc
 from tagseg.errors import UserError
-from tagseg.settings import Settings
+from tagseg.settings import Count, Settings
+
+Side = Annotated[int, Field(ge=16, le=8192)]
 
 
 class SceneSettings(Settings):
     """How many generated pictures, and how large."""
 
-    train: int = Field(400, ge=1)
-    val: int = Field(60, ge=1)
-    size: tuple[int, int] = Field((160, 160), description="height, width")
-    seed: int = 0
+    train: Count = 400
+    val: Count = 60
+    size: tuple[Side, Side] = Field((160, 160), description="height, width")
+    seed: int = Field(0, ge=0, lt=2**63)
 
 
 class DataSettings(Settings):
@@ -44,7 +46,9 @@ class DataSettings(Settings):
         None, description="folder of true masks (tagged) to measure scores on, where `masks` are pseudo masks"
     )
     separator: str | None = Field(None, description="between the tags of one cell; detected when not given")
-    classes: tuple[str, ...] | None = Field(None, description="the classes in order; from the data when not given")
+    classes: tuple[str, ...] | None = Field(
+        None, max_length=254, description="the classes in order; from the data when not given"
+    )
     train: str = Field("train", description="list of the training photos (voc, scenes)")
     val: str | None = Field(
         "val",

@@ -17,11 +17,11 @@ class ModelSettings(Settings):
     """The backbone and the weights it starts from."""
 
     backbone: str = "efficientnet_lite0"
-    output_stride: int | None = 16
+    output_stride: int | None = Field(16, ge=1, le=64)
     weights: str = Field("embedded", description="embedded, none, hub, or a file")
     frozen_norm: bool = True
     frozen: tuple[str, ...] = Field(
-        (), description="parts of the backbone that are not trained, by the start of their names"
+        (), max_length=100, description="parts of the backbone that are not trained, by the start of their names"
     )
     start: str | None = Field(
         None,

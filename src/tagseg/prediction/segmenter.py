@@ -82,6 +82,8 @@ class Segmenter:
             self.settings = PredictSettings.model_validate(self.settings.model_dump() | given)
         except ValidationError as error:
             first = error.errors()[0]
+            if not first["loc"]:  # two settings that exclude each other
+                raise UserError(f"{first['msg'].removeprefix('Value error, ')}.") from error
             raise UserError(f"{first['loc'][0]}: {first['msg']} (given: {first['input']!r}).") from error
         return self
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from tagseg.refine.settings import CRFSettings
-from tagseg.settings import Settings
+from tagseg.settings import Scales, Settings
 
 
 class PredictSettings(Settings):
@@ -17,16 +17,18 @@ class PredictSettings(Settings):
     """
 
     crf: CRFSettings | None = Field(CRFSettings(), description="the dense CRF after the network; none: without")
-    scales: tuple[Annotated[float, Field(gt=0)], ...] = Field(
-        (1.0,), min_length=1, description="sizes at which a photo is read"
-    )
+    scales: Scales = Field((1.0,), min_length=1, description="sizes at which a photo is read")
     flip: bool = Field(False, description="read it mirrored as well; the mean of both counts")
     merge: Literal["mean", "max", "max_logits"] = Field(
         "mean",
         description="over scales: the mean of probabilities, their elementwise maximum, or that of logits (AFA, TSCD, BMP)",
     )
-    long_side: int | None = Field(None, ge=16, description="longer side at scale 1 in pixels; none: as the photo is")
-    short_side: int | None = Field(None, ge=16, description="shorter side at scale 1 in pixels, in place of long_side")
+    long_side: int | None = Field(
+        None, ge=16, le=32_768, description="longer side at scale 1 in pixels; none: as the photo is"
+    )
+    short_side: int | None = Field(
+        None, ge=16, le=32_768, description="shorter side at scale 1 in pixels, in place of long_side"
+    )
     tagged_background: float = Field(
         1.0,
         gt=0,

@@ -6,6 +6,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from typing import TypeVar
 
 import torch
@@ -118,18 +119,32 @@ def batched_map(
     Photos of unlike sizes are never padded to one: that would change what a network says near their borders. Instead a
     window of photos is looked at, and those of one size go together.
     pixels, held, what: of an item its pixels, the bytes that it and its result take, and its name in messages.
+    An item's error is raised when its result is due.
     """
     for window in _windows(items, held):
         groups: dict[Hashable, list[int]] = {}
         for place, item in enumerate(window):
             groups.setdefault(kind(item), []).append(place)
-        results: dict[int, R] = {}
+        results: dict[int, R | Exception] = {}
         for places in groups.values():
             group = [window[place] for place in places]
-            done = batches.run(work, group, pixels(group[0]), what(group[0]))
-            results |= dict(zip(places, done, strict=True))
+            run = partial(batches.run, work, pixels=pixels(group[0]), what=what(group[0]))
+            results |= dict(zip(places, _each(run, group), strict=True))
         for place in range(len(window)):
-            yield results.pop(place)
+            result = results.pop(place)
+            if isinstance(result, Exception):
+                raise result
+            yield result
+
+
+def _each(run: Callable[[Sequence[T]], list[R]], group: Sequence[T]) -> list[R | Exception]:
+    """The results of a group; where it fails, those of its items one by one, or each item's own error."""
+    try:
+        return list(run(group))
+    except Exception as error:
+        if len(group) == 1:
+            return [error]
+    return [result for item in group for result in _each(run, [item])]
 
 
 def _windows(items: Iterable[T], held: Callable[[T], int]) -> Iterator[list[T]]:

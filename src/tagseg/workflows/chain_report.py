@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from tagseg.data.sources import Sources
@@ -65,11 +66,11 @@ def evaluate_chain(out: Path, sources: Sources, chain: Chain, path: Path) -> Non
     write_text(path, json.dumps(facts, indent=2, ensure_ascii=False))
 
 
-def chain_report(out: Path, sources: Sources, chain: Chain, page: Path) -> None:
+def chain_report(out: Path, sources: Sources, chain: Chain, page: Path, device: torch.device) -> None:
     """Write the page: scores of all stages, and photos with the masks of all beside each other."""
     scores = json.loads((out / "scores.json").read_text(encoding="utf-8"))
     results = [run_result(out / name) for name in chain.stages]
-    segmenters = [load(out / name) for name in chain.stages]
+    segmenters = [load(out / name, device=device) for name in chain.stages]
     names = [f"stage {n}: {'segmenter' if n > 1 else chain.teacher.method.name}" for n in range(1, len(results) + 1)]
     last, classes = results[-1], segmenters[0].classes
     data, pseudo = sources.val or sources.train, scores[PSEUDO]

@@ -45,9 +45,9 @@ def label(
 
     The masks are predictions with the photos' tags: absent classes cannot appear, and a photo without tags is all
     background. tags: without them every class competes, as in the pseudo masks of the released RRM and ASDT.
-    0 is background, 255 a pixel whose likeliest class has a probability below `confidence`. Photos that have their mask already are passed over, so an interrupted run goes on.
-    `confidence.csv` beside the masks holds, for each photo, the mean over its pixels of the likeliest class's probability:
-    the weight that `supervised.confidence` gives the photo.
+    0 is background, 255 a pixel whose likeliest class has a probability below `confidence`. Photos that have their mask
+    already are passed over, so an interrupted run goes on. `confidence.csv` beside the masks holds, for each photo, the
+    mean over its pixels of the likeliest class's probability: the weight that `supervised.confidence` gives the photo.
     Raises UserError for a class the model doesn't know, for a folder that cannot be written, and for one with masks of
     another model or other settings unless `overwrite` is given.
     """

@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from tagseg.data.tagged import TaggedImages
+from tagseg.devices import AUTO
 from tagseg.outputs.report import (
     ClassBars,
     Example,
@@ -40,12 +41,12 @@ PHOTOS = 8
 NAMES = {"P_st": "seg-teacher", "P_s": "student"}
 
 
-def report(run: Path) -> Path:
+def report(run: Path, *, device: str | torch.device = AUTO) -> Path:
     """Write `report.html` into a finished run folder and return its path. Raises UserError where the run isn't finished."""
     facts = run_result(run)
     recipe = run_recipe(run)
     sources = run_sources(run)
-    segmenter = load(run)
+    segmenter = load(run, device=device)
     page = run / "report.html"
     write_report(_collect(run, facts, recipe, segmenter, sources.train, sources.val), page)
     return page
