@@ -177,9 +177,8 @@ def label(
             label(segmenter, data, out, confidence=confidence, tags=use_tags, overwrite=overwrite),
             len(data),
         )
-    console.print(
-        f"{count} masks written to {out} ({photos - count} were there already); tags were {'' if use_tags else 'not '}used."
-    )
+    used = "tags were used" if use_tags else "tags were not used"
+    console.print(f"{count} masks written to {out} ({photos - count} were there already); {used}.")
     if scores is not None:
         console.print(f"mIoU {percent(100 * scores.miou)} % against the true masks of {scores.photos} of these photos.")
 

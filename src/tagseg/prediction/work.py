@@ -137,7 +137,7 @@ def batched_map(
             yield result
 
 
-def _each(run: Callable[[Sequence[T]], list[R]], group: Sequence[T]) -> list[R | Exception]:
+def _each(run: Callable[[Sequence[T]], Sequence[R]], group: Sequence[T]) -> list[R | Exception]:
     """The results of a group; where it fails, those of its items one by one, or each item's own error."""
     try:
         return list(run(group))
