@@ -53,6 +53,16 @@ def write_text(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8", newline="\n")
 
 
+def make_folder(out: Path) -> None:
+    """Create a folder for results, or say in one sentence why not."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"The folder {out} cannot be written: {error.strerror or error}; choose another --out."
+        ) from error
+
+
 def remove_temporaries(folder: Path) -> None:
     """Remove what a process that was killed inside `replacing` left in a folder."""
     for path in folder.glob(f"{_TEMPORARY}*"):

@@ -20,7 +20,7 @@ from tagseg.methods import METHODS
 from tagseg.methods.build import ModelSettings
 from tagseg.methods.method import MethodSettings
 from tagseg.prediction.settings import PredictSettings
-from tagseg.settings import Settings, merged
+from tagseg.settings import Settings, first_fault, merged
 
 MOST_BASES = 20  # recipes that one recipe may build on
 
@@ -128,17 +128,6 @@ def make_recipe(values: dict[str, Any], overrides: list[str], name: str) -> Reci
             return Recipe.model_validate(values)
         except ValidationError as error:
             raise UserError(f"Recipe {name}: {first_fault(error)}.") from error
-
-
-def first_fault(error: ValidationError) -> str:
-    """The key, the fault and the given value of the first error, as short as a sentence needs it."""
-    first = error.errors(include_url=False)[0]
-    key = ".".join(str(part)[:60] for part in first["loc"])
-    message = first["msg"].removeprefix("Value error, ").rstrip(".")
-    if first["type"] == "extra_forbidden":
-        message = "there is no such key"
-    given = "" if first["type"] in ("missing", "value_error") else f" (given: {shown(first['input'])})"
-    return f"{key}: {message}{given}"
 
 
 def _set(values: dict[str, Any], override: str) -> None:

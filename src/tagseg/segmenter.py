@@ -5,6 +5,6 @@ from __future__ import annotations
 from tagseg.methods.build import build_method
 from tagseg.prediction.load import HEADER, load
 from tagseg.prediction.prediction import BACKGROUND, Prediction
-from tagseg.prediction.segmenter import Request, Segmenter
+from tagseg.prediction.segmenter import GivenRequest, Request, Segmenter
 
-__all__ = ["BACKGROUND", "HEADER", "Prediction", "Request", "Segmenter", "build_method", "load"]
+__all__ = ["BACKGROUND", "HEADER", "GivenRequest", "Prediction", "Request", "Segmenter", "build_method", "load"]

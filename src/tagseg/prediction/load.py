@@ -6,17 +6,18 @@ import json
 from pathlib import Path
 
 import torch
-from pydantic import ValidationError
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 
 from tagseg.devices import AUTO, choose_device
-from tagseg.engine.checkpoint import load_weights
+from tagseg.engine.checkpoint import FIX, KIND, check_weights, load_weights
 from tagseg.errors import UserError
+from tagseg.foreign import read_json, reading, shown
 from tagseg.methods import METHODS
 from tagseg.methods.build import ModelSettings, build_method
 from tagseg.prediction.segmenter import Segmenter
 from tagseg.prediction.settings import PredictSettings
 
+MOST_CLASSES = 255  # with background: what a mask of 8 bits can tell apart
 HEADER = "tagseg"  # the key of a bare file's header under which the model is described
 
 
@@ -34,18 +35,23 @@ def load(path: str | Path, *, device: str | torch.device = AUTO) -> Segmenter:
         card = weights
     elif not card.is_file() or not weights.is_file():
         raise UserError(f"{path} holds no finished model (model.json, model.safetensors): use `tagseg train`.")
-    try:
-        facts = json.loads(card.read_text(encoding="utf-8") if text is None else text)
+    with reading(card, "the description of a model of this version of tagseg", "train or export it anew"):
+        facts = read_json(card, "JSON") if text is None else json.loads(text)
         chosen = facts.pop("method")
         settings = METHODS[chosen["name"]].Settings.model_validate(chosen)
         about = facts.pop("model")
         model = ModelSettings(backbone=about["backbone"], output_stride=about["output_stride"], weights="none")
         predict = PredictSettings.model_validate(facts.pop("predict"))
-        classes = tuple(facts.pop("classes")[1:])
-    except (ValueError, KeyError, TypeError, AttributeError, OSError, ValidationError) as error:
-        reason = " ".join(str(error).split())
-        raise UserError(f"{card} does not describe a model of this version of tagseg: {reason}.") from error
-    method = build_method(settings, model, classes)
+        names = facts.pop("classes")
+        is_list = isinstance(names, list) and all(isinstance(name, str) for name in names)
+        if not is_list or not 2 <= len(names) <= MOST_CLASSES or len(set(names)) < len(names):
+            raise ValueError(f"its classes are no {MOST_CLASSES} or fewer different names: {shown(names)}")
+        classes = tuple(names[1:])
+        # Without memory first: a description may ask for anything, and the weights show what is really there.
+        with torch.device("meta"):
+            plan = build_method(settings, model.model_copy(update={"frozen_norm": False}), classes)
+        check_weights(weights, plan)
+        method = build_method(settings, model, classes)
     method.backbone.licence = str(about.get("licence", ""))
     load_weights(weights, method)
     return Segmenter(method.to(where), predict, facts)
@@ -57,8 +63,5 @@ def _header(file: Path) -> str | None:
         raise UserError(
             f"{file} is no model that can be loaded: give a run folder, or a .safetensors file of `tagseg export`."
         )
-    try:
-        with safe_open(file, framework="pt") as content:
-            return (content.metadata() or {}).get(HEADER)
-    except (SafetensorError, OSError) as error:
-        raise UserError(f"{file} cannot be read as safetensors ({error}): it is damaged or of another kind.") from error
+    with reading(file, KIND, FIX), safe_open(file, framework="pt") as content:
+        return (content.metadata() or {}).get(HEADER)

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 from torch import Tensor
 
-from tagseg.data.photo import read_photo
+from tagseg.data.given import GivenPhoto, as_photo
 from tagseg.devices import choose_device, is_out_of_memory, memory_sentence
 from tagseg.engine.interrupt import check
 from tagseg.errors import UserError
@@ -29,10 +29,12 @@ from tagseg.prediction.prediction import BACKGROUND, Prediction
 from tagseg.prediction.settings import PredictSettings
 from tagseg.prediction.tiling import Window, blend_tiles
 from tagseg.prediction.work import ADVICE, BATCH, Batches, batched_map, ordered_map, workers_of
+from tagseg.settings import first_fault
 
 WHOLE = 4  # photos up to so many tiles are read in one piece
 KEPT_BYTES = 1 << 30  # probabilities beyond that are not kept
 Request = tuple[NDArray[np.uint8], Sequence[str] | None]
+GivenRequest = GivenPhoto | tuple[GivenPhoto, Sequence[str] | None]
 
 
 class Segmenter:
@@ -81,36 +83,30 @@ class Segmenter:
         try:
             self.settings = PredictSettings.model_validate(self.settings.model_dump() | given)
         except ValidationError as error:
-            first = error.errors()[0]
-            if not first["loc"]:  # two settings that exclude each other
-                raise UserError(f"{first['msg'].removeprefix('Value error, ')}.") from error
-            raise UserError(f"{first['loc'][0]}: {first['msg']} (given: {first['input']!r}).") from error
+            raise UserError(f"{first_fault(error)}.") from error
         return self
 
-    def predict(
-        self, image: NDArray[np.uint8] | str | Path, *, tags: Sequence[str] | None = None, crf: bool = True
-    ) -> Prediction:
-        """The mask of one photo, an (H, W, 3) uint8 RGB array or a file.
+    def predict(self, image: GivenPhoto, *, tags: Sequence[str] | None = None, crf: bool = True) -> Prediction:
+        """The mask of one photo: an (H, W, 3) uint8 RGB array or tensor, a PIL image, a file's path or its bytes.
 
         tags: names of the classes known to be present; without them all classes compete. crf: whether the recipe's
         dense CRF refines the result. Raises UserError for a file that is no photo, a wrong array, an unknown tag.
         """
-        photo = image if isinstance(image, np.ndarray) else read_photo(Path(image))
-        if photo.ndim != 3 or photo.shape[2] != 3 or photo.dtype != np.uint8 or photo.size == 0:
-            raise UserError(f"A photo should be an (H, W, 3) uint8 array, not {photo.shape} {photo.dtype}.")
+        photo = as_photo(image)
         if self.is_tiled(photo):
             return self._predict_tiled((photo, tags), crf, workers_of(self.device))
         return self._predict_one((photo, tags), crf, threads=None)
 
-    def predict_many(self, requests: Iterable[Request], *, crf: bool = True) -> Iterator[Prediction]:
-        """Predictions of many photos of any sizes, in their order; each comes with its tags, or None.
+    def predict_many(self, requests: Iterable[GivenRequest], *, crf: bool = True) -> Iterator[Prediction]:
+        """Predictions of many photos of any sizes, in their order; each alone, or as (photo, tags).
 
+        Photos are given as to `predict`.
         On a CPU several photos are worked at at once, one a core; a GPU takes those of one size together, and fewer
         after it has run out of memory. Only some photos are taken from `requests` ahead of the prediction that is due.
         Results are those of `predict`. Raises UserError where one photo alone does not fit into memory.
         """
         workers, batches = workers_of(self.device), self.batches()
-        for tiled, group in groupby(requests, lambda request: self.is_tiled(request[0])):
+        for tiled, group in groupby(map(_request, requests), lambda request: self.is_tiled(request[0])):
             if tiled:
                 yield from (self._predict_tiled(request, crf, workers) for request in group)
             elif batches.most > 1:
@@ -270,3 +266,11 @@ def own_threads(workers: int) -> int | None:
 def named(photo: NDArray[np.uint8]) -> str:
     """A photo in messages: by its size."""
     return f"A photo of {photo.shape[1]} x {photo.shape[0]} pixels"
+
+
+def _request(given: GivenRequest) -> Request:
+    if not isinstance(given, tuple):
+        return as_photo(given), None
+    if len(given) != 2:
+        raise UserError(f"A request should be a photo or (photo, tags), not a tuple of {len(given)}.")
+    return as_photo(given[0]), given[1]

@@ -54,7 +54,8 @@ def evaluate_chain(out: Path, sources: Sources, chain: Chain, path: Path) -> Non
         "title": chain.title,
         "photos": len(sources.train),
         "val_photos": 0 if sources.val is None else len(sources.val),
-        "labels": "image-level tags only",
+        "labels": "image-level tags only" if sources.review is None else f"image-level tags and {sources.review}",
+        "tags_from": sources.train.tags_from,
         **{f"stage {number}": stage["scores"] for number, stage in enumerate(stages, 1)},
         PSEUDO: {
             f"stage {number}": scores.as_dict((BACKGROUND, *sources.train.classes))
@@ -106,6 +107,7 @@ def chain_report(out: Path, sources: Sources, chain: Chain, page: Path, device: 
             facts=(
                 ("Classes", ", ".join(classes[1:])),
                 ("Labels used", "image-level tags only; true masks for scores alone"),
+                ("Tags from", sources.train.tags_from),
                 ("Pseudo masks", ", ".join(str(out / masks) for masks in chain.masks)),
                 ("Machine", last["machine"]),
                 ("Seed", str(chain.segmenter.train.seed)),

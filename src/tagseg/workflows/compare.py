@@ -15,7 +15,7 @@ from rich.table import Table
 from tagseg.data.tagged import TaggedImages
 from tagseg.devices import AUTO
 from tagseg.errors import UserError
-from tagseg.files import write_text
+from tagseg.files import make_folder, write_text
 from tagseg.outputs.report import (
     Example,
     ReportData,
@@ -29,7 +29,6 @@ from tagseg.outputs.report import (
 from tagseg.prediction.load import load
 from tagseg.prediction.score import AFTER, percent
 from tagseg.workflows.label import SCORES as PSEUDO
-from tagseg.workflows.label import make_folder
 from tagseg.workflows.report import score_note
 from tagseg.workflows.train import run_recipe, run_result, run_sources
 

@@ -8,12 +8,11 @@ from typing import Any
 
 from tagseg import __version__
 from tagseg.errors import UserError
-from tagseg.files import write_text
+from tagseg.files import make_folder, write_text
 from tagseg.outputs.model_files import INPUT, OUTPUTS, write_onnx, write_safetensors, write_torch
 from tagseg.prediction.load import HEADER
 from tagseg.prediction.score import percent
 from tagseg.prediction.segmenter import Segmenter
-from tagseg.workflows.label import make_folder
 
 FORMATS = {"onnx": ".onnx", "torch": ".pt2", "safetensors": ".safetensors"}
 

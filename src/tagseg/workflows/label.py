@@ -17,7 +17,7 @@ from tagseg.data.photo import read_mask
 from tagseg.data.tagged import TaggedImages
 from tagseg.engine.interrupt import Interruption, check
 from tagseg.errors import UserError
-from tagseg.files import write_text
+from tagseg.files import make_folder, write_text
 from tagseg.methods.supervised import read_confidence
 from tagseg.outputs.palette import write_mask
 from tagseg.prediction.prediction import BACKGROUND
@@ -148,13 +148,3 @@ def _write_rows(file: TextIO, confidences: dict[str, float]) -> None:
 def mask_path(out: Path, name: str) -> Path:
     """Where the mask of a photo goes."""
     return out / f"{name}.png"
-
-
-def make_folder(out: Path) -> None:
-    """Create a folder for results, or say in one sentence why not."""
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(
-            f"The folder {out} cannot be written: {error.strerror or error}; choose another --out."
-        ) from error

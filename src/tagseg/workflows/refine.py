@@ -21,9 +21,9 @@ from tagseg.data.photo import PHOTO_SUFFIXES, read_mask, read_photo
 from tagseg.devices import AUTO, choose_device
 from tagseg.engine.interrupt import Interruption, check
 from tagseg.errors import UserError
+from tagseg.files import make_folder
 from tagseg.outputs.palette import write_mask
 from tagseg.refine import dense_crf, probabilities_from_labels
-from tagseg.workflows.label import make_folder
 
 IGNORE = 255
 

@@ -18,12 +18,12 @@ from tagseg.data.sources import DataSettings, Sources, open_sources
 from tagseg.devices import AUTO
 from tagseg.engine.processes import create_accelerator
 from tagseg.errors import UserError
-from tagseg.files import write_text
+from tagseg.files import make_folder, write_text
 from tagseg.prediction.load import load
 from tagseg.recipe import Recipe
 from tagseg.workflows.chain import Chain
 from tagseg.workflows.chain_report import chain_report, evaluate_chain
-from tagseg.workflows.label import label, make_folder
+from tagseg.workflows.label import label
 from tagseg.workflows.train import finished, train
 
 RECORD = "chain.json"
@@ -188,6 +188,7 @@ def _photos(sources: Sources) -> str:
         if data is not None:
             rows.append(repr((data.classes, data.mask_values)))
             rows += [repr((p.name, p.tags, _stat(p.photo), _stat(p.mask))) for p in data.photos]
+            rows += [repr((p.name, _stat(p.true))) for p in data.photos if p.true is not None]
     return hashlib.sha256("\n".join(rows).encode()).hexdigest()
 
 
