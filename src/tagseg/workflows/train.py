@@ -87,6 +87,9 @@ def _train_claimed(
     say(f"{recipe.method.name} on {len(sources.train)} photos, classes: {', '.join(sources.train.classes)}.")
     if sources.review is not None:
         say(f"From {recipe.data.review}: {sources.review}.")
+    if recipe.data.format != "tagged":  # of own photos they are said before a recipe is chosen
+        for note in dict.fromkeys((*sources.train.notes, *(sources.val.notes if sources.val else ()))):
+            say(note)
 
     method, start_minutes = start_method(recipe, sources.train.classes, out, device=device, say=say)
     settings = recipe.train
