@@ -175,6 +175,10 @@ def _scale_steps(method: dict[str, Any], factor: float) -> None:
     """Make what a method counts in steps fit a shorter training; in a longer one only warm-ups grow."""
     for block, key in (
         (method, "head_steps"),
+        (method, "class_steps"),
+        (method.get("labels"), "background_from"),
+        (method.get("labels"), "seg_from"),
+        (method.get("noise"), "from_step"),
         (method.get("background"), "from_step"),
         (method.get("seg_to_class"), "from_step"),
     ):
