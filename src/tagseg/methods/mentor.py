@@ -53,10 +53,10 @@ class MentorLabelSettings(LabelSettings):
 
 
 class GateSettings(Settings):
-    """How far the classifier's word counts in a photo without tags; with both at their defaults it does not."""
+    """How far the classifier's word counts in a photo without tags; at power 0 and background 1 it does not."""
 
     power: float = Field(
-        0.0, ge=0, le=100, description="a class's probability is multiplied by the classifier's to this power"
+        2.0, ge=0, le=100, description="a class's probability is multiplied by the classifier's to this power"
     )
     tagged_background: float = Field(
         1.0, gt=0, le=1, description="what background counts where the classifier is sure that there is some class"
@@ -78,7 +78,7 @@ class MentorSettings(AFANetworkSettings):
     mixing: MixingSettings = MixingSettings()
     noise: NoiseSettings = NoiseSettings()
     foreground: float = Field(
-        6.0,
+        3.0,
         gt=0,
         le=1e6,
         description="how many pixels of background one of an object counts as: labels miss more than they add",
