@@ -41,7 +41,7 @@ class MentorLabelSettings(LabelSettings):
     )
     seg_share: float = Field(0.5, ge=0, le=1, description="its share of an object's score, the CAM's is the rest")
     sharpness: float = Field(
-        4.0,
+        0.0,
         ge=0,
         le=100,
         description="power of the scores where they are given as probabilities, to photos with tags; 0: the segmentation's",
