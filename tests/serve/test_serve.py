@@ -108,6 +108,11 @@ def test_hugging_face_s_client_reads_the_answers(client: TestClient) -> None:
         ({"files": [("image", ("a", PHOTO))] * 2, "data": {"form": "png"}}, 400, "one photo"),
         ({"data": {"tags": "x"}, "files": {}}, 422, "none of"),
         ({"content": b"--x", "headers": {"content-type": "multipart/form-data; boundary=y"}}, 400, ""),
+        (
+            {"files": {"image": ("a", PHOTO)}, "data": {"threshold": "2"}, "params": {"threshold": "0"}},
+            400,
+            "threshold",
+        ),
         ({"content": PHOTO, "params": {"threshold": "nan"}}, 400, "threshold"),
         ({"content": PHOTO, "headers": {"origin": "https://evil.example"}}, 403, "other sites"),
         ({"content": PHOTO, "headers": {"host": "evil.example"}}, 400, "name"),
