@@ -246,3 +246,24 @@ def test_a_mask_is_the_first_of_the_likeliest_classes():
     probability = torch.rand(5, 40, 30).mul(4).round()  # many are equal
     assert (class_mask(probability) == probability.numpy().argmax(0)).all()
     assert class_mask(probability).dtype == np.uint8
+
+
+@pytest.mark.parametrize(
+    ("size", "settings", "words"),
+    [
+        ((60, 60), {"long_side": 32_000}, "long_side 32000 makes 32,000 x 32,000 pixels"),
+        ((2000, 2000), {"scales": (1.0, 8.0)}, "scales 8 makes 16,000 x 16,000 pixels"),
+        ((3, 4), {"long_side": 16_000, "scales": (4.0,)}, "long_side 16000"),
+    ],
+)
+def test_a_photo_is_not_enlarged_beyond_all_memory(size: tuple[int, int], settings: dict, words: str) -> None:
+    model = segmenter(**settings)
+    with pytest.raises(UserError, match=words):
+        model.predict(np.zeros((*size, 3), np.uint8))
+    with pytest.raises(UserError, match=words):
+        list(model.predict_many([np.zeros((*size, 3), np.uint8)]))
+
+
+def test_thin_photos_are_made_smaller_and_larger_as_ever() -> None:
+    for size in ((1, 3000), (3000, 1), (2, 2)):
+        assert segmenter(long_side=600, scales=(0.5, 2.0)).predict(np.zeros((*size, 3), np.uint8)).mask.shape == size

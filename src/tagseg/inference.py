@@ -17,11 +17,14 @@ from pydantic import Field
 from torch import Tensor
 
 from tagseg.cues.views import in_bfloat16
+from tagseg.errors import UserError
 from tagseg.methods import Method
 from tagseg.refine import dense_crf
 from tagseg.refine.settings import CRFSettings
 from tagseg.settings import Scales, Settings
 from tagseg.tiling import Window
+
+ENLARGED_CAP = 1 << 26  # pixels that a photo is enlarged to at most
 
 
 class PredictSettings(Settings):
@@ -65,7 +68,9 @@ def working_probabilities(
     if settings.long_side is not None:
         ratio = settings.long_side / max(height, width)
         height, width = max(round(height * ratio), 1), max(round(width * ratio), 1)
+        _check_derived(height, width, "long_side", settings.long_side)
         photo_B3HW = F.interpolate(photo_B3HW, (height, width), mode="bilinear", antialias=True)
+    _check_derived(height, width, "scales", max(settings.scales))
     image_B3hw = photo_B3HW.to(device).float() / 255
     tag_BC = None if tag_BC is None else tag_BC.to(device)
     merged_BKhw: Tensor | None = None
@@ -84,6 +89,16 @@ def working_probabilities(
     if len(settings.scales) == 1 and not weighted:
         return merged_BKhw
     return merged_BKhw / merged_BKhw.sum(1, keepdim=True)
+
+
+def _check_derived(height: int, width: int, name: str, value: float) -> None:
+    """Refuse to enlarge a photo beyond all memory: the cap on photos says nothing of what is made of them."""
+    scale = value if name == "scales" else 1.0
+    if max(height * scale, 1) * max(width * scale, 1) > ENLARGED_CAP and (scale > 1 or name == "long_side"):
+        raise UserError(
+            f"{name} {value:g} makes {width * scale:,.0f} x {height * scale:,.0f} pixels of a photo, more than "
+            f"{ENLARGED_CAP:,}: set a smaller one, or leave the photo out."
+        )
 
 
 def _both_ways(method: Method, settings: PredictSettings, image_B3hw: Tensor, tag_BC: Tensor | None) -> Tensor:

@@ -16,7 +16,7 @@ from torch.nn.functional import interpolate
 
 from tagseg.errors import UserError
 from tagseg.refine.features import Sigma, features_torch
-from tagseg.refine.lattice import Lattice
+from tagseg.refine.lattice import Lattice, uses_torch
 from tagseg.refine.lattice_torch import TorchLattice
 
 IGNORE = 255
@@ -74,7 +74,7 @@ def energy_lattices(
     """The filters of `dense_energy`: one a photo on the CPU, one for the whole batch on other devices."""
     height, width = _scaled(image_B3HW, scale)
     image_Bhw3 = _nearest(image_B3HW.detach().float(), (height, width)).permute(0, 2, 3, 1)
-    if backend == "torch" or (backend == "auto" and image_B3HW.device.type != "cpu"):
+    if uses_torch(image_B3HW, backend):
         feature_ND = torch.cat([features_torch(height, width, image, sxy * scale, srgb) for image in image_Bhw3])
         photo_N = torch.arange(len(image_Bhw3), device=feature_ND.device).repeat_interleave(height * width)
         return [Lattice(height, width, TorchLattice(feature_ND, photo_N))]

@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 
 from tagseg.errors import UserError
+from tagseg.foreign import shown
+from tagseg.refine.compiled import compiled_works
 from tagseg.refine.features import Sigma, check_image, features_torch, sigmas
 from tagseg.refine.scratch import Allocate, fresh
 
@@ -73,7 +75,8 @@ class Lattice:
         if height < 1 or width < 1:
             raise UserError(f"an image must have at least one pixel, not {height} x {width}.")
         sigma = sigmas(sxy, 2, "sxy")
-        torch_path = backend == "torch" or (device is not None and device.type != "cpu")
+        off_cpu = device is not None and device.type != "cpu"
+        torch_path = backend == "torch" or off_cpu or (backend == "auto" and not compiled_works())
         return _gaussian(height, width, sigma, device if torch_path else None, torch_path)
 
     def on_cpu(self) -> CpuLattice:
@@ -103,13 +106,13 @@ class Lattice:
 def uses_torch(image: np.ndarray | Tensor, backend: str) -> bool:
     """Whether the torch path serves this image."""
     if backend not in ("auto", "numba", "torch"):
-        raise UserError(f"backend must be auto, numba or torch, not {backend}.")
+        raise UserError(f"backend must be auto, numba or torch, not {shown(backend)}.")
     off_cpu = isinstance(image, Tensor) and image.device.type != "cpu"
     if backend == "numba" and off_cpu:
         raise UserError(
             f"the numba backend works on the CPU, and the image lies on {image.device}; use backend='torch'."
         )
-    return backend == "torch" or off_cpu
+    return backend == "torch" or off_cpu or (backend == "auto" and not compiled_works())
 
 
 @lru_cache(maxsize=16)

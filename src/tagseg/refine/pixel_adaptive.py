@@ -14,6 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from tagseg.refine.compiled import compiled_works
+
 DILATIONS = (1, 2, 4, 8, 12, 24)
 DIRECTIONS = ((-1, -1), (-1, 0), (-1, 1), (0, -1), (0, 1), (1, -1), (1, 0), (1, 1))
 OFFSETS = tuple((dy * dilation, dx * dilation) for dilation in DILATIONS for dy, dx in DIRECTIONS)
@@ -51,7 +53,8 @@ class PixelAdaptive:
         map_BKHW = map_BKhw.float()
         if map_BKHW.shape[-2:] != size:
             map_BKHW = F.interpolate(map_BKHW, size, mode="bilinear", align_corners=True)
-        if map_BKHW.device.type == "cpu" and not (torch.is_grad_enabled() and map_BKHW.requires_grad):
+        fast = map_BKHW.device.type == "cpu" and not (torch.is_grad_enabled() and map_BKHW.requires_grad)
+        if fast and compiled_works():
             from tagseg.refine import pixel_adaptive_cpu
 
             kernels = _kernel_cpu(image_B3HW, self.kind)
@@ -71,7 +74,7 @@ class PixelAdaptive:
     @torch.no_grad()
     def kernel(self, image_B3HW: Tensor) -> Tensor:
         """The neighbours' weights (B, 48, H, W) float32; neighbours in the order of `OFFSETS`."""
-        if image_B3HW.device.type == "cpu":
+        if image_B3HW.device.type == "cpu" and compiled_works():
             kernels = [torch.from_numpy(kernel_HJW) for kernel_HJW in _kernel_cpu(image_B3HW, self.kind)]
             return torch.stack(kernels).transpose(1, 2)
         return kernel_torch(image_B3HW.float(), self.kind)
