@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -9,6 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from tagseg.data.folders import find_photos, stem
+from tagseg.data.mask_numbers import MaskNumbers
 from tagseg.data.scenes import write_scenes
 from tagseg.data.tagged import TaggedImages, no_mask_fits, open_tagged
 from tagseg.data.voc import open_voc
@@ -69,7 +71,7 @@ class DataSettings(Settings):
     @model_serializer(mode="wrap")
     def _written(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
         # What came later is written where it is used alone: the recipes of older runs stay equal to the letter.
-        later = ("file_column", "tags_column")
+        later = ("file_column", "tags_column", "review")
         return {name: value for name, value in write(self).items() if name not in later or value is not None}
 
     @model_validator(mode="after")
@@ -79,14 +81,6 @@ class DataSettings(Settings):
         if self.truth is not None and self.format != "tagged":
             raise ValueError(f"truth is for format tagged: {self.format} has true masks of its own")
         return self
-
-    @model_serializer(mode="wrap")
-    def _without_empty_review(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Recipes of runs from before there were reviews are written as they were, so that those runs go on."""
-        values: dict[str, Any] = handler(self)
-        if values.get("review", "") is None:
-            del values["review"]
-        return values
 
 
 @dataclass(frozen=True)
@@ -121,14 +115,34 @@ def open_sources(settings: DataSettings, run: Path) -> Sources:
         assert root is not None
         train = open_voc(root, settings.train, classes=settings.classes, tags=settings.tags)
         val = open_voc(root, settings.val, classes=settings.classes, tags=settings.tags) if settings.val else None
+        val = val and _looked_at(val)
         if settings.masks is not None:
             train = with_masks(train, settings.masks)
+    train = _looked_at(train)
     if not train.photos:
         raise UserError(f"{settings.root} holds no photo to train on: check data.root, data.train and data.tags.")
     if settings.review is None:
         return Sources(train, val)
     train, reviewed = with_review(train, settings.review)
     return Sources(train, val, reviewed)
+
+
+def _looked_at(data: TaggedImages) -> TaggedImages:
+    """The same, its masks looked at until each tag is found in one: a note about those that are not.
+
+    Raises UserError where masks hold nothing but 0 and 255.
+    """
+    masks = [photo for photo in data.photos if photo.mask is not None]
+    if not masks:
+        return data
+    numbers = MaskNumbers(data)
+    for i, photo in enumerate(data.photos):
+        if photo.mask is not None and numbers.wants(photo.tags):
+            with suppress(UserError):  # a mask that cannot be used is named when it is
+                numbers.add(photo.tags, data.mask(i))
+    if (text := numbers.ignored_objects()) is not None:
+        raise UserError(text)
+    return replace(data, notes=(*data.notes, *numbers.broken_promises()))
 
 
 def with_masks(data: TaggedImages, masks: Path) -> TaggedImages:
@@ -142,7 +156,7 @@ def with_masks(data: TaggedImages, masks: Path) -> TaggedImages:
     photos = tuple(replace(photo, mask=files.get(photo.name)) for photo in data.photos)
     if all(photo.mask is None for photo in photos):
         raise UserError(no_mask_fits(masks, find_photos(masks), photos[0].name))
-    return replace(data, photos=photos, mask_values=None)
+    return replace(data, photos=photos, mask_values=None, mask_colors=None)
 
 
 def _scored(settings: DataSettings, train: TaggedImages) -> TaggedImages | None:

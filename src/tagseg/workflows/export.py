@@ -11,8 +11,9 @@ from tagseg import __version__
 from tagseg.errors import UserError
 from tagseg.files import make_folder, write_text
 from tagseg.outputs.model_files import INPUT, OUTPUTS, write_onnx, write_safetensors, write_torch
-from tagseg.segmenter import HEADER, Segmenter
-from tagseg.workflows.score import percent
+from tagseg.prediction.load import HEADER
+from tagseg.prediction.score import percent
+from tagseg.prediction.segmenter import Segmenter
 
 # A path from the root, a home folder, a drive or a share, at the start of a word or behind "="; links have a scheme before.
 _START = r"(?<![\w:.~/\\-])(?:~\w*|[A-Za-z]:)?[/\\]"

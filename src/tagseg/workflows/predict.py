@@ -23,7 +23,7 @@ from tagseg.foreign import DATA_CAP, read_json
 from tagseg.outputs import OUTPUTS, Writer
 from tagseg.outputs.label_studio import LabelStudioBrush
 from tagseg.outputs.writer import safe_name
-from tagseg.segmenter import Request, Segmenter
+from tagseg.prediction.segmenter import Request, Segmenter
 from tagseg.workflows.claim import claim_results
 
 MARKER = ".tagseg-predict"  # in the folder of results: what they were made by
@@ -74,7 +74,7 @@ def predict(
         result = Predicted(problems=inputs.problems, notes=inputs.notes)
         tags_of: dict[str, tuple[str, ...]] = {}
         if tags is not None:
-            found, notes = tags_of_photos(
+            given, notes = tags_of_photos(
                 tags,
                 [photo.file_name for photo in inputs.photos],
                 inputs.folders,
@@ -83,7 +83,7 @@ def predict(
                 file_column=file_column,
                 tags_column=tags_column,
             )
-            tags_of = {photo.name: found[photo.file_name] for photo in inputs.photos if photo.file_name in found}
+            tags_of = {photo.name: given[photo.file_name] for photo in inputs.photos if photo.file_name in given}
             result.notes += notes
         make_folder(out)
         with _open_writer(format, out, segmenter, photo_url) as writer:
@@ -111,8 +111,8 @@ def predict(
                 if segmenter.is_tiled(photo):
                     result.notes.append(_tiled(segmenter, photo_input, crf, prediction.probabilities is not None))
                 file_name = photo_input.file_name
-                found = prediction.mask, prediction.probabilities
-                writer.add(photo_input.name, photo, *found, file_name=file_name, link=photo_input.link)
+                pair = prediction.mask, prediction.probabilities
+                writer.add(photo_input.name, photo, *pair, file_name=file_name, link=photo_input.link)
                 result.done += 1
                 result.tagged += photo_input.name in tags_of
     return result
