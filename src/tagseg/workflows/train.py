@@ -57,7 +57,7 @@ def train(
 
 def _train(recipe: Recipe, out: Path, overwrite: bool, say: Callable[[str], object]) -> Path:
     if recipe.model.start in shipped_recipes():
-        _start_recipe(recipe, recipe.model.start)  # a mistake in start_train is said before anything is written
+        start_recipe(recipe, recipe.model.start)  # a mistake in start_train is said before anything is written
     accelerator = create_accelerator()
     main = accelerator.is_main_process
     if not main:
@@ -170,7 +170,7 @@ def start_method(
         return build_method(recipe.method, recipe.model, classes), minutes
     file = Path(start)
     if start in shipped_recipes():
-        first = _start_recipe(recipe, start)
+        first = start_recipe(recipe, start)
         say(f"First the start weights: {start}, in {out / 'start'}.")
         train(first, out / "start", say=say)
         file = out / "start"
@@ -190,7 +190,7 @@ def start_method(
     return method, minutes
 
 
-def _start_recipe(recipe: Recipe, start: str) -> Recipe:
+def start_recipe(recipe: Recipe, start: str) -> Recipe:
     """The recipe of that name on the data and backbone of another."""
     values = load_recipe(start).model_dump(mode="json")
     values["data"] = recipe.data.model_dump(mode="json")
