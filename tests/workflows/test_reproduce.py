@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 from tagseg import cli
 from tagseg.errors import UserError
 from tagseg.reproduce import plan
+from tagseg.reproduce.claims import CLAIMS
 from tagseg.reproduce.plan import Estimate, Setting, trainings
 from tagseg.reproduce.tables import PAPER_TABLES, figure_5
 from tagseg.workflows.reproduce import TEST_PLACE, pack_test_masks, reproduce
@@ -105,6 +106,16 @@ def test_every_table_has_recipes_on_its_data(name: str, tmp_path: Path) -> None:
             assert training.masks is None or training.masks in names
             if on == "published":
                 assert training.recipe.data.root == tmp_path / table.data
+
+
+@pytest.mark.parametrize("name", CLAIMS)
+def test_every_claim_has_recipes_on_its_twin(name: str, tmp_path: Path) -> None:
+    made = trainings(CLAIMS[name], Setting("voc-animals", tmp_path), 1)
+    assert len(made) == len(CLAIMS[name].rows) + 1  # one classifier for all
+    recipes = [training.recipe.model_copy(update={"title": ""}).to_yaml() for training in made]
+    assert len(set(recipes)) == len(recipes)
+    with pytest.raises(UserError, match="is of voc-animals alone"):
+        trainings(CLAIMS[name], Setting("scenes", tmp_path), 1)
 
 
 def test_row_i_is_rrm_and_the_rows_differ_in_who_teaches(tmp_path: Path) -> None:

@@ -45,15 +45,17 @@ def reproduce(
 
         page = efficiency(on, place, dry_run=dry_run, say=_say)
     else:
+        from tagseg.reproduce.claims import CLAIMS
         from tagseg.reproduce.plan import PLACES, Setting
         from tagseg.reproduce.tables import PAPER_TABLES, figure_5
         from tagseg.workflows.reproduce import reproduce
 
-        if table not in PAPER_TABLES:
-            raise UserError(f"There is no table {table!r}: there are {', '.join(PAPER_TABLES)} and efficiency.")
+        known = PAPER_TABLES | CLAIMS
+        if table not in known:
+            raise UserError(f"There is no table {table!r}: there are {', '.join(known)} and efficiency.")
         if on not in PLACES:
             raise UserError(f"--on is one of {', '.join(PLACES)}, not {on!r}.")
-        chosen = PAPER_TABLES[table]
+        chosen = known[table]
         if periods or taus:
             if table != "asdt-fig5":
                 raise UserError("--periods and --taus belong to asdt-fig5.")
@@ -85,10 +87,13 @@ def _numbers(option: str, text: str) -> list[float]:
 
 
 def _list() -> None:
+    from tagseg.reproduce.claims import CLAIMS
     from tagseg.reproduce.tables import PAPER_TABLES
 
     listed = Table("table", "what it is", title="The papers' tables: tagseg reproduce TABLE --dry-run")
     for name, table in PAPER_TABLES.items():
         listed.add_row(name, table.title)
+    for name, table in CLAIMS.items():
+        listed.add_row(name, f"{table.title} (--on {table.only_on})")
     listed.add_row("efficiency", "parameters, multiply-adds, memory and time of the networks")
     console.print(listed)

@@ -64,7 +64,9 @@ def trainings(table: PaperTable, setting: Setting, seed: int) -> tuple[Training,
 
 def _recipe(table: PaperTable, stage: Stage, setting: Setting, seed: int) -> Recipe:
     name, changes = stage.recipe, stage.changes
-    if setting.on != PUBLISHED:
+    if table.only_on not in (None, setting.on):
+        raise UserError(f"{table.name} is of {table.only_on} alone: --on {table.only_on}.")
+    if setting.on != PUBLISHED and table.only_on is None:
         if name not in TWINS[setting.on]:
             raise UserError(f"{table.name} has no twin on {setting.on}: choose another --on.")
         name, twin_changes = TWINS[setting.on][name]

@@ -48,6 +48,7 @@ class PaperTable:
     """A published table. data: the data set's name below the folder of data sets. scored: its list for scores.
 
     note: what differs from the paper's experiment, in sentences. test: whether test masks for VOC's server are made.
+    only_on: the twin whose recipes the stages name, where the table is of that twin alone.
     """
 
     name: str
@@ -57,6 +58,7 @@ class PaperTable:
     rows: tuple[Row, ...]
     note: str = ""
     test: bool = False
+    only_on: str | None = None
 
     def needed(self, rows: tuple[Row, ...] | None = None) -> tuple[Stage, ...]:
         """The stages of some rows, those they build on before them."""

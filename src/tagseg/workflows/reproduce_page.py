@@ -68,8 +68,32 @@ def markdown(table: PaperTable, setting: Setting, seeds: Sequence[int], results:
             texts.append(spread_text(values))
         texts.append(f"{sum(one[row.stage]['minutes'] for one in results) / len(results):.1f}")
         lines.append(_line(texts))
+    lines += _paired(table, results)
     machines = ", ".join(dict.fromkeys(one[row.stage]["machine"] for one in results for row in table.rows))
     return "\n".join([*lines, "", f"`{command()}`; {machines}.", ""])
+
+
+def _paired(table: PaperTable, results: Results) -> list[str]:
+    """By how much each row is above the first one, seed by seed: runs of a seed start from the same weights."""
+    first, column = table.rows[0], _columns(table)[-1]
+    if len(table.rows) < 2 or len(results) < 2:
+        return []
+    lines = ["", f"Above {first.name}, seed by seed ({column}; the last branch where a row lacks it):", ""]
+    lines += ["| row | mean | standard error | by seed |", "|---|---:|---:|---|"]
+    for row in table.rows[1:]:
+        gains = []
+        for one in results:
+            values = [
+                measured(one[r.stage], next((c for c in r.cells if c.column == column), r.cells[-1]))
+                for r in (row, first)
+            ]
+            if values[0] is not None and values[1] is not None:
+                gains.append(values[0] - values[1])
+        if len(gains) > 1:
+            mean = sum(gains) / len(gains)
+            error = (sum((gain - mean) ** 2 for gain in gains) / (len(gains) - 1) / len(gains)) ** 0.5
+            lines.append(_line([row.name, f"{mean:+.2f}", f"{error:.2f}", ", ".join(f"{gain:+.1f}" for gain in gains)]))
+    return lines
 
 
 def protocol(table: PaperTable, setting: Setting, seeds: Sequence[int], results: Results) -> str:
