@@ -142,7 +142,7 @@ def test_tags_are_used_for_the_photos_they_are_given_for(tmp_path: Path) -> None
     assert masks(tmp_path / "out")["b.png"] == 2
     assert masks(tmp_path / "out")["a.png"] in (0, 1)
     table.write_text("file,tags\nb.png,red\n", encoding="utf-8")
-    with pytest.raises(UserError, match=r"tags.csv, row 2: the model does not know 'red'"):
+    with pytest.raises(UserError, match=r"tags.csv, row 2: b.png has the tag 'red', which is not among the classes"):
         predict(segmenter(), tmp_path / "photos", tmp_path / "none", tags=table)
     table.write_text("file,tags\nc.png,green\n", encoding="utf-8")
     with pytest.raises(UserError, match="names none of the photos"):
@@ -275,7 +275,7 @@ def test_no_photo_is_overwritten_by_its_mask(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("source", "words", "sentence"),
     [
-        ("nowhere", {}, "There is no photo, folder, list or zip file nowhere"),
+        ("nowhere", {}, "There is no photo, folder, list or zip file 'nowhere'"),
         ("empty", {}, "empty holds no photo"),
         ("empty/*.png", {}, "holds no photo"),
         ("a.png", {"format": "gif"}, "no format 'gif'; there are png"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated
 
@@ -21,7 +22,12 @@ console = Console()
 
 Images = Annotated[Path, typer.Option("--images", help="folder of photos, or one folder per class")]
 Tags = Annotated[
-    Path | None, typer.Option("--tags", help="table of tags: CSV, TSV or JSONL with the columns file, tags")
+    Path | None, typer.Option("--tags", help="table of tags: CSV, TSV, JSONL or Excel with the columns file, tags")
+]
+Separator = Annotated[str | None, typer.Option("--separator", help="between the tags of one cell; else detected")]
+FileColumn = Annotated[str | None, typer.Option("--file-column", help="the table's column of photos; else found")]
+TagsColumn = Annotated[
+    str | None, typer.Option("--tags-column", help="its column of tags, or several with commas; else found")
 ]
 Masks = Annotated[Path | None, typer.Option("--masks", help="folder of true masks, named like the photos")]
 Classes = Annotated[str | None, typer.Option("--classes", help="class names in order, separated by commas")]
@@ -30,6 +36,10 @@ Set = Annotated[list[str] | None, typer.Option("--set", help="key.sub=value, may
 Method = Annotated[str, typer.Option("--method", help="the system for own photos")]
 Out = Annotated[Path, typer.Option("--out", "-o", help="folder for the results")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="start anew although there are results")]
+Review = Annotated[
+    Path | None,
+    typer.Option("--review", help="folder of `tagseg review`: its accepted and corrected masks count in full"),
+]
 Run = Annotated[Path, typer.Argument(help="a finished run folder")]
 Scales = Annotated[str | None, typer.Option(help="sizes to read a photo at, such as 0.5,1,1.5")]
 Flip = Annotated[bool | None, typer.Option(help="read it mirrored as well")]
@@ -56,3 +66,8 @@ def options(
 def class_names(text: str | None) -> tuple[str, ...] | None:
     """The names of `--classes`, in their order."""
     return None if text is None else tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+def with_review(settings: list[str] | None, review: Path | None) -> list[str]:
+    """The overrides of `--set` with the folder of a review."""
+    return [*(settings or []), *([] if review is None else [f"data.review={json.dumps(str(review))}"])]

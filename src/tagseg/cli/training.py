@@ -12,6 +12,7 @@ from rich.table import Table
 
 from tagseg.cli.frame import (
     Classes,
+    FileColumn,
     Flip,
     Images,
     Masks,
@@ -20,14 +21,18 @@ from tagseg.cli.frame import (
     Overwrite,
     OwnImages,
     Precision,
+    Review,
     Run,
     Scales,
+    Separator,
     Set,
     TaggedBackground,
     Tags,
+    TagsColumn,
     app,
     class_names,
     console,
+    with_review,
 )
 from tagseg.errors import UserError
 
@@ -53,13 +58,16 @@ def check(
     tags: Tags = None,
     masks: Masks = None,
     classes: Classes = None,
-    separator: Annotated[str | None, typer.Option(help="between the tags of one cell")] = None,
+    separator: Separator = None,
+    file_column: FileColumn = None,
+    tags_column: TagsColumn = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="write all problems as CSV")] = None,
 ) -> None:
     """Read every photo, tag and mask once and say in one table what is there and what is wrong.
 
     Example: tagseg check --images photos --tags tags.csv
     """
-    from tagseg.data.check import check_photos, table
+    from tagseg.data.check import check_photos, table, write_problems
 
     with Progress(console=console, transient=True) as bar:
         task = bar.add_task("Reading")
@@ -69,9 +77,14 @@ def check(
             classes=class_names(classes),
             masks=masks,
             separator=separator,
+            file_column=file_column,
+            tags_column=tags_column,
             progress=lambda done, total: bar.update(task, completed=done, total=total),
         )
     console.print(table(result))
+    if out is not None:
+        write_problems(result, out)
+        console.print(f"All problems are in {out}.", markup=False, soft_wrap=True)
     fatal = [problem for problem in result.problems if problem.fatal]
     if fatal:
         raise UserError(f"{len(fatal)} of {len(result.problems)} problem(s) stop training: see the table above.")
@@ -105,7 +118,11 @@ def train(
     tags: Tags = None,
     masks: Masks = None,
     classes: Classes = None,
+    separator: Separator = None,
+    file_column: FileColumn = None,
+    tags_column: TagsColumn = None,
     method: Method = "bmp",
+    review: Review = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Train a recipe, or own photos without one. The same command goes on with an unfinished run.
@@ -113,6 +130,8 @@ def train(
     Example: tagseg train asdt-scenes --set train.steps=200 --out runs/first
 
     Example: tagseg train --images photos --tags tags.csv --out runs/mine
+
+    Example: tagseg train --images photos --tags tags.csv --review review --out runs/better
     """
     from tagseg.distributed import rank
     from tagseg.recipe import load_recipe
@@ -123,11 +142,10 @@ def train(
     if (recipe is None) == (images is None):
         raise UserError("Give either a recipe (`tagseg recipes` lists them) or --images DIR with --tags FILE.")
     if images is not None:
-        chosen = own_recipe(
-            own_data(images, tags, masks, class_names(classes)), method, settings or [], say=console.print
-        )
+        data = own_data(images, tags, masks, class_names(classes), separator, file_column, tags_column, review)
+        chosen = own_recipe(data, method, settings or [], say=console.print)
     else:
-        chosen = load_recipe(str(recipe), settings)
+        chosen = load_recipe(str(recipe), with_review(settings, review))
     train(chosen, out, overwrite=overwrite, say=console.print)
     if finished(out) and rank() == 0:
         page = report(out)
@@ -142,6 +160,10 @@ def label(
         Path | None, typer.Option("--images", help="tagged photos; without it, the run's training photos")
     ] = None,
     tags: Tags = None,
+    classes: Classes = None,
+    separator: Separator = None,
+    file_column: FileColumn = None,
+    tags_column: TagsColumn = None,
     confidence: Annotated[float, typer.Option(help="below this probability a pixel is written as 255 = ignore")] = 0.0,
     tagged_background: TaggedBackground = None,
     scales: Scales = None,
@@ -163,7 +185,16 @@ def label(
     if images is None:
         count, photos, scores = label_run(segmenter, run, out, confidence=confidence, overwrite=overwrite)
     else:
-        data = open_tagged(images, tags)
+        data = open_tagged(
+            images,
+            tags,
+            classes=class_names(classes) or segmenter.method.classes,
+            separator=separator,
+            file_column=file_column,
+            tags_column=tags_column,
+        )
+        for note in data.notes:
+            console.print(note, markup=False, soft_wrap=True)
         count, photos = label(segmenter, data, out, confidence=confidence, overwrite=overwrite), len(data)
     console.print(f"{count} masks written to {out} ({photos - count} were there already); tags were used.")
     if scores is not None:
@@ -181,7 +212,11 @@ def run(
     tags: Tags = None,
     masks: Masks = None,
     classes: Classes = None,
+    separator: Separator = None,
+    file_column: FileColumn = None,
+    tags_column: TagsColumn = None,
     method: Method = "bmp",
+    review: Review = None,
 ) -> None:
     """Run a whole chain: classifier, teacher, pseudo masks, segmenter, scores and report. Stages that are done are kept.
 
@@ -196,11 +231,10 @@ def run(
     if recipe is not None and images is not None:
         raise UserError("Give either a chain (`tagseg run` lists them) or --images DIR with --tags FILE.")
     if images is not None:
-        chain = own_chain(
-            own_data(images, tags, masks, class_names(classes)), method, settings or [], say=console.print
-        )
+        data = own_data(images, tags, masks, class_names(classes), separator, file_column, tags_column, review)
+        chain = own_chain(data, method, settings or [], say=console.print)
     elif recipe is not None:
-        chain = load_chain(recipe, settings)
+        chain = load_chain(recipe, with_review(settings, review))
     else:
         _list("chain", "run", shipped_chains())
         return

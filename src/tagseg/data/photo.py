@@ -6,21 +6,29 @@ Shapes: H W pixels after EXIF orientation.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import NoReturn
+from typing import IO, NoReturn
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from tagseg.data.suffixes import HAS_AVIF, HAS_HEIC
+from tagseg.data.suffixes import PHOTO_SUFFIXES as PHOTO_SUFFIXES
 from tagseg.errors import UserError
 
+if HAS_HEIC:
+    import pillow_heif
+
+    pillow_heif.register_heif_opener()
+
 PIXEL_CAP = 100_000_000
-PHOTO_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
-PHOTO_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"})
+PHOTO_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", *("AVIF",) * HAS_AVIF, *("HEIF",) * HAS_HEIC)
 MASK_FORMATS = ("PNG", "BMP", "TIFF", "GIF")
 _ORIENTATION = 0x0112  # the EXIF tag; values 5 to 8 swap height and width
 
 
-def read_photo(path: Path, *, pixel_cap: int = PIXEL_CAP, min_side: int | None = None) -> np.ndarray:
+def read_photo(
+    path: Path | IO[bytes], *, pixel_cap: int = PIXEL_CAP, min_side: int | None = None, name: str = ""
+) -> np.ndarray:
     """A photo as RGB, upright: uint8 (H, W, 3).
 
     With `min_side` a large JPEG may come at 1/2, 1/4 or 1/8 of its size as long as no side falls below it, which
@@ -29,18 +37,31 @@ def read_photo(path: Path, *, pixel_cap: int = PIXEL_CAP, min_side: int | None =
     Grey, palette, CMYK and 16-bit files are converted (16 bits keep their upper byte), transparency is laid over
     white, and of an animation the first frame is taken. Raises UserError naming the file when it is missing, empty,
     truncated, of another format, holds floating-point values or more than `pixel_cap` pixels.
+    path: or a stream of the file's bytes, with a `name` for messages.
     """
+    shown = name or str(path)
     try:
         with Image.open(path, formats=PHOTO_FORMATS) as image:
-            _check_cap(path, image, pixel_cap)
+            _check_cap(shown, image, pixel_cap)
             turn = _orientation(image)
             if min_side is not None and image.format in ("JPEG", "MPO"):
                 image.draft(None, (min_side, min_side))
             image.load()
             upright = image if turn == 1 else ImageOps.exif_transpose(image)
-            return _rgb(path, upright)
+            return _rgb(shown, upright)
     except Exception as error:  # a decoder may raise anything at all on a broken file
-        _refuse(path, "photo", error)
+        _refuse(shown, "photo", error)
+
+
+def photo_of_image(image: Image.Image, *, pixel_cap: int = PIXEL_CAP) -> np.ndarray:
+    """A picture that Pillow has opened or made, as `read_photo` gives that of a file. Raises UserError as well."""
+    try:
+        _check_cap("The PIL image", image, pixel_cap)
+        turn = _orientation(image)
+        image.load()
+        return _rgb("(a PIL image)", image if turn == 1 else ImageOps.exif_transpose(image))
+    except Exception as error:
+        _refuse("(a PIL image)", "photo", error)
 
 
 def read_mask(path: Path, *, pixel_cap: int = PIXEL_CAP) -> np.ndarray:
@@ -72,7 +93,7 @@ def photo_size(path: Path) -> tuple[int, int]:
         _refuse(path, "photo", error)
 
 
-def _check_cap(path: Path, image: Image.Image, pixel_cap: int) -> None:
+def _check_cap(path: Path | str, image: Image.Image, pixel_cap: int) -> None:
     width, height = image.size
     if width * height > pixel_cap:
         raise UserError(
@@ -91,7 +112,7 @@ def _orientation(image: Image.Image) -> int:
         return 1
 
 
-def _rgb(path: Path, image: Image.Image) -> np.ndarray:
+def _rgb(path: Path | str, image: Image.Image) -> np.ndarray:
     if image.mode == "F":
         raise UserError(f"photo {path} holds floating-point values; save it with 8 or 16 bits a channel")
     if image.mode.startswith("I"):  # 16-bit grey; Pillow's own conversion would clip instead of scaling
@@ -106,7 +127,7 @@ def _rgb(path: Path, image: Image.Image) -> np.ndarray:
     return np.array(image)
 
 
-def _refuse(path: Path, what: str, error: Exception) -> NoReturn:
+def _refuse(path: Path | str, what: str, error: Exception) -> NoReturn:
     if isinstance(error, UserError):
         raise error
     if isinstance(error, FileNotFoundError):
@@ -122,8 +143,8 @@ def _refuse(path: Path, what: str, error: Exception) -> NoReturn:
     raise UserError(f"{what} {path} cannot be read ({error}); replace it or leave it out") from error
 
 
-def _is_empty(path: Path) -> bool:
+def _is_empty(path: Path | str) -> bool:
     try:
-        return path.stat().st_size == 0
+        return Path(path).stat().st_size == 0
     except OSError:
         return False

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from tagseg.data.folders import find_photos, stem
 from tagseg.data.scenes import write_scenes
-from tagseg.data.tagged import TaggedImages, open_tagged
+from tagseg.data.tagged import TaggedImages, no_mask_fits, open_tagged
 from tagseg.data.voc import open_voc
 from tagseg.errors import UserError
+from tagseg.review.training import Reviewed, with_review
 from tagseg.settings import Count, Settings
 
 Side = Annotated[int, Field(ge=16, le=8192)]
@@ -58,7 +59,16 @@ class DataSettings(Settings):
     truth: Path | None = Field(
         None, description="folder of true masks (tagged) to measure scores on, where `masks` are pseudo masks"
     )
+    review: Path | None = Field(
+        None,
+        description="folder of `tagseg review`: accepted masks count in full, rejected photos are left out, corrected tags "
+        "hold",
+    )
     separator: str | None = Field(None, description="between the tags of one cell; detected when not given")
+    file_column: str | None = Field(None, description="the table's column of photos; found when not given")
+    tags_column: str | None = Field(
+        None, description="its column of tags, or several with commas; found when not given"
+    )
     classes: tuple[str, ...] | None = Field(
         None, max_length=254, description="the classes in order; from the data when not given"
     )
@@ -69,6 +79,12 @@ class DataSettings(Settings):
     )
     scenes: SceneSettings = SceneSettings()
     extra: ExtraSettings | None = Field(None, description="a second source of tagged photos to train on")
+
+    @model_serializer(mode="wrap")
+    def _written(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # What came later is written where it is used alone: the recipes of older runs stay equal to the letter.
+        later = ("file_column", "tags_column", "review", "extra")
+        return {name: value for name, value in write(self).items() if name not in later or value is not None}
 
     @model_validator(mode="after")
     def _has_root(self) -> DataSettings:
@@ -85,6 +101,7 @@ class Sources:
 
     train: TaggedImages
     val: TaggedImages | None
+    review: Reviewed | None = None
 
 
 def open_sources(settings: DataSettings, run: Path) -> Sources:
@@ -97,6 +114,8 @@ def open_sources(settings: DataSettings, run: Path) -> Sources:
             classes=settings.classes,
             masks=settings.masks,
             separator=settings.separator,
+            file_column=settings.file_column,
+            tags_column=settings.tags_column,
         )
         val = _scored(settings, train)
     else:
@@ -114,7 +133,10 @@ def open_sources(settings: DataSettings, run: Path) -> Sources:
         train = with_masks(train, settings.masks)
     if not train.photos:
         raise UserError(f"{settings.root} holds no photo to train on: check data.root, data.train and data.tags.")
-    return Sources(train, val)
+    if settings.review is None:
+        return Sources(train, val)
+    train, reviewed = with_review(train, settings.review)
+    return Sources(train, val, reviewed)
 
 
 def with_extra(data: TaggedImages, extra: ExtraSettings) -> TaggedImages:
@@ -150,9 +172,7 @@ def with_masks(data: TaggedImages, masks: Path) -> TaggedImages:
     files = {stem(name): path for name, path in find_photos(masks).items()}
     photos = tuple(replace(photo, mask=files.get(photo.name)) for photo in data.photos)
     if all(photo.mask is None for photo in photos):
-        raise UserError(
-            f"{masks} has no mask of any photo; masks are named like their photos, such as {photos[0].name}.png"
-        )
+        raise UserError(no_mask_fits(masks, find_photos(masks), photos[0].name))
     return replace(data, photos=photos, mask_values=None)
 
 

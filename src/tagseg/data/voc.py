@@ -7,19 +7,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path, PurePosixPath
-from typing import NoReturn
-from xml.parsers import expat
+from pathlib import Path
 
 import numpy as np
 
-from tagseg.data.folders import find_photos, place_rows, stem
+from tagseg.data.class_lists import ClassList, find_class_list
+from tagseg.data.folders import find_photos, stem
 from tagseg.data.label_files import read_label_file
 from tagseg.data.layouts import VOC_CLASSES, Layout, find_layout
+from tagseg.data.paths import inside
 from tagseg.data.photo import read_mask
+from tagseg.data.rows import Finder, place_rows
 from tagseg.data.tables import read_table
-from tagseg.data.tagged import IGNORE, UNKNOWN, TaggedImages, TaggedPhoto, check_classes, unknown_tag
+from tagseg.data.tagged import IGNORE, UNKNOWN, TaggedImages, TaggedPhoto, check_classes, refuse, unknown_tag
+from tagseg.data.voc_xml import object_names
 from tagseg.errors import UserError
+from tagseg.foreign import DATA_CAP, read_text
 
 __all__ = ["VOC_CLASSES", "list_splits", "listed_photos", "open_voc", "tags_of_xml"]
 
@@ -31,14 +34,15 @@ def open_voc(
 
     split: name of a list, `ImageSets/Segmentation/<split>.txt` or where else layouts keep it; or the path of a .txt file.
     classes: the run's classes in order, a subset of the folder's; the pixels of all others count as background, their
-        tags are dropped, and 255 stays ignored. None takes all. The folder's classes are those of `labels.txt` or
-        `classes.txt` in `root` (one a line, background left out), else the twenty of VOC or the eighty of COCO.
+        tags are dropped, and 255 stays ignored. None takes all. The folder's classes are those of a list in `root`
+        (`find_class_list`), else the twenty of VOC or the eighty of COCO.
     tags: where tags come from: a table, a .npy file as the papers' repositories have it, "masks" (the classes present) or
         "xml" (the objects in Annotations). None takes `tags.csv` in `root`, else masks, else XML.
     Masks are taken from SegmentationClass, and from SegmentationClassAug where that has none.
     """
     layout = find_layout(root)
-    full = _all_classes(layout)
+    listed = find_class_list(root) or ClassList(layout.classes)
+    full = listed.names
     run = full if classes is None else check_classes(classes)
     for name in run:
         if name not in full:
@@ -78,21 +82,6 @@ def _said(tags: str | Path) -> str:
     return {"masks": "the masks", "xml": "Annotations (XML)"}.get(str(tags), Path(tags).name)
 
 
-def _all_classes(layout: Layout) -> tuple[str, ...]:
-    for name in ("labels.txt", "classes.txt"):
-        path = layout.root / name
-        if path.is_file():
-            try:
-                lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
-            except (OSError, UnicodeDecodeError) as error:
-                raise UserError(f"class list {path} cannot be read ({error})") from error
-            found = check_classes(line for line in lines if line and line.lower() not in ("background", "__ignore__"))
-            if not found:
-                raise UserError(f"class list {path} is empty; write one class a line")
-            return found
-    return layout.classes
-
-
 def _read_list(layout: Layout, split: str) -> list[str]:
     path = layout.list_file(split)
     if path is None:
@@ -100,19 +89,17 @@ def _read_list(layout: Layout, split: str) -> list[str]:
         wanted = split if split.endswith(".txt") else layout.root / "ImageSets" / "Segmentation" / f"{split}.txt"
         own = "; `tagseg data prepare coco14` makes lists and masks, or give the path of a list" if layout.coco else ""
         raise UserError(f"{wanted} does not exist; the lists of this folder are: {there}{own}")
-    try:
-        lines = path.read_text(encoding="utf-8-sig").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"list {path} cannot be read ({error})") from error
+    lines = read_text(path, "a list of photos", DATA_CAP, "write one name a line").split("\n")
     names: dict[str, int] = {}
     for number, line in enumerate(lines, start=1):
         words = line.split()
         if not words:
             continue
         # Some lists hold "/JPEGImages/2007_000032.jpg /SegmentationClassAug/2007_000032.png".
-        name = stem(words[0].removeprefix("/").removeprefix("JPEGImages/"))
-        if PurePosixPath(name).is_absolute() or ".." in name.split("/"):
+        relative = inside(words[0].removeprefix("/"))
+        if relative is None or words[0].startswith("//"):
             raise UserError(f"{path}, line {number}: {words[0]!r} leads outside the folder; write the photo's name")
+        name = stem(relative.removeprefix("JPEGImages/"))
         if name in names:
             raise UserError(f"{path}, line {number}: {name} stands in line {names[name]} already; remove one of them")
         names[name] = number
@@ -168,9 +155,8 @@ def _tags_of_table(layout: Layout, table: Path, names: list[str], full: tuple[st
     for folder in layout.photos:
         files = find_photos(folder) | files
     images = layout.photos[0] if len(layout.photos) == 1 else layout.root
-    placed = place_rows(rows, files, images, table.name, problems)
-    if problems:
-        raise UserError(problems[0].text)
+    placed = place_rows(rows, Finder(files, [images]), table.name, problems)
+    refuse(problems)
     by_name = {stem(file): row for file, row in placed.items()}
     found = []
     for name in names:
@@ -193,34 +179,8 @@ def _tags_of_mask(path: Path, full: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def tags_of_xml(path: Path, full: tuple[str, ...]) -> tuple[str, ...]:
-    """Names of the objects in a VOC annotation; a file that declares entities is refused (they can fill the memory)."""
-    stack: list[str] = []
-    names: list[str] = []
-
-    def refuse(*_: object) -> NoReturn:
-        raise UserError(f"annotation {path} declares entities, which a VOC annotation never needs; remove them")
-
-    def text(data: str) -> None:
-        if stack[1:] == ["object", "name"]:
-            names[-1] += data
-
-    def start(tag: str, _: object) -> None:
-        stack.append(tag)
-        if stack[1:] == ["object", "name"]:
-            names.append("")
-
-    parser = expat.ParserCreate()
-    parser.EntityDeclHandler = refuse
-    parser.StartElementHandler = start
-    parser.EndElementHandler = lambda _: stack.pop()
-    parser.CharacterDataHandler = text
-    try:
-        parser.Parse(path.read_bytes(), True)
-    except FileNotFoundError:
-        raise UserError(f"annotation {path} does not exist; add it or take tags from a table or masks") from None
-    except (OSError, expat.ExpatError) as error:
-        raise UserError(f"annotation {path} cannot be read ({error})") from error
-    found = tuple(dict.fromkeys(name.strip() for name in names))
+    """Names of the objects in a VOC annotation, each among the classes `full`."""
+    found = object_names(path)
     for tag in found:
         if tag not in full:
             raise UserError(unknown_tag(f"annotation {path.name}", path.stem, tag, full))

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -24,7 +24,9 @@ from torch.optim.swa_utils import AveragedModel
 
 from tagseg.errors import UserError
 from tagseg.files import remove_temporaries, replacing, write_text
+from tagseg.foreign import read_json, reading, shown
 
+KIND, FIX = "safetensors", "it is damaged or of another kind"
 _MODEL, _AVERAGE, _OPTIMIZER = "model.", "average.", "optimizer."
 
 
@@ -52,14 +54,31 @@ def load_weights(path: Path, module: nn.Module) -> None:
     Raises UserError that names the file and what does not fit.
     """
     tensors = read_weights(path)
-    own = module.state_dict()
-    lacking = [name for name in own if name not in tensors]
-    unknown = [name for name in tensors if name not in own]
-    shapes = [
-        f"{name} {tuple(tensors[name].shape)} for {tuple(own[name].shape)}"
-        for name in own
-        if name in tensors and tensors[name].shape != own[name].shape
-    ]
+    _check_fit(path, {name: tuple(tensor.shape) for name, tensor in tensors.items()}, module)
+    module.load_state_dict(tensors)
+
+
+def check_weights(path: Path, module: nn.Module) -> None:
+    """Raise as `load_weights` does, by the file's header alone: nothing of the weights is read, or filled in.
+
+    module: may lie on the device "meta", where it takes no memory.
+    """
+    _check_file(path)
+    with reading(path, KIND, FIX), safe_open(path, framework="pt") as file:
+        names = list(file.keys())
+        kinds = [kind for kind in (_AVERAGE, _MODEL) if any(name.startswith(kind) for name in names)]
+        kind = kinds[0] if kinds and "facts" in (file.metadata() or {}) else ""
+        shapes = {
+            name.removeprefix(kind): tuple(file.get_slice(name).get_shape()) for name in names if name.startswith(kind)
+        }
+    _check_fit(path, shapes, module)
+
+
+def _check_fit(path: Path, given: dict[str, tuple[int, ...]], module: nn.Module) -> None:
+    own = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
+    lacking = [name for name in own if name not in given]
+    unknown = [shown(name)[1:-1] for name in given if name not in own]
+    shapes = [f"{name} {given[name]} for {own[name]}" for name in own if name in given and given[name] != own[name]]
     problems = [
         f"{what} {_some(names)}"
         for what, names in (("lacks", lacking), ("has unknown", unknown), ("has", shapes))
@@ -67,7 +86,6 @@ def load_weights(path: Path, module: nn.Module) -> None:
     ]
     if problems:
         raise UserError(f"{path} does not fit this model: it {', '.join(problems)}; give the file that belongs to it.")
-    module.load_state_dict(tensors)
 
 
 def _some(names: list[str], limit: int = 3) -> str:
@@ -77,15 +95,20 @@ def _some(names: list[str], limit: int = 3) -> str:
 
 def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any] | None]:
     """Tensors and, of a checkpoint, the facts beside them."""
-    if not path.is_file():
-        raise UserError(f"{path} does not exist or is not a file: give a .safetensors file.")
-    try:
+    _check_file(path)
+    with reading(path, KIND, FIX):
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no dict)
-        return tensors, json.loads(metadata["facts"]) if "facts" in metadata else None
-    except (SafetensorError, ValueError, OSError) as error:
-        raise UserError(f"{path} cannot be read as safetensors ({error}): it is damaged or of another kind.") from error
+        facts = json.loads(metadata["facts"]) if "facts" in metadata else None
+        if not isinstance(facts, dict | None):
+            raise ValueError("its facts are no table")
+        return tensors, facts
+
+
+def _check_file(path: Path) -> None:
+    if not path.is_file():
+        raise UserError(f"{path} does not exist or is not a file: give a .safetensors file.")
 
 
 def _named(tensors: dict[str, Tensor], kind: str) -> dict[str, Tensor]:
@@ -143,15 +166,13 @@ class Checkpoints:
         """Those with a manifest, oldest first, not yet verified."""
         found = []
         for manifest in self.folder.glob("step-*.json"):
-            try:
-                entry = json.loads(manifest.read_text(encoding="utf-8"))
+            with suppress(UserError), reading(manifest, "a manifest"):
+                # One that cannot be read was not written by us, for manifests are written atomically.
+                entry = read_json(manifest, "a manifest")
+                scores = entry["scores"] and {str(name): float(value) for name, value in entry["scores"].items()}
                 found.append(
-                    Checkpoint(
-                        int(entry["step"]), manifest.with_suffix(".safetensors"), entry["sha256"], entry["scores"]
-                    )
+                    Checkpoint(int(entry["step"]), manifest.with_suffix(".safetensors"), str(entry["sha256"]), scores)
                 )
-            except (OSError, ValueError, KeyError, TypeError):
-                continue  # a manifest is written atomically: this one was not written by us
         return sorted(found, key=lambda checkpoint: checkpoint.step)
 
     def best(self) -> Checkpoint | None:
@@ -192,10 +213,11 @@ class Checkpoints:
                         f"{checkpoint.path} is damaged: its checksum differs from the one it was saved with."
                     )
                 tensors, facts = _read(checkpoint.path)
+                if facts is None:
+                    raise UserError(f"{checkpoint.path} holds weights alone, without the state of a training.")
             except UserError as error:
                 say(f"{error} Trying the checkpoint before it.")
                 continue
-            assert facts is not None
             return checkpoint, tensors, facts
         if found:
             raise UserError(

@@ -169,7 +169,7 @@ class BMP(AFANetwork):
     def background_labels(self, batch: Batch, image_B3HW: Tensor, background_BHW: Tensor, cam_BCHW: Tensor) -> Tensor:
         """The class of the highest score (B, H, W) uint8, 255 where that is below the threshold and in padding."""
         scores = self.background_scores(image_B3HW, batch.valid_BHW, background_BHW, cam_BCHW, batch.tag_BC)
-        return background_labels(scores, batch.valid_BHW, self.settings.background.confidence)
+        return batch.with_true(background_labels(scores, batch.valid_BHW, self.settings.background.confidence))
 
     @torch.no_grad()
     def seg_labels(self, batch: Batch, logit_BKHW: Tensor) -> Tensor:
@@ -183,7 +183,9 @@ class BMP(AFANetwork):
         if settings.tagged:
             allowed_BK = F.pad(batch.tag_BC > 0, (1, 0), value=True)
             sure_BHW &= allowed_BK.gather(1, label_BHW.flatten(1)).view_as(label_BHW)
-        return torch.where(sure_BHW, label_BHW - 1, IGNORE).to(torch.uint8)
+        sure_label_BHW = batch.with_true(torch.where(sure_BHW, label_BHW, IGNORE).to(torch.uint8))
+        object_BHW = (sure_label_BHW > 0) & (sure_label_BHW != IGNORE)
+        return torch.where(object_BHW, sure_label_BHW - 1, IGNORE).to(torch.uint8)
 
     def feedback(self, batch: Batch, cam_logit_BCHW: Tensor, label_BHW: Tensor) -> Tensor:
         """L_s2c of labels (B, H, W) in 0..C-1, 255 = none: on the CAM's logits, or on the CAM divided by its maximum."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import unicodedata
+import json
 from collections import deque
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,13 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.progress import track
 
-from tagseg.data.folders import stem
 from tagseg.data.inputs import Inputs, PhotoInput, open_inputs
 from tagseg.data.photo import PIXEL_CAP
-from tagseg.data.tables import read_table
+from tagseg.data.tagged import check_classes, tags_of_photos
 from tagseg.engine.interrupt import Interruption, check
 from tagseg.errors import UserError
-from tagseg.files import make_folder
+from tagseg.files import make_folder, write_text
+from tagseg.foreign import DATA_CAP, read_json
 from tagseg.outputs import OUTPUTS, Writer
 from tagseg.outputs.label_studio import LabelStudioBrush
 from tagseg.outputs.writer import safe_name
@@ -26,6 +27,7 @@ from tagseg.segmenter import Request, Segmenter
 from tagseg.workflows.claim import claim_results
 
 MARKER = ".tagseg-predict"  # in the folder of results: what they were made by
+TAGS = ".tagseg-predict-tags"  # and with which tags, by the photo's name
 
 
 @dataclass
@@ -47,6 +49,10 @@ def predict(
     format: str = "png",
     crf: bool = True,
     tags: Path | None = None,
+    separator: str | None = None,
+    file_column: str | None = None,
+    tags_column: str | None = None,
+    classes: Sequence[str] | None = None,
     pixel_cap: int = PIXEL_CAP,
     photo_url: str | None = None,
     overwrite: bool = False,
@@ -54,9 +60,10 @@ def predict(
     """Segment photos and write the results in a format of OUTPUTS.
 
     images: what `open_inputs` reads, one or several. tags: a table of tags, used for the photos that it names and no
-    others. pixel_cap: the largest photo that is read. photo_url: what stands before a photo's name in Label Studio's
-    tasks, instead of local files. Photos that have their result already are passed over in formats
-    with a file a photo; results of another model or other settings are only replaced with `overwrite`.
+    others; separator, file_column, tags_column: how it is read, as `open_tagged` takes them; classes: the names in it, the
+    model's unless fewer are given. pixel_cap: the largest photo that is read. photo_url: what stands before a photo's name
+    in Label Studio's tasks, instead of local files. Photos that have their result already are passed over in formats with
+    a file a photo; results of another model, other settings or other tags are only replaced with `overwrite`.
     A photo that cannot be read becomes a sentence in `problems`, the others are done all the same. Raises UserError
     when nothing can be done at all.
     """
@@ -64,13 +71,27 @@ def predict(
         raise UserError(f"There is no format {format!r}; there are {', '.join(OUTPUTS)}.")
     sources = [images] if isinstance(images, str | Path) else list(images)
     with Interruption(), open_inputs(sources, out=out) as inputs:
-        tags_of = {} if tags is None else _read_tags(tags, segmenter, inputs)
-        result = Predicted(problems=inputs.problems)
+        result = Predicted(problems=inputs.problems, notes=inputs.notes)
+        tags_of: dict[str, tuple[str, ...]] = {}
+        if tags is not None:
+            found, notes = tags_of_photos(
+                tags,
+                [photo.file_name for photo in inputs.photos],
+                inputs.folders,
+                classes=segmenter.method.classes if classes is None else _known(classes, segmenter),
+                separator=separator,
+                file_column=file_column,
+                tags_column=tags_column,
+            )
+            tags_of = {photo.name: found[photo.file_name] for photo in inputs.photos if photo.file_name in found}
+            result.notes += notes
         make_folder(out)
         with _open_writer(format, out, segmenter, photo_url) as writer:
             todo = _todo(writer, inputs, result, overwrite)
-            settings = [format, crf, sorted(tags_of.items())]
+            settings: list[object] = [format, crf, []]
             claim_results(out / MARKER, segmenter, settings, already=result.already, overwrite=overwrite)
+            done = {photo.name for photo in inputs.photos} - {photo.name for photo in todo}
+            _claim_tags(out / TAGS, tags_of, done)
             waiting: deque[tuple[PhotoInput, NDArray[np.uint8]]] = deque()
 
             def requests() -> Iterator[Request]:
@@ -122,25 +143,31 @@ def _todo(writer: Writer, inputs: Inputs, result: Predicted, overwrite: bool) ->
     return photos
 
 
-def _read_tags(path: Path, segmenter: Segmenter, inputs: Inputs) -> dict[str, tuple[str, ...]]:
-    """The tags by the photo's name; rows that name no photo of this call are passed over."""
-    rows, problems = read_table(path, classes=segmenter.method.classes)
-    if problems:
-        raise UserError(f"{problems[0].text}: correct the table of tags.")
-    names = {photo.name for photo in inputs.photos}
-    found = {}
-    for row in rows:
-        name = stem(unicodedata.normalize("NFC", row.file.strip().replace("\\", "/").removeprefix("./")))
-        if name in names:
-            unknown = [tag for tag in row.tags if tag not in segmenter.method.classes]
-            if unknown:
-                known = ", ".join(segmenter.method.classes)
-                raise UserError(f"{path}, row {row.number}: the model does not know {unknown[0]!r}; it knows {known}.")
-            found[name] = row.tags
-    if not found:
-        example = min(names, default="")
-        raise UserError(f"{path} names none of the photos: its file column should hold names such as {example}.")
-    return found
+def _known(classes: Sequence[str], segmenter: Segmenter) -> tuple[str, ...]:
+    names = check_classes(classes)
+    unknown = [name for name in names if name not in segmenter.method.classes]
+    if unknown:
+        known = ", ".join(segmenter.method.classes)
+        raise UserError(f"The model does not know the class {unknown[0]!r}; it knows {known}.")
+    return names
+
+
+def _claim_tags(record: Path, tags_of: dict[str, tuple[str, ...]], done: set[str]) -> None:
+    """Note the tags that results are made with; refuse photos whose result was made with others."""
+    before: dict[str, list[str]] = {}
+    if record.is_file():
+        with suppress(UserError):  # a torn record: as if there were none
+            before = read_json(record, "the tags of earlier results", DATA_CAP)
+    for name in sorted(done):
+        if sorted(before.get(name, [])) != sorted(tags_of.get(name, ())):
+            made = ", ".join(before.get(name, [])) or "no tags"
+            raise UserError(
+                f"{record.parent} holds a result of {name} made with {made}: choose another --out, or renew the results "
+                "with --overwrite."
+            )
+    after = before | {name: list(tags) for name, tags in tags_of.items()}
+    if after != before:
+        write_text(record, json.dumps(after, ensure_ascii=True, indent=0))
 
 
 def _tiled(segmenter: Segmenter, photo: PhotoInput, crf: bool, kept: bool) -> str:

@@ -31,6 +31,7 @@ from tagseg.inference import class_mask
 from tagseg.methods import Method
 from tagseg.outputs.palette import overlay
 from tagseg.recipe import Recipe, load_recipe, make_recipe, shipped_recipes
+from tagseg.review.training import Reviewed
 from tagseg.segmenter import Segmenter, build_method, load
 from tagseg.workflows.claim import claimed
 from tagseg.workflows.score import branch_probabilities, score_branches, spread_indices, summary
@@ -76,6 +77,8 @@ def _train_claimed(recipe: Recipe, out: Path, accelerator: Accelerator, say: Cal
     accelerator.wait_for_everyone()
     sources = sources or open_sources(recipe.data, out)
     say(f"{recipe.method.name} on {len(sources.train)} photos, classes: {', '.join(sources.train.classes)}.")
+    if sources.review is not None:
+        say(f"From {recipe.data.review}: {sources.review}.")
 
     method, start_minutes = start_method(recipe, sources.train.classes, out, say=say)
     settings = recipe.train
@@ -114,7 +117,7 @@ def _train_claimed(recipe: Recipe, out: Path, accelerator: Accelerator, say: Cal
         facts = {
             "title": recipe.title,
             "method": recipe.method.name,
-            "labels": labels_used(recipe, method),
+            "labels": labels_used(recipe, method, sources.review),
             "tags_from": sources.train.tags_from,
             "photos": len(sources.train),
             "classes": list(sources.train.classes),
@@ -211,14 +214,16 @@ def _load_fitting(file: Path, method: Method) -> None:
     method.load_state_dict(fitting, strict=False)
 
 
-def labels_used(recipe: Recipe, method: Method) -> str:
+def labels_used(recipe: Recipe, method: Method, review: Reviewed | None = None) -> str:
     """Which labels training used, in words; a folder of masks may hold anything, unless true masks are given beside it."""
-    if not method.needs_masks:
-        return "image-level tags only"
     data = recipe.data
-    if data.format == "tagged":
-        return "pseudo masks" if data.truth is not None else "the masks given"
-    return "true masks" if data.masks is None else "pseudo masks"
+    if not method.needs_masks:
+        used = "image-level tags only" if review is None else "image-level tags"
+    elif data.format == "tagged":
+        used = "pseudo masks" if data.truth is not None else "the masks given"
+    else:
+        used = "true masks" if data.masks is None else "pseudo masks"
+    return used if review is None else f"{used} and {review}"
 
 
 def peak_memory_gib() -> float:
