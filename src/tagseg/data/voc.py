@@ -64,7 +64,7 @@ def open_voc(
         )
         for name, found in zip(names, stored_tags, strict=True)
     )
-    return TaggedImages(run, photos, tuple(values), _said(tags))
+    return TaggedImages(run, photos, tuple(values), tags_from=_said(tags))
 
 
 def listed_photos(root: Path, split: str) -> dict[str, Path]:
