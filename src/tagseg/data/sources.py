@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -9,6 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from tagseg.data.folders import find_photos, stem
+from tagseg.data.mask_numbers import MaskNumbers
 from tagseg.data.scenes import write_scenes
 from tagseg.data.tagged import TaggedImages, no_mask_fits, open_tagged
 from tagseg.data.voc import open_voc
@@ -127,10 +129,12 @@ def open_sources(settings: DataSettings, run: Path) -> Sources:
         assert root is not None
         train = open_voc(root, settings.train, classes=settings.classes, tags=settings.tags)
         val = open_voc(root, settings.val, classes=settings.classes, tags=settings.tags) if settings.val else None
+        val = val and _looked_at(val)
     if settings.extra is not None:
         train = with_extra(train, settings.extra)
     if settings.format != "tagged" and settings.masks is not None:
         train = with_masks(train, settings.masks)
+    train = _looked_at(train)
     if not train.photos:
         raise UserError(f"{settings.root} holds no photo to train on: check data.root, data.train and data.tags.")
     if settings.review is None:
@@ -162,6 +166,24 @@ def with_extra(data: TaggedImages, extra: ExtraSettings) -> TaggedImages:
     return replace(data, photos=(*data.photos, *photos), tags_from=said)
 
 
+def _looked_at(data: TaggedImages) -> TaggedImages:
+    """The same, its masks looked at until each tag is found in one: a note about those that are not.
+
+    Raises UserError where masks hold nothing but 0 and 255.
+    """
+    masks = [photo for photo in data.photos if photo.mask is not None]
+    if not masks:
+        return data
+    numbers = MaskNumbers(data)
+    for i, photo in enumerate(data.photos):
+        if photo.mask is not None and numbers.wants(photo.tags):
+            with suppress(UserError):  # a mask that cannot be used is named when it is
+                numbers.add(photo.tags, data.mask(i))
+    if (text := numbers.ignored_objects()) is not None:
+        raise UserError(text)
+    return replace(data, notes=(*data.notes, *numbers.broken_promises()))
+
+
 def with_masks(data: TaggedImages, masks: Path) -> TaggedImages:
     """The same photos with the masks of a folder, named like the photos and in the run's order; None where it has none.
 
@@ -173,7 +195,7 @@ def with_masks(data: TaggedImages, masks: Path) -> TaggedImages:
     photos = tuple(replace(photo, mask=files.get(photo.name)) for photo in data.photos)
     if all(photo.mask is None for photo in photos):
         raise UserError(no_mask_fits(masks, find_photos(masks), photos[0].name))
-    return replace(data, photos=photos, mask_values=None)
+    return replace(data, photos=photos, mask_values=None, mask_colors=None)
 
 
 def _scored(settings: DataSettings, train: TaggedImages) -> TaggedImages | None:

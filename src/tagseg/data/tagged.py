@@ -14,8 +14,9 @@ from pathlib import Path
 
 import numpy as np
 
-from tagseg.data.folders import PhotoFolder, look_into, some, stem
-from tagseg.data.photo import photo_size, read_mask, read_photo
+from tagseg.data.folders import PhotoFolder, find_photos, look_into, some, stem
+from tagseg.data.masks import Color, read_mask
+from tagseg.data.photo import photo_size, read_photo
 from tagseg.data.rows import Finder, class_folder_rows, place_rows
 from tagseg.data.tables import Problem, Row, read_table
 from tagseg.data.text import clean, name_flaw, quoted
@@ -53,6 +54,7 @@ class TaggedImages:
     classes: names of the classes 1..C, without background.
     mask_values: for each of the 256 values a mask may store, the run's index 0..C, 255 = ignore or 254 = refuse;
         None where masks store the run's indices already.
+    mask_colors: RGB of the stored values 0, 1, ... for masks that are stored as colors; None where none are known.
     true_values: the same for masks that a person has looked at.
     tags_from: where the tags were read, in words: a table's name, the masks, Annotations (XML), names of folders.
     notes: sentences about what was guessed, and about files that are not read.
@@ -61,6 +63,7 @@ class TaggedImages:
     classes: tuple[str, ...]
     photos: tuple[TaggedPhoto, ...]
     mask_values: tuple[int, ...] | None = None
+    mask_colors: tuple[Color, ...] | None = None
     true_values: tuple[int, ...] | None = None
     tags_from: str = field(default="unknown", compare=False)
     notes: tuple[str, ...] = field(default=(), compare=False)
@@ -86,7 +89,7 @@ class TaggedImages:
         Raises UserError when its size differs from the photo's or it holds a value that no class has.
         """
         path = self.photos[i].mask
-        return None if path is None else self._read_mask(i, path, self.mask_values)
+        return None if path is None else self._read_mask(i, path, self.mask_values, self.mask_colors)
 
     def true_mask(self, i: int) -> np.ndarray | None:
         """What `mask` is, for the mask of photo `i` that a person has looked at."""
@@ -99,8 +102,10 @@ class TaggedImages:
         vector_C[[tag - 1 for tag in self.photos[i].tags]] = 1
         return vector_C
 
-    def _read_mask(self, i: int, path: Path, mask_values: tuple[int, ...] | None) -> np.ndarray:
-        stored_HW = read_mask(path)
+    def _read_mask(
+        self, i: int, path: Path, mask_values: tuple[int, ...] | None, colors: tuple[Color, ...] | None = None
+    ) -> np.ndarray:
+        stored_HW = read_mask(path, colors=colors)
         size = photo_size(self.photos[i].photo)
         if stored_HW.shape != size:
             raise UserError(
@@ -201,7 +206,8 @@ def collect_tagged(
     if known is None:
         known = _derive_classes(placed.values(), source, problems)
     index = {name: i for i, name in enumerate(known, start=1)}
-    mask_files = {} if masks is None else {stem(name): path for name, path in look_into(masks).photos.items()}
+    masks_there = {} if masks is None else find_photos(masks)
+    mask_files = {stem(file): path for file, path in masks_there.items()}
     photos: list[TaggedPhoto] = []
     for file, row in placed.items():
         unknown = [tag for tag in row.tags if tag not in index]
@@ -213,7 +219,7 @@ def collect_tagged(
             photos.append(TaggedPhoto(name, folder.photos[file], numbers, mask_files.get(name)))
     photos.sort(key=lambda photo: photo.name)
     if masks is not None and photos and all(photo.mask is None for photo in photos):
-        problems.append(Problem("mask without photo", "", no_mask_fits(masks, mask_files, photos[0].name)))
+        problems.append(Problem("mask without photo", "", no_mask_fits(masks, masks_there, photos[0].name)))
     problems += folder.not_read(besides=_beside(images, tags))
     notes = tuple(problem.text for problem in problems if not problem.fatal)
     said = source if tags is not None else "names of folders"

@@ -79,6 +79,9 @@ def _train_claimed(recipe: Recipe, out: Path, accelerator: Accelerator, say: Cal
     say(f"{recipe.method.name} on {len(sources.train)} photos, classes: {', '.join(sources.train.classes)}.")
     if sources.review is not None:
         say(f"From {recipe.data.review}: {sources.review}.")
+    if recipe.data.format != "tagged":  # of own photos they are said before a recipe is chosen
+        for note in dict.fromkeys((*sources.train.notes, *(sources.val.notes if sources.val else ()))):
+            say(note)
 
     method, start_minutes = start_method(recipe, sources.train.classes, out, say=say)
     settings = recipe.train
