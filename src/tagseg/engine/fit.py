@@ -16,6 +16,7 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
+from tagseg.backbones.compiled import compile_for_training
 from tagseg.data.batches import Batch
 from tagseg.engine.checkpoint import Checkpoint, Checkpoints, pack, save_weights, unpack
 from tagseg.engine.interrupt import Interrupted, Interruption
@@ -124,6 +125,8 @@ class _Run:
         self.model: nn.Module = accelerator.prepare(method)  # moves `method` itself, wraps it for several processes
         self.optimizer = build_optimizer(method, settings)
         self.average = build_average(method, settings)
+        if settings.compile:
+            compile_for_training(method.backbone)
         self.scored = method if self.average is None else cast(Method, self.average.module)
         self.checkpoints = Checkpoints(out / "checkpoints", settings.keep, best)
         self.progress = TrainProgress(settings.steps, enabled=self.is_main)

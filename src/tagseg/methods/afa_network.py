@@ -154,6 +154,7 @@ class AFANetwork(Method):
             background=labels.background,
             scale=labels.scale,
             walk=walk,
+            most=max((len(facts.tags) for facts in batch.facts()), default=0),
         )
         return batch.with_true(made_BHW)
 
