@@ -147,7 +147,7 @@ def test_the_archive_that_vocs_server_takes(tmp_path: Path, monkeypatch: pytest.
 
             return Prediction
 
-    monkeypatch.setattr("tagseg.workflows.reproduce.load", lambda _: Model())
+    monkeypatch.setattr("tagseg.workflows.reproduce.load", lambda _, **__: Model())
     Image.new("RGB", (9, 5)).save(tmp_path / "2008_000006.jpg")
     archive = tmp_path / "test.tar"
     pack_test_masks(tmp_path, {"2008_000006": tmp_path / "2008_000006.jpg"}, tmp_path / "masks", archive)

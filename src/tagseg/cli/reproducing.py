@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from tagseg.cli.frame import Set, app, console
+from tagseg.cli.frame import Device, Set, app, console
 from tagseg.errors import UserError
 
 
@@ -29,6 +29,7 @@ def reproduce(
     taus: Annotated[str | None, typer.Option(help="asdt-fig5: values of tau, such as 3,6,9")] = None,
     steps: Annotated[int | None, typer.Option(min=2, help="steps of every training, to try the line out")] = None,
     settings: Set = None,
+    device: Device = "auto",
 ) -> None:
     """Reproduce a table of the papers: all its trainings, then reported beside measured. The same command goes on.
 
@@ -43,7 +44,7 @@ def reproduce(
     if table == "efficiency":
         from tagseg.workflows.efficiency import efficiency
 
-        page = efficiency(on, place, dry_run=dry_run, say=_say)
+        page = efficiency(on, place, dry_run=dry_run, device=device, say=_say)
     else:
         from tagseg.reproduce.claims import CLAIMS
         from tagseg.reproduce.plan import PLACES, Setting
@@ -64,7 +65,9 @@ def reproduce(
             )
         setting = Setting(on, data, steps, tuple(settings or ()))
         seed_numbers = [int(number) for number in _numbers("--seeds", seeds)]
-        page = reproduce(chosen.only(tuple(rows or ())), setting, place, seeds=seed_numbers, dry_run=dry_run, say=_say)
+        page = reproduce(
+            chosen.only(tuple(rows or ())), setting, place, seeds=seed_numbers, dry_run=dry_run, device=device, say=_say
+        )
     if page is not None:
         console.print(
             page.with_suffix(".md").read_text(encoding="utf-8"), markup=False, soft_wrap=True, highlight=False

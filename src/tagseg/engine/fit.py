@@ -171,7 +171,7 @@ class _Run:
         settings = self.settings
         schedule = build_schedule(self.optimizer, settings, self.done)
         self.model.train()
-        for step, batch in _numbered(batches, self.done, settings, interruption):
+        for step, batch in _numbered(batches, self.done, settings, interruption, self.accelerator.device):
             terms, stop = train_step(
                 self.model, self.optimizer, batch, step, settings, self.accelerator, interruption.requested
             )
@@ -272,12 +272,12 @@ class _Run:
 
 
 def _numbered(
-    batches: Batches, start: int, settings: TrainSettings, interruption: Interruption
+    batches: Batches, start: int, settings: TrainSettings, interruption: Interruption, device: torch.device
 ) -> Iterator[tuple[int, Batch]]:
     """The steps that are left with their batches."""
     if start == settings.steps:
         return
-    workers = default_workers() if settings.workers is None else settings.workers
+    workers = default_workers(device) if settings.workers is None else settings.workers
     loaded = iter(batches.loader(start, settings.steps - start, workers))
     for step in range(start, settings.steps):
         try:

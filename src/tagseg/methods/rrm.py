@@ -235,6 +235,13 @@ class RRM(Classifier):
         """The probabilities of the segmentation heads, combined where there are several."""
         return self.combine(self.head_branches(image_B3HW, self.backbone.stages(image_B3HW)))
 
+    def segment_logits(self, image_B3HW: Tensor) -> Tensor | None:
+        """The logits of the segmentation head; none where several are combined."""
+        if len(self.heads) > 2:
+            return None
+        size = (image_B3HW.shape[-2], image_B3HW.shape[-1])
+        return self.logits("student", self.backbone.stages(image_B3HW), size)
+
     def segment_tagged(self, image_B3HW: Tensor, tag_BC: Tensor) -> Tensor:
         """The segmentation heads' probabilities, absent classes left out."""
         return Method.segment_tagged(self, image_B3HW, tag_BC)

@@ -14,15 +14,14 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from torch.utils.flop_counter import FlopCounterMode
 
 from tagseg.data.batches import Batch
 from tagseg.engine.optim import build_optimizer
 from tagseg.engine.step import seed_step
-from tagseg.memory import peak_memory_gib
+from tagseg.footprint import device_memory_gib, multiply_adds, peak_memory_gib
 from tagseg.methods import Method
+from tagseg.methods.build import build_method
 from tagseg.recipe import Recipe
-from tagseg.segmenter import build_method
 
 PHOTO = (375, 500)  # height and width of VOC's usual photo
 FAST = 3.0  # seconds: steps that take less are measured more than once
@@ -70,7 +69,7 @@ def measure(
             torch.stack(list(terms.values())).sum().backward()
         optimizer.step()
 
-    step_macs = _macs(one_step)
+    step_macs = multiply_adds(one_step)
     step_seconds = clock.median(one_step)
     method.eval()
     image = random_batch(1, classes, max(PHOTO), masks=False).image()[:, :, : PHOTO[0], : PHOTO[1]].to(device)
@@ -79,9 +78,10 @@ def measure(
     def one_photo() -> None:
         method.segment(image)
 
-    photo_macs = _macs(one_photo)
+    photo_macs = multiply_adds(one_photo)
     photo_seconds = clock.median(one_photo)
-    memory = torch.cuda.max_memory_allocated() / 2**30 if device.startswith("cuda") else peak_memory_gib()
+    on_device = device_memory_gib(torch.device(device))
+    memory = peak_memory_gib() if on_device is None else on_device
     parameters = sum(p.numel() for p in method.parameters())
     return Cost(parameters, photo_macs, step_macs, step_seconds, photo_seconds, memory, batch * parts, crop)
 
@@ -121,13 +121,6 @@ def random_batch(count: int, classes: int, crop: int, *, masks: bool) -> Batch:
     valid = torch.ones(count, crop, crop, dtype=torch.bool)
     names = tuple(f"picture {i}" for i in range(count))
     return Batch(photo, valid, tags, mask, torch.arange(count), names)
-
-
-def _macs(run: Callable[[], Any]) -> float:
-    counter = FlopCounterMode(display=False)
-    with counter:
-        run()
-    return counter.get_total_flops() / 2  # it counts a multiply-add as two
 
 
 class _Clock:

@@ -13,8 +13,8 @@ from filelock import FileLock, Timeout
 
 from tagseg.errors import UserError
 from tagseg.files import remove_temporaries, write_text
+from tagseg.prediction.segmenter import Segmenter
 from tagseg.recipe import Recipe, load_recipe
-from tagseg.segmenter import Segmenter
 
 RECIPE = "recipe.yaml"
 LOCK = ".in-use"  # an empty file; the lock on it ends with the process that holds it, however that ends

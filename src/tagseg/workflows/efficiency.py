@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 
+from tagseg.devices import AUTO, choose_device
 from tagseg.errors import UserError
 from tagseg.files import make_folder, write_text
 from tagseg.outputs.report import ReportData, ScoreRow, ScoreTable, write_report
@@ -50,7 +51,9 @@ HEADS = (
 )  # fmt: skip
 
 
-def efficiency(on: str, out: Path, *, dry_run: bool = False, say: Callable[[str], object] = print) -> Path | None:
+def efficiency(
+    on: str, out: Path, *, dry_run: bool = False, device: str = AUTO, say: Callable[[str], object] = print
+) -> Path | None:
     """Measure every network in a process of its own, and write `table.md`, `table.html` and `results.json` into `out`.
 
     on: `published`, or the small networks of a twin. On a CPU the published networks take one photo a step. Networks that
@@ -58,7 +61,7 @@ def efficiency(on: str, out: Path, *, dry_run: bool = False, say: Callable[[str]
     """
     if on not in PLACES:
         raise UserError(f"--on is one of {', '.join(PLACES)}, not {on!r}.")
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = str(choose_device(device))
     batch = 1 if device == "cpu" and on == PUBLISHED else None
     groups = [
         ("One network and two", _known(SYSTEMS, on)),

@@ -10,8 +10,9 @@ from tagseg import __version__
 from tagseg.errors import UserError
 from tagseg.files import make_folder, write_text
 from tagseg.outputs.model_files import INPUT, OUTPUTS, write_onnx, write_safetensors, write_torch
-from tagseg.segmenter import HEADER, Segmenter
-from tagseg.workflows.score import percent
+from tagseg.prediction.load import HEADER
+from tagseg.prediction.score import percent
+from tagseg.prediction.segmenter import Segmenter
 
 FORMATS = {"onnx": ".onnx", "torch": ".pt2", "safetensors": ".safetensors"}
 

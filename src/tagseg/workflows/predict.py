@@ -23,7 +23,7 @@ from tagseg.foreign import DATA_CAP, read_json
 from tagseg.outputs import OUTPUTS, Writer
 from tagseg.outputs.label_studio import LabelStudioBrush
 from tagseg.outputs.writer import safe_name
-from tagseg.segmenter import Request, Segmenter
+from tagseg.prediction.segmenter import Request, Segmenter
 from tagseg.workflows.claim import claim_results
 
 MARKER = ".tagseg-predict"  # in the folder of results: what they were made by

@@ -12,20 +12,20 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from rich.progress import track
 
 from tagseg.data.photo import read_photo
 from tagseg.data.sources import open_sources
 from tagseg.data.voc import list_splits, listed_photos
+from tagseg.devices import AUTO, choose_device
 from tagseg.engine.interrupt import Interruption, check
 from tagseg.errors import UserError
 from tagseg.files import make_folder, replacing, write_text
 from tagseg.outputs.palette import write_mask
+from tagseg.prediction.load import load
 from tagseg.recipe import Recipe
 from tagseg.reproduce.plan import PUBLISHED, Setting, Training, missing_data, plan_lines, trainings
 from tagseg.reproduce.table import PaperTable
-from tagseg.segmenter import load
 from tagseg.workflows.label import label
 from tagseg.workflows.reproduce_page import write_results
 from tagseg.workflows.run import Stages, digest_file, digest_masks, digest_photos
@@ -42,6 +42,7 @@ def reproduce(
     *,
     seeds: Sequence[int] = (0,),
     dry_run: bool = False,
+    device: str = AUTO,
     say: Callable[[str], object] = print,
 ) -> Path | None:
     """Carry out a table in the folder `out` and return its page; the same call goes on with an unfinished one.
@@ -51,12 +52,12 @@ def reproduce(
     """
     if not seeds or len(set(seeds)) != len(seeds):
         raise UserError("--seeds should be different numbers, separated by commas.")
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    where = choose_device(device)
 
     def done(seed: int, training: Training) -> bool:
         return finished(_place(out, seed) / training.name)
 
-    for line in plan_lines(table, setting, seeds, device, done):
+    for line in plan_lines(table, setting, seeds, str(where), done):
         say(line)
     if dry_run:
         return None
@@ -65,11 +66,11 @@ def reproduce(
         raise UserError(f"{lacking[0]}.")
     for seed in seeds:
         make_folder(out)
-        _one_seed(table, setting, _place(out, seed), seed, say)
+        _one_seed(table, setting, _place(out, seed), seed, device, say)
     results = [{row.stage: run_result(_place(out, seed) / row.stage) for row in table.rows} for seed in seeds]
     write_text(out / "results.json", json.dumps(_record(table, setting, seeds, results), indent=2, ensure_ascii=False))
     if table.test and setting.on == PUBLISHED:
-        _test_masks(table, setting, out, seeds[0], say)
+        _test_masks(table, setting, out, seeds[0], device, say)
     return write_results(table, setting, out, seeds, results)
 
 
@@ -77,9 +78,11 @@ def _place(out: Path, seed: int) -> Path:
     return out / f"seed-{seed}"
 
 
-def _one_seed(table: PaperTable, setting: Setting, place: Path, seed: int, say: Callable[[str], object]) -> None:
+def _one_seed(
+    table: PaperTable, setting: Setting, place: Path, seed: int, device: str, say: Callable[[str], object]
+) -> None:
     """All trainings of a seed, and the pseudo masks between them."""
-    stages = Stages.open(place, True, lambda: None, say)
+    stages = Stages.open(place, True, lambda: None, say, device)
     digests: dict[str, str] = {}
     labelled: dict[str, str] = {}
     for training in trainings(table, setting, seed):
@@ -97,7 +100,7 @@ def _one_seed(table: PaperTable, setting: Setting, place: Path, seed: int, say: 
             if maker not in labelled:
                 if stages.due(masks.name, masks, [photos, digests[maker]]):
                     say(f"Pseudo masks of {len(sources.train)} photos by {maker}, their tags used, in {masks}.")
-                    label(load(place / maker), sources.train, masks)
+                    label(load(place / maker, device=device), sources.train, masks)
                     stages.done(masks.name)
                 labelled[maker] = digest_masks(masks)
             recipe = recipe.model_copy(update={"data": recipe.data.model_copy(update={"masks": masks})})
@@ -130,10 +133,13 @@ def _record(
     }
 
 
-_KEPT = ("method", "labels", "tags_from", "photos", "scores", "minutes", "peak_memory_gib", "parameters", "machine")
+_KEPT = ("method", "labels", "tags_from", "photos", "scores", "minutes", "peak_memory_gib", "device_memory_gib", "parameters",
+         "multiply_adds", "machine")  # fmt: skip
 
 
-def _test_masks(table: PaperTable, setting: Setting, out: Path, seed: int, say: Callable[[str], object]) -> None:
+def _test_masks(
+    table: PaperTable, setting: Setting, out: Path, seed: int, device: str, say: Callable[[str], object]
+) -> None:
     """Masks of VOC's test photos by each row's model, as the archive that the server takes."""
     root = setting.root(table)
     if "test" not in list_splits(root):
@@ -143,16 +149,16 @@ def _test_masks(table: PaperTable, setting: Setting, out: Path, seed: int, say: 
     for stage in dict.fromkeys(row.stage for row in table.rows):
         archive = out / "test" / f"{stage}.tar"
         if not archive.is_file():
-            pack_test_masks(_place(out, seed) / stage, photos, out / "test" / stage, archive)
+            pack_test_masks(_place(out, seed) / stage, photos, out / "test" / stage, archive, device=device)
         say(f"Masks for VOC's server: {archive}")
 
 
-def pack_test_masks(run: Path, photos: dict[str, Path], masks: Path, archive: Path) -> None:
+def pack_test_masks(run: Path, photos: dict[str, Path], masks: Path, archive: Path, *, device: str = AUTO) -> None:
     """Predict photos as the run's recipe says, and pack the palette masks as VOC's server takes them.
 
     Masks that are in the folder `masks` already are kept.
     """
-    segmenter = load(run)
+    segmenter = load(run, device=device)
     make_folder(masks)
     with Interruption():
         for name, path in track(photos.items(), description="Test photos", disable=len(photos) < 20):

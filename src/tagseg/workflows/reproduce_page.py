@@ -20,11 +20,11 @@ from tagseg.outputs.report import (
     spread,
     write_report,
 )
+from tagseg.prediction.load import load
+from tagseg.prediction.score import AFTER
 from tagseg.reproduce.plan import PUBLISHED, Setting
 from tagseg.reproduce.table import Cell, PaperTable, Row
-from tagseg.segmenter import load
 from tagseg.workflows.report import score_note
-from tagseg.workflows.score import AFTER
 from tagseg.workflows.train import run_recipe
 
 PROTOCOL = "without tags"

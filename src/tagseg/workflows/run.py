@@ -15,11 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from tagseg.data.sources import DataSettings, Sources, open_sources
+from tagseg.devices import AUTO
 from tagseg.engine.processes import create_accelerator
 from tagseg.errors import UserError
 from tagseg.files import make_folder, write_text
+from tagseg.prediction.load import load
 from tagseg.recipe import Recipe
-from tagseg.segmenter import load
 from tagseg.workflows.chain import Chain
 from tagseg.workflows.chain_report import chain_report, evaluate_chain
 from tagseg.workflows.label import label
@@ -30,19 +31,19 @@ SCORES = "scores.json"
 REPORT = "report.html"
 
 
-def run(chain: Chain, out: Path, *, say: Callable[[str], object] = print) -> Path:
+def run(chain: Chain, out: Path, *, device: str = AUTO, say: Callable[[str], object] = print) -> Path:
     """Carry out a chain in the folder `out` and return its report; the same call goes on with an unfinished one.
 
     Raises UserError where `out` holds something else, Interrupted when asked to stop, and what the stages raise.
     """
-    accelerator = create_accelerator()
+    accelerator = create_accelerator(device)
     main = accelerator.is_main_process
     if not main:
         say = _silent
     data = _rooted(chain.teacher.data, out)
     if data.format != "scenes":
         open_sources(data, out)  # a mistake is said before anything is written
-    stages = Stages.open(out, main, accelerator.wait_for_everyone, say)
+    stages = Stages.open(out, main, accelerator.wait_for_everyone, say, device)
     if main:
         open_sources(data, out)  # generated scenes are written by one process alone
     accelerator.wait_for_everyone()
@@ -65,7 +66,12 @@ def run(chain: Chain, out: Path, *, say: Callable[[str], object] = print) -> Pat
         if stages.due(masks, out / masks, inputs):
             if main:
                 say(f"Pseudo masks of {len(sources.train)} photos, their tags used, in {out / masks}.")
-                label(load(out / maker), sources.train, out / masks, confidence=chain.confidence)
+                label(
+                    load(out / maker, device=accelerator.device),
+                    sources.train,
+                    out / masks,
+                    confidence=chain.confidence,
+                )
             stages.done(masks)
         on_masks = data.model_copy(update={"masks": out / masks, **_truth(data, sources)})
         digest = digest_masks(out / masks)
@@ -79,7 +85,7 @@ def run(chain: Chain, out: Path, *, say: Callable[[str], object] = print) -> Pat
         stages.done("evaluation")
     if stages.due("report", out / REPORT, [photos, *made_by]):
         if main:
-            chain_report(out, sources, chain, out / REPORT)
+            chain_report(out, sources, chain, out / REPORT, accelerator.device)
         stages.done("report")
     return out / REPORT
 
@@ -92,13 +98,14 @@ class Stages:
     main: bool
     wait: Callable[[], None]
     say: Callable[[str], object]
+    device: str
     record: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     @classmethod
-    def open(cls, out: Path, main: bool, wait: Callable[[], None], say: Callable[[str], object]) -> Stages:
+    def open(cls, out: Path, main: bool, wait: Callable[[], None], say: Callable[[str], object], device: str) -> Stages:
         """Take the folder for a chain. Raises UserError where it holds something else or cannot be used."""
         file = out / RECORD
-        stages = cls(out, main, wait, say)
+        stages = cls(out, main, wait, say, device)
         if file.is_file():
             try:
                 stages.record = json.loads(file.read_text(encoding="utf-8"))["stages"]
@@ -147,7 +154,7 @@ class Stages:
         """Train a recipe, if it is due."""
         if not self.due(name, place, [recipe.to_yaml(), *inputs]):
             return
-        train(recipe, place, say=self.say)
+        train(recipe, place, device=self.device, say=self.say)
         assert finished(place)
         self.done(name)
 
