@@ -33,13 +33,14 @@ class Section(NamedTuple):
 
 
 SECTIONS = {
-    "kernels": Section("Kernels against their CPU forms", 85),
-    "steps": Section("Training steps at published settings, Triton kernels", 110, "1"),
+    "kernels": Section("Kernels against their CPU forms", 120),
+    "steps": Section("Training steps at published settings, Triton kernels", 100, "1"),
     "predict": Section("Prediction and labelling", 50, "1"),
-    "plain": Section("Training steps, plain torch", 45, "0"),
+    "tests": Section("Tests that ask for a GPU", 35),
+    "plain": Section("Training steps, plain torch", 40, "0"),
     "compiled": Section("Training steps, compiled backbone", 60, "1"),
-    "tests": Section("Tests that ask for a GPU", 45),
-    "resume": Section("A training killed and resumed", 45),
+    "resume": Section("A training killed and resumed", 40),
+    "suite": Section("Tests of a machine with a GPU", 90),
 }
 
 

@@ -18,9 +18,9 @@ from counting import as_on_a_device, counting
 from tagseg.backbones.compiled import compile_for_training
 from tagseg.data.batches import Batch
 from tagseg.engine.optim import build_optimizer
+from tagseg.engine.settings import TrainSettings
 from tagseg.engine.step import train_step
-from tagseg.methods import Method
-from tagseg.recipe import Recipe, load_recipe
+from tagseg.recipe import load_recipe
 from tagseg.segmenter import build_method
 
 RECIPES = (
@@ -29,6 +29,7 @@ RECIPES = (
 )  # fmt: skip
 CLASSES = tuple(f"class {i}" for i in range(20))
 LATE = 15_050  # every part is on, and the seg-teacher teaches
+Step = Callable[[Batch, TrainSettings], object]
 HEAD = (
     "| recipe | crop, batch | precision | ms | GPU busy ms | ms / busy | launches | waits | copies | GiB |\n"
     "|---|---|---|---:|---:|---:|---:|---:|---:|---:|"
@@ -63,8 +64,8 @@ def random_batch(size: int, count: int, seed: int) -> Batch:
     return Batch(image.to(torch.uint8), valid, tag, mask, torch.arange(count) + 1000 * seed, names)
 
 
-def set_up(name: str, overrides: list[str], device: torch.device) -> tuple[Recipe, Method, Callable[[Batch], object]]:
-    """A recipe, its method, and what takes a step with a batch."""
+def set_up(name: str, overrides: list[str], device: torch.device) -> tuple[TrainSettings, Step]:
+    """The settings of a recipe, and what takes a step with a batch under such settings."""
     recipe = load_recipe(name, ["model.start=null", *overrides])
     torch.manual_seed(0)
     method = build_method(recipe.method, recipe.model, CLASSES, weights="none").train().to(device)
@@ -74,7 +75,7 @@ def set_up(name: str, overrides: list[str], device: torch.device) -> tuple[Recip
         compile_for_training(method.backbone)
     optimizer = build_optimizer(method, recipe.train)
     accelerator = Accelerator(cpu=device.type == "cpu")
-    return recipe, method, lambda batch: train_step(method, optimizer, batch, LATE, recipe.train, accelerator)
+    return recipe.train, lambda batch, train: train_step(method, optimizer, batch, LATE, train, accelerator)
 
 
 def profiled(work: Callable[[], object]) -> Profile:
@@ -86,6 +87,8 @@ def profiled(work: Callable[[], object]) -> Profile:
     busy = launches = waits = copies = 0
     for event in profiler.events():
         name = event.name
+        if getattr(event, "is_user_annotation", False) or name.startswith(("Optimizer.", "ProfilerStep")):
+            continue  # spans around kernels that are counted themselves
         if event.device_type == torch.autograd.DeviceType.CUDA:
             busy += event.time_range.elapsed_us()
         elif "LaunchKernel" in name:
@@ -103,20 +106,24 @@ def rows(
     """A row for each recipe and precision, as long as there is time left."""
     device = torch.device("cuda")
     for name in recipes:
-        for precision in precisions:
-            if left() < 8:
-                yield f"| {name} | | {precision} | no time left | | | | | | |"
-                continue
-            try:
-                yield _row(name, precision, list(overrides), device)
-            except Exception as error:  # the other rows are worth having
-                yield f"| {name} | | {precision} | {type(error).__name__}: {str(error).splitlines()[0][:90]} | | | | | | |"
-            torch.cuda.empty_cache()
+        if left() < 8:
+            yield f"| {name} | | | no time left | | | | | | |"
+            continue
+        try:
+            train, step = set_up(name, list(overrides), device)
+            for precision in precisions:
+                yield _row(name, train.model_copy(update={"precision": precision}), step, overrides)
+        except Exception as error:  # the other rows are worth having
+            yield f"| {name} | | | {type(error).__name__}: {str(error).splitlines()[0][:90]} | | | | | | |"
+        step = None  # type: ignore[assignment]  # its memory goes before the next one's comes
+        torch.cuda.empty_cache()
 
 
-def _row(name: str, precision: str, overrides: list[str], device: torch.device) -> str:
-    recipe, _, step = set_up(name, [*overrides, f"train.precision={precision}"], device)
-    train = recipe.train
+def _row(name: str, train: TrainSettings, step_of: Step, overrides: tuple[str, ...]) -> str:
+    def step(batch: Batch) -> object:
+        return step_of(batch, train)
+
+    precision = train.precision
     batches = [random_batch(train.crop, train.batch_size, seed).pin_memory() for seed in range(3)]
     for batch in batches:
         step(batch)
@@ -140,7 +147,7 @@ def _row(name: str, precision: str, overrides: list[str], device: torch.device) 
 
 def counted_row(name: str, crop: int = 32, count: int = 2) -> str:
     """Without a GPU: how many operations and host reads a small step has on the ways of a device."""
-    _, _, step = set_up(name, [], torch.device("cpu"))
+    train, step = set_up(name, [], torch.device("cpu"))
     with as_on_a_device(triton=False), counting() as counts:
-        step(random_batch(crop, count, 0))
+        step(random_batch(crop, count, 0), train)
     return f"| {name} | {crop}, {count} | {counts.launches.total()} | {counts.reads.total()} |"

@@ -161,6 +161,7 @@ def refine_probabilities(
         bilateral=crf.bilateral,
         iterations=crf.iterations,
         threads=threads,
+        check_finite=False,
     )
     whole = []
     for probability, labels, marginal in zip(probabilities, present, refined, strict=True):

@@ -111,8 +111,8 @@ def predict(
                 if segmenter.is_tiled(photo):
                     result.notes.append(_tiled(segmenter, photo_input, crf, prediction.probabilities is not None))
                 file_name = photo_input.file_name
-                found = prediction.mask, prediction.probabilities
-                writer.add(photo_input.name, photo, *found, file_name=file_name, link=photo_input.link)
+                pair = prediction.mask, prediction.probabilities
+                writer.add(photo_input.name, photo, *pair, file_name=file_name, link=photo_input.link)
                 result.done += 1
                 result.tagged += photo_input.name in tags_of
     return result
