@@ -148,12 +148,12 @@ class Slow(Segmenter):
         super().__init__(other.method, other.settings)
         self.go = threading.Event()
         self.go.set()
-        self.batches: list[int] = []
+        self.gathered: list[int] = []
 
     def predict_many(self, requests, *, crf=True):  # type: ignore[no-untyped-def]
         requests = list(requests)
         self.go.wait(20)
-        self.batches.append(len(requests))
+        self.gathered.append(len(requests))
         return super().predict_many(requests, crf=crf)
 
 
@@ -179,7 +179,7 @@ def test_a_full_queue_asks_to_come_back_and_what_waits_goes_together() -> None:
         thread.join()
     assert statuses.count(200) + statuses.count(503) == 100
     assert 4 <= statuses.count(200) <= 7  # the queue, and what the model had taken already
-    assert max(slow.batches) > 1
+    assert max(slow.gathered) > 1
     client.__exit__(None, None, None)
 
 
