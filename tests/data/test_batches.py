@@ -35,7 +35,8 @@ def equal(a: Batch, b: Batch) -> bool:
 
 
 def joined(parts: list[Batch]) -> Batch:
-    given = [f.name for f in fields(Batch) if f.name != "names" and getattr(parts[0], f.name) is not None]
+    own = ("names", "packed", "on_host")
+    given = [f.name for f in fields(Batch) if f.name not in own and getattr(parts[0], f.name) is not None]
     tensors = {name: torch.cat([getattr(p, name) for p in parts]) for name in given}
     return Batch(**tensors, names=tuple(name for part in parts for name in part.names))
 
@@ -176,6 +177,26 @@ def test_splitting_and_moving(data: TaggedImages) -> None:
     assert plain.to("cpu").mask_BHW is None
 
 
+@pytest.mark.parametrize("with_masks", [True, False])
+def test_a_batch_in_one_piece_of_memory_holds_the_same(data: TaggedImages, with_masks: bool) -> None:
+    batch = StepBatches(data, AUGMENT, batch_size=5, seed=0, with_masks=with_masks).batch(0)
+    packed = batch.pin_memory()
+    assert packed.packed is not None
+    assert packed.photo_B3HW.untyped_storage().data_ptr() == packed.tag_BC.untyped_storage().data_ptr()
+    assert equal(replace(packed, packed=None), batch)
+
+
+def test_what_the_host_knows_of_a_batch(data: TaggedImages) -> None:
+    batch = StepBatches(data, AUGMENT, batch_size=3, seed=0).batch(0)
+    batch.valid_BHW[0, 40:] = False
+    batch.valid_BHW[1] = False
+    facts = batch.facts()
+    assert [list(one.tags) for one in facts] == [tags.nonzero().ravel().tolist() for tags in batch.tag_BC]
+    assert facts[0].box == (0, 40, 0, 48)
+    assert facts[1].box is None
+    assert [part.facts() for part in batch.split(2)] == [facts[:2], facts[2:]]
+
+
 def test_large_jpegs_are_reduced_alike_with_and_without_masks(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     small = Image.fromarray(rng.integers(0, 256, (12, 18, 3), dtype=np.uint8))
@@ -186,6 +207,29 @@ def test_large_jpegs_are_reduced_alike_with_and_without_masks(tmp_path: Path) ->
     without = StepBatches(data, AUGMENT, batch_size=2, seed=0).batch(0)
     assert torch.equal(with_masks.photo_B3HW, without.photo_B3HW)
     assert ((with_masks.mask_BHW == 1) == with_masks.valid_BHW).all()
+
+
+def test_balance_shows_rare_classes_more_often(data: TaggedImages) -> None:
+    names = [f"photo{i}" for i in range(100)]
+    tags = [(1,)] * 64 + [(2,)] * 16 + [(1, 3)] * 4 + [()] * 16
+    some = data.photos[0]
+    rare = replace(
+        data,
+        classes=("a", "b", "c"),
+        photos=tuple(TaggedPhoto(n, some.photo, t) for n, t in zip(names, tags, strict=True)),
+    )
+    seen = Counter()
+    batches = StepBatches(rare, AUGMENT, batch_size=10, seed=0, balance=0.5)
+    for step in range(50):
+        seen.update(batches.batch(step).names)
+    assert sum(seen.values()) == 500
+    weight = {(1,): 68**-0.5, (2,): 16**-0.5, (1, 3): 4**-0.5, (): 16**-0.5}
+    total = sum(weight[tag] for tag in tags)
+    for kind, share in weight.items():
+        mine = [seen[name] for name, tag in zip(names, tags, strict=True) if tag == kind]
+        expected = 500 * share / total
+        assert np.mean(mine) == pytest.approx(expected, rel=0.1)
+        assert max(mine) - min(mine) <= 5, "an epoch rounds up or down"
 
 
 def reviewed(data: TaggedImages, tmp_path: Path, count: int) -> TaggedImages:

@@ -64,9 +64,9 @@ class TaggedImages:
     photos: tuple[TaggedPhoto, ...]
     mask_values: tuple[int, ...] | None = None
     mask_colors: tuple[Color, ...] | None = None
-    true_values: tuple[int, ...] | None = None
     tags_from: str = field(default="unknown", compare=False)
     notes: tuple[str, ...] = field(default=(), compare=False)
+    true_values: tuple[int, ...] | None = None
 
     def __len__(self) -> int:
         return len(self.photos)

@@ -17,7 +17,7 @@ class TrainSettings(Settings):
 
     # May differ when a run is resumed: they change how a run is carried out, not what it computes.
     OPERATIONAL: ClassVar[frozenset[str]] = frozenset(
-        {"micro_batch", "checkpoint_every", "keep", "log_every", "evaluate_every", "workers"}
+        {"micro_batch", "checkpoint_every", "keep", "log_every", "evaluate_every", "workers", "compile"}
     )
 
     steps: Every = Field(2000, description="optimiser steps")
@@ -30,6 +30,14 @@ class TrainSettings(Settings):
     )
     seed: int = Field(
         0, ge=0, lt=2**63, description="start weights, order of the photos, augmentation and dropout follow from it"
+    )
+
+    balance: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="photos of rare classes come more often, by the number of their class's photos to the power of minus "
+        "this; 0: all alike",
     )
 
     crop: int = Field(320, ge=8, le=4096, description="side of the square crop in pixels")
@@ -61,8 +69,21 @@ class TrainSettings(Settings):
         description="scored and saved is the running mean of the weights with this decay a step; none: the last ones",
     )
 
+    average_ramp: int | None = Field(
+        None,
+        gt=1,
+        le=1_000_000,
+        description="the decay of step t is at most (1 + t) / (ramp + t): the mean soon forgets the first weights, for "
+        "methods that learn from it; none: the same decay in every step",
+    )
+
     precision: Literal["fp32", "bf16"] = Field(
         "fp32", description="bf16: forward pass under autocast, weights stay float32"
+    )
+    compile: bool = Field(
+        False,
+        description="compile the backbone for training (torch.compile): the first steps take a minute or more, then a GPU "
+        "has far fewer kernels to launch; last bits and drop path differ",
     )
     channels_last: bool = Field(False, description="memory layout NHWC: faster convolutions on most machines")
 

@@ -29,11 +29,13 @@ from tagseg.outputs.report import (
     spread,
     write_report,
 )
-from tagseg.segmenter import BACKGROUND, Segmenter, load
+from tagseg.prediction.load import load
+from tagseg.prediction.prediction import BACKGROUND
+from tagseg.prediction.score import AFTER, percent, spread_indices
+from tagseg.prediction.segmenter import Segmenter
 from tagseg.workflows.chain import Chain
 from tagseg.workflows.label import score_labels
-from tagseg.workflows.report import final_mask, metric_rows, score_note
-from tagseg.workflows.score import AFTER, percent, spread_indices
+from tagseg.workflows.report import metric_rows, score_note
 from tagseg.workflows.train import run_result
 
 PHOTOS = 8
@@ -65,11 +67,11 @@ def evaluate_chain(out: Path, sources: Sources, chain: Chain, path: Path) -> Non
     write_text(path, json.dumps(facts, indent=2, ensure_ascii=False))
 
 
-def chain_report(out: Path, sources: Sources, chain: Chain, page: Path) -> None:
+def chain_report(out: Path, sources: Sources, chain: Chain, page: Path, device: torch.device) -> None:
     """Write the page: scores of all stages, and photos with the masks of all beside each other."""
     scores = json.loads((out / "scores.json").read_text(encoding="utf-8"))
     results = [run_result(out / name) for name in chain.stages]
-    segmenters = [load(out / name) for name in chain.stages]
+    segmenters = [load(out / name, device=device) for name in chain.stages]
     names = [f"stage {n}: {'segmenter' if n > 1 else chain.teacher.method.name}" for n in range(1, len(results) + 1)]
     last, classes = results[-1], segmenters[0].classes
     data, pseudo = sources.val or sources.train, scores[PSEUDO]
@@ -142,7 +144,6 @@ def _table(stages: list[tuple[str, dict[str, Any]]]) -> ScoreTable:
     return ScoreTable("mIoU of all stages, without tags", ("before CRF", "after CRF"), tuple(rows))
 
 
-@torch.inference_mode()
 def _example(
     segmenters: Sequence[Segmenter],
     names: Sequence[str],
@@ -162,7 +163,7 @@ def _example(
         seen.update(np.unique(mask).tolist())
 
     for label, segmenter in zip(names, segmenters, strict=True):
-        mask = final_mask(segmenter, photo)
+        mask = segmenter.predict(photo).mask
         show(label, mask, score_note(mask, truth, len(classes)))
     if truth is not None:
         show("truth", truth)

@@ -13,6 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from tagseg.data.tagged import TaggedImages
+from tagseg.devices import AUTO
 from tagseg.errors import UserError
 from tagseg.files import make_folder, write_text
 from tagseg.outputs.report import (
@@ -25,10 +26,10 @@ from tagseg.outputs.report import (
     spread,
     write_report,
 )
-from tagseg.segmenter import load
+from tagseg.prediction.load import load
+from tagseg.prediction.score import AFTER, percent
 from tagseg.workflows.label import SCORES as PSEUDO
-from tagseg.workflows.report import final_mask, score_note
-from tagseg.workflows.score import AFTER, percent
+from tagseg.workflows.report import score_note
 from tagseg.workflows.train import run_recipe, run_result, run_sources
 
 PHOTOS = 10
@@ -45,7 +46,7 @@ class Group:
     runs: tuple[Path, ...]
 
 
-def compare(runs: Sequence[Path], out: Path) -> Table:
+def compare(runs: Sequence[Path], out: Path, *, device: str = AUTO) -> Table:
     """Write `compare.html`, `compare.md` and `compare.json` to `out` and return the table for the terminal.
 
     Runs of one recipe with several seeds share their rows: means, and the lowest and highest value.
@@ -66,7 +67,7 @@ def compare(runs: Sequence[Path], out: Path) -> Table:
     write_text(out / "compare.json", json.dumps(rows, indent=2, ensure_ascii=False))
     write_text(out / "compare.md", _markdown(rows))
     assert data[0] is not None
-    _page(groups, results, rows, data[0], out / "compare.html")
+    _page(groups, results, rows, data[0], out / "compare.html", device)
     return _terminal_table(groups, rows, f"mIoU in %, {len(data[0])} photos, no tags used")
 
 
@@ -171,9 +172,10 @@ def _page(
     rows: list[dict[str, Any]],
     val: TaggedImages,
     path: Path,
+    device: str,
 ) -> None:
     """The page; its pictures are of each group's first run."""
-    segmenters = {group.name: load(group.runs[0]) for group in groups}
+    segmenters = {group.name: load(group.runs[0], device=device) for group in groups}
     classes = next(iter(segmenters.values())).classes
     index = {photo.name: i for i, photo in enumerate(val.photos)}
     examples = []
@@ -183,7 +185,7 @@ def _page(
         panels = [photo_panel(photo, name)]
         seen = set(truth.ravel().tolist())
         for run, segmenter in segmenters.items():
-            mask = final_mask(segmenter, photo)
+            mask = segmenter.predict(photo).mask
             seen |= set(mask.ravel().tolist())
             panels.append(mask_panel(run, photo, mask, classes, name, note=score_note(mask, truth, len(classes))))
         panels.append(mask_panel("truth", photo, truth, classes, name))

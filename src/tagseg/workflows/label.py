@@ -1,4 +1,4 @@
-"""Pseudo masks for tagged photos: the tags are used, absent classes cannot appear."""
+"""Pseudo masks for tagged photos: prediction with the photos' tags, so that absent classes cannot appear."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import csv
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from io import StringIO
 from pathlib import Path
 from typing import TextIO
 
 import numpy as np
-import torch
 from rich.progress import track
 
 from tagseg.data.photo import read_mask
@@ -21,8 +21,10 @@ from tagseg.errors import UserError
 from tagseg.files import make_folder, write_text
 from tagseg.methods.supervised import read_confidence
 from tagseg.outputs.palette import write_mask
+from tagseg.prediction.prediction import BACKGROUND
+from tagseg.prediction.segmenter import Request, Segmenter
+from tagseg.prediction.work import Behind, ahead
 from tagseg.scores import Scores
-from tagseg.segmenter import BACKGROUND, Segmenter
 from tagseg.workflows.claim import claim_results
 from tagseg.workflows.train import run_sources
 
@@ -30,7 +32,6 @@ IGNORE = 255
 CONFIDENCES = "confidence.csv"
 MARKER = ".tagseg-label"  # beside the masks: what they were made by
 SCORES = "pseudo_masks.json"  # in the run's folder
-CHUNK = 8  # photos whose CRFs run together, over all cores
 
 
 def label(
@@ -39,14 +40,16 @@ def label(
     out: Path,
     *,
     confidence: float = 0.0,
+    tags: bool = True,
     overwrite: bool = False,
 ) -> int:
     """Write one palette PNG a photo to `out`, named like the photo, and return how many were written now.
 
-    0 is background, 255 a pixel whose likeliest class has a probability below `confidence`; a photo without tags is all
-    background. Photos that have their mask already are passed over, so an interrupted run goes on.
-    `confidence.csv` beside the masks holds, for each photo, the mean over its pixels of the likeliest class's probability:
-    the weight that `supervised.confidence` gives the photo.
+    The masks are predictions with the photos' tags: absent classes cannot appear, and a photo without tags is all
+    background. tags: without them every class competes, as in the pseudo masks of the released RRM and ASDT.
+    0 is background, 255 a pixel whose likeliest class has a probability below `confidence`. Photos that have their mask
+    already are passed over, so an interrupted run goes on. `confidence.csv` beside the masks holds, for each photo, the
+    mean over its pixels of the likeliest class's probability: the weight that `supervised.confidence` gives the photo.
     Raises UserError for a class the model doesn't know, for a folder that cannot be written, and for one with masks of
     another model or other settings unless `overwrite` is given.
     """
@@ -56,38 +59,39 @@ def label(
         raise UserError(
             f"The photos have the tag {unknown[0]!r}, which the model does not know; it knows {', '.join(known)}."
         )
-    column = [known.index(name) for name in data.classes]
     make_folder(out)
     todo = [i for i, photo in enumerate(data.photos) if overwrite or not mask_path(out, photo.name).is_file()]
     already = len(data.photos) - len(todo)
-    claim_results(out / MARKER, segmenter, [confidence], already=already, overwrite=overwrite)
+    made_by: list[object] = [confidence] if tags else [confidence, "no tags"]
+    claim_results(out / MARKER, segmenter, made_by, already=already, overwrite=overwrite)
     written = 0
-    with Interruption(), _confidence_table(out / CONFIDENCES, overwrite) as add_confidence:
-        for start in track(range(0, len(todo), CHUNK), description="Labelling", disable=len(todo) <= CHUNK):
+
+    def requests() -> Iterator[Request]:
+        for index, photo in zip(todo, ahead(data.photo, todo, segmenter.device), strict=True):
             check()
-            chunk = todo[start : start + CHUNK]
-            photos = [data.photo(index) for index in chunk]
-            maps = []
-            for index, photo in zip(chunk, photos, strict=True):
-                tag_C = torch.zeros(len(known))
-                tag_C[column] = torch.from_numpy(data.tag_vector(index))
-                maps.append(segmenter.probabilities(photo, tag_C))
-            likeliest = [
-                (data.photos[i].name, p.max(0)) for i, p in zip(chunk, segmenter.refine(photos, maps), strict=True)
-            ]
-            # before the masks: where a mask is, there is a row for it
-            add_confidence({name: float(best.mean()) for name, (best, _) in likeliest})
-            for name, (best, mask) in likeliest:
-                mask = torch.where(best >= confidence, mask, IGNORE)
-                path = mask_path(out, name)
-                path.parent.mkdir(parents=True, exist_ok=True)
-                write_mask(path, mask.cpu().numpy().astype(np.uint8))
-                written += 1
+            told = tuple(data.classes[tag - 1] for tag in data.photos[index].tags)
+            yield photo, told if tags else None
+
+    with (
+        Interruption(),
+        _confidence_table(out / CONFIDENCES, overwrite) as add_confidence,
+        Behind(segmenter.device, together=True) as behind,
+    ):
+        predictions = zip(todo, segmenter.predict_many(requests()), strict=True)
+        for index, prediction in track(predictions, "Labelling", total=len(todo), disable=len(todo) < 9):
+            name = data.photos[index].name
+            # before the mask: where a mask is, there is a row for it
+            add_confidence({name: float(prediction.confidence.mean(dtype=np.float64))})
+            mask = np.where(prediction.confidence >= confidence, prediction.mask, np.uint8(IGNORE))
+            path = mask_path(out, name)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            behind(partial(write_mask, path, mask))
+            written += 1
     return written
 
 
 def label_run(
-    segmenter: Segmenter, run: Path, out: Path, *, confidence: float = 0.0, overwrite: bool = False
+    segmenter: Segmenter, run: Path, out: Path, *, confidence: float = 0.0, tags: bool = True, overwrite: bool = False
 ) -> tuple[int, int, Scores | None]:
     """`label` with the model of a run for the photos it was trained on: masks written now, photos, the masks' scores.
 
@@ -95,10 +99,15 @@ def label_run(
     folder too, where `compare` finds them.
     """
     data = run_sources(run).train
-    written = label(segmenter, data, out, confidence=confidence, overwrite=overwrite)
+    written = label(segmenter, data, out, confidence=confidence, tags=tags, overwrite=overwrite)
     scores = None if segmenter.method.needs_masks else score_labels(out, data)
     if scores is not None:
-        facts = {"masks": str(out), "confidence": confidence, **scores.as_dict((BACKGROUND, *data.classes))}
+        facts = {
+            "masks": str(out),
+            "confidence": confidence,
+            **({} if tags else {"tags": "not used"}),
+            **scores.as_dict((BACKGROUND, *data.classes)),
+        }
         write_text(run / SCORES, json.dumps(facts, indent=2, ensure_ascii=False))
     return written, len(data), scores
 

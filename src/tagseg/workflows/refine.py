@@ -9,18 +9,23 @@ import os
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from rich.progress import track
 
 from tagseg.data.folders import stem
 from tagseg.data.photo import PHOTO_SUFFIXES, read_mask, read_photo
+from tagseg.devices import AUTO, choose_device
 from tagseg.engine.interrupt import Interruption, check
 from tagseg.errors import UserError
 from tagseg.files import make_folder
+from tagseg.foreign import read_array
 from tagseg.outputs.palette import write_mask
 from tagseg.refine import dense_crf, probabilities_from_labels
+from tagseg.refine.crf_checks import check_values
 
 IGNORE = 255
 
@@ -34,6 +39,7 @@ def refine_folder(
     bilateral: tuple[float, float, float],
     iterations: int,
     confidence: float = 0.7,
+    device: str = AUTO,
     workers: int | None = None,
     overwrite: bool = False,
 ) -> int:
@@ -42,7 +48,7 @@ def refine_folder(
     The photos lie in `images` under the same names; the palette PNGs in `out` get them too. A mask's labels have the
     probability `confidence`, its pixels of 255 are unsure, and only labels that occur in it can come out.
     Masks that are there already are passed over, so an interrupted run goes on. workers: files at once, None for all
-    cores.
+    cores. device: auto, cpu, cuda, cuda:N or mps.
     Raises UserError, at the end, when files could not be refined.
     """
     sources = _sources(masks_or_probabilities)
@@ -64,13 +70,18 @@ def refine_folder(
         if len(labels) < 2:
             mask = np.full(photo.shape[:2], labels[0] if len(labels) else IGNORE, np.uint8)
         else:
-            crf = dense_crf(photo, maps_LHW, gaussian=gaussian, bilateral=bilateral, iterations=iterations, threads=1)
-            mask = labels[crf.argmax(0)]
+            kernels: Any = {"gaussian": gaussian, "bilateral": bilateral, "iterations": iterations, "threads": 1}
+            if where.type == "cpu":
+                mask = labels[dense_crf(photo, maps_LHW, **kernels).argmax(0)]
+            else:
+                maps = torch.from_numpy(maps_LHW).to(where)
+                mask = labels[dense_crf(torch.from_numpy(photo).to(where), maps, **kernels).argmax(0).cpu().numpy()]
         path = out / f"{name}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         write_mask(path, mask)
 
-    workers = workers or os.cpu_count() or 1
+    where = choose_device(device)
+    workers = 1 if where.type != "cpu" else workers or os.cpu_count() or 1
     running: deque[Future[None]] = deque()
 
     def wait() -> None:
@@ -121,14 +132,15 @@ def _read(path: Path, size: tuple[int, ...], confidence: float) -> tuple[NDArray
         compact = np.full(256, IGNORE, np.uint8)
         compact[labels] = np.arange(len(labels))
         return labels, probabilities_from_labels(compact[mask], len(labels), confidence=confidence)
-    try:
-        maps_LHW = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise UserError(f"{path} is no array that can be read: {error}.") from error
+    maps_LHW = read_array(path, "an array of probabilities")
     if maps_LHW.ndim != 3 or maps_LHW.shape[1:] != tuple(size) or not 1 <= len(maps_LHW) <= IGNORE:
         raise UserError(
             f"{path} has the shape {maps_LHW.shape}; probabilities must be (L, {size[0]}, {size[1]}), L up to 255."
         )
     if maps_LHW.dtype.kind != "f":
         raise UserError(f"{path} holds {maps_LHW.dtype}; probabilities must be floats.")
+    try:
+        check_values(maps_LHW, "probabilities", logits="take the softmax of logits")
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
     return np.arange(len(maps_LHW), dtype=np.uint8), maps_LHW

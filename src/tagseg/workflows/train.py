@@ -21,20 +21,25 @@ from tagseg.data.augment import Augment
 from tagseg.data.batches import StepBatches
 from tagseg.data.sources import Sources, open_sources
 from tagseg.data.tagged import TaggedImages
+from tagseg.devices import AUTO, choose_device, is_out_of_memory, memory_sentence
 from tagseg.engine.checkpoint import read_weights
 from tagseg.engine.fit import fit
 from tagseg.engine.interrupt import Interrupted, Interruption
 from tagseg.engine.processes import create_accelerator
+from tagseg.engine.settings import TrainSettings
 from tagseg.errors import UserError
 from tagseg.files import write_text
-from tagseg.inference import class_mask
+from tagseg.footprint import device_memory_gib, multiply_adds, peak_memory_gib
 from tagseg.methods import Method
+from tagseg.methods.build import build_method
 from tagseg.outputs.palette import overlay
+from tagseg.prediction.load import load
+from tagseg.prediction.score import score_branches, spread_indices, summary
+from tagseg.prediction.segmenter import Segmenter
+from tagseg.prediction.settings import PredictSettings
 from tagseg.recipe import Recipe, load_recipe, make_recipe, shipped_recipes
 from tagseg.review.training import Reviewed
-from tagseg.segmenter import Segmenter, build_method, load
 from tagseg.workflows.claim import claimed
-from tagseg.workflows.score import branch_probabilities, score_branches, spread_indices, summary
 
 FINISHED = "scores.json"
 """The last file of a run: where it is, the run is complete."""
@@ -45,29 +50,33 @@ def train(
     out: Path,
     *,
     overwrite: bool = False,
+    device: str = AUTO,
     say: Callable[[str], object] = print,
 ) -> Path:
     """Train a recipe into the run folder `out` and return it; goes on with an unfinished run, leaves a finished one alone.
 
+    device: auto (a CUDA GPU where there is one), cpu, cuda, cuda:N or mps.
     Raises Interrupted when asked to stop: everything done is in `out`, and the same call goes on. Raises UserError where
     the folder holds a run of another recipe or another training works in it, and what the parts raise.
     """
     with Interruption():
-        return _train(recipe, out, overwrite, say)
+        return _train(recipe, out, overwrite, device, say)
 
 
-def _train(recipe: Recipe, out: Path, overwrite: bool, say: Callable[[str], object]) -> Path:
+def _train(recipe: Recipe, out: Path, overwrite: bool, device: str, say: Callable[[str], object]) -> Path:
     if recipe.model.start in shipped_recipes():
-        _start_recipe(recipe, recipe.model.start)  # a mistake in start_train is said before anything is written
-    accelerator = create_accelerator()
+        start_recipe(recipe, recipe.model.start)  # a mistake in start_train is said before anything is written
+    accelerator = create_accelerator(device)
     main = accelerator.is_main_process
     if not main:
         say = _silent
     with claimed(recipe, out, overwrite=overwrite, main=main):
-        return _train_claimed(recipe, out, accelerator, say)
+        return _train_claimed(recipe, out, accelerator, device, say)
 
 
-def _train_claimed(recipe: Recipe, out: Path, accelerator: Accelerator, say: Callable[[str], object]) -> Path:
+def _train_claimed(
+    recipe: Recipe, out: Path, accelerator: Accelerator, device: str, say: Callable[[str], object]
+) -> Path:
     main = accelerator.is_main_process
     accelerator.wait_for_everyone()
     if finished(out):
@@ -83,7 +92,7 @@ def _train_claimed(recipe: Recipe, out: Path, accelerator: Accelerator, say: Cal
         for note in dict.fromkeys((*sources.train.notes, *(sources.val.notes if sources.val else ()))):
             say(note)
 
-    method, start_minutes = start_method(recipe, sources.train.classes, out, say=say)
+    method, start_minutes = start_method(recipe, sources.train.classes, out, device=device, say=say)
     settings = recipe.train
     batches = StepBatches(
         sources.train,
@@ -93,18 +102,24 @@ def _train_claimed(recipe: Recipe, out: Path, accelerator: Accelerator, say: Cal
         with_masks=method.needs_masks,
         rank=accelerator.process_index,
         world_size=accelerator.num_processes,
+        balance=settings.balance,
     )
     val = sources.val
-    result = fit(
-        method,
-        batches,
-        settings,
-        out,
-        evaluate=None if val is None else _Evaluation(val, recipe),
-        pictures=None if val is None else _Pictures(val),
-        best=None if val is None else "miou",
-        accelerator=accelerator,
-    )
+    try:
+        result = fit(
+            method,
+            batches,
+            settings,
+            out,
+            evaluate=None if val is None else _Evaluation(val, recipe),
+            pictures=None if val is None else _Pictures(val),
+            best=None if val is None else "miou",
+            accelerator=accelerator,
+        )
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise UserError(_too_large(settings, accelerator.device)) from error
     if result.interrupted:
         raise Interrupted
 
@@ -117,6 +132,7 @@ def _train_claimed(recipe: Recipe, out: Path, accelerator: Accelerator, say: Cal
         scores["without tags"] = summary(branches, val.classes)
         photo_miou = list(branches.values())[-1].photos
     if main:
+        on_device = device_memory_gib(accelerator.device)
         facts = {
             "title": recipe.title,
             "method": recipe.method.name,
@@ -128,7 +144,10 @@ def _train_claimed(recipe: Recipe, out: Path, accelerator: Accelerator, say: Cal
             "photo_miou": photo_miou,
             "minutes": round((result.seconds + time.monotonic() - scoring) / 60 + start_minutes, 2),
             "peak_memory_gib": round(peak_memory_gib(), 2),
-            "machine": machine(),
+            "device_memory_gib": None if on_device is None else round(on_device, 2),
+            "parameters": sum(parameter.numel() for parameter in method.parameters()),
+            "multiply_adds": round(_multiply_adds(method, sources.train)),
+            "machine": machine(accelerator.device),
             "command": "tagseg " + " ".join(sys.argv[1:]),
         }
         about = {key: value for key, value in facts.items() if key != "photo_miou"}
@@ -136,6 +155,25 @@ def _train_claimed(recipe: Recipe, out: Path, accelerator: Accelerator, say: Cal
         write_text(out / FINISHED, json.dumps(facts, indent=2, ensure_ascii=False))
     accelerator.wait_for_everyone()
     return out
+
+
+def _too_large(settings: TrainSettings, device: torch.device) -> str:
+    part = (settings.micro_batch or settings.batch_size) // 2
+    less = f"--set train.micro_batch={part}, or " if part else ""
+    what = f"A step of {settings.batch_size} photos at crop {settings.crop}"
+    return memory_sentence(what, device, f"{less}a smaller train.crop, with a new --out")
+
+
+@torch.inference_mode()
+def _multiply_adds(method: Method, data: TaggedImages) -> float:
+    """Multiply-adds of segmenting the first photo at its own size, in one pass."""
+    was_training = method.training
+    method.eval()
+    device = next(method.parameters()).device
+    photo_3HW = torch.from_numpy(data.photo(0)).permute(2, 0, 1).to(device)
+    count = multiply_adds(lambda: method.segment(photo_3HW[None].float() / 255))
+    method.train(was_training)
+    return count
 
 
 def finished(run: Path) -> bool:
@@ -163,7 +201,7 @@ def run_sources(run: Path) -> Sources:
 
 
 def start_method(
-    recipe: Recipe, classes: tuple[str, ...], out: Path, *, say: Callable[[str], object] = print
+    recipe: Recipe, classes: tuple[str, ...], out: Path, *, device: str = AUTO, say: Callable[[str], object] = print
 ) -> tuple[Method, float]:
     """The method with the weights it starts from, and the minutes it took to train them.
 
@@ -176,14 +214,14 @@ def start_method(
         return build_method(recipe.method, recipe.model, classes), minutes
     file = Path(start)
     if start in shipped_recipes():
-        first = _start_recipe(recipe, start)
+        first = start_recipe(recipe, start)
         say(f"First the start weights: {start}, in {out / 'start'}.")
-        train(first, out / "start", say=say)
+        train(first, out / "start", device=device, say=say)
         file = out / "start"
     licence = "unknown"
     if file.is_dir():
         minutes = float(run_result(file)["minutes"])
-        licence = load(file).method.backbone.licence
+        licence = load(file, device="cpu").method.backbone.licence
         file = file / "model.safetensors"
     if not file.is_file():
         raise UserError(f"model.start: {start!r} is neither a shipped recipe, nor a run folder, nor a file of weights.")
@@ -196,7 +234,7 @@ def start_method(
     return method, minutes
 
 
-def _start_recipe(recipe: Recipe, start: str) -> Recipe:
+def start_recipe(recipe: Recipe, start: str) -> Recipe:
     """The recipe of that name on the data and backbone of another."""
     values = load_recipe(start).model_dump(mode="json")
     values["data"] = recipe.data.model_dump(mode="json")
@@ -229,22 +267,12 @@ def labels_used(recipe: Recipe, method: Method, review: Reviewed | None = None) 
     return used if review is None else f"{used} and {review}"
 
 
-def peak_memory_gib() -> float:
-    """The largest memory this process has held, in GiB."""
-    if sys.platform == "win32":
-        import psutil
-
-        return psutil.Process().memory_info().peak_wset / 2**30
-    import resource
-
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (2**30 if sys.platform == "darwin" else 2**20)
-
-
-def machine() -> str:
-    """The machine in words."""
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"{os.cpu_count()} CPU cores"
-    return f"{device}, {platform.system()} {platform.machine()}, Python {platform.python_version()}, torch {torch.__version__}"
+def machine(device: torch.device | None = None) -> str:
+    """The machine in words; device: what computes, by default what `auto` takes."""
+    chosen = device or choose_device()
+    name = torch.cuda.get_device_name(chosen) if chosen.type == "cuda" else f"{os.cpu_count()} CPU cores"
+    name = f"MPS, {name}" if chosen.type == "mps" else name
+    return f"{name}, {platform.system()} {platform.machine()}, Python {platform.python_version()}, torch {torch.__version__}"
 
 
 class _Evaluation:
@@ -266,12 +294,12 @@ class _Pictures:
         self.data, self.indices = data, list(spread_indices(photos, 0, len(data)))
 
     def __call__(self, method: Method, step: int) -> dict[str, NDArray[np.uint8]]:
-        pictures = {}
+        was_training, pictures = method.training, {}
+        segmenter = Segmenter(method, PredictSettings(crf=None))
         for index in self.indices:
             photo = self.data.photo(index)
-            branches = branch_probabilities(method, photo, None)
-            mask = class_mask(list(branches.values())[-1])
-            pictures[self.data.photos[index].name] = overlay(photo, mask)
+            pictures[self.data.photos[index].name] = overlay(photo, segmenter.predict(photo).mask)
+        method.train(was_training)
         return pictures
 
 

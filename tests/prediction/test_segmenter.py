@@ -10,9 +10,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tagseg.errors import UserError
-from tagseg.inference import PredictSettings, class_mask, resized_window
+from tagseg.prediction.maps import class_mask, resized_window
+from tagseg.prediction.settings import PredictSettings
+from tagseg.prediction.tiling import Window, blend_tiles
+from tagseg.prediction.work import ordered_map
 from tagseg.segmenter import Request, Segmenter
-from tagseg.tiling import Window, blend_tiles, ordered_map
 from tests.colours import Colours
 
 
@@ -90,7 +92,7 @@ def test_a_large_photo_is_done_in_tiles_with_the_same_result(tags: list[str] | N
 
 
 def test_probabilities_beyond_the_limit_are_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tagseg.segmenter.KEPT_BYTES", 1000)
+    monkeypatch.setattr("tagseg.prediction.segmenter.KEPT_BYTES", 1000)
     tiled = segmenter()
     tiled.tile = 128
     result = tiled.predict(photo(300, 300))
@@ -246,3 +248,64 @@ def test_a_mask_is_the_first_of_the_likeliest_classes():
     probability = torch.rand(5, 40, 30).mul(4).round()  # many are equal
     assert (class_mask(probability) == probability.numpy().argmax(0)).all()
     assert class_mask(probability).dtype == np.uint8
+
+
+class Logits(Colours):
+    """Logits that differ by scale: 3, 0, 0 at scale 1 and 0, 4, 0 at half of it."""
+
+    def segment_logits(self, image_B3HW: Tensor) -> Tensor:
+        logits = torch.tensor([0.0, 4.0, 0.0] if image_B3HW.shape[-1] < 20 else [3.0, 0.0, 0.0])
+        return logits.view(1, 3, 1, 1).expand(len(image_B3HW), -1, *image_B3HW.shape[2:])
+
+    def segment(self, image_B3HW: Tensor) -> Tensor:
+        return self.segment_logits(image_B3HW).softmax(1)
+
+
+def test_the_maximum_of_logits_is_that_of_the_released_codes() -> None:
+    settings = PredictSettings(crf=None, scales=(1.0, 0.5), merge="max_logits", flip=True)
+    model = Segmenter(Logits(), settings)
+    expected = np.exp([3.0, 4.0, 0.0]) / np.exp([3.0, 4.0, 0.0]).sum()
+    np.testing.assert_allclose(model.predict(photo(20, 20)).probabilities[:, 0, 0], expected, rtol=1e-5)
+    told = model.predict(photo(20, 20), tags=["blue"]).probabilities[:, 0, 0]
+    np.testing.assert_allclose(told, expected * [1, 0, 1] / (expected[0] + expected[2]), rtol=1e-5)
+    with pytest.raises(UserError, match="max_logits, and colours combines probabilities: choose max or mean"):
+        segmenter(merge="max_logits").predict(photo(4, 4))
+
+
+def test_a_short_side_is_read_at_its_size() -> None:
+    model = segmenter(short_side=32)
+    assert model.predict(photo(100, 64)).mask.shape == (100, 64)
+    assert model.method.seen == [(1, 3, 50, 32)]
+    with pytest.raises(UserError, match="long_side or short_side, not both"):
+        model.set(long_side=64)
+
+
+def test_confidence_is_the_probability_of_the_class() -> None:
+    result = segmenter().predict(photo(30, 20))
+    np.testing.assert_array_equal(result.confidence, result.probabilities.max(0))
+    tiled = segmenter()
+    tiled.tile = 128
+    large = tiled.predict(photo(300, 300))
+    np.testing.assert_array_equal(large.confidence, large.probabilities.max(0))
+
+
+@pytest.mark.parametrize(
+    ("size", "settings", "words"),
+    [
+        ((60, 60), {"long_side": 32_000}, "long_side or short_side makes 32,000 x 32,000 pixels"),
+        ((2000, 2000), {"scales": (1.0, 8.0)}, "scale 8 makes 16,000 x 16,000 pixels"),
+        ((3, 4), {"long_side": 16_000, "scales": (4.0,)}, "makes 64,000 x 48,000 pixels"),
+        ((2, 60_000), {"short_side": 512}, "makes 15,360,000 x 512 pixels"),
+    ],
+)
+def test_a_photo_is_not_enlarged_beyond_all_memory(size: tuple[int, int], settings: dict, words: str) -> None:
+    model = segmenter(**settings)
+    with pytest.raises(UserError, match=words):
+        model.predict(np.zeros((*size, 3), np.uint8))
+    with pytest.raises(UserError, match=words):
+        list(model.predict_many([np.zeros((*size, 3), np.uint8)]))
+
+
+def test_thin_photos_are_made_smaller_and_larger_as_ever() -> None:
+    for size in ((1, 3000), (3000, 1), (2, 2)):
+        assert segmenter(long_side=600, scales=(0.5, 2.0)).predict(np.zeros((*size, 3), np.uint8)).mask.shape == size
