@@ -19,8 +19,9 @@ from tagseg.inference import class_mask
 from tagseg.refine import PixelAdaptive
 from tagseg.scores import Scores
 from tagseg.segmenter import load
+from tagseg.workflows.opened import run_sources
 from tagseg.workflows.score import image_and_tags
-from tagseg.workflows.train import machine, run_sources
+from tagseg.workflows.train import machine
 
 
 def main() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Iterable, Mapping
 from importlib.resources import files
 from pathlib import Path
@@ -61,6 +62,22 @@ class Recipe(Settings):
         if name not in METHODS:
             raise ValueError(f"there is no method called {name!r}; there are {', '.join(METHODS)}")
         return METHODS[name].Settings.model_validate(value)
+
+    def placed(self) -> Recipe:
+        """The recipe with absolute places, so that it can be used from another working directory."""
+
+        def absolute(place: Path | str) -> str:
+            return os.path.abspath(place)  # noqa: PTH100 (Path.absolute keeps `..`)
+
+        data = {name: Path(absolute(place)) for name, place in self.data.places().items()}
+        weights, start = self.model.weights, self.model.start
+        model: dict[str, Any] = {}
+        if Path(weights).is_file():
+            model["weights"] = absolute(weights)
+        if start is not None and start not in shipped_recipes() and Path(start).exists():
+            model["start"] = absolute(start)
+        changes = {"data": self.data.model_copy(update=data), "model": self.model.model_copy(update=model)}
+        return self.model_copy(update=changes)
 
     def to_yaml(self) -> str:
         """The recipe with every value written out."""

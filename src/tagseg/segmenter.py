@@ -22,15 +22,16 @@ from torch import Tensor
 
 from tagseg.backbones import create_backbone
 from tagseg.data.photo import read_photo
-from tagseg.engine.checkpoint import load_weights
-from tagseg.engine.interrupt import check
 from tagseg.errors import UserError
-from tagseg.files import write_text
+from tagseg.files import to_json, write_text
 from tagseg.inference import PredictSettings, class_mask, one_thread_a_photo, resized_window, working_probabilities
 from tagseg.inference import refine_probabilities as refine_probabilities
+from tagseg.interrupt import check
 from tagseg.methods import METHODS, Method
 from tagseg.recipe import ModelSettings
+from tagseg.run_folder import RunFolder
 from tagseg.tiling import Window, blend_tiles, ordered_map
+from tagseg.weights import load_weights
 
 BACKGROUND = "background"
 HEADER = "tagseg"  # the key of a bare file's header under which the model is described
@@ -57,7 +58,7 @@ class Segmenter:
     """A method with its weights and its way of reading a photo.
 
     tile: side in pixels of the tiles in which photos of more than four tiles' area are read. facts: what else is known
-    of the model, such as its training and scores.
+    of the model, such as its training and scores. places: files and folders of the model, where no result may go.
     """
 
     def __init__(self, method: Method, settings: Any = None, facts: dict[str, Any] | None = None) -> None:
@@ -66,6 +67,7 @@ class Segmenter:
         self.classes = (BACKGROUND, *method.classes)
         self.facts = facts or {}
         self.tile = 1024
+        self.places: tuple[Path, ...] = ()
 
     @property
     def device(self) -> torch.device:
@@ -230,8 +232,7 @@ class Segmenter:
 
     def save(self, folder: Path, facts: dict[str, Any]) -> None:
         """Write model.json beside model.safetensors: `describe`, with facts such as the scores."""
-        text = json.dumps(self.describe() | facts, indent=2, ensure_ascii=False)
-        write_text(folder / "model.json", text)
+        write_text(RunFolder(folder).model, to_json(self.describe() | facts, indent=2))
 
 
 def build_method(settings: Any, model: ModelSettings, classes: tuple[str, ...], weights: str | None = None) -> Method:
@@ -255,16 +256,21 @@ def build_method(settings: Any, model: ModelSettings, classes: tuple[str, ...], 
 def load(path: str | Path) -> Segmenter:
     """The trained model of a run folder, or of a file that `tagseg export --format safetensors` wrote.
 
-    Nothing stored is executed. Raises UserError when there is no finished model, or its description doesn't fit.
+    The folder of a chain stands for its last stage. Nothing stored is executed.
+    Raises UserError when there is no finished model, or its description doesn't fit.
     """
     path = Path(path)
-    weights = path if path.is_file() else path / "model.safetensors"
-    card = weights.with_name("model.json")
+    run = RunFolder(path.parent) if path.is_file() else RunFolder.of(path)
+    weights, card = path if path.is_file() else run.weights, run.model
     text = _header(weights) if path.is_file() else None
     if text is not None:
         card = weights
     elif not card.is_file() or not weights.is_file():
-        raise UserError(f"{path} holds no finished model (model.json, model.safetensors): use `tagseg train`.")
+        kept = RunFolder(run.replaced)
+        before = f"; the run that is being replaced is {kept.path}" if kept.model.is_file() else ""
+        raise UserError(
+            f"{path} holds no finished model ({run.model.name}, {run.weights.name}): use `tagseg train`{before}."
+        )
     try:
         facts = json.loads(card.read_text(encoding="utf-8") if text is None else text)
         chosen = facts.pop("method")
@@ -279,7 +285,9 @@ def load(path: str | Path) -> Segmenter:
     method = build_method(settings, model, classes)
     method.backbone.licence = str(about.get("licence", ""))
     load_weights(weights, method)
-    return Segmenter(method, predict, facts)
+    segmenter = Segmenter(method, predict, facts)
+    segmenter.places = (path,) if path.is_file() else tuple(run.places())
+    return segmenter
 
 
 def _header(file: Path) -> str | None:

@@ -17,13 +17,13 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 import tagseg
-from tagseg.engine.checkpoint import save_weights
 from tagseg.errors import UserError
 from tagseg.inference import PredictSettings
 from tagseg.methods import METHODS
 from tagseg.outputs.model_files import write_torch
 from tagseg.recipe import ModelSettings
 from tagseg.segmenter import Segmenter, build_method
+from tagseg.weights import save_weights
 from tagseg.workflows.export import export, model_card
 from tests.colours import Colours
 

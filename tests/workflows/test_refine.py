@@ -88,13 +88,13 @@ def test_arrays_that_are_none_are_refused(tmp_path: Path, content: bytes | None)
         np.save(tmp_path / "maps/0.npy", np.array([{"a": 1}], dtype=object), allow_pickle=True)
     else:
         (tmp_path / "maps/0.npy").write_bytes(content)
-    with pytest.raises(UserError, match="no array that can be read"):
+    with pytest.raises(UserError, match="cannot be read as an array"):
         refine_folder(tmp_path / "maps", images, out, **SETTINGS)
 
 
 def test_an_empty_folder_is_named(tmp_path: Path) -> None:
     (tmp_path / "masks").mkdir()
     with pytest.raises(UserError, match=r"no \.png masks"):
-        refine_folder(tmp_path / "masks", tmp_path, tmp_path / "out", **SETTINGS)
+        refine_folder(tmp_path / "masks", tmp_path / "images", tmp_path / "out", **SETTINGS)
     with pytest.raises(UserError, match="not a folder"):
-        refine_folder(tmp_path / "nothing", tmp_path, tmp_path / "out", **SETTINGS)
+        refine_folder(tmp_path / "nothing", tmp_path / "images", tmp_path / "out", **SETTINGS)

@@ -28,6 +28,7 @@ from tagseg.cli.frame import (
     app,
     class_names,
     console,
+    say,
 )
 from tagseg.errors import UserError
 
@@ -44,7 +45,7 @@ def demo(
     """
     from tagseg.workflows.demo import demo
 
-    demo(out, seed=seed, overwrite=overwrite, console=console)
+    demo(out, seed=seed, overwrite=overwrite, console=console, say=say)
 
 
 @app.command()
@@ -115,23 +116,31 @@ def train(
     Example: tagseg train --images photos --tags tags.csv --out runs/mine
     """
     from tagseg.distributed import rank
+    from tagseg.places import check_output
     from tagseg.recipe import load_recipe
+    from tagseg.run_folder import RunFolder
     from tagseg.workflows.own_photos import own_data, own_recipe
     from tagseg.workflows.report import report
-    from tagseg.workflows.train import finished, train
+    from tagseg.workflows.train import train
 
+    run = RunFolder(out)
     if (recipe is None) == (images is None):
         raise UserError("Give either a recipe (`tagseg recipes` lists them) or --images DIR with --tags FILE.")
     if images is not None:
         chosen = own_recipe(
-            own_data(images, tags, masks, class_names(classes)), method, settings or [], say=console.print
+            own_data(images, tags, masks, class_names(classes)),
+            method,
+            settings or [],
+            say=say if overwrite or not run.finished else str,  # what was picked is nothing new
         )
     else:
         chosen = load_recipe(str(recipe), settings)
-    train(chosen, out, overwrite=overwrite, say=console.print)
-    if finished(out) and rank() == 0:
-        page = report(out)
-        console.print(f"Model, scores and report are in {out}: open {page}.")
+        if Path(str(recipe)).is_file() and not (run.holds_run() and run.recipe.samefile(str(recipe))):
+            check_output(out, [Path(str(recipe))])
+    train(chosen, out, overwrite=overwrite, say=say)
+    if run.finished and rank() == 0:
+        page = run.report if run.report.is_file() else report(out)
+        say(f"Model, scores and report are in {out}: open {page}.")
 
 
 @app.command()
@@ -165,9 +174,9 @@ def label(
     else:
         data = open_tagged(images, tags)
         count, photos = label(segmenter, data, out, confidence=confidence, overwrite=overwrite), len(data)
-    console.print(f"{count} masks written to {out} ({photos - count} were there already); tags were used.")
+    say(f"{count} masks written to {out} ({photos - count} were there already); tags were used.")
     if scores is not None:
-        console.print(f"mIoU {percent(100 * scores.miou)} % against the true masks of {scores.photos} of these photos.")
+        say(f"mIoU {percent(100 * scores.miou)} % against the true masks of {scores.photos} of these photos.")
 
 
 @app.command()
@@ -196,13 +205,11 @@ def run(
     if recipe is not None and images is not None:
         raise UserError("Give either a chain (`tagseg run` lists them) or --images DIR with --tags FILE.")
     if images is not None:
-        chain = own_chain(
-            own_data(images, tags, masks, class_names(classes)), method, settings or [], say=console.print
-        )
+        chain = own_chain(own_data(images, tags, masks, class_names(classes)), method, settings or [], say=say)
     elif recipe is not None:
         chain = load_chain(recipe, settings)
     else:
         _list("chain", "run", shipped_chains())
         return
-    page = run(chain, out, say=console.print)
-    console.print(f"The model is {out / chain.stages[-1]}; pseudo masks, scores and report are in {out}: open {page}.")
+    page = run(chain, out, say=say)
+    say(f"The model is {out / chain.stages[-1]}; pseudo masks, scores and report are in {out}: open {page}.")

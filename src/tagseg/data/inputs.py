@@ -22,6 +22,8 @@ from PIL import Image
 from tagseg.data.folders import find_photos, stem
 from tagseg.data.photo import PHOTO_SUFFIXES, PIXEL_CAP, photo_size, read_photo
 from tagseg.errors import UserError
+from tagseg.foreign import shown
+from tagseg.places import check_output
 
 BOMB_RATIO, BOMB_BYTES = 200, 1 << 24  # a photo that unpacks to more than both is none
 BYTES_A_PIXEL = 8  # RGBA with 16 bits a channel
@@ -65,15 +67,16 @@ def open_inputs(sources: Sequence[str | Path], *, out: Path) -> Iterator[Inputs]
     """Photos of folders, .txt lists (a path a line, relative to the list), patterns with * or **, .zip files, files.
 
     Folders and patterns are in natural order (frame2 before frame10), lists and zip files in their own. Names are paths
-    below the folder, list, or fixed part of the pattern; of single photos the file's name. `out`, where the results go,
-    is passed over in folders and refused elsewhere, so that no photo is overwritten. In lists and zip files names that
-    lead outside are refused, each with a sentence in `problems`, as are photos that would share a name.
+    below the folder, list, or fixed part of the pattern; of single photos the file's name. `out` is where the results go:
+    it may not be, hold or lie inside a source, and a photo of a list or pattern that lies there becomes a problem. In lists
+    and zip files names that lead outside are refused, each with a sentence in `problems`, as are photos that would share a name.
     Raises UserError when a source does not exist or cannot be read at all.
     """
     inputs = Inputs()
     taken: dict[str, str] = {}
     with ExitStack() as stack:
         for source in sources:
+            check_output(out, [Path(source)])
             found = _open(source, out.resolve(), inputs.problems, stack)
             if not found and not inputs.problems:
                 raise UserError(f"{source} holds no photo (jpg, png, webp, bmp, tif, gif).")
@@ -95,21 +98,24 @@ def natural_key(text: str) -> list[tuple[int, int | str]]:
 
 def _open(source: str | Path, out: Path, problems: list[str], stack: ExitStack) -> list[PhotoInput]:
     path = Path(source)
-    if path.is_dir():
-        if path.resolve().is_relative_to(out):
-            raise UserError(f"{out} is the folder of the photos: choose another --out for the results.")
+    try:
+        path.stat()
+        there = True
+    except (OSError, ValueError):  # also of a name that is too long for a file, from which Path.is_dir would raise
+        there = False
+    if there and path.is_dir():
         found = find_photos(path)
-        return [_input(name, found[name]) for name in sorted(found, key=natural_key) if not _inside(found[name], out)]
-    if path.is_file() and path.suffix.lower() == ".zip":
+        return [_input(name, found[name]) for name in sorted(found, key=natural_key)]
+    if there and path.suffix.lower() == ".zip":
         return list(_members(path, problems, stack))
-    if path.is_file() and path.suffix.lower() == ".txt":
+    if there and path.suffix.lower() == ".txt":
         photos = list(_listed(path, problems))
-    elif path.is_file():
+    elif there:
         photos = [_input(path.name, path)]
     elif glob.has_magic(str(source)):
         photos = _matching(str(source))
     else:
-        raise UserError(f"There is no photo, folder, list or zip file {source}.")
+        raise UserError(f"There is no photo, folder, list or zip file {shown(str(source))}.")
     for photo in [photo for photo in photos if _inside(photo.path, out)]:
         photos.remove(photo)
         problems.append(f"{photo.path} lies in the folder of the results; choose another --out")

@@ -52,6 +52,12 @@ class DataSettings(Settings):
     )
     scenes: SceneSettings = SceneSettings()
 
+    def places(self) -> dict[str, Path]:
+        """The folders and files that are named here, by their keys; not what a run generates for itself."""
+        given = {"root": self.root, "tags": self.tags, "masks": self.masks, "truth": self.truth}
+        words = () if self.format == "tagged" else ("masks", "xml")  # where a data set's own tags are
+        return {name: place for name, place in given.items() if place is not None and str(place) not in words}
+
     @model_validator(mode="after")
     def _has_root(self) -> DataSettings:
         if self.format != "scenes" and self.root is None:
@@ -110,7 +116,7 @@ def with_masks(data: TaggedImages, masks: Path) -> TaggedImages:
         raise UserError(
             f"{masks} has no mask of any photo; masks are named like their photos, such as {photos[0].name}.png"
         )
-    return replace(data, photos=photos, mask_values=None)
+    return replace(data, photos=photos, mask_values=None, places=(*data.places, masks))
 
 
 def _scored(settings: DataSettings, train: TaggedImages) -> TaggedImages | None:

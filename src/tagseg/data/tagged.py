@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -42,11 +42,13 @@ class TaggedImages:
     classes: names of the classes 1..C, without background.
     mask_values: for each of the 256 values a mask may store, the run's index 0..C, 255 = ignore or 254 = refuse;
         None where masks store the run's indices already.
+    places: the folders and files that it was read from, where no result may go.
     """
 
     classes: tuple[str, ...]
     photos: tuple[TaggedPhoto, ...]
     mask_values: tuple[int, ...] | None = None
+    places: tuple[Path, ...] = field(default=(), compare=False)
 
     def __len__(self) -> int:
         return len(self.photos)
@@ -167,7 +169,8 @@ def collect_tagged(
             numbers = tuple(sorted(index[tag] for tag in row.tags))
             photos.append(TaggedPhoto(name, files[file], numbers, mask_files.get(name)))
     photos.sort(key=lambda photo: photo.name)
-    return TaggedImages(known, tuple(photos)), problems
+    places = tuple(place for place in (images, tags, masks) if place is not None)
+    return TaggedImages(known, tuple(photos), places=places), problems
 
 
 def unknown_tag(where: str, file: str, tag: str, known: Sequence[str]) -> str:

@@ -62,7 +62,8 @@ def open_voc(
         )
         for name, found in zip(names, stored_tags, strict=True)
     )
-    return TaggedImages(run, photos, tuple(values))
+    places = (root,) if tags is None or not Path(tags).is_file() else (root, Path(tags))
+    return TaggedImages(run, photos, tuple(values), places)
 
 
 def list_splits(root: Path) -> tuple[str, ...]:

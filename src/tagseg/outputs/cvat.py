@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from tagseg.data.photo import PIXEL_CAP
-from tagseg.errors import UserError
+from tagseg.errors import UnwritableNameError, UserError
 from tagseg.files import replacing
+from tagseg.foreign import shown
 from tagseg.outputs.palette import PALETTE
 from tagseg.outputs.writer import IGNORE, IGNORE_NAME, Stored, Writer, safe_name
 
@@ -31,6 +32,8 @@ class CvatMasks(Writer):
 
     Ignored pixels have the label "(ignore)" in VOC's cream.
     """
+
+    shared = (FILE,)
 
     def __init__(self, out: Path, classes: Sequence[str]) -> None:
         super().__init__(out, classes)
@@ -54,13 +57,18 @@ class CvatMasks(Writer):
         file_name: str,
     ) -> None:
         """Add one mask."""
-        if name.startswith("#") or name != name.strip() or not name.isprintable():
-            raise UserError(f"photo {name!r} cannot stand in CVAT's list of names; rename it")
         buffer = io.BytesIO()
         Image.fromarray(PALETTE[mask]).save(buffer, format="PNG")
         self._put(f"{FOLDER}{name}.png", buffer.getvalue())
         self._names.append(name)
         self._has_ignored |= bool((mask == IGNORE).any())
+
+    @classmethod
+    def check_name(cls, name: str) -> None:
+        """What the list of names, a name a line, cannot hold."""
+        super().check_name(name)
+        if name.startswith("#") or name != name.strip() or not name.isprintable():
+            raise UnwritableNameError(f"photo {shown(name)} cannot stand in CVAT's list of names; rename it")
 
     def finish(self) -> None:
         """Add the map of colours and the list of names."""

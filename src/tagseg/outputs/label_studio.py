@@ -6,6 +6,7 @@ Shapes: H W pixels, R runs.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from numpy.typing import NDArray
 from tagseg.data.folders import stem
 from tagseg.data.photo import PIXEL_CAP
 from tagseg.errors import UserError
-from tagseg.files import replacing
+from tagseg.files import replacing, to_json
 from tagseg.outputs.palette import colour
 from tagseg.outputs.writer import IGNORE, IGNORE_NAME, Stored, Writer, present, safe_name
 
@@ -33,6 +34,8 @@ class LabelStudioBrush(Writer):
 
     Photos are referred to as local files, `/data/local-files/?d=<file name>`. Ignored pixels are labelled "(ignore)".
     """
+
+    shared = (TASKS, INTERFACE)
 
     def __init__(self, out: Path, classes: Sequence[str]) -> None:
         super().__init__(out, classes)
@@ -75,11 +78,11 @@ class LabelStudioBrush(Writer):
             prediction["score"] = round(float(probabilities.max(axis=0).mean()), 4)
         size_of_photo = {"width": width, "height": height}
         task = {
-            "data": {"image": LOCAL_FILES + quote(file_name), "name": name, **size_of_photo},
+            "data": {"image": LOCAL_FILES + quote(os.fsencode(file_name)), "name": name, **size_of_photo},
             "predictions": [prediction],
         }
         comma = "," if self._count else ""
-        self._stream.write(f"{comma}\n{json.dumps(task, ensure_ascii=False)}")
+        self._stream.write(f"{comma}\n{to_json(task)}")
         self._count += 1
 
     def finish(self) -> None:

@@ -32,6 +32,8 @@ class YoloPolygons(Writer):
     become background. Programs that draw polygons with their border (OpenCV does) find regions half a pixel larger.
     """
 
+    shared = (FILE,)
+
     def __init__(self, out: Path, classes: Sequence[str]) -> None:
         super().__init__(out, classes)
         content = {"path": ".", "train": "images", "val": "images", "names": dict(enumerate(self.classes[1:]))}
@@ -48,11 +50,12 @@ class YoloPolygons(Writer):
         file_name: str,
     ) -> None:
         """Write one photo, then its labels."""
-        with replacing(self.place(name, ".jpg", "images")) as temporary:
+        image_file, label_file = self.paths(name)
+        with replacing(self.place(image_file)) as temporary:
             Image.fromarray(photo).save(temporary, format="JPEG", quality=95)
         side = np.array([mask.shape[1], mask.shape[0]])
         with (
-            replacing(self.place(name, ".txt", "labels")) as temporary,
+            replacing(self.place(label_file)) as temporary,
             temporary.open("w", encoding="utf-8", newline="\n") as stream,
         ):
             for k in present(mask):
@@ -60,9 +63,10 @@ class YoloPolygons(Writer):
                     shares = " ".join(f"{value:.{DIGITS}g}" for value in (polygon / side).ravel())
                     stream.write(f"{k - 1} {shares}\n")
 
-    def has(self, name: str) -> bool:
-        """Whether the labels, which are written last, are there."""
-        return self.place(name, ".txt", "labels").is_file()
+    @classmethod
+    def paths(cls, name: str) -> tuple[str, ...]:
+        """The photo, then the labels."""
+        return f"images/{name}.jpg", f"labels/{name}.txt"
 
 
 def read_yolo(out: Path) -> Stored:

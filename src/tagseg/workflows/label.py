@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from io import StringIO
@@ -16,20 +15,23 @@ from rich.progress import track
 
 from tagseg.data.photo import read_mask
 from tagseg.data.tagged import TaggedImages
-from tagseg.engine.interrupt import Interruption, check
 from tagseg.errors import UserError
-from tagseg.files import write_text
+from tagseg.files import make_folder, to_json, write_text
+from tagseg.interrupt import Interruption, check
 from tagseg.methods.supervised import read_confidence
+from tagseg.outputs.masks import PaletteMasks
 from tagseg.outputs.palette import write_mask
+from tagseg.places import check_output
+from tagseg.result_folder import ResultFolder
+from tagseg.run_folder import RunFolder
 from tagseg.scores import Scores
 from tagseg.segmenter import BACKGROUND, Segmenter
-from tagseg.workflows.claim import claim_results
-from tagseg.workflows.train import run_sources
+from tagseg.workflows.claim import made_by
+from tagseg.workflows.opened import run_sources
 
 IGNORE = 255
 CONFIDENCES = "confidence.csv"
 MARKER = ".tagseg-label"  # beside the masks: what they were made by
-SCORES = "pseudo_masks.json"  # in the run's folder
 CHUNK = 8  # photos whose CRFs run together, over all cores
 
 
@@ -47,8 +49,10 @@ def label(
     background. Photos that have their mask already are passed over, so an interrupted run goes on.
     `confidence.csv` beside the masks holds, for each photo, the mean over its pixels of the likeliest class's probability:
     the weight that `supervised.confidence` gives the photo.
-    Raises UserError for a class the model doesn't know, for a folder that cannot be written, and for one with masks of
-    another model or other settings unless `overwrite` is given.
+    Raises UserError, at the end, when photos could not be read; and before anything is written, for a class the model
+    doesn't know; for an `out` that cannot be written, or is, holds or lies inside what the photos, tags or model come
+    from; for one with masks of another model or other settings unless `overwrite` is given; and for one with files that
+    tagseg did not write, or that `overwrite` would lose although a person has changed them.
     """
     known = segmenter.method.classes
     unknown = [name for name in data.classes if name not in known]
@@ -57,16 +61,25 @@ def label(
             f"The photos have the tag {unknown[0]!r}, which the model does not know; it knows {', '.join(known)}."
         )
     column = [known.index(name) for name in data.classes]
-    make_folder(out)
-    todo = [i for i, photo in enumerate(data.photos) if overwrite or not mask_path(out, photo.name).is_file()]
-    already = len(data.photos) - len(todo)
-    claim_results(out / MARKER, segmenter, [confidence], already=already, overwrite=overwrite)
-    written = 0
+    check_output(out, [*data.places, *segmenter.places])
+    for photo in data.photos:
+        PaletteMasks.check_name(photo.name)
+    names = [_file(photo.name) for photo in data.photos]
+    by = made_by(segmenter, [confidence])
+    results = ResultFolder.claim(out, MARKER, by, [CONFIDENCES, *names], overwrite=overwrite)
+    todo = [index for index, name in enumerate(names) if not results.has(name)]
+    results.begin([CONFIDENCES])
+    written, problems = 0, list[str]()
     with Interruption(), _confidence_table(out / CONFIDENCES, overwrite) as add_confidence:
         for start in track(range(0, len(todo), CHUNK), description="Labelling", disable=len(todo) <= CHUNK):
             check()
-            chunk = todo[start : start + CHUNK]
-            photos = [data.photo(index) for index in chunk]
+            chunk, photos = [], []
+            for index in todo[start : start + CHUNK]:
+                try:
+                    photos.append(data.photo(index))
+                    chunk.append(index)
+                except UserError as error:
+                    problems.append(str(error))
             maps = []
             for index, photo in zip(chunk, photos, strict=True):
                 tag_C = torch.zeros(len(known))
@@ -77,12 +90,17 @@ def label(
             ]
             # before the masks: where a mask is, there is a row for it
             add_confidence({name: float(best.mean()) for name, (best, _) in likeliest})
-            for name, (best, mask) in likeliest:
+            results.begin(names[index] for index in chunk)
+            for index, (_, (best, mask)) in zip(chunk, likeliest, strict=True):
                 mask = torch.where(best >= confidence, mask, IGNORE)
-                path = mask_path(out, name)
-                path.parent.mkdir(parents=True, exist_ok=True)
-                write_mask(path, mask.cpu().numpy().astype(np.uint8))
+                make_folder((out / names[index]).parent)
+                write_mask(out / names[index], mask.cpu().numpy().astype(np.uint8))
                 written += 1
+            results.wrote(names[index] for index in chunk)
+    results.wrote([CONFIDENCES])
+    results.end()
+    if problems:
+        raise UserError(f"{len(problems)} of {len(todo)} photos were not labelled; the first: {problems[0]}")
     return written
 
 
@@ -99,7 +117,7 @@ def label_run(
     scores = None if segmenter.method.needs_masks else score_labels(out, data)
     if scores is not None:
         facts = {"masks": str(out), "confidence": confidence, **scores.as_dict((BACKGROUND, *data.classes))}
-        write_text(run / SCORES, json.dumps(facts, indent=2, ensure_ascii=False))
+        write_text(RunFolder.of(run).pseudo_scores, to_json(facts, indent=2))
     return written, len(data), scores
 
 
@@ -109,7 +127,7 @@ def score_labels(masks: Path, data: TaggedImages) -> Scores | None:
     for index, photo in enumerate(data.photos):
         truth = data.mask(index)
         if truth is not None:
-            scores.add(read_mask(mask_path(masks, photo.name)), truth)
+            scores.add(read_mask(masks / _file(photo.name)), truth)
     return scores if scores.photos else None
 
 
@@ -142,16 +160,6 @@ def _write_rows(file: TextIO, confidences: dict[str, float]) -> None:
     csv.writer(file, lineterminator="\n").writerows((name, f"{value:.4f}") for name, value in confidences.items())
 
 
-def mask_path(out: Path, name: str) -> Path:
-    """Where the mask of a photo goes."""
-    return out / f"{name}.png"
-
-
-def make_folder(out: Path) -> None:
-    """Create a folder for results, or say in one sentence why not."""
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(
-            f"The folder {out} cannot be written: {error.strerror or error}; choose another --out."
-        ) from error
+def _file(name: str) -> str:
+    """Where the mask of a photo goes, below the folder of masks."""
+    return f"{name}.png"

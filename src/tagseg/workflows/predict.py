@@ -6,7 +6,7 @@ import unicodedata
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,13 +16,14 @@ from tagseg.data.folders import stem
 from tagseg.data.inputs import Inputs, PhotoInput, open_inputs
 from tagseg.data.photo import PIXEL_CAP
 from tagseg.data.tables import read_table
-from tagseg.engine.interrupt import Interruption, check
-from tagseg.errors import UserError
+from tagseg.errors import UnwritableNameError, UserError
+from tagseg.foreign import shown
+from tagseg.interrupt import Interruption, check
 from tagseg.outputs import OUTPUTS, Writer
-from tagseg.outputs.writer import safe_name
+from tagseg.places import check_output, ignores_case
+from tagseg.result_folder import ResultFolder
 from tagseg.segmenter import Request, Segmenter
-from tagseg.workflows.claim import claim_results
-from tagseg.workflows.label import make_folder
+from tagseg.workflows.claim import made_by
 
 MARKER = ".tagseg-predict"  # in the folder of results: what they were made by
 
@@ -61,13 +62,18 @@ def predict(
         raise UserError(f"There is no format {format!r}; there are {', '.join(OUTPUTS)}.")
     sources = [images] if isinstance(images, str | Path) else list(images)
     with Interruption(), open_inputs(sources, out=out) as inputs:
+        check_output(out, [*segmenter.places, *([] if tags is None else [tags])])
         tags_of = {} if tags is None else _read_tags(tags, segmenter, inputs)
         result = Predicted(problems=inputs.problems)
-        make_folder(out)
-        with OUTPUTS[format](out, segmenter.classes) as writer:
-            todo = _todo(writer, inputs, result, overwrite)
-            settings = [format, crf, sorted(tags_of.items())]
-            claim_results(out / MARKER, segmenter, settings, already=result.already, overwrite=overwrite)
+        kind = OUTPUTS[format]
+        photos = _writable(kind, inputs, result, ignores_case(out))
+        by = made_by(segmenter, [format, crf, sorted(tags_of.items())])
+        files = [path for photo in photos for path in kind.paths(photo.name)]
+        results = ResultFolder.claim(out, MARKER, by, files, overwrite=overwrite, rewritten=kind.shared)
+        todo = [photo for photo in photos if not any(map(results.has, kind.paths(photo.name)[-1:]))]
+        result.already = len(photos) - len(todo)
+        results.begin(kind.shared)
+        with kind(out, segmenter.classes) as writer:
             waiting: deque[tuple[PhotoInput, NDArray[np.uint8]]] = deque()
 
             def requests() -> Iterator[Request]:
@@ -87,25 +93,48 @@ def predict(
                 if segmenter.is_tiled(photo):
                     result.notes.append(_tiled(segmenter, photo_input, crf, prediction.probabilities is not None))
                 file_name = photo_input.file_name
-                writer.add(photo_input.name, photo, prediction.mask, prediction.probabilities, file_name=file_name)
+                try:
+                    results.begin(kind.paths(photo_input.name))
+                    writer.add(photo_input.name, photo, prediction.mask, prediction.probabilities, file_name=file_name)
+                    results.wrote(kind.paths(photo_input.name))
+                except UnwritableNameError as error:
+                    result.problems.append(str(error))
+                    continue
                 result.done += 1
                 result.tagged += photo_input.name in tags_of
+        results.wrote(kind.shared)
+        results.end()
     return result
 
 
-def _todo(writer: Writer, inputs: Inputs, result: Predicted, overwrite: bool) -> list[PhotoInput]:
-    """The photos without a result; those whose names cannot be written become problems."""
-    photos = []
+def _writable(kind: type[Writer], inputs: Inputs, result: Predicted, fold: bool) -> list[PhotoInput]:
+    """The photos whose names the format can hold; the others become problems, before anything is computed.
+
+    fold: whether names that differ in case alone are one on the disk.
+    """
+
+    def key(path: str) -> str:
+        return path.casefold() if fold else path
+
+    photos, taken = [], dict[str, str]()
+    folders = {
+        key(str(above)) for p in inputs.photos for path in kind.paths(p.name) for above in PurePath(path).parents
+    }
     for photo in inputs.photos:
         try:
-            safe_name(photo.name)
-            photos.append(photo)
-        except UserError as error:
+            kind.check_name(photo.name)
+        except UnwritableNameError as error:
             result.problems.append(str(error))
-    if not overwrite:
-        todo = [photo for photo in photos if not writer.has(photo.name)]
-        result.already = len(photos) - len(todo)
-        photos = todo
+            continue
+        paths = [key(path) for path in kind.paths(photo.name)]
+        clash = next((taken[path] for path in paths if path in taken), None)
+        if clash is None and any(path in folders for path in paths):
+            clash = "a folder of other results"
+        if clash is not None:
+            result.problems.append(f"{shown(photo.file_name)}: its result would have the name of {clash}; rename one")
+            continue
+        taken |= dict.fromkeys(paths, f"that of {shown(photo.file_name)}")
+        photos.append(photo)
     return photos
 
 

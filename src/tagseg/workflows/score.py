@@ -16,8 +16,8 @@ from torch import Tensor
 
 from tagseg.data.tagged import TaggedImages
 from tagseg.distributed import rank, world_size
-from tagseg.engine.interrupt import check
 from tagseg.inference import PredictSettings, class_mask
+from tagseg.interrupt import check
 from tagseg.methods import Method
 from tagseg.scores import Scores
 from tagseg.segmenter import BACKGROUND, refine_probabilities
