@@ -221,7 +221,7 @@ def test_a_recipe_says_only_what_differs_from_its_base(tmp_path: Path) -> None:
         ("method.wave.high=1000", "longer than the period"),
         ("method.hidden=-1", "method.*hidden"),
         ("train.steps", "should read key.sub=value"),
-        ("train.steps={", "not valid YAML"),
+        ("train.steps={", "cannot be read as YAML"),
         ("data.format=voc", "needs root"),
     ],
 )

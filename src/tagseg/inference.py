@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Annotated, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -20,7 +20,7 @@ from tagseg.cues.views import in_bfloat16
 from tagseg.methods import Method
 from tagseg.refine import dense_crf
 from tagseg.refine.settings import CRFSettings
-from tagseg.settings import Settings
+from tagseg.settings import Scales, Settings
 from tagseg.tiling import Window
 
 
@@ -32,12 +32,12 @@ class PredictSettings(Settings):
     """
 
     crf: CRFSettings | None = CRFSettings()
-    scales: tuple[Annotated[float, Field(gt=0)], ...] = Field(
-        (1.0,), min_length=1, description="sizes at which a photo is read"
-    )
+    scales: Scales = Field((1.0,), min_length=1, description="sizes at which a photo is read")
     flip: bool = Field(False, description="read it mirrored as well; the mean of both counts")
     merge: Literal["mean", "max"] = Field("mean", description="over scales: the mean, or the elementwise maximum")
-    long_side: int | None = Field(None, ge=16, description="longer side at scale 1 in pixels; None: as the photo is")
+    long_side: int | None = Field(
+        None, ge=16, le=32_768, description="longer side at scale 1 in pixels; None: as the photo is"
+    )
     tagged_background: float = Field(
         1.0,
         gt=0,

@@ -15,21 +15,24 @@ from pydantic import Field, SerializeAsAny, ValidationError, field_validator
 from tagseg.data.sources import DataSettings
 from tagseg.engine.settings import TrainSettings
 from tagseg.errors import UserError
+from tagseg.foreign import parse_yaml, read_text, reading, shown
 from tagseg.inference import PredictSettings
 from tagseg.methods import METHODS
 from tagseg.methods.method import MethodSettings
 from tagseg.settings import Settings, merged
+
+MOST_BASES = 20  # recipes that one recipe may build on
 
 
 class ModelSettings(Settings):
     """The backbone and the weights it starts from."""
 
     backbone: str = "efficientnet_lite0"
-    output_stride: int | None = 16
+    output_stride: int | None = Field(16, ge=1, le=64)
     weights: str = Field("embedded", description="embedded, none, hub, or a file")
     frozen_norm: bool = True
     frozen: tuple[str, ...] = Field(
-        (), description="parts of the backbone that are not trained, by the start of their names"
+        (), max_length=100, description="parts of the backbone that are not trained, by the start of their names"
     )
     start: str | None = Field(
         None,
@@ -59,8 +62,8 @@ class Recipe(Settings):
         if not isinstance(value, dict):
             return value
         name = value.get("name")
-        if name not in METHODS:
-            raise ValueError(f"there is no method called {name!r}; there are {', '.join(METHODS)}")
+        if not isinstance(name, str) or name not in METHODS:
+            raise ValueError(f"there is no method called {shown(name)}; there are {', '.join(METHODS)}")
         return METHODS[name].Settings.model_validate(value)
 
     def placed(self) -> Recipe:
@@ -112,11 +115,17 @@ def _read_values(name: str, seen: tuple[str, ...]) -> dict[str, Any]:
     shipped = shipped_recipes()
     if name in seen:
         raise UserError(f"Recipe {name} is its own base: {' -> '.join((*seen, name))}.")
+    if len(seen) > MOST_BASES:
+        raise UserError(f"Recipe {seen[0]} has more than {MOST_BASES} bases, one below the other: take some out.")
     near = difflib.get_close_matches(name, shipped, n=1)
     hint = f"did you mean {near[0]}?" if near else "`tagseg recipes` lists the shipped ones."
     values = read_yaml(name, shipped, "recipe", Recipe.model_fields, hint)
     base = values.pop("base", None)
-    return values if base is None else _merge(_read_values(str(base), (*seen, name)), values)
+    if base is None:
+        return values
+    if not isinstance(base, str):
+        raise UserError(f"{name}: base should be the name of a recipe and is {shown(base)}.")
+    return _merge(_read_values(base, (*seen, name)), values)
 
 
 def read_yaml(name: str, shipped: Mapping[str, str], kind: str, keys: Iterable[str], hint: str) -> dict[str, Any]:
@@ -126,18 +135,13 @@ def read_yaml(name: str, shipped: Mapping[str, str], kind: str, keys: Iterable[s
     """
     if name in shipped:
         text = shipped[name]
-    elif Path(name).is_file():
-        try:
-            text = Path(name).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise UserError(f"{name} cannot be read as a {kind}: {error}.") from error
+    elif os.path.exists(name):  # noqa: PTH110 (Path.exists raises on a name that is too long)
+        text = read_text(Path(name), f"a {kind}", fix="give a YAML file")
     else:
-        raise UserError(f"There is no {kind} or file {name!r}: {hint}")
-    try:
-        values = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise UserError(f"{name} is not valid YAML: {' '.join(str(error).split())}.") from error
-    if not isinstance(values, dict):
+        raise UserError(f"There is no {kind} or file {shown(name)}: {hint}")
+    with reading(name, "YAML", "correct the file"):
+        values = parse_yaml(text)
+    if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
         raise UserError(f"{name} is not a {kind}: it should hold the keys {', '.join(keys)}.")
     return values
 
@@ -152,25 +156,31 @@ def _merge(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
 
 def make_recipe(values: dict[str, Any], overrides: list[str], name: str) -> Recipe:
     """A recipe from plain values; `name` stands in error messages."""
-    for override in overrides:
-        _set(values, override)
-    try:
-        return Recipe.model_validate(values)
-    except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"])
-        message = first["msg"].removeprefix("Value error, ").rstrip(".")
-        if first["type"] == "extra_forbidden":
-            message = "there is no such key"
-        given = "" if first["type"] in ("missing", "value_error") else f" (given: {first['input']!r})"
-        raise UserError(f"Recipe {name}: {key}: {message}{given}.") from error
+    with reading(f"Recipe {name}", "a recipe", "correct the values"):
+        for override in overrides:
+            _set(values, override)
+        try:
+            return Recipe.model_validate(values)
+        except ValidationError as error:
+            raise UserError(f"Recipe {name}: {first_fault(error)}.") from error
+
+
+def first_fault(error: ValidationError) -> str:
+    """The key, the fault and the given value of the first error, as short as a sentence needs it."""
+    first = error.errors(include_url=False)[0]
+    key = ".".join(str(part)[:60] for part in first["loc"])
+    message = first["msg"].removeprefix("Value error, ").rstrip(".")
+    if first["type"] == "extra_forbidden":
+        message = "there is no such key"
+    given = "" if first["type"] in ("missing", "value_error") else f" (given: {shown(first['input'])})"
+    return f"{key}: {message}{given}"
 
 
 def _set(values: dict[str, Any], override: str) -> None:
     """Apply one `key.sub=value`; the value is read as YAML."""
     key, equals, text = override.partition("=")
     if not equals or not key:
-        raise UserError(f"--set {override!r} should read key.sub=value, such as train.steps=100.")
+        raise UserError(f"--set {shown(override)} should read key.sub=value, such as train.steps=100.")
     *parents, last = key.split(".")
     for parent in parents:
         inner = values.get(parent)
@@ -180,7 +190,5 @@ def _set(values: dict[str, Any], override: str) -> None:
             inner = {}
         values[parent] = inner
         values = inner
-    try:
-        values[last] = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise UserError(f"--set {override!r}: the value is not valid YAML.") from error
+    with reading(f"--set {shown(override)}: the value", "YAML", "correct it"):
+        values[last] = parse_yaml(text)

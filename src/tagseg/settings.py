@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+# Every number has an upper bound: what a recipe or a description of a model says is not believed, whoever wrote it.
+Steps = Annotated[int, Field(ge=0, le=100_000_000)]
+Every = Annotated[int, Field(ge=1, le=100_000_000)]
+Count = Annotated[int, Field(ge=1, le=1_000_000)]
+Channels = Annotated[int, Field(ge=1, le=4096)]
+Iterations = Annotated[int, Field(ge=0, le=1000)]
+Weight = Annotated[float, Field(ge=0, le=1e6)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Sigma = Annotated[float, Field(gt=0, le=1e5)]
+Scales = Annotated[tuple[Annotated[float, Field(gt=0, le=8)], ...], Field(max_length=16)]
 
 
 class Settings(BaseModel):
@@ -14,7 +25,7 @@ class Settings(BaseModel):
     differ from those of the part's own class.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     @model_validator(mode="before")
     @classmethod

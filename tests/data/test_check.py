@@ -78,7 +78,7 @@ empty.jpg,cat\ntext.jpg,dog\nabsent.png,cat\ngood.png,dog\n../good.png,cat\ntwin
     assert kinds(result) == {
         "bad row": [""],
         "missing photo": ["absent.png"],
-        "duplicate row": ["good.png"],
+        "read as": [""],
         "path outside": ["../good.png"],
         "duplicate name": ["twin", "twin.gif"],
         "unknown tag": ["bad.png"],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tagseg.data.tables import read_table
+from tagseg.data.text import clean
 from tagseg.errors import UserError
 
 Write = Callable[..., Path]
@@ -20,7 +22,7 @@ Write = Callable[..., Path]
 
 def rows(path: Path, **options: object) -> list[tuple[str, tuple[str, ...]]]:
     found, problems = read_table(path, **options)
-    assert problems == []
+    assert not [problem for problem in problems if problem.fatal]
     return [(row.file, row.tags) for row in found]
 
 
@@ -92,7 +94,9 @@ def test_bad_json_lines_are_all_named(table: Write) -> None:
     ]
     found, problems = read_table(table("\n".join([good, *bad]), "tags.jsonl"))
     assert [row.file for row in found] == ["a.jpg"]
-    assert [f"line {number}" in problem.text for number, problem in enumerate(problems, start=2)] == [True] * 6
+    assert {f"line {number}" for number in range(2, 8)} == {
+        re.search(r"line \d+", problem.text)[0] for problem in problems
+    }
 
 
 @pytest.mark.parametrize(
@@ -100,9 +104,8 @@ def test_bad_json_lines_are_all_named(table: Write) -> None:
     [
         ("", "must begin with the header `file,tags`"),
         ("a.jpg,cat\nb.jpg,dog\n", r"must begin with the header `file,tags`, not 'a\.jpg,cat'"),
-        (b"file,tags\na.jpg,caf\xe9\n", r"is not UTF-8 text \(byte 19\); save it as UTF-8"),
-        ('file,tags\na.jpg,"' + "x" * 200_000 + '"\n', "cannot be read as a table"),
-        (b"PK\x03\x04\x14\x00\x06\x00spreadsheet", "must begin with the header"),
+        (b"file,tags\na.jpg,caf\xe9\n", r"is not UTF-8 text \(byte 19\); line 2 would read 'café' in Windows-1252"),
+        (b"PK\x03\x04\x14\x00\x06\x00spreadsheet", "is a zip file: unpack it"),
     ],
 )
 def test_unreadable_tables_are_refused_by_name(table: Write, content: str | bytes, reason: str) -> None:
@@ -145,7 +148,7 @@ def test_what_csv_writes_is_read_back(table: Write, records: list[tuple[str, lis
     writer.writerows([name, "|".join(tags)] for name, tags in records)
     found, problems = read_table(table(buffer.getvalue()), separator="|")
     expected = [
-        (name, tuple(dict.fromkeys(tag.strip() for tag in tags if tag.strip())))
+        (name.strip(), tuple(dict.fromkeys(clean(tag) for tag in tags if tag.strip())))
         for name, tags in records
         if name.strip()
     ]

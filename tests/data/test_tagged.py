@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import unicodedata
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from tagseg.data.folders import look_into
 from tagseg.data.tagged import TaggedImages, TaggedPhoto, open_tagged
 from tagseg.errors import UserError
 
@@ -119,9 +121,9 @@ def test_metadata_of_a_data_hub_folder_is_found(photos: Make, name: str) -> None
         ("C:\\x.png,cat", "tags.csv, row 3: 'C:\\\\x.png' leads outside the images folder"),
         ("nowhere.png,cat", "tags.csv, row 3: 'nowhere.png' is not in "),
         ("a.jpg,cat", "tags.csv, row 3: 'a.jpg' is not in "),
-        ("c.heic,cat", "tags.csv, row 3: 'c.heic' has a format that is not read; convert it to JPEG or PNG"),
-        ("a.png,dog", "tags.csv, row 3: a.png stands in row 2 already; put all its tags into one row"),
-        ("a,dog", "tags.csv, row 3: a.png stands in row 2 already"),
+        ("c.psd,cat", "tags.csv, row 3: 'c.psd' has a format that is not read; convert to JPEG or PNG"),
+        ("a.png,dog;cow", "tags.csv, row 3: a.png stands in row 2 already; put all its tags into one row"),
+        ("a,", "tags.csv, row 3: a.png stands in row 2 already"),
         ("twin,cat", "tags.csv, row 3: 'twin' may mean twin.gif or twin.png; write the suffix or rename one"),
         ("b.png,Cat", "tags.csv, row 3: b.png has the tag 'Cat', but row 2 writes 'cat'; spell a class in one way"),
         (",cat", "tags.csv, row 3 names no file"),
@@ -129,7 +131,7 @@ def test_metadata_of_a_data_hub_folder_is_found(photos: Make, name: str) -> None
 )
 def test_a_bad_row_is_refused_in_one_sentence(photos: Make, table: Make, row: str, sentence: str) -> None:
     images = photos("a.png", "b.png", "twin.png", "twin.gif")
-    (images / "c.heic").touch()
+    (images / "c.psd").touch()
     with pytest.raises(UserError) as error:
         open_tagged(images, table(f"file,tags\na.png,cat\n{row}\n"))
     assert sentence in str(error.value)
@@ -160,27 +162,42 @@ def test_two_photos_with_one_name(photos: Make, table: Make) -> None:
     assert len(open_tagged(images, table("file,tags\ntwin.png,cat\n"))) == 1
 
 
-def test_links_out_of_the_folder_are_refused(photos: Make, table: Make, tmp_path: Path) -> None:
-    images = photos("a.png")
-    outside = photos("secret.png", "sub/secret.png", folder="outside")
+def test_sets_built_from_links(photos: Make, table: Make, tmp_path: Path) -> None:
+    """Links to photos and folders count; circles, the folder above and links to nothing end in a sentence."""
+    images = photos("a.png", folder="set")
+    outside = photos("b.png", "sub/c.png", folder="outside")
     try:
-        (images / "link.png").symlink_to(outside / "secret.png")
-        (images / "inner.png").symlink_to(images / "a.png")
-        (tmp_path / "alias").symlink_to(images, target_is_directory=True)
+        (images / "link.png").symlink_to(outside / "b.png")
+        (images / "linked").symlink_to(outside, target_is_directory=True)
+        (images / "again").symlink_to(outside, target_is_directory=True)
+        (outside / "circle").symlink_to(outside, target_is_directory=True)
+        (images / "up").symlink_to(tmp_path, target_is_directory=True)
+        (images / "lost.png").symlink_to(tmp_path / "nothing.png")
     except OSError:
         pytest.skip("this system makes no links")
-    with pytest.raises(UserError, match=r"row 2: link\.png is a link that leads outside the images folder"):
-        open_tagged(images, table("file,tags\nlink.png,cat\n"))
-    assert len(open_tagged(images, table("file,tags\ninner.png,cat\n"))) == 1
+    found = look_into(images)
+    assert list(found.photos) == ["a.png", "again/b.png", "again/sub/c.png", "link.png"]
+    assert sorted(found.broken) == ["again/circle", "linked", "lost.png", "up"]
+    [problem] = found.not_read()
+    assert problem.text.startswith("4 links are not read (")
+    data = open_tagged(images, table("file,tags\na.png,cat\nlink.png,dog\nagain/sub/c.png,dog\n"))
+    assert tags_of(data) == {"a": ["cat"], "again/sub/c": ["dog"], "link": ["dog"]}
+    assert any("4 links are not read" in note for note in data.notes)
     classes = photos("cat/a.png", folder="classes")
     (classes / "dog").symlink_to(outside, target_is_directory=True)
-    with pytest.raises(UserError, match=r"classes.dog is a link; put the photos themselves into .*classes"):
-        open_tagged(classes)
-    (classes / "dog").unlink()
-    (classes / "cat" / "b.png").symlink_to(outside / "secret.png")
-    with pytest.raises(UserError, match=r"cat/b\.png is a link that leads outside the images folder"):
-        open_tagged(classes)
-    assert len(open_tagged(tmp_path / "alias", table("file,tags\na.png,cat\n"))) == 1
+    assert tags_of(open_tagged(classes)) == {"cat/a": ["cat"], "dog/b": ["dog"], "dog/sub/c": ["dog"]}
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no pipes")
+def test_pipes_and_devices_are_named_and_never_opened(photos: Make, table: Make) -> None:
+    images = photos("a.png")
+    os.mkfifo(images / "pipe.png")
+    (images / "endless.png").symlink_to("/dev/zero")
+    data = open_tagged(images, table("file,tags\na.png,cat\n"))
+    assert data.notes == ("2 pipes or devices are not read (endless.png, pipe.png)",)
+    for tags in (images / "pipe.png", Path("/dev/zero")):
+        with pytest.raises(UserError, match="no regular file"):
+            open_tagged(images, tags)
 
 
 def test_unknown_tag_names_the_nearest_class(photos: Make, table: Make) -> None:

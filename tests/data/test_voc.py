@@ -80,10 +80,11 @@ def test_annotations_serve_where_there_are_no_masks(root: Path) -> None:
         open_voc(root, "train", tags="masks")
 
 
-def test_masks_of_the_first_edition_fill_gaps(root: Path) -> None:
+def test_masks_of_the_second_edition_fill_gaps(root: Path) -> None:
+    """As in mmsegmentation's folder, whose SegmentationClassAug holds SBD's masks of photos that VOC has masks of, val's too."""
     (root / "SegmentationClass").mkdir()
     (root / "SegmentationClassAug" / "2008_000001.png").rename(root / "SegmentationClass" / "2008_000001.png")
-    (root / "SegmentationClass" / "2007_000063.png").write_bytes(b"the other folder comes first")
+    (root / "SegmentationClassAug" / "2008_000001.png").write_bytes(b"the other folder comes first")
     assert [photo.tags for photo in open_voc(root, "train").photos] == [(8, 15), (9, 12)]
 
 

@@ -10,7 +10,7 @@ from pycocotools.coco import COCO
 
 from tagseg.errors import UserError
 from tagseg.outputs import OUTPUTS, READERS, read_summaries
-from tagseg.outputs.label_studio import decode_brush, encode_brush
+from tagseg.outputs.label_studio import LabelStudioBrush, decode_brush, encode_brush, read_label_studio
 
 IGNORE = 255
 NAMES = ("plain", "with space, and comma", "sub folder/猫 ñandú", "dots.in.name", "100% #1 & <b>")
@@ -259,6 +259,77 @@ def test_label_studio_s_corrections_go_before_predictions(tmp_path):
     same(dict(READERS["label-studio"](tmp_path).masks), {"a b": corrected * np.uint8(2)})
 
 
+def stroke(mask, label="cat"):
+    height, width = mask.shape
+    value = {
+        "format": "rle",
+        "rle": list(encode_brush(mask)),
+        "brushlabels": [label] if isinstance(label, str) else label,
+    }
+    return {"type": "brushlabels", "original_width": width, "original_height": height, "value": value}
+
+
+def exported(tmp_path, *tasks):
+    """Tasks as Label Studio's own export writes them, beside the interface."""
+    write("label-studio", tmp_path, {}, ("background", "cat", "dog"))
+    (tmp_path / "label-studio.json").write_text(json.dumps(tasks), encoding="utf-8")
+    return dict(READERS["label-studio"](tmp_path).masks)
+
+
+def test_skipped_tasks_of_label_studio_have_no_mask(tmp_path):
+    mask = np.eye(4, 5, dtype=bool)
+    skipped = {"was_cancelled": True, "result": [], "updated_at": "2026-11-03T00:00:00Z"}
+    old = {"was_cancelled": False, "result": [stroke(~mask)], "updated_at": "2026-11-01T00:00:00Z"}
+    new = {"was_cancelled": False, "result": [stroke(mask)], "updated_at": "2026-11-02T00:00:00Z"}
+    found = exported(
+        tmp_path,
+        {"data": {"image": "/d/skipped.jpg", "name": "skipped"}, "annotations": [skipped], "predictions": [4]},
+        {"data": {"image": "/d/untouched.jpg"}, "annotations": [], "predictions": [5, 6]},
+        {"data": {"image": "/data/local-files/?d=photos/a%20b.jpg"}, "annotations": [new, old, skipped]},
+    )
+    same(found, {"photos/a b": mask.astype(np.uint8)})
+
+
+def test_label_studio_s_soft_strokes_do_not_grow(tmp_path):
+    # Four bytes a pixel, its opacity last; literal pieces as the editor writes them: 0, 2, 127, 128, 236, 255.
+    opacities = [0, 2, 127, 128, 236, 255]
+    bits = f"{24:032b}{7:05b}" + "".join(f"{size - 1:04b}" for size in (3, 4, 8, 16))
+    for opacity in opacities:
+        bits += "0" + "00" + f"{3:03b}" + f"{opacity:08b}" * 4
+    data = int(bits.ljust(-(-len(bits) // 8) * 8, "0"), 2).to_bytes(-(-len(bits) // 8), "big")
+    assert decode_brush(data, 2, 3).ravel().tolist() == [False, False, False, True, True, True]
+
+
+def test_a_photo_without_a_stroke_has_its_own_size(tmp_path):
+    task = {"data": {"image": "/d/p.png"}, "annotations": [{"was_cancelled": False, "result": []}]}
+    with pytest.raises(UserError, match="no stroke and no size"):
+        exported(tmp_path, task)
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    Image.new("RGB", (7, 3)).save(photos / "p.png")
+    same(dict(read_label_studio(tmp_path, photos).masks), {"p": np.zeros((3, 7), np.uint8)})
+
+
+@pytest.mark.parametrize(("label", "said"), [([], "no label"), (["cat", "dog"], "'cat', 'dog'"), ("cow", "'cow'")])
+def test_a_region_of_label_studio_needs_one_known_label(tmp_path, label, said):
+    task = {"data": {"image": "/d/p.png"}, "annotations": [{"result": [stroke(np.eye(3, dtype=bool), label)]}]}
+    with pytest.raises(UserError, match=said):
+        exported(tmp_path, task)
+
+
+def test_tags_are_choices_in_label_studio(tmp_path):
+    with LabelStudioBrush(tmp_path, ("background", "cat", "dog"), tags={"p": ["dog"]}, version="v7") as writer:
+        writer.add("p", np.zeros((2, 2, 3), np.uint8), np.ones((2, 2), np.uint8), link="photos/ü 1.jpg")
+    (task,) = json.loads((tmp_path / "label-studio.json").read_text(encoding="utf-8"))
+    assert task["data"]["image"] == "/data/local-files/?d=photos/%C3%BC%201.jpg"
+    (prediction,) = task["predictions"]
+    assert prediction["model_version"] == "v7"
+    assert [result["value"].get("choices") for result in prediction["result"]] == [None, ["dog"]]
+    interface = (tmp_path / "label-studio.xml").read_text(encoding="utf-8")
+    assert '<Choices name="tags" toName="image" choice="multiple">' in interface
+    assert READERS["label-studio"](tmp_path).classes == ("background", "cat", "dog")
+
+
 def test_an_interface_with_entities_is_refused(tmp_path):
     write("label-studio", tmp_path, {}, ("background", "cat"))
     (tmp_path / "label-studio.xml").write_text('<!DOCTYPE a [<!ENTITY b "c">]><View>&b;</View>', encoding="utf-8")
@@ -276,12 +347,16 @@ def test_cvat_holds_coloured_masks_a_map_and_a_list(tmp_path):
         assert sorted(archive.namelist()) == [
             "ImageSets/Segmentation/default.txt",
             "SegmentationClass/sub/a b.png",
+            "SegmentationObject/sub/a b.png",
             "labelmap.txt",
         ]
         assert archive.read("ImageSets/Segmentation/default.txt") == b"sub/a b\n"
         lines = archive.read("labelmap.txt").decode().splitlines()
         with archive.open("SegmentationClass/sub/a b.png") as stream, Image.open(stream) as image:
             assert np.array(image).tolist() == [[[0, 0, 0], [128, 0, 0], [0, 128, 0], [224, 224, 192]]]
+        # Instances, numbered in VOC's colours, 0 = none: with them CVAT makes no object of background.
+        with archive.open("SegmentationObject/sub/a b.png") as stream, Image.open(stream) as image:
+            assert np.array(image).tolist() == [[[0, 0, 0], [128, 0, 0], [0, 128, 0], [128, 128, 0]]]
     assert lines[0].startswith("#")
     assert lines[1:] == ["background:0,0,0::", "cat:128,0,0::", "dog:0,128,0::", "(ignore):224,224,192::"]
 
@@ -305,7 +380,7 @@ def zipped(path, members):
     ("members", "sentence"),
     [
         ({}, "has no labelmap.txt"),
-        ({"labelmap.txt": "background"}, "is not name:r,g,b"),
+        ({"labelmap.txt": "background"}, "cannot be read as name:r,g,b"),
         ({"labelmap.txt": "background:0,0,0::", "../evil.png": b""}, "leads outside"),
         ({"labelmap.txt": "background:0,0,0::", "/evil.png": b""}, "leads outside"),
         ({"labelmap.txt": "background:0,0,0::", "SegmentationClass/x.png": b"no"}, "x.png cannot be read as PNG"),

@@ -45,7 +45,6 @@ def words(name: str, project: Project, out: Path) -> list[object]:
         "export": ["export", run, "--out", out / "model.safetensors"],
         "evaluate": ["evaluate", masks, masks, "--out", out / "scores.json"],
         "compare": ["compare", run, "--out", out],
-        "demo": ["demo", "--out", out, "--overwrite"],
     }[name]
 
 
@@ -57,7 +56,6 @@ READS = {
     "refine": ("photos", "masks"),
     "evaluate": ("masks",),
     "export": (),
-    "demo": (),
 }
 """What a command reads of the project besides its run; those that are not named read everything."""
 
@@ -115,6 +113,14 @@ def test_python_is_guarded_as_the_command_line_is(project: Project) -> None:
     assert project.contents() == before
 
 
+def test_the_demo_takes_no_folder_of_others(project: Project) -> None:
+    before = project.contents()
+    for out in (project.path, project.photos, project.run.parent / "tables"):
+        with pytest.raises(UserError, match="is not empty and holds no run"):
+            command("demo", "--out", out, "--overwrite")
+    assert project.contents() == before
+
+
 def test_a_persons_own_recipe_beside_their_photos_makes_no_run(project: Project) -> None:
     own = (project.run / "recipe.yaml").read_text(encoding="utf-8")
     (project.path / "recipe.yaml").write_text(f"# my own experiment\n{own}", encoding="utf-8")
@@ -148,7 +154,9 @@ def test_overwriting_a_run_leaves_what_training_did_not_write(project: Project) 
     old = (project.run / "model.safetensors").read_bytes()
     text = project.train(project.run, "--set", "train.seed=3", "--overwrite")
     assert "Model, scores and report are in" in text
-    assert {name: (project.run / name).read_text(encoding="utf-8") for name in foreign} == dict.fromkeys(foreign, "mine")
+    assert {name: (project.run / name).read_text(encoding="utf-8") for name in foreign} == dict.fromkeys(
+        foreign, "mine"
+    )
     assert (project.run / "model.safetensors").read_bytes() != old
     assert not (project.run / "replaced").exists()
     assert len(list((project.run / "events").glob("events.out.*"))) == 1
@@ -223,7 +231,9 @@ def test_no_result_goes_through_a_link(project: Project, tmp_path: Path) -> None
     assert not list(outside.iterdir())
 
 
-@pytest.mark.parametrize("name", ["checkpoints", "events", "metrics.jsonl", "scores.json", "start", "replaced", ".in-use"])
+@pytest.mark.parametrize(
+    "name", ["checkpoints", "events", "metrics.jsonl", "scores.json", "start", "replaced", ".in-use"]
+)
 def test_training_writes_through_no_link_of_a_run_folder(name: str, project: Project, tmp_path: Path) -> None:
     outside = tmp_path / "outside"
     outside.mkdir()
@@ -253,7 +263,7 @@ def test_planted_temporary_files_are_not_followed(project: Project, tmp_path: Pa
     record = out / ".tagseg-predict"
     record.unlink()
     record.symlink_to(victim)
-    with pytest.raises(UserError, match="did not write|is a link"):
+    with pytest.raises(UserError, match=r"did not write|is a link"):
         command("predict", project.run, project.photos, "--out", out, "--format", "coco")
     assert victim.read_text(encoding="utf-8") == "precious"
 

@@ -142,7 +142,7 @@ def test_tags_are_used_for_the_photos_they_are_given_for(tmp_path: Path) -> None
     assert masks(tmp_path / "out")["b.png"] == 2
     assert masks(tmp_path / "out")["a.png"] in (0, 1)
     table.write_text("file,tags\nb.png,red\n", encoding="utf-8")
-    with pytest.raises(UserError, match=r"tags.csv, row 2: the model does not know 'red'"):
+    with pytest.raises(UserError, match=r"tags.csv, row 2: b.png has the tag 'red', which is not among the classes"):
         predict(segmenter(), tmp_path / "photos", tmp_path / "none", tags=table)
     table.write_text("file,tags\nc.png,green\n", encoding="utf-8")
     with pytest.raises(UserError, match="names none of the photos"):
@@ -265,7 +265,7 @@ def test_no_photo_is_overwritten_by_its_mask(tmp_path: Path) -> None:
     photo = write(folder / "a.png", BLUE)
     before = photo.read_bytes()
     for source, out in ((folder, folder), (photo, folder), (folder, folder / "masks"), (folder, tmp_path)):
-        with pytest.raises(UserError, match="which this command reads|is read by this command"):
+        with pytest.raises(UserError, match=r"which this command reads|is read by this command"):
             predict(segmenter(), source, out)
     complain(predict(segmenter(), f"{folder}/*.png", folder), "lies in the folder of the results")
     assert predict(segmenter(), photo, folder / "masks").done == 1
@@ -275,7 +275,7 @@ def test_no_photo_is_overwritten_by_its_mask(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("source", "words", "sentence"),
     [
-        ("nowhere", {}, "There is no photo, folder, list or zip file nowhere"),
+        ("nowhere", {}, "There is no photo, folder, list or zip file 'nowhere'"),
         ("empty", {}, "empty holds no photo"),
         ("empty/*.png", {}, "holds no photo"),
         ("a.png", {"format": "gif"}, "no format 'gif'; there are png"),
@@ -336,3 +336,22 @@ def test_what_is_written_names_the_photo_and_its_classes(tmp_path: Path) -> None
     written = json.loads((tmp_path / "out" / "annotations.json").read_text(encoding="utf-8"))
     assert written["images"][0]["file_name"] == "sub/ü 1.jpg"
     assert [category["name"] for category in written["categories"]][:2] == ["green", "blue"]
+
+
+def test_label_studio_s_tasks_name_photos_below_the_folder_above_theirs(tmp_path: Path) -> None:
+    photos = tmp_path / "my photos"
+    (photos / "sub").mkdir(parents=True)
+    for name in ("a.png", "sub/b.png"):
+        Image.new("RGB", (6, 4), RED).save(photos / name)
+
+    def addresses(*sources: Path, **options: str) -> list[str]:
+        predict(segmenter(), list(sources), tmp_path / "out", format="label-studio", overwrite=True, **options)
+        tasks = json.loads((tmp_path / "out" / "label-studio.json").read_text(encoding="utf-8"))
+        return [task["data"]["image"] for task in tasks]
+
+    local = "/data/local-files/?d="
+    assert addresses(photos) == [f"{local}my%20photos/a.png", f"{local}my%20photos/sub/b.png"]
+    assert addresses(photos / "sub" / "b.png") == [f"{local}sub/b.png"]
+    assert addresses(photos, photo_url="https://host/p/") == ["https://host/p/a.png", "https://host/p/sub/b.png"]
+    with pytest.raises(UserError, match="--photo-url"):
+        predict(segmenter(), photos, tmp_path / "png", photo_url="https://host/")

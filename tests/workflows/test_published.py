@@ -15,6 +15,7 @@ from tagseg.data.scenes import SCENE_CLASSES, write_scenes
 
 SMALL = [
     "data.train=train",
+    "data.tags=null",
     f"data.classes=[{', '.join(SCENE_CLASSES)}]",
     "model.weights=none",
     "model.start=null",
@@ -79,6 +80,7 @@ def test_published_segmenters_take_a_step_at_their_crop_within_24_gib(recipe: st
     write_scenes(tmp_path / "voc", train=16, val=1, size=(96, 96))
     random = [
         "data.train=train",
+        "data.tags=null",
         f"data.root={tmp_path / 'voc'}",
         f"data.classes=[{', '.join(SCENE_CLASSES)}]",
         "model.weights=none",

@@ -212,7 +212,7 @@ def test_shipped_chains_name_recipes_that_fit(name: str) -> None:
     ("text", "override", "sentence"),
     [
         ("teacher: asdt-scenes", "", "teacher and segmenter have to be given"),
-        ("teacher: asdt-scenes\nsegmenter: supervised-scenes\nhead: 1", "", "no such key as head"),
+        ("teacher: asdt-scenes\nsegmenter: supervised-scenes\nhead: 1", "", "no such key as 'head'"),
         ("teacher: supervised-scenes\nsegmenter: supervised-scenes", "", "the teacher learns from tags"),
         ("teacher: asdt-scene\nsegmenter: supervised-scenes", "", "did you mean asdt-scenes"),
         ("teacher: {train: {steps: 3}}\nsegmenter: supervised-scenes", "", "teacher should be the name of a recipe"),
@@ -225,7 +225,7 @@ def test_shipped_chains_name_recipes_that_fit(name: str) -> None:
         ("teacher: asdt-scenes\nsegmenter: supervised-scenes", "label.confidence=2", "from 0 to 1"),
         ("teacher: asdt-scenes\nsegmenter: supervised-scenes", "rounds=0", "from 1 to 9"),
         ("teacher: asdt-scenes\nsegmenter: supervised-scenes\nrounds: many", "", "from 1 to 9"),
-        ("[", "", "not valid YAML"),
+        ("[", "", "cannot be read as YAML"),
         ("- 1", "", "is not a chain"),
     ],
 )

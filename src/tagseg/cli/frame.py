@@ -71,7 +71,12 @@ for one in (console, complaints):
 
 Images = Annotated[Path, typer.Option("--images", help="folder of photos, or one folder per class")]
 Tags = Annotated[
-    Path | None, typer.Option("--tags", help="table of tags: CSV, TSV or JSONL with the columns file, tags")
+    Path | None, typer.Option("--tags", help="table of tags: CSV, TSV, JSONL or Excel with the columns file, tags")
+]
+Separator = Annotated[str | None, typer.Option("--separator", help="between the tags of one cell; else detected")]
+FileColumn = Annotated[str | None, typer.Option("--file-column", help="the table's column of photos; else found")]
+TagsColumn = Annotated[
+    str | None, typer.Option("--tags-column", help="its column of tags, or several with commas; else found")
 ]
 Masks = Annotated[Path | None, typer.Option("--masks", help="folder of true masks, named like the photos")]
 Classes = Annotated[str | None, typer.Option("--classes", help="class names in order, separated by commas")]

@@ -12,6 +12,7 @@ from rich.table import Table
 
 from tagseg.cli.frame import (
     Classes,
+    FileColumn,
     Flip,
     Images,
     Masks,
@@ -22,9 +23,11 @@ from tagseg.cli.frame import (
     Precision,
     Run,
     Scales,
+    Separator,
     Set,
     TaggedBackground,
     Tags,
+    TagsColumn,
     app,
     class_names,
     console,
@@ -54,13 +57,16 @@ def check(
     tags: Tags = None,
     masks: Masks = None,
     classes: Classes = None,
-    separator: Annotated[str | None, typer.Option(help="between the tags of one cell")] = None,
+    separator: Separator = None,
+    file_column: FileColumn = None,
+    tags_column: TagsColumn = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="write all problems as CSV")] = None,
 ) -> None:
     """Read every photo, tag and mask once and say in one table what is there and what is wrong.
 
     Example: tagseg check --images photos --tags tags.csv
     """
-    from tagseg.data.check import check_photos, table
+    from tagseg.data.check import check_photos, table, write_problems
 
     with Progress(console=console, transient=True) as bar:
         task = bar.add_task("Reading")
@@ -70,9 +76,14 @@ def check(
             classes=class_names(classes),
             masks=masks,
             separator=separator,
+            file_column=file_column,
+            tags_column=tags_column,
             progress=lambda done, total: bar.update(task, completed=done, total=total),
         )
     console.print(table(result))
+    if out is not None:
+        write_problems(result, out)
+        console.print(f"All problems are in {out}.", markup=False, soft_wrap=True)
     fatal = [problem for problem in result.problems if problem.fatal]
     if fatal:
         raise UserError(f"{len(fatal)} of {len(result.problems)} problem(s) stop training: see the table above.")
@@ -106,6 +117,9 @@ def train(
     tags: Tags = None,
     masks: Masks = None,
     classes: Classes = None,
+    separator: Separator = None,
+    file_column: FileColumn = None,
+    tags_column: TagsColumn = None,
     method: Method = "bmp",
     overwrite: Overwrite = False,
 ) -> None:
@@ -127,12 +141,9 @@ def train(
     if (recipe is None) == (images is None):
         raise UserError("Give either a recipe (`tagseg recipes` lists them) or --images DIR with --tags FILE.")
     if images is not None:
-        chosen = own_recipe(
-            own_data(images, tags, masks, class_names(classes)),
-            method,
-            settings or [],
-            say=say if overwrite or not run.finished else str,  # what was picked is nothing new
-        )
+        data = own_data(images, tags, masks, class_names(classes), separator, file_column, tags_column)
+        # what was picked is nothing new for a run that is finished
+        chosen = own_recipe(data, method, settings or [], say=say if overwrite or not run.finished else str)
     else:
         chosen = load_recipe(str(recipe), settings)
         if Path(str(recipe)).is_file() and not (run.holds_run() and run.recipe.samefile(str(recipe))):
@@ -151,6 +162,10 @@ def label(
         Path | None, typer.Option("--images", help="tagged photos; without it, the run's training photos")
     ] = None,
     tags: Tags = None,
+    classes: Classes = None,
+    separator: Separator = None,
+    file_column: FileColumn = None,
+    tags_column: TagsColumn = None,
     confidence: Annotated[float, typer.Option(help="below this probability a pixel is written as 255 = ignore")] = 0.0,
     tagged_background: TaggedBackground = None,
     scales: Scales = None,
@@ -172,7 +187,16 @@ def label(
     if images is None:
         count, photos, scores = label_run(segmenter, run, out, confidence=confidence, overwrite=overwrite)
     else:
-        data = open_tagged(images, tags)
+        data = open_tagged(
+            images,
+            tags,
+            classes=class_names(classes) or segmenter.method.classes,
+            separator=separator,
+            file_column=file_column,
+            tags_column=tags_column,
+        )
+        for note in data.notes:
+            console.print(note, markup=False, soft_wrap=True)
         count, photos = label(segmenter, data, out, confidence=confidence, overwrite=overwrite), len(data)
     say(f"{count} masks written to {out} ({photos - count} were there already); tags were used.")
     if scores is not None:
@@ -190,6 +214,9 @@ def run(
     tags: Tags = None,
     masks: Masks = None,
     classes: Classes = None,
+    separator: Separator = None,
+    file_column: FileColumn = None,
+    tags_column: TagsColumn = None,
     method: Method = "bmp",
 ) -> None:
     """Run a whole chain: classifier, teacher, pseudo masks, segmenter, scores and report. Stages that are done are kept.
@@ -205,7 +232,8 @@ def run(
     if recipe is not None and images is not None:
         raise UserError("Give either a chain (`tagseg run` lists them) or --images DIR with --tags FILE.")
     if images is not None:
-        chain = own_chain(own_data(images, tags, masks, class_names(classes)), method, settings or [], say=say)
+        data = own_data(images, tags, masks, class_names(classes), separator, file_column, tags_column)
+        chain = own_chain(data, method, settings or [], say=say)
     elif recipe is not None:
         chain = load_chain(recipe, settings)
     else:

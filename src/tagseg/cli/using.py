@@ -9,6 +9,7 @@ import typer
 
 from tagseg.cli.frame import (
     Classes,
+    FileColumn,
     Flip,
     Merge,
     Out,
@@ -16,7 +17,9 @@ from tagseg.cli.frame import (
     Precision,
     Run,
     Scales,
+    Separator,
     TaggedBackground,
+    TagsColumn,
     app,
     class_names,
     console,
@@ -33,6 +36,10 @@ def predict(
     format: Annotated[str, typer.Option(help="png, overlay, coco, yolo, label-studio, cvat ...")] = "png",
     crf: Annotated[bool, typer.Option(help="refine with the dense CRF")] = True,
     tags: Annotated[Path | None, typer.Option("--tags", help="table of tags, used for the photos it names")] = None,
+    classes: Classes = None,
+    separator: Separator = None,
+    file_column: FileColumn = None,
+    tags_column: TagsColumn = None,
     tagged_background: TaggedBackground = None,
     scales: Scales = None,
     flip: Flip = None,
@@ -41,6 +48,9 @@ def predict(
     precision: Precision = None,
     tile: Annotated[int, typer.Option(min=128, help="side of the tiles of large photos, in pixels")] = 1024,
     pixel_cap: Annotated[int, typer.Option(min=1, help="the largest photo that is read, in pixels")] = 100_000_000,
+    photo_url: Annotated[
+        str | None, typer.Option(help="label-studio: what stands before a photo's name, in place of local files")
+    ] = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Segment photos, without tags unless a table of them is given. The same command goes on where it stopped.
@@ -55,7 +65,19 @@ def predict(
     segmenter.set(tagged_background=tagged_background)
     segmenter.tile = tile
     result = predict(
-        segmenter, images, out, format=format, crf=crf, tags=tags, pixel_cap=pixel_cap, overwrite=overwrite
+        segmenter,
+        images,
+        out,
+        format=format,
+        crf=crf,
+        tags=tags,
+        classes=class_names(classes),
+        separator=separator,
+        file_column=file_column,
+        tags_column=tags_column,
+        pixel_cap=pixel_cap,
+        photo_url=photo_url,
+        overwrite=overwrite,
     )
     used = f"tags used for {result.tagged} of them" if tags is not None else "no tags used"
     there = f" ({result.already} were there already)" if result.already else ""

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from tagseg.settings import Settings
+from tagseg.settings import Every, Settings, Steps
 
 Teacher = Literal["class-teacher", "seg-teacher"]
 
@@ -18,9 +18,9 @@ class PulseWave(Settings):
     it is always high. `high_first` says which part opens a period; periods are counted from step 0.
     """
 
-    period: int = Field(150, ge=1, description="T: steps of one period")
-    high: int = Field(30, ge=0, description="T_h: steps of a period taught by the class-teacher")
-    warmup: int = Field(0, ge=0, description="steps at the start taught by the class-teacher alone")
+    period: Every = Field(150, description="T: steps of one period")
+    high: Steps = Field(30, description="T_h: steps of a period taught by the class-teacher")
+    warmup: Steps = Field(0, description="steps at the start taught by the class-teacher alone")
     high_first: bool = Field(True, description="whether a period opens with its class-teacher part")
 
     @model_validator(mode="before")

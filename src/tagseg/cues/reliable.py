@@ -11,7 +11,7 @@ from torch import Tensor
 
 from tagseg.refine import dense_crf
 from tagseg.refine.settings import CRFSettings
-from tagseg.settings import Settings
+from tagseg.settings import Settings, Weight
 
 IGNORE = 255
 
@@ -19,8 +19,8 @@ IGNORE = 255
 class ReliableSettings(Settings):
     """Thresholds of the reliable labels; the defaults are RRM's, made for a ResNet-38 CAM at output stride 8."""
 
-    alpha_low: float = Field(4.0, gt=0, description="power of the background score that favours background")
-    alpha_high: float = Field(32.0, gt=0, description="power of the background score that favours foreground")
+    alpha_low: Weight = Field(4.0, gt=0, description="power of the background score that favours background")
+    alpha_high: Weight = Field(32.0, gt=0, description="power of the background score that favours foreground")
     floor: float = Field(0.1, ge=0, le=1, description="CAM values up to this are never sure")
     keep: float = Field(
         0.4, gt=0, le=1, description="share of a class's CAM pixels above the floor that counts as sure"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
+import io
 import os
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
@@ -12,10 +14,12 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING
 
-from tagseg.data.folders import find_photos, stem
+from tagseg.data.folders import look_into, some, stem
 from tagseg.data.tables import Problem
 from tagseg.data.tagged import TaggedImages, collect_tagged
+from tagseg.data.text import printable
 from tagseg.errors import UserError
+from tagseg.files import write_text
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -56,6 +60,8 @@ def check_photos(
     classes: Sequence[str] | None = None,
     masks: Path | None = None,
     separator: str | None = None,
+    file_column: str | None = None,
+    tags_column: str | None = None,
     progress: Progress | None = None,
 ) -> CheckResult:
     """Check what `open_tagged` would open with the same arguments, and read every photo and mask.
@@ -64,25 +70,40 @@ def check_photos(
     files and masks that don't fit are all listed. Raises UserError only where there is nothing to list: a missing
     folder or table. `progress` is called with (photos read, photos).
     """
-    data, problems = collect_tagged(images, tags, classes=classes, masks=masks, separator=separator)
+    folder = look_into(images)
+    data, problems = collect_tagged(
+        images,
+        tags,
+        classes=classes,
+        masks=masks,
+        separator=separator,
+        file_column=file_column,
+        tags_column=tags_column,
+        folder=folder,
+    )
     used = {photo.photo for photo in data.photos}
     named = {problem.file for problem in problems}
-    by_stem = {photo.name: photo.photo.name for photo in data.photos}
-    for file, path in find_photos(images).items():
+    by_stem = {photo.name: photo.file for photo in data.photos}
+    untagged = []
+    for file, path in folder.photos.items():
         if path in used or file in named:
             continue
         if stem(file) in by_stem:
             text = f"{file} is not used: {by_stem[stem(file)]} has the same name and the tags"
             problems.append(Problem("duplicate name", file, text, fatal=False))
         else:
-            text = f"{file} has no row among the tags and will not be used"
-            problems.append(Problem("photo without tags", file, text, fatal=False))
+            untagged.append(file)
+    if untagged:
+        has = "has no row among the tags and will" if len(untagged) == 1 else "have no row among the tags and will"
+        text = f"{some(untagged)} {has} not be used"
+        problems.append(Problem("photo without tags", untagged[0], text, fatal=False, count=len(untagged)))
     if masks is not None:
-        names = {stem(file) for file in find_photos(images)}
-        for file in find_photos(masks):
-            if stem(file) not in names:
-                text = f"mask {file} belongs to no photo"
-                problems.append(Problem("mask without photo", file, text, fatal=False))
+        names = {stem(file) for file in folder.photos}
+        lost = [file for file in look_into(masks).photos if stem(file) not in names]
+        if lost:
+            belong = "belongs" if len(lost) == 1 else "belong"
+            text = f"mask {some(lost)} {belong} to no photo"
+            problems.append(Problem("mask without photo", lost[0], text, fatal=False, count=len(lost)))
     result = check_tagged(data, progress=progress)
     result.problems = problems + result.problems
     return result
@@ -124,7 +145,7 @@ def check_tagged(data: TaggedImages, *, progress: Progress | None = None) -> Che
     )
 
 
-def table(result: CheckResult, *, limit: int = 20) -> Table:
+def table(result: CheckResult, *, limit: int = 5) -> Table:
     """The result as one table: counts, sizes and problems, at most `limit` problems of a kind."""
     from rich.markup import escape
     from rich.table import Table
@@ -132,14 +153,17 @@ def table(result: CheckResult, *, limit: int = 20) -> Table:
     shown = Table("what", "photos", "", title=f"{result.photos} photos, {len(result.per_class)} classes")
     shown.columns[1].justify = "right"
     for name, count in result.per_class.items():
-        shown.add_row(escape(name), str(count), "")
+        shown.add_row(escape(printable(name)), str(count), "")
     shown.add_section()
-    several = [(name, count) for name, count in result.per_combination.items() if " + " in name or name == "no tag"]
-    for name, count in several[:limit]:
+    # Class names of any folder may hold what controls a terminal.
+    several = [
+        (printable(name), count) for name, count in result.per_combination.items() if " + " in name or name == "no tag"
+    ]
+    for name, count in several[: 4 * limit]:
         shown.add_row(escape(name), str(count), "")
-    if len(several) > limit:
-        rest = sum(count for _, count in several[limit:])
-        shown.add_row(f"{len(several) - limit} other combinations", str(rest), "")
+    if len(several) > 4 * limit:
+        rest = sum(count for _, count in several[4 * limit :])
+        shown.add_row(f"{len(several) - 4 * limit} other combinations", str(rest), "")
     shown.add_section()
     for what, spread in (("shorter side", result.short_side), ("longer side", result.long_side)):
         if spread is not None:
@@ -153,19 +177,37 @@ def table(result: CheckResult, *, limit: int = 20) -> Table:
         shown.add_section()
         colour = "yellow" if harmless else "red"
         for i, problem in enumerate(problems[:limit]):
-            head = (f"[{colour}]{kind}[/]", str(len(problems))) if i == 0 else ("", "")
+            head = (f"[{colour}]{kind}[/]", str(sum(each.count for each in problems))) if i == 0 else ("", "")
             shown.add_row(*head, escape(problem.text))
         if len(problems) > limit:
-            shown.add_row("", "", f"and {len(problems) - limit} more")
+            shown.add_row("", "", f"and {len(problems) - limit:,} more (list: --out problems.csv)")
     if not result.problems:
         shown.add_section()
         shown.add_row("[green]no problems[/]", "", "")
     return shown
 
 
+def write_problems(result: CheckResult, out: Path) -> None:
+    """Write all problems as CSV (kind, file, fatal, text), for lists that are too long for a screen.
+
+    Raises UserError where `out` is a file that is no such list.
+    """
+    header = ["kind", "file", "stops training", "problem"]
+    if out.is_dir() or (out.is_file() and not out.read_bytes().startswith(",".join(header).encode())):
+        raise UserError(f"{out} holds something else than a list of problems: choose another --out.")
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(header)
+    for problem in result.problems:
+        cells = [problem.kind, printable(problem.file), "yes" if problem.fatal else "no", problem.text]
+        # A spreadsheet would run what begins so.
+        writer.writerow("'" + cell if cell.startswith(("=", "+", "-", "@")) else cell for cell in cells)
+    write_text(out, text.getvalue())
+
+
 def _look(data: TaggedImages, i: int) -> tuple[tuple[int, int] | None, list[Problem]]:
     """Size of a photo (None: unreadable) and what is wrong with it and its mask."""
-    name = data.photos[i].photo.name
+    name = data.photos[i].file
     try:
         height, width = data.photo(i).shape[:2]
     except UserError as error:
@@ -200,8 +242,8 @@ def _duplicates(data: TaggedImages) -> Iterable[Problem]:
         other = data.photos[first.setdefault(digest, i)]
         if other is not photo:
             how = "" if other.tags == photo.tags else ", with different tags"
-            text = f"{photo.photo.name} is the same file as {other.photo.name}{how}; keep one of them"
-            yield Problem("duplicate photo", photo.photo.name, text, fatal=False)
+            text = f"{photo.file} is the same file as {other.file}{how}; keep one of them"
+            yield Problem("duplicate photo", photo.file, text, fatal=False)
 
 
 def _spread(sides: Iterable[int]) -> tuple[int, int, int] | None:

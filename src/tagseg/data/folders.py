@@ -1,125 +1,167 @@
-"""Which photos a folder holds, and which of them a row of a table means."""
+"""Which photos a folder holds, and what else lies there that is not read."""
 
 from __future__ import annotations
 
 import os
-import re
 import unicodedata
-from pathlib import Path
-from typing import NoReturn
+from collections import Counter, defaultdict
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
 
-from tagseg.data.photo import PHOTO_SUFFIXES
-from tagseg.data.tables import NO_TAG, Problem, Row
+from tagseg.data.suffixes import NAMED_SUFFIXES, PHOTO_SUFFIXES, UNREAD_SUFFIXES, suffix, to_read
+from tagseg.data.tables import Problem
 from tagseg.errors import UserError
+
+_SYSTEM_FILES = frozenset({"thumbs.db", "desktop.ini", "ehthumbs.db"})
+_NAMED = 5  # files that a sentence names
+
+
+@dataclass
+class PhotoFolder:
+    """What lies below a folder.
+
+    photos: by the path relative to it (forward slashes, Unicode NFC), in sorted order. twins: files whose path is that of
+    another in NFC. broken: links that lead nowhere, or to a folder that is being read. irregular: pipes, devices, sockets.
+    hidden, others: further files, and folders that are passed over.
+    """
+
+    root: Path
+    photos: dict[str, Path] = field(default_factory=dict)
+    twins: list[str] = field(default_factory=list)
+    broken: list[str] = field(default_factory=list)
+    irregular: list[str] = field(default_factory=list)
+    hidden: list[str] = field(default_factory=list)
+    others: list[str] = field(default_factory=list)
+
+    def not_read(self, *, besides: frozenset[str] | set[str] = frozenset()) -> list[Problem]:
+        """A counted sentence for each reason why a file is not read; `besides`: other files that are there by right."""
+        by_suffix: dict[str, list[str]] = defaultdict(list)
+        for name in self.others:
+            if name not in besides:
+                by_suffix[suffix(name)].append(name)
+        problems = []
+        for end in sorted(by_suffix.keys() & UNREAD_SUFFIXES):
+            names = by_suffix.pop(end)
+            text = f"{_count(names, f'{end} file')} not read ({some(names)}); {to_read(end)}"
+            problems.append(Problem("photo not read", names[0], text, fatal=False, count=len(names)))
+        if self.broken:
+            text = f"{_count(self.broken, 'link')} not read ({some(self.broken)}): nothing there, or leading in circles"
+            problems.append(Problem("photo not read", self.broken[0], text, fatal=False, count=len(self.broken)))
+        if self.irregular:
+            text = f"{_count(self.irregular, 'pipe or device', 'pipes or devices')} not read ({some(self.irregular)})"
+            problems.append(Problem("photo not read", self.irregular[0], text, fatal=False, count=len(self.irregular)))
+        for name in self.twins:
+            text = f"{self.root / name} stands there twice, in two spellings of the same letters; rename one of them"
+            problems.append(Problem("duplicate name", name, text))
+        if by_suffix:
+            counts = Counter({end or "no suffix": len(names) for end, names in by_suffix.items()}).most_common(_NAMED)
+            names = [name for group in by_suffix.values() for name in group]
+            kinds = ", ".join(f"{count:,} {end}" for end, count in counts)
+            what = "1 file is no photo" if len(names) == 1 else f"{len(names):,} files are no photos"
+            problems.append(Problem("other files", names[0], f"{what}: {kinds}", fatal=False, count=len(names)))
+        if self.hidden:
+            text = f"{_count(self.hidden, 'hidden file or folder', 'hidden files or folders')} not read"
+            text = f"{text} ({some(self.hidden)})"
+            problems.append(Problem("hidden files", self.hidden[0], text, fatal=False, count=len(self.hidden)))
+        return problems
+
+
+def _count(names: list[str], one: str, many: str | None = None) -> str:
+    return f"1 {one} is" if len(names) == 1 else f"{len(names):,} {many or one + 's'} are"
+
+
+def some(names: list[str]) -> str:
+    """The first five names, and how many more there are."""
+    more = f" and {len(names) - _NAMED:,} more" if len(names) > _NAMED else ""
+    return ", ".join(names[:_NAMED]) + more
 
 
 def find_photos(images: Path) -> dict[str, Path]:
-    """All photos below a folder, by their path relative to it (forward slashes, Unicode NFC), in sorted order.
+    """All photos below a folder, as `look_into` finds them. Raises UserError when the folder is missing."""
+    return look_into(images).photos
 
-    Hidden files and folders are passed over. Raises UserError when the folder is missing.
+
+def look_into(images: Path) -> PhotoFolder:
+    """What lies below a folder: regular files, and links to them and to folders, each folder once.
+
+    Hidden files and folders are passed over, and so are links that lead in circles. Raises UserError when the folder is
+    missing or cannot be read.
     """
-    if not images.is_dir():
-        raise UserError(
-            f"images folder {images} does not exist" if not images.exists() else f"{images} is not a folder"
-        )
-    found: dict[str, Path] = {}
-    for folder, subfolders, files in os.walk(images, onerror=_unreadable):
-        subfolders[:] = [name for name in subfolders if not name.startswith(".")]
-        for name in files:
-            if Path(name).suffix.lower() in PHOTO_SUFFIXES and not name.startswith("."):
-                path = Path(folder, name)
+    if not os.path.isdir(images):  # noqa: PTH112 (Path.is_dir raises on a name that is too long)
+        exists = os.path.exists(images)  # noqa: PTH110
+        raise UserError(f"{images} is not a folder" if exists else f"images folder {images} does not exist")
+    found = PhotoFolder(images)
+    photos: dict[str, Path] = {}
+    root = os.path.realpath(images)
+    above = {_identity(path) for path in Path(root).parents}
+    seen = {_identity(Path(root))}
+    folders: list[tuple[str, str]] = [(os.fspath(images), "")]
+    links: list[tuple[str, str]] = []
+    while folders or links:
+        # Links to folders wait until all that lies here itself is read: a photo keeps its own path.
+        linked = not folders
+        folder, prefix = links.pop(0) if linked else folders.pop()
+        if linked:
+            identity = _identity(Path(folder))
+            if identity is None or identity in seen or identity in above:
+                found.broken.append(prefix.rstrip("/"))
+                continue
+            seen.add(identity)
+        try:
+            with os.scandir(folder) as entries:
+                listed = sorted(entries, key=lambda entry: entry.name)
+        except OSError as error:
+            raise UserError(f"folder {folder} cannot be read ({error.strerror or error})") from error
+        for entry in listed:
+            name, path = prefix + entry.name, entry.path
+            if entry.name.startswith(".") or entry.name.lower() in _SYSTEM_FILES:
+                found.hidden.append(name)
+            elif _is(entry.is_dir):
+                if entry.is_symlink():
+                    links.append((path, name + "/"))
+                else:
+                    identity = _identity(Path(path))
+                    if identity is not None and identity not in seen:
+                        seen.add(identity)
+                        folders.append((path, name + "/"))
+            elif not _is(entry.is_file):
+                (found.broken if entry.is_symlink() and not os.path.exists(path) else found.irregular).append(name)  # noqa: PTH110
+            elif suffix(entry.name) not in PHOTO_SUFFIXES:
+                found.others.append(name)
+            else:
                 # macOS stores decomposed names, most tables hold composed ones.
-                found[unicodedata.normalize("NFC", path.relative_to(images).as_posix())] = path
-    return dict(sorted(found.items()))
+                key = name if name.isascii() else unicodedata.normalize("NFC", name)
+                if key in photos:
+                    found.twins.append(key)
+                else:
+                    photos[key] = Path(path)
+    found.photos = dict(sorted(photos.items()))
+    return found
 
 
-def _unreadable(error: OSError) -> NoReturn:
-    raise UserError(f"folder {error.filename} cannot be read ({error.strerror})") from error
+def _is(ask: object) -> bool:
+    try:
+        return bool(ask())  # type: ignore[operator]
+    except OSError:
+        return False
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def stem(relative: str) -> str:
     """A relative path without the suffix of a photo: the name under which masks and results are kept."""
-    base, dot, suffix = relative.rpartition(".")
-    return base if dot and f".{suffix.lower()}" in PHOTO_SUFFIXES and not base.endswith("/") and base else relative
+    base, dot, end = relative.rpartition(".")
+    return base if dot and f".{end.lower()}" in NAMED_SUFFIXES and not base.endswith("/") and base else relative
 
 
-def class_folder_rows(images: Path, files: dict[str, Path]) -> tuple[list[Row], list[Problem]]:
-    """Rows for one subfolder per class: the first-level folder is the tag; NO_TAG names mean none."""
-    rows, problems = [], []
-    for folder in sorted(images.iterdir()):
-        if folder.is_symlink() and folder.is_dir():  # not walked into: a link may lead anywhere, or in circles
-            text = f"{folder} is a link; put the photos themselves into {images}"
-            problems.append(Problem("path outside", folder.name, text))
-    for number, file in enumerate(files, start=1):
-        tag, slash, _ = file.partition("/")
-        if slash:
-            rows.append(Row(number, file, () if tag.lower() in NO_TAG else (tag,)))
-        else:
-            text = f"{images / file} lies in no class folder; move it into one, or give a table of tags"
-            problems.append(Problem("photo without tags", file, text))
-    return rows, problems
-
-
-def place_rows(
-    rows: list[Row], files: dict[str, Path], images: Path, source: str, problems: list[Problem]
-) -> dict[str, Row]:
-    """The rows by the relative path of the photo each of them means; those that mean none go to `problems`."""
-    by_stem: dict[str, list[str]] = {}
-    for file in files:
-        by_stem.setdefault(stem(file), []).append(file)
-    placed: dict[str, Row] = {}
-    taken: dict[str, str] = {}
-    root = images.resolve()
-    inside: dict[Path, bool] = {}
-    for row in rows:
-        where = f"{source}, row {row.number}"
-        wanted = unicodedata.normalize("NFC", row.file.strip().replace("\\", "/"))
-        if _escapes(wanted):
-            text = f"{where}: {row.file!r} leads outside the images folder; write a path relative to {images}"
-            problems.append(Problem("path outside", row.file, text))
-            continue
-        matches = _match(wanted, files, by_stem, root)
-        if not matches:
-            text = f"{where}: {row.file!r} is not in {images}; correct the row or add the photo"
-            if os.path.isfile(images / wanted):  # noqa: PTH113 (Path.is_file raises on a name that is too long)
-                text = f"{where}: {row.file!r} has a format that is not read; convert it to JPEG or PNG"
-            problems.append(Problem("missing photo", row.file, text))
-        elif len(matches) > 1:
-            text = f"{where}: {row.file!r} may mean {matches[0]} or {matches[1]}; write the suffix or rename one"
-            problems.append(Problem("duplicate name", row.file, text))
-        elif (file := matches[0]) in placed:
-            text = f"{where}: {file} stands in row {placed[file].number} already; put all its tags into one row"
-            problems.append(Problem("duplicate row", file, text))
-        elif stem(file) in taken:
-            text = f"{where}: {file} and {taken[stem(file)]} differ only in their suffix; rename one of them"
-            problems.append(Problem("duplicate name", file, text))
-        elif not _lies_inside(files[file], root, inside):
-            text = f"{where}: {file} is a link that leads outside the images folder; copy the photo into {images}"
-            problems.append(Problem("path outside", file, text))
-        else:
-            placed[file] = row
-            taken[stem(file)] = file
-    return placed
-
-
-def _escapes(wanted: str) -> bool:
-    return wanted.startswith("/") or re.match(r"[A-Za-z]:", wanted) is not None or ".." in wanted.split("/")
-
-
-def _match(wanted: str, files: dict[str, Path], by_stem: dict[str, list[str]], root: Path) -> list[str]:
-    parts = [part for part in wanted.split("/") if part not in ("", ".")]
-    # As written; else without the names of the images folder that it begins with (JPEGImages/2007_000063.jpg).
-    for skip in range(len(parts)):
-        if parts[:skip] == list(root.parts[len(root.parts) - skip :]):
-            tail = "/".join(parts[skip:])
-            if tail in files:
-                return [tail]
-            if tail in by_stem:
-                return by_stem[tail]
-    return []
-
-
-def _lies_inside(path: Path, root: Path, inside: dict[Path, bool]) -> bool:
-    if path.parent not in inside:
-        inside[path.parent] = path.parent.resolve().is_relative_to(root)
-    return inside[path.parent] and (not path.is_symlink() or path.resolve().is_relative_to(root))
+def is_hidden(relative: PurePosixPath) -> bool:
+    """Whether a file is one that systems hide or put beside photos."""
+    return (
+        any(part.startswith(".") and part != ".." for part in relative.parts) or relative.name.lower() in _SYSTEM_FILES
+    )

@@ -3,26 +3,29 @@
 from __future__ import annotations
 
 import glob
+import os
 import re
 import shutil
 import stat
 import tempfile
 import unicodedata
-import zipfile
-import zlib
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path, PurePosixPath
 from zipfile import ZipFile
 
 import numpy as np
 from PIL import Image
 
-from tagseg.data.folders import find_photos, stem
-from tagseg.data.photo import PHOTO_SUFFIXES, PIXEL_CAP, photo_size, read_photo
+from tagseg.data.folders import is_hidden, look_into, some, stem
+from tagseg.data.paths import inside, lies_inside
+from tagseg.data.photo import PIXEL_CAP, photo_size, read_photo
+from tagseg.data.suffixes import PHOTO_SUFFIXES, UNREAD_SUFFIXES, suffix, to_read
+from tagseg.data.text import quoted
 from tagseg.errors import UserError
-from tagseg.foreign import shown
+from tagseg.foreign import DATA_CAP, read_text, reading, reason
 from tagseg.places import check_output
 
 BOMB_RATIO, BOMB_BYTES = 200, 1 << 24  # a photo that unpacks to more than both is none
@@ -38,6 +41,14 @@ class PhotoInput:
     path: Path
     archive: ZipFile | None = None
     member: str = ""
+
+    @property
+    def link(self) -> str:
+        """The photo's path below the folder above that of the photos: `photos/a.jpg`; of a zip's photo its name there."""
+        if self.archive is not None:
+            return self.file_name
+        depth = len(PurePosixPath(self.file_name).parts)
+        return "/".join([*self.path.absolute().parts[1:][-depth - 1 : -depth], self.file_name])
 
     def read(self, *, pixel_cap: int = PIXEL_CAP) -> np.ndarray:
         """The photo as uint8 (H, W, 3) RGB. Raises UserError that names it when it is broken, or beyond the cap."""
@@ -56,10 +67,15 @@ class PhotoInput:
 
 @dataclass
 class Inputs:
-    """Photos in order, and a sentence about each that cannot be used."""
+    """Photos in order. problems: a sentence about each that cannot be used. notes: about other files that are not read.
+
+    folders: those that photos come from, for tables that name photos by longer paths.
+    """
 
     photos: list[PhotoInput] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    folders: list[Path] = field(default_factory=list)
 
 
 @contextmanager
@@ -69,24 +85,26 @@ def open_inputs(sources: Sequence[str | Path], *, out: Path) -> Iterator[Inputs]
     Folders and patterns are in natural order (frame2 before frame10), lists and zip files in their own. Names are paths
     below the folder, list, or fixed part of the pattern; of single photos the file's name. `out` is where the results go:
     it may not be, hold or lie inside a source, and a photo of a list or pattern that lies there becomes a problem. In lists
-    and zip files names that lead outside are refused, each with a sentence in `problems`, as are photos that would share a name.
-    Raises UserError when a source does not exist or cannot be read at all.
+    and zip files names and links that lead outside are refused, each with a sentence in `problems`, as are photos that
+    would share a name, and pictures that are not read. Raises UserError when a source does not exist or cannot be read at
+    all.
     """
     inputs = Inputs()
     taken: dict[str, str] = {}
+    same = str.casefold if ignores_case(out) else str
     with ExitStack() as stack:
         for source in sources:
             check_output(out, [Path(source)])
-            found = _open(source, out.resolve(), inputs.problems, stack)
+            found = _open(source, out.resolve(), inputs, stack)
             if not found and not inputs.problems:
-                raise UserError(f"{source} holds no photo (jpg, png, webp, bmp, tif, gif).")
+                raise UserError(f"{source} holds no photo ({', '.join(sorted(end[1:] for end in PHOTO_SUFFIXES))}).")
             for photo in found:
-                if photo.name in taken:
-                    other = taken[photo.name]
+                if same(photo.name) in taken:
+                    other = taken[same(photo.name)]
                     text = f"{photo.path} {photo.file_name}: {other} has the same name; rename one of them"
                     inputs.problems.append(text)
                 else:
-                    taken[photo.name] = photo.file_name
+                    taken[same(photo.name)] = photo.file_name
                     inputs.photos.append(photo)
         yield inputs
 
@@ -96,30 +114,40 @@ def natural_key(text: str) -> list[tuple[int, int | str]]:
     return [(0, int(part)) if part.isdecimal() else (1, part.casefold()) for part in re.split(r"(\d+)", text) if part]
 
 
-def _open(source: str | Path, out: Path, problems: list[str], stack: ExitStack) -> list[PhotoInput]:
-    path = Path(source)
-    try:
-        path.stat()
-        there = True
-    except (OSError, ValueError):  # also of a name that is too long for a file, from which Path.is_dir would raise
-        there = False
-    if there and path.is_dir():
-        found = find_photos(path)
-        return [_input(name, found[name]) for name in sorted(found, key=natural_key)]
-    if there and path.suffix.lower() == ".zip":
-        return list(_members(path, problems, stack))
-    if there and path.suffix.lower() == ".txt":
-        photos = list(_listed(path, problems))
-    elif there:
-        photos = [_input(path.name, path)]
+def _open(source: str | Path, out: Path, inputs: Inputs, stack: ExitStack) -> list[PhotoInput]:
+    path, problems = Path(source), inputs.problems
+    # os.path: Path.is_dir and Path.is_file raise on a name that is too long
+    if os.path.isdir(path):  # noqa: PTH112
+        inputs.folders.append(path)
+        found = look_into(path)
+        for problem in found.not_read():
+            fatal = problem.fatal or problem.kind == "photo not read"
+            (problems if fatal else inputs.notes).append(f"{path}: {problem.text}")
+        photos = found.photos
+        return [_input(name, photos[name]) for name in sorted(photos, key=natural_key)]
+    if os.path.isfile(path):  # noqa: PTH113
+        end = path.suffix.lower()
+        if end == ".zip":
+            return list(_members(path, inputs, stack))
+        if end == ".txt":
+            inputs.folders.append(path.parent)
+            photos_of = list(_listed(path, problems))
+        else:
+            inputs.folders.append(path.parent)
+            photos_of = [_input(path.name, path)]
     elif glob.has_magic(str(source)):
-        photos = _matching(str(source))
+        photos_of = _matching(str(source))
     else:
-        raise UserError(f"There is no photo, folder, list or zip file {shown(str(source))}.")
-    for photo in [photo for photo in photos if _inside(photo.path, out)]:
-        photos.remove(photo)
+        exists = os.path.exists(path)  # noqa: PTH110
+        raise UserError(
+            f"{source} is a pipe or a device, no file."
+            if exists
+            else f"There is no photo, folder, list or zip file {quoted(str(source))}."
+        )
+    for photo in [photo for photo in photos_of if _inside(photo.path, out)]:
+        photos_of.remove(photo)
         problems.append(f"{photo.path} lies in the folder of the results; choose another --out")
-    return photos
+    return photos_of
 
 
 def _input(file_name: str, path: Path) -> PhotoInput:
@@ -132,24 +160,22 @@ def _inside(path: Path, folder: Path) -> bool:
 
 
 def _listed(path: Path, problems: list[str]) -> Iterator[PhotoInput]:
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"the list {path} cannot be read as UTF-8 text ({error})") from error
+    lines = read_text(path, "a list of photos", DATA_CAP, "write one path a line, as UTF-8").split("\n")
+    known: dict[Path, bool] = {}
     for number, line in enumerate(lines, start=1):
         text = line.strip()
         if not text:
             continue
-        if ".." in PureWindowsPath(text).parts or "\0" in text:
-            where = f"{path}, line {number}"
-            problems.append(f"{where}: {text!r} leads outside the list's folder; write the path without `..`")
-        elif Path(text).is_absolute():
-            own = Path(text)
-            inside = own.is_relative_to(path.parent.absolute())
-            yield _input(own.relative_to(path.parent.absolute()).as_posix() if inside else own.name, own)
+        where = f"{path}, line {number}: {quoted(text)}"
+        relative = inside(text, [path.parent])
+        if relative and "\\" in text and os.path.isfile(path.parent / text):  # noqa: PTH113
+            relative = text  # the backslash is a letter of the name
+        if relative is None:
+            problems.append(f"{where} leads outside the list's folder; write a path below it, without `..`")
+        elif not lies_inside(path.parent / relative, path.parent, known):
+            problems.append(f"{where} is a link that leads outside the list's folder; give the photos' folder itself")
         else:
-            relative = PurePosixPath(text.replace("\\", "/")) if "/" not in text else PurePosixPath(text)
-            yield _input(relative.as_posix(), path.parent / relative)
+            yield _input(relative, path.parent / relative)
 
 
 def _matching(pattern: str) -> list[PhotoInput]:
@@ -158,30 +184,35 @@ def _matching(pattern: str) -> list[PhotoInput]:
     found = {}
     for match in glob.glob(pattern, recursive=True):  # noqa: PTH207 (patterns may be absolute)
         path = Path(match)
-        if path.suffix.lower() in PHOTO_SUFFIXES and path.is_file():
+        if suffix(path.name) in PHOTO_SUFFIXES and path.is_file():
             found[path.relative_to(fixed).as_posix()] = path
     return [_input(name, found[name]) for name in sorted(found, key=natural_key)]
 
 
-def _members(path: Path, problems: list[str], stack: ExitStack) -> Iterator[PhotoInput]:
-    try:
+def _members(path: Path, inputs: Inputs, stack: ExitStack) -> Iterator[PhotoInput]:
+    problems, unread = inputs.problems, defaultdict[str, list[str]](list)
+    with reading(path, "a zip file", "pack the photos again, or give their folder"):
         archive = stack.enter_context(ZipFile(path))
-    except (zipfile.BadZipFile, OSError) as error:
-        raise UserError(f"{path} cannot be read as a zip file ({error})") from error
     for info in archive.infolist():
         name = info.orig_filename.replace("\\", "/")
         inner = PurePosixPath(name)
-        hidden = any(part.startswith(".") and part != ".." for part in inner.parts) or inner.parts[:1] == ("__MACOSX",)
-        if name.endswith("/") or inner.suffix.lower() not in PHOTO_SUFFIXES or hidden:
+        if name.endswith("/") or is_hidden(inner) or inner.parts[:1] == ("__MACOSX",):
             continue
-        windows = PureWindowsPath(name)
-        if ".." in inner.parts or "\0" in name or inner.is_absolute() or windows.drive or windows.root:
-            problems.append(f"{path}: {info.orig_filename!r} leads outside the zip file; pack it with a relative path")
+        if suffix(name) not in PHOTO_SUFFIXES:
+            unread[suffix(name)].append(inner.name)
+        elif inside(name) is None or ":" in inner.parts[0]:
+            problems.append(f"{path}: {quoted(name)} leads outside the zip file; pack it with a relative path")
         elif stat.S_ISLNK(info.external_attr >> 16):
-            problems.append(f"{path}: {info.filename!r} is a link; pack the photo itself")
+            problems.append(f"{path}: {quoted(name)} is a link; pack the photo itself")
         else:
             photo = _input(inner.as_posix(), path)
             yield PhotoInput(photo.name, photo.file_name, path, archive, info.filename)
+    for end, names in sorted(unread.items()):
+        text = f"{path}: {len(names):,} {end or 'other'} file{'s' * (len(names) > 1)} not read ({some(names)})"
+        if end in UNREAD_SUFFIXES:
+            problems.append(f"{text}; {to_read(end)}")
+        else:
+            inputs.notes.append(text)
 
 
 def _unpack(archive: ZipFile, member: str, target: Path, shown: str, pixel_cap: int) -> None:
@@ -195,8 +226,8 @@ def _unpack(archive: ZipFile, member: str, target: Path, shown: str, pixel_cap: 
     try:
         with archive.open(info) as packed, target.open("wb") as plain:
             shutil.copyfileobj(packed, plain, 1 << 20)
-    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError, OSError) as error:
-        raise UserError(f"{shown} cannot be unpacked ({error})") from error
+    except Exception as error:  # each way of packing raises its own
+        raise UserError(f"{shown} cannot be unpacked ({reason(error)})") from error
 
 
 def _read(path: Path, shown: str, pixel_cap: int) -> np.ndarray:

@@ -11,11 +11,17 @@ from typing import NoReturn
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from tagseg.data.suffixes import HAS_AVIF, HAS_HEIC
+from tagseg.data.suffixes import PHOTO_SUFFIXES as PHOTO_SUFFIXES
 from tagseg.errors import UserError
 
+if HAS_HEIC:
+    import pillow_heif
+
+    pillow_heif.register_heif_opener()
+
 PIXEL_CAP = 100_000_000
-PHOTO_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
-PHOTO_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"})
+PHOTO_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", *("AVIF",) * HAS_AVIF, *("HEIF",) * HAS_HEIC)
 MASK_FORMATS = ("PNG", "BMP", "TIFF", "GIF")
 _ORIENTATION = 0x0112  # the EXIF tag; values 5 to 8 swap height and width
 

@@ -4,25 +4,27 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from tagseg.data.folders import find_photos, stem
 from tagseg.data.scenes import write_scenes
-from tagseg.data.tagged import TaggedImages, open_tagged
+from tagseg.data.tagged import TaggedImages, no_mask_fits, open_tagged
 from tagseg.data.voc import open_voc
 from tagseg.errors import UserError
-from tagseg.settings import Settings
+from tagseg.settings import Count, Settings
+
+Side = Annotated[int, Field(ge=16, le=8192)]
 
 
 class SceneSettings(Settings):
     """How many generated pictures, and how large."""
 
-    train: int = Field(400, ge=1)
-    val: int = Field(60, ge=1)
-    size: tuple[int, int] = Field((160, 160), description="height, width")
-    seed: int = 0
+    train: Count = 400
+    val: Count = 60
+    size: tuple[Side, Side] = Field((160, 160), description="height, width")
+    seed: int = Field(0, ge=0, lt=2**63)
 
 
 class DataSettings(Settings):
@@ -44,7 +46,13 @@ class DataSettings(Settings):
         None, description="folder of true masks (tagged) to measure scores on, where `masks` are pseudo masks"
     )
     separator: str | None = Field(None, description="between the tags of one cell; detected when not given")
-    classes: tuple[str, ...] | None = Field(None, description="the classes in order; from the data when not given")
+    file_column: str | None = Field(None, description="the table's column of photos; found when not given")
+    tags_column: str | None = Field(
+        None, description="its column of tags, or several with commas; found when not given"
+    )
+    classes: tuple[str, ...] | None = Field(
+        None, max_length=254, description="the classes in order; from the data when not given"
+    )
     train: str = Field("train", description="list of the training photos (voc, scenes)")
     val: str | None = Field(
         "val",
@@ -57,6 +65,12 @@ class DataSettings(Settings):
         given = {"root": self.root, "tags": self.tags, "masks": self.masks, "truth": self.truth}
         words = () if self.format == "tagged" else ("masks", "xml")  # where a data set's own tags are
         return {name: place for name, place in given.items() if place is not None and str(place) not in words}
+
+    @model_serializer(mode="wrap")
+    def _written(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # What came later is written where it is used alone: the recipes of older runs stay equal to the letter.
+        later = ("file_column", "tags_column")
+        return {name: value for name, value in write(self).items() if name not in later or value is not None}
 
     @model_validator(mode="after")
     def _has_root(self) -> DataSettings:
@@ -85,6 +99,8 @@ def open_sources(settings: DataSettings, run: Path) -> Sources:
             classes=settings.classes,
             masks=settings.masks,
             separator=settings.separator,
+            file_column=settings.file_column,
+            tags_column=settings.tags_column,
         )
         val = _scored(settings, train)
     else:
@@ -113,9 +129,7 @@ def with_masks(data: TaggedImages, masks: Path) -> TaggedImages:
     files = {stem(name): path for name, path in find_photos(masks).items()}
     photos = tuple(replace(photo, mask=files.get(photo.name)) for photo in data.photos)
     if all(photo.mask is None for photo in photos):
-        raise UserError(
-            f"{masks} has no mask of any photo; masks are named like their photos, such as {photos[0].name}.png"
-        )
+        raise UserError(no_mask_fits(masks, find_photos(masks), photos[0].name))
     return replace(data, photos=photos, mask_values=None, places=(*data.places, masks))
 
 

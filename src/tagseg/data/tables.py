@@ -1,22 +1,19 @@
-"""Reading tables of tags: CSV, TSV and JSON Lines as people and their tools write them."""
+"""Reading tables of tags: what spreadsheets, data frames, databases and people write, as rows of a file and its tags."""
 
 from __future__ import annotations
 
-import csv
-import io
-import json
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tagseg.data.columns import Columns, find_columns, indicator, is_known, is_null
+from tagseg.data.lists import all_listed, listed
+from tagseg.data.separators import Splitter
+from tagseg.data.sheets import MISSING, Sheet, read_sheet
+from tagseg.data.text import NO_TAG, clean, name_flaw, printable, quoted
 from tagseg.errors import UserError
-
-FILE_COLUMNS = ("file", "filename", "file_name", "file_path", "filepath", "path", "image", "image_name", "image_path",
-                "image_id", "img", "photo")  # fmt: skip
-TAG_COLUMNS = ("tags", "tag", "labels", "label", "classes", "class", "class_name", "categories", "category")
-TABLE_SUFFIXES = (".csv", ".tsv", ".txt", ".jsonl", ".ndjson")
-NO_TAG = frozenset({"background", "none", "ok"})  # words (and folders) that say: nothing of interest here
 
 
 @dataclass(frozen=True)
@@ -32,131 +29,163 @@ class Row:
 class Problem:
     """Something wrong with the data: its kind (a word or two), the file it concerns, and a sentence.
 
-    fatal: training refuses it; the others are only worth a look.
+    fatal: training refuses it; the others are only worth a look. count: of the files that the sentence is about.
     """
 
     kind: str
     file: str
     text: str
     fatal: bool = True
+    count: int = 1
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "text", printable(self.text))
+
+
+@dataclass(frozen=True)
+class _Cells:
+    """What stands in the tags of one row, not yet split: texts that may hold several tags, and whole tags."""
+
+    number: int
+    file: str
+    texts: tuple[str, ...]
+    whole: tuple[str, ...]
 
 
 def read_table(
-    path: Path, *, classes: Sequence[str] | None = None, separator: str | None = None
+    path: Path,
+    *,
+    classes: Sequence[str] | None = None,
+    separator: str | None = None,
+    file_column: str | None = None,
+    tags_column: str | None = None,
 ) -> tuple[list[Row], list[Problem]]:
     """All readable rows of a table of tags, and what is wrong with the others.
 
-    CSV and TSV need a header with a file column and a tags column (common synonyms are known). Tags in one cell are
-    separated by `separator`; without it by the first of `; | ,` that occurs in any cell, else by spaces. JSON Lines
-    hold one object a line, whose tags are a list or one text. Raises UserError when the file as a whole cannot be read.
+    The file is CSV, TSV, JSON, JSON Lines or an Excel workbook. Its columns are found by their names or by what stands in
+    them, unless `file_column` and `tags_column` name them. A table may have one column of tags, several, or one column a tag
+    (0/1, x, yes); one photo may have several rows. Tags in one cell are separated by `separator`; without it by `;`, `|` or
+    `,`, else by spaces; lists as programs print them are known. All names come in the form of `tagseg.data.text.clean`.
+    Problems that are not fatal tell what was guessed. Raises UserError when the file as a whole cannot be read.
     """
-    text = _text(path)
-    cells: list[tuple[int, str, list[str] | str]]
-    problems: list[Problem] = []
-    reader = _json_cells if path.suffix.lower() in (".jsonl", ".ndjson", ".json") else _csv_cells
-    cells = list(reader(path, text, problems))
     if separator == "":
         raise UserError("the separator of tags must not be empty; leave it out to have it detected")
-    separator = separator or _separator([c for _, _, c in cells if isinstance(c, str)], classes)
+    sheet, bad = read_sheet(path, is_known)
+    unit = sheet.unit
+    problems = [Problem("bad row", "", f"{path.name}, {unit} {number} {why}") for number, why in bad]
+    if not sheet.header and sheet.unit == "line":
+        return [], problems  # JSON Lines without a line that can be read
+    columns = find_columns(str(path), sheet, file_column, tags_column)
+    problems += [Problem("read as", "", note.replace(str(path), path.name), fatal=False) for note in columns.notes]
+    cells = list(_rows(path.name, sheet, columns, set(classes or ()), problems))
+    _read_bare_lists(cells)
+    splitter = Splitter([row.texts for row in cells], classes, separator)
     rows = []
-    for number, file, cell in cells:
-        tags = split_tags(cell, separator) if isinstance(cell, str) else cell
-        tags = [tag.strip() for tag in tags]
-        rows.append(Row(number, file, tuple(dict.fromkeys(t for t in tags if t and t.lower() not in NO_TAG))))
+    for row in cells:
+        tags = [clean(tag) for text in row.texts for tag in splitter.split(text)]
+        tags += [clean(tag) for tag in row.whole]
+        kept = tuple(dict.fromkeys(tag for tag in tags if tag and tag.lower() not in NO_TAG))
+        flaws = [f"the tag {quoted(tag)} {flaw}" for tag in kept if (flaw := name_flaw(tag)) is not None]
+        if flaws:
+            problems.append(Problem("bad tag", row.file, f"{path.name}, {unit} {row.number}: {flaws[0]}"))
+        else:
+            rows.append(Row(row.number, row.file, kept))
+    problems += [Problem("tags to look at", "", f"{path.name}: {note}", fatal=False) for note in splitter.notes()]
+    problems += [
+        Problem("tags to look at", "", f"{path.name}: {note}", fatal=False) for note in _numeric(rows, classes)
+    ]
     return rows, problems
 
 
-def split_tags(cell: str, separator: str | None) -> list[str]:
-    """The tags of one cell; `separator` None takes the cell as one tag, a space stands for any white space."""
-    if separator is None:
-        return [cell]
-    return cell.split() if separator == " " else cell.split(separator)
-
-
-def _text(path: Path) -> str:
-    try:
-        data = path.read_bytes()
-    except FileNotFoundError:
-        raise UserError(f"tags file {path} does not exist") from None
-    except OSError as error:
-        raise UserError(f"tags file {path} cannot be read ({error.strerror or error})") from error
-    encoding = "utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
-    try:
-        return data.decode(encoding)
-    except UnicodeDecodeError as error:
-        raise UserError(f"tags file {path} is not UTF-8 text (byte {error.start}); save it as UTF-8") from error
-
-
-def _separator(cells: list[str], classes: Sequence[str] | None) -> str | None:
-    for separator in ";|,":
-        if any(separator in cell for cell in cells):
-            return separator
-    if classes is not None and any(" " in name for name in classes):
-        return None  # a space belongs to a name here: each cell is one tag
-    return " "
-
-
-def _csv_cells(path: Path, text: str, problems: list[Problem]) -> Iterator[tuple[int, str, str]]:
-    first = text.lstrip("\r\n").split("\n", 1)[0]
-    for delimiter in "\t,;":
-        header = [_column(name) for name in next(csv.reader([first], delimiter=delimiter), [])]
-        file_at = next((header.index(name) for name in FILE_COLUMNS if name in header), None)
-        tags_at = next((header.index(name) for name in TAG_COLUMNS if name in header), None)
-        if file_at is not None and tags_at is not None:
-            break
-    else:
-        raise UserError(f"tags file {path} must begin with the header `file,tags`, not {first.strip()[:60]!r}")
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
-    seen_header = False
-    number = 0
-    try:
-        for number, record in enumerate(reader, start=1):
-            if not any(cell.strip() for cell in record):
-                continue
-            if not seen_header:
-                seen_header = True
-                continue
-            if len(record) <= file_at or not record[file_at].strip():
-                problems.append(Problem("bad row", "", f"{path.name}, row {number} names no file"))
-                continue
-            # `a.jpg,cat,dog` under `file,tags`: cells past the last column are tags too.
-            cells = record[tags_at:] if tags_at == len(header) - 1 else record[tags_at : tags_at + 1]
-            cells = [cell for cell in cells if cell.strip()]
-            if len(record) > len(header) and tags_at != len(header) - 1:
-                text_ = (
-                    f"{path.name}, row {number} has {len(record)} cells under a header of {len(header)}; quote the tags"
-                )
-                problems.append(Problem("bad row", record[file_at], text_))
-                continue
-            yield number, record[file_at], delimiter.join(cells)
-    except csv.Error as error:
-        raise UserError(f"tags file {path}, row {number + 1} cannot be read as a table ({error})") from error
-
-
-def _json_cells(path: Path, text: str, problems: list[Problem]) -> Iterator[tuple[int, str, list[str] | str]]:
-    for number, line in enumerate(text.splitlines(), start=1):
-        if not line.strip():
-            continue
-        try:
-            record = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            problems.append(Problem("bad row", "", f"{path.name}, line {number} is not JSON ({error})"))
-            continue
-        fields: dict[str, Any] = {_column(k): v for k, v in record.items()} if isinstance(record, dict) else {}
-        file = next((fields[name] for name in FILE_COLUMNS if name in fields), None)
-        tags = next((fields[name] for name in TAG_COLUMNS if name in fields), None)
+def _rows(source: str, sheet: Sheet, columns: Columns, classes: set[str], problems: list[Problem]) -> Iterator[_Cells]:
+    unit, width, nulls = sheet.unit, len(sheet.header), 0
+    for number, cells in sheet.rows:
+        where = f"{source}, {unit} {number}"
+        file = cells[columns.file] if columns.file < len(cells) else ""
+        if isinstance(file, int) and not isinstance(file, bool):
+            file = str(file)  # photos that are numbered
         if not isinstance(file, str) or not file.strip():
-            problems.append(Problem("bad row", "", f'{path.name}, line {number} names no file; write {{"file": ...}}'))
-        elif tags is None or isinstance(tags, str):
-            yield number, file, tags or ""
-        elif isinstance(tags, list) and all(isinstance(t, str) for t in tags):
-            yield number, file, tags
+            hint = '; write {"file": ...}' if unit != "row" else ""
+            problems.append(Problem("bad row", "", f"{where} names no file{hint}"))
+            continue
+        file = file.strip()
+        further = cells[width:]
+        if any(not is_null(cell) for cell in further) and not columns.open_end:
+            text = f"{where} has {len(cells)} cells under a header of {width}; quote the tags"
+            problems.append(Problem("bad row", file, text))
+            continue
+        if columns.wide:
+            tags, wrong = _wide(cells, columns)
+            if wrong:
+                problems.append(Problem("bad row", file, f"{where}: {wrong}"))
+            else:
+                yield _Cells(number, file, (), tags)
+            continue
+        found = [cells[i] for i in columns.tags if i < len(cells)] + (further if columns.open_end else [])
+        if found and all(cell is MISSING for cell in found):
+            keys = " or ".join(quoted(sheet.header[i]) for i in columns.tags)
+            problems.append(Problem("bad row", file, f"{where}: {quoted(file)} has no key {keys}; write [] for no tag"))
+            continue
+        texts, whole, wrong = [], [], ""
+        for cell in found:
+            if isinstance(cell, str) and cell.strip() in classes:
+                whole.append(cell)
+            elif is_null(cell) or cell is MISSING:
+                nulls += isinstance(cell, str) and bool(cell.strip())
+            elif isinstance(cell, str):
+                items = listed(cell)
+                lines = [line for line in re.split(r"[\r\n]+", cell.strip()) if line.strip()]
+                if items is not None:
+                    whole += items
+                elif len(lines) > 1 and sheet.delimiter is not None and sheet.delimiter in cell:
+                    wrong = f"a cell runs over several lines ({quoted(cell)}); a quotation mark is missing or too many"
+                elif len(lines) > 1:
+                    whole += lines
+                else:
+                    texts.append(cell)
+            elif isinstance(cell, list) and all(isinstance(tag, str) or is_null(tag) for tag in cell):
+                whole += [tag for tag in cell if not is_null(tag)]
+            else:
+                wrong = f"the tags of {file} must be a text or a list of texts, not {quoted(cell)}"
+        if wrong:
+            problems.append(Problem("bad row", file, f"{where}: {wrong}"))
         else:
-            text_ = (
-                f"{path.name}, line {number}: the tags of {file} must be a text or a list of texts, not {tags!r:.60}"
+            yield _Cells(number, file, tuple(texts), tuple(whole))
+    if nulls:
+        some = f"{nulls} cell{'s' * (nulls > 1)} with nan, NA, null or the like read as no tag"
+        problems.append(Problem("tags to look at", "", f"{source}: {some}", fatal=False))
+
+
+def _wide(cells: list[Any], columns: Columns) -> tuple[tuple[str, ...], str]:
+    """The tags of a row with one column a tag, and what is wrong with it."""
+    tags = []
+    for i, name in columns.wide:
+        cell = cells[i] if i < len(cells) else ""
+        said = indicator(cell)
+        if said is None:
+            return (
+                (),
+                f"column {quoted(name)} holds {quoted(cell)}; write 1, x or yes for the tag, 0 or nothing without",
             )
-            problems.append(Problem("bad row", file, text_))
+        if said:
+            tags.append(name)
+    return tuple(tags), ""
 
 
-def _column(name: str) -> str:
-    return name.strip().lower().replace(" ", "_").replace("-", "_")
+def _read_bare_lists(rows: list[_Cells]) -> None:
+    """`[cat, dog]`, as Java and Spark print lists, where the whole column is written so."""
+    texts = [text for row in rows for text in row.texts]
+    if not texts or not all_listed(texts):
+        return
+    for at, row in enumerate(rows):
+        whole = tuple(part for text in row.texts for part in text.strip()[1:-1].split(","))
+        rows[at] = _Cells(row.number, row.file, (), row.whole + whole)
+
+
+def _numeric(rows: list[Row], classes: Sequence[str] | None) -> list[str]:
+    if classes is not None:
+        return []
+    tags = {tag for row in rows for tag in row.tags}
+    if tags and all(re.fullmatch(r"-?\d+(\.0)?", tag) for tag in tags):
+        return [f"all tags are numbers, such as {min(tags)}; classes need names, a number may mean no tag"]
+    return []

@@ -6,15 +6,19 @@ Shapes: H W pixels, C classes without background, K = C + 1.
 from __future__ import annotations
 
 import difflib
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 
-from tagseg.data.folders import class_folder_rows, find_photos, place_rows, stem
+from tagseg.data.folders import PhotoFolder, look_into, some, stem
 from tagseg.data.photo import photo_size, read_mask, read_photo
-from tagseg.data.tables import NO_TAG, Problem, Row, read_table
+from tagseg.data.rows import Finder, class_folder_rows, place_rows
+from tagseg.data.tables import Problem, Row, read_table
+from tagseg.data.text import clean, name_flaw, quoted
 from tagseg.errors import UserError
 
 IGNORE = 255
@@ -34,6 +38,11 @@ class TaggedPhoto:
     tags: tuple[int, ...]
     mask: Path | None = None
 
+    @property
+    def file(self) -> str:
+        """The photo's path below the images folder, with its suffix."""
+        return self.name + self.photo.name[len(stem(self.photo.name)) :]
+
 
 @dataclass(frozen=True)
 class TaggedImages:
@@ -43,11 +52,15 @@ class TaggedImages:
     mask_values: for each of the 256 values a mask may store, the run's index 0..C, 255 = ignore or 254 = refuse;
         None where masks store the run's indices already.
     places: the folders and files that it was read from, where no result may go.
+    tags_from: where the tags were read, in words: a table's name, the masks, Annotations (XML), names of folders.
+    notes: sentences about what was guessed, and about files that are not read.
     """
 
     classes: tuple[str, ...]
     photos: tuple[TaggedPhoto, ...]
     mask_values: tuple[int, ...] | None = None
+    tags_from: str = field(default="unknown", compare=False)
+    notes: tuple[str, ...] = field(default=(), compare=False)
     places: tuple[Path, ...] = field(default=(), compare=False)
 
     def __len__(self) -> int:
@@ -103,29 +116,46 @@ def open_tagged(
     classes: Sequence[str] | None = None,
     masks: Path | None = None,
     separator: str | None = None,
+    file_column: str | None = None,
+    tags_column: str | None = None,
 ) -> TaggedImages:
     """Open a folder of photos with a table of tags, or with one subfolder per class.
 
-    images: folder of photos, searched recursively.
-    tags: CSV, TSV or JSON Lines with a file and a tags column; None takes `metadata.csv` or `metadata.jsonl` in
+    images: folder of photos, searched recursively, through links as well.
+    tags: a table that `read_table` reads, with a file and a tags column; None takes `metadata.csv` or `metadata.jsonl` in
         `images` where there is one, else each first-level subfolder's name as the tag of the photos in it. The words
         (or folders) background, none and ok mean: no tag.
     classes: the classes in the run's order; None takes the tags that occur, in alphabetical order.
     masks: folder of true masks with the photos' names, storing the run's indices (0 = background, 255 = ignore).
     separator: what separates the tags in one cell; None detects it.
+    file_column, tags_column: names of the table's columns; None finds them.
 
     Photos without a row are left out. Raises UserError with the first problem and the number of further ones.
     """
-    data, problems = collect_tagged(images, tags, classes=classes, masks=masks, separator=separator)
-    if problems:
-        rest = len(problems) - 1
-        more = f" ({rest} more problem{'s' * (rest > 1)}: `tagseg check` lists all)" if rest else ""
-        raise UserError(problems[0].text + more)
+    data, problems = collect_tagged(
+        images,
+        tags,
+        classes=classes,
+        masks=masks,
+        separator=separator,
+        file_column=file_column,
+        tags_column=tags_column,
+    )
+    refuse(problems)
     if not data.photos:
         raise UserError(f"{tags or images} names no photo; add rows, or check the path")
     if not data.classes:
         raise UserError(f"none of the photos in {tags or images} has a tag, so there is no class to learn")
     return data
+
+
+def refuse(problems: Sequence[Problem]) -> None:
+    """Raises UserError with the first fatal problem and the number of further ones; none: does nothing."""
+    fatal = [problem for problem in problems if problem.fatal]
+    if fatal:
+        rest = len(fatal) - 1
+        more = f" ({rest} more problem{'s' * (rest > 1)}: `tagseg check` lists all)" if rest else ""
+        raise UserError(fatal[0].text + more)
 
 
 def collect_tagged(
@@ -135,30 +165,35 @@ def collect_tagged(
     classes: Sequence[str] | None = None,
     masks: Path | None = None,
     separator: str | None = None,
+    file_column: str | None = None,
+    tags_column: str | None = None,
+    folder: PhotoFolder | None = None,
 ) -> tuple[TaggedImages, list[Problem]]:
     """What `open_tagged` opens, with all problems listed instead of raised; rows with problems are left out.
 
-    UserError is raised only for what makes the rest unreadable: a missing folder or table, a bad list of classes.
+    folder: what lies in `images`, where that has been looked at already. UserError is raised only for what makes the rest
+    unreadable: a missing folder or table, a bad list of classes.
     """
     known = None if classes is None else check_classes(classes)
-    files = find_photos(images)
+    folder = folder or look_into(images)
     if masks is not None and not masks.is_dir():
         raise UserError(f"masks folder {masks} does not exist")
-    if tags is None:
-        tags = next((images / name for name in ("metadata.csv", "metadata.jsonl") if (images / name).is_file()), None)
+    tags = tags or find_table(images)
     if tags is None:
         if (images / "JPEGImages").is_dir() and (images / "ImageSets").is_dir():
             raise UserError(f"{images} has the PASCAL VOC layout, not one folder per class; set data.format=voc for it")
         source = "folder"
-        rows, problems = class_folder_rows(images, files)
+        rows, problems = class_folder_rows(images, folder.photos)
     else:
         source = tags.name
-        rows, problems = read_table(tags, classes=known, separator=separator)
-    placed = place_rows(rows, files, images, source, problems)
+        rows, problems = read_table(
+            tags, classes=known, separator=separator, file_column=file_column, tags_column=tags_column
+        )
+    placed = place_rows(rows, Finder(folder.photos, [images]), source, problems)
     if known is None:
         known = _derive_classes(placed.values(), source, problems)
     index = {name: i for i, name in enumerate(known, start=1)}
-    mask_files = {} if masks is None else {stem(name): path for name, path in find_photos(masks).items()}
+    mask_files = {} if masks is None else {stem(name): path for name, path in look_into(masks).photos.items()}
     photos: list[TaggedPhoto] = []
     for file, row in placed.items():
         unknown = [tag for tag in row.tags if tag not in index]
@@ -167,32 +202,99 @@ def collect_tagged(
         if not unknown:
             name = stem(file)
             numbers = tuple(sorted(index[tag] for tag in row.tags))
-            photos.append(TaggedPhoto(name, files[file], numbers, mask_files.get(name)))
+            photos.append(TaggedPhoto(name, folder.photos[file], numbers, mask_files.get(name)))
     photos.sort(key=lambda photo: photo.name)
     places = tuple(place for place in (images, tags, masks) if place is not None)
-    return TaggedImages(known, tuple(photos), places=places), problems
+    if masks is not None and photos and all(photo.mask is None for photo in photos):
+        problems.append(Problem("mask without photo", "", no_mask_fits(masks, mask_files, photos[0].name)))
+    problems += folder.not_read(besides=_beside(images, tags))
+    notes = tuple(problem.text for problem in problems if not problem.fatal)
+    said = source if tags is not None else "names of folders"
+    return TaggedImages(known, tuple(photos), tags_from=said, notes=notes, places=places), problems
+
+
+def tags_of_photos(
+    tags: Path,
+    files: Iterable[str],
+    folders: Sequence[Path],
+    *,
+    classes: Sequence[str],
+    separator: str | None = None,
+    file_column: str | None = None,
+    tags_column: str | None = None,
+) -> tuple[dict[str, tuple[str, ...]], list[str]]:
+    """The tags that a table has for some photos, by their path, and sentences about what was guessed.
+
+    files: the photos' paths relative to `folders`. classes: the names that tags may have. Rows of other photos are passed
+    over. Raises UserError as `open_tagged` does, and where the table names none of the photos.
+    """
+    names = list(files)
+    rows, problems = read_table(
+        tags, classes=classes, separator=separator, file_column=file_column, tags_column=tags_column
+    )
+    placed = place_rows(rows, Finder(names, folders), tags.name, problems, some=True)
+    refuse(problems)
+    for file, row in placed.items():
+        for tag in row.tags:
+            if tag not in classes:
+                raise UserError(unknown_tag(f"{tags.name}, row {row.number}", file, tag, classes))
+    if not placed:
+        example = min(names, default="")
+        raise UserError(f"{tags} names none of the photos: its file column should hold names such as {example}.")
+    notes = [problem.text for problem in problems if not problem.fatal]
+    return {file: row.tags for file, row in placed.items()}, notes
+
+
+def find_table(images: Path) -> Path | None:
+    """The table that a folder made for Hugging Face `datasets` carries inside; None where there is none."""
+    names = ("metadata.csv", "metadata.jsonl")
+    return next((images / name for name in names if (images / name).is_file()), None)
+
+
+def no_mask_fits(masks: Path, files: Iterable[str], example: str) -> str:
+    """The sentence about a folder of masks that has none of any photo."""
+    there = sorted(files)
+    found = f"it holds {some(there)}" if there else "it is empty"
+    return f"{masks} has no mask of any photo; masks are named like their photos, such as {example}.png; {found}"
+
+
+def _beside(images: Path, tags: Path | None) -> set[str]:
+    """The table of tags, where it lies among the photos."""
+    if tags is None or not tags.resolve().is_relative_to(images.resolve()):
+        return set()
+    return {tags.resolve().relative_to(images.resolve()).as_posix()}
 
 
 def unknown_tag(where: str, file: str, tag: str, known: Sequence[str]) -> str:
     """The sentence about a tag that is no class, with the nearest class."""
+    hint = _nearest(tag.lower()[:200], tuple(known))
+    return f"{where}: {file} has the tag {quoted(tag)}, which is not among the classes{hint}"
+
+
+@lru_cache(maxsize=1000)
+def _nearest(tag: str, known: tuple[str, ...]) -> str:
     by_lower = {name.lower(): name for name in known}
-    near = difflib.get_close_matches(tag.lower(), list(by_lower), n=1, cutoff=0.0)
-    hint = f"; did you mean {by_lower[near[0]]!r}?" if near else ""
-    return f"{where}: {file} has the tag {tag!r}, which is not among the classes{hint}"
+    near = difflib.get_close_matches(tag, list(by_lower), n=1, cutoff=0.0)
+    return f"; did you mean {quoted(by_lower[near[0]])}?" if near else ""
 
 
 def check_classes(classes: Iterable[str]) -> tuple[str, ...]:
-    """The classes as a tuple; raises UserError when a name is empty, doubled or a word for "no tag"."""
-    names = tuple(classes)
-    for name in names:
-        if not name.strip() or name != name.strip():
-            raise UserError(f"class name {name!r} is empty or has spaces around it; correct the list of classes")
-        if name.lower() in NO_TAG:
-            raise UserError(f"{name!r} means a photo without tags and cannot be a class; leave it out of the classes")
-        if names.count(name) > 1:
-            raise UserError(f"class {name!r} stands twice in the list of classes")
-    if len(names) >= UNKNOWN:
-        raise UserError(f"there are {len(names)} classes, but masks hold at most {UNKNOWN - 1}")
+    """The classes as a tuple, in the form of `clean`; raises UserError when one cannot be a class or stands twice."""
+    written = tuple(classes)
+    if len(written) >= UNKNOWN:
+        raise UserError(
+            f"there are {len(written):,} classes, but masks hold at most {UNKNOWN - 1}; they begin with "
+            + ", ".join(map(quoted, written[:3]))
+        )
+    names = tuple(map(clean, written))
+    for name, before in zip(names, written, strict=True):
+        if not name or before != before.strip():
+            raise UserError(f"class name {before!r} is empty or has spaces around it; correct the list of classes")
+        if (flaw := name_flaw(name)) is not None:
+            raise UserError(f"{quoted(name)} {flaw}; leave it out of the classes")
+    for name, count in Counter(names).items():
+        if count > 1:
+            raise UserError(f"class {quoted(name)} stands twice in the list of classes")
     return names
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from tagseg.settings import Settings
+from tagseg.settings import Every, Settings, Share, Steps
+
+Side = Annotated[int, Field(ge=8, le=8192)]
+Factor = Annotated[float, Field(ge=0.05, le=20)]
 
 
 class TrainSettings(Settings):
@@ -17,27 +20,28 @@ class TrainSettings(Settings):
         {"micro_batch", "checkpoint_every", "keep", "log_every", "evaluate_every", "workers"}
     )
 
-    steps: int = Field(2000, ge=1, description="optimiser steps")
-    batch_size: int = Field(8, ge=1, description="photos per step, over all processes together")
+    steps: Every = Field(2000, description="optimiser steps")
+    batch_size: int = Field(8, ge=1, le=65_536, description="photos per step, over all processes together")
     micro_batch: int | None = Field(
         None,
         ge=1,
+        le=65_536,
         description="photos per forward pass and process; gradients are summed up to the batch; none: all at once",
     )
     seed: int = Field(
         0, ge=0, lt=2**63, description="start weights, order of the photos, augmentation and dropout follow from it"
     )
 
-    crop: int = Field(320, ge=8, description="side of the square crop in pixels")
+    crop: int = Field(320, ge=8, le=4096, description="side of the square crop in pixels")
     short_side: int | None = Field(
-        None, ge=8, description="resize photos to this shorter side before the random scale; none: as they are"
+        None, ge=8, le=8192, description="resize photos to this shorter side before the random scale; none: as they are"
     )
-    long_side: tuple[int, int] | None = Field(
+    long_side: tuple[Side, Side] | None = Field(
         None, description="resize each photo to a random longer side in this range, in place of short_side (PSA)"
     )
-    scale: tuple[float, float] = Field((0.7, 1.3), description="range of the random scale")
+    scale: tuple[Factor, Factor] = Field((0.7, 1.3), description="range of the random scale")
     flip: bool = Field(True, description="mirror every other photo")
-    color_jitter: tuple[float, float, float, float] | None = Field(
+    color_jitter: tuple[Share, Share, Share, Share] | None = Field(
         None, description="brightness, contrast, saturation and hue; none: colours as they are"
     )
 
@@ -45,9 +49,9 @@ class TrainSettings(Settings):
     lr: float = Field(7e-4, gt=0, lt=10, description="base learning rate; parameter groups scale it")
     momentum: float = Field(0.9, ge=0, lt=1, description="of sgd")
     weight_decay: float = Field(1e-5, ge=0, lt=1)
-    betas: tuple[float, float] = Field((0.9, 0.999), description="of adamw")
+    betas: tuple[Share, Share] = Field((0.9, 0.999), description="of adamw")
     power: float = Field(0.9, ge=0, le=10, description="the learning rate of step t is lr (1 - t / steps)^power")
-    warmup_steps: int = Field(0, ge=0, description="steps of linear warm-up, within `steps`")
+    warmup_steps: Steps = Field(0, description="steps of linear warm-up, within `steps`")
     warmup_ratio: float = Field(1e-6, ge=0, le=1, description="part of lr that the warm-up starts from")
 
     average: float | None = Field(
@@ -62,12 +66,15 @@ class TrainSettings(Settings):
     )
     channels_last: bool = Field(False, description="memory layout NHWC: faster convolutions on most machines")
 
-    checkpoint_every: int = Field(500, ge=1, description="steps between checkpoints; the last step always has one")
-    keep: int = Field(2, ge=1, description="newest checkpoints to keep; the best one is kept besides")
-    log_every: int = Field(10, ge=1, description="steps between lines of metrics.jsonl")
-    evaluate_every: int | None = Field(None, ge=1, description="steps between evaluations; none: once, at the end")
+    checkpoint_every: Every = Field(500, description="steps between checkpoints; the last step always has one")
+    keep: int = Field(2, ge=1, le=10_000, description="newest checkpoints to keep; the best one is kept besides")
+    log_every: Every = Field(10, description="steps between lines of metrics.jsonl")
+    evaluate_every: Every | None = Field(None, description="steps between evaluations; none: once, at the end")
     workers: int | None = Field(
-        None, ge=0, description="processes that load photos, per training process; none: by the machine"
+        None,
+        ge=0,
+        le=256,
+        description="processes that load photos, per training process, at most two a core; none: by the machine",
     )
 
     @model_validator(mode="after")

@@ -25,6 +25,7 @@ from tagseg.methods.losses import tag_loss, upsample
 from tagseg.methods.method import Method, MethodSettings, ParameterGroup
 from tagseg.refine.settings import Refinement, RefinementSettings
 from tagseg.segmenters import SegFormerHead
+from tagseg.settings import Channels, Scales, Share, Steps, Weight
 
 log = logging.getLogger(__name__)
 
@@ -44,27 +45,27 @@ class WithAttention(Protocol):
 class LabelSettings(RefinementSettings):
     """How the CAM becomes labels: two background scores that have to agree, and a refinement by the photo."""
 
-    background: tuple[float, float] = Field((0.35, 0.55), description="low and high background score")
+    background: tuple[Share, Share] = Field((0.35, 0.55), description="low and high background score")
     mask_background: float = Field(0.45, gt=0, lt=1, description="background score where the CAM is read as a mask")
-    walk_from: int | None = Field(
-        None, ge=0, description="step from which the CAM walks one step along the affinities first (AFA); none: never"
+    walk_from: Steps | None = Field(
+        None, description="step from which the CAM walks one step along the affinities first (AFA); none: never"
     )
 
 
 class AFANetworkSettings(MethodSettings):
     """What TSCD and BMP set alike."""
 
-    hidden: int = Field(256, ge=1, description="channels inside the decoder")
+    hidden: Channels = Field(256, description="channels inside the decoder")
     dropout: float = Field(0.1, ge=0, lt=1, description="Dropout2d before the decoder's last layer")
     pooling: Literal["max", "mean"] = Field("max", description="global pooling before the classifier")
-    cam_scales: tuple[float, ...] = Field((1.0, 0.5, 1.5), min_length=1, description="scales of the CAM")
+    cam_scales: Scales = Field((1.0, 0.5, 1.5), min_length=1, description="scales of the CAM")
     cam_flip: bool = Field(True, description="whether the CAM sees the mirrored photo too")
     cam_bf16: bool = Field(False, description="compute the CAM's views in bfloat16: faster where it is native")
     labels: LabelSettings = LabelSettings()
-    class_steps: int = Field(2000, ge=0, description="steps at the start that train the classifier alone")
-    class_weight: float = Field(1.0, ge=0)
-    affinity_weight: float = Field(0.1, ge=0)
-    head_lr_scale: float = Field(10.0, gt=0, description="learning rate of the heads against the backbone's")
+    class_steps: Steps = Field(2000, description="steps at the start that train the classifier alone")
+    class_weight: Weight = 1.0
+    affinity_weight: Weight = 0.1
+    head_lr_scale: Weight = Field(10.0, gt=0, description="learning rate of the heads against the backbone's")
 
 
 class AFANetwork(Method):

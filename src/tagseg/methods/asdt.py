@@ -24,6 +24,7 @@ from tagseg.methods.method import MethodSettings
 from tagseg.methods.rrm import RRM, RRMSettings
 from tagseg.refine import dense_crf
 from tagseg.refine.settings import CRFSettings
+from tagseg.settings import Weight
 
 
 class ASDTSettings(RRMSettings):
@@ -36,10 +37,10 @@ class ASDTSettings(RRMSettings):
         "element-wise maximum or mean (rows III, IV)",
     )
     wave: PulseWave = PulseWave.preset("minority")
-    seg_teacher_weight: float = Field(
-        0.5, ge=0, description="weight of the seg-teacher's loss; 0 leaves the head out (row I)"
+    seg_teacher_weight: Weight = Field(
+        0.5, description="weight of the seg-teacher's loss; 0 leaves the head out (row I)"
     )
-    student_weight: float = Field(0.5, ge=0, description="weight of the student's loss")
+    student_weight: Weight = Field(0.5, description="weight of the student's loss")
     student_gradient: float = Field(
         1.0, ge=0, le=1, description="share of the student's gradient that enters the backbone, times backbone_gradient"
     )

@@ -24,7 +24,7 @@ from tagseg.methods.afa_network import AFANetwork, AFANetworkSettings, LabelSett
 from tagseg.methods.heads import evaluating, predicted_tags
 from tagseg.methods.losses import IGNORE, labelled_mean, upsample
 from tagseg.methods.method import MethodSettings
-from tagseg.settings import Settings
+from tagseg.settings import Settings, Steps, Weight
 
 PixelLoss = Literal["bce", "ce"]
 
@@ -32,14 +32,14 @@ PixelLoss = Literal["bce", "ce"]
 class BackgroundSettings(Settings):
     """Background-aware propagation: labels whose background score is the segmentation's."""
 
-    from_step: int | None = Field(4000, ge=0, description="step from which these labels teach; none: never")
-    confidence: float = Field(0.5, ge=0, description="score below which a pixel is left out")
+    from_step: Steps | None = Field(4000, description="step from which these labels teach; none: never")
+    confidence: Weight = Field(0.5, description="score below which a pixel is left out")
 
 
 class ClassToSegSettings(Settings):
     """Supervision of the segmentation by labels from the CAM; weight 0 switches it off."""
 
-    weight: float = Field(0.7, ge=0)
+    weight: Weight = 0.7
     loss: PixelLoss = "bce"
     foreground: float | None = Field(
         None, ge=0, le=1, description="share of the loss that foreground pixels have; none: all alike (as released)"
@@ -53,10 +53,10 @@ class SegToClassSettings(Settings):
     where the segmentation is trained by bce, else a softmax).
     """
 
-    weight: float = Field(0.1, ge=0)
-    from_step: int = Field(2000, ge=0)
+    weight: Weight = 0.1
+    from_step: Steps = 2000
     loss: PixelLoss = "ce"
-    confidence: float = 0.75
+    confidence: float = Field(0.75, ge=-1000, le=1000)
     threshold: Literal["as_released", "as_meant"] = "as_released"
     tagged: bool = Field(False, description="whether pixels of classes without a tag are left out (as released: no)")
 

@@ -14,6 +14,7 @@ from tagseg.data.batches import Batch
 from tagseg.methods.heads import ClassHead, parameter_groups, predicted_tags
 from tagseg.methods.losses import tag_loss
 from tagseg.methods.method import Method, MethodSettings, ParameterGroup
+from tagseg.settings import Scales, Weight
 
 
 class ClassifierSettings(MethodSettings):
@@ -21,14 +22,14 @@ class ClassifierSettings(MethodSettings):
 
     name: Literal["classifier"] = "classifier"
     dropout: float = Field(0.5, ge=0, lt=1, description="Dropout2d before the classifier")
-    cam_scales: tuple[float, ...] = Field((0.5, 1.0, 1.5, 2.0), min_length=1, description="scales of the CAM")
+    cam_scales: Scales = Field((0.5, 1.0, 1.5, 2.0), min_length=1, description="scales of the CAM")
     cam_bf16: bool = Field(
         False, description="compute the other scales of the CAM in bfloat16: faster where it is native"
     )
-    cam_alpha: float = Field(
+    cam_alpha: Weight = Field(
         4.0, gt=0, description="power of the background score where the CAM is read as probabilities"
     )
-    head_lr_scale: float = Field(10.0, gt=0, description="learning rate of the heads against the backbone's")
+    head_lr_scale: Weight = Field(10.0, gt=0, description="learning rate of the heads against the backbone's")
 
 
 class Classifier(Method):

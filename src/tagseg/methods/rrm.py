@@ -26,27 +26,27 @@ from tagseg.refine.energy import dense_energy, energy_lattices
 from tagseg.refine.lattice import Lattice
 from tagseg.refine.settings import Refinement, RefinementSettings
 from tagseg.segmenters import SegFormerHead
-from tagseg.settings import Settings
+from tagseg.settings import Channels, Settings, Sigma, Steps, Weight
 
 
 class EnergySettings(Settings):
     """The dense energy loss; its defaults are RRM's for a crop of 321 pixels."""
 
-    weight: float = Field(1e-7, ge=0)
-    srgb: float = Field(15.0, gt=0, description="sigma of colour")
-    sxy: float = Field(100.0, gt=0, description="sigma in pixels of the crop")
+    weight: Weight = 1e-7
+    srgb: Sigma = Field(15.0, description="sigma of colour")
+    sxy: Sigma = Field(100.0, description="sigma in pixels of the crop")
     scale: float = Field(0.5, gt=0, le=1, description="size at which it is computed, against the crop")
 
 
 class BackgroundAwareSettings(RefinementSettings):
     """Class-teacher's labels whose background is that of the segmentation which they teach, as BMP's are."""
 
-    from_step: int | None = Field(
-        None, ge=0, description="step from which they take the place of the reliable labels; none: never (as published)"
+    from_step: Steps | None = Field(
+        None, description="step from which they take the place of the reliable labels; none: never (as published)"
     )
     flip: bool = Field(True, description="whether both see the mirrored photo too")
     refine: Refinement = "par"
-    confidence: float = Field(0.0, ge=0, description="score below which a pixel is left out")
+    confidence: Weight = Field(0.0, description="score below which a pixel is left out")
 
 
 class RRMSettings(ClassifierSettings):
@@ -56,17 +56,16 @@ class RRMSettings(ClassifierSettings):
     decoder: Literal["conv", "segformer"] = Field(
         "conv", description="segmentation heads: two dilated convolutions on the last stage, or a SegFormer decoder"
     )
-    hidden: int = Field(512, ge=1, description="channels inside a segmentation head")
-    dilation: int = Field(12, ge=1, description="dilation of a segmentation head, in cells of the feature grid")
+    hidden: Channels = Field(512, description="channels inside a segmentation head")
+    dilation: int = Field(12, ge=1, le=256, description="dilation of a segmentation head, in cells of the feature grid")
     labels: ReliableSettings = ReliableSettings()
     background_aware: BackgroundAwareSettings = BackgroundAwareSettings()
     energy: EnergySettings = EnergySettings()
-    background_weight: float = Field(1.0, ge=0, description="weight of the cross-entropy's mean over background")
-    foreground_weight: float = Field(1.0, ge=0, description="weight of the cross-entropy's mean over foreground")
-    class_weight: float = Field(1.0, ge=0, description="weight of the tags' loss")
-    head_steps: int = Field(
+    background_weight: Weight = Field(1.0, description="weight of the cross-entropy's mean over background")
+    foreground_weight: Weight = Field(1.0, description="weight of the cross-entropy's mean over foreground")
+    class_weight: Weight = Field(1.0, description="weight of the tags' loss")
+    head_steps: Steps = Field(
         0,
-        ge=0,
         description="first steps, in which the segmentation heads learn and leave the backbone to the tags' loss",
     )
     backbone_gradient: float = Field(

@@ -25,6 +25,7 @@ from tagseg.methods.losses import IGNORE, labelled_mean, upsample
 from tagseg.methods.method import Method, MethodSettings, ParameterGroup
 from tagseg.segmenters import SEGMENTERS, AuxiliaryHead, HeadOptions, SmpDecoder, create_segmenter
 from tagseg.segmenters.smp_decoder import PREFIX, smp_decoders
+from tagseg.settings import Channels, Scales, Weight
 
 
 class SupervisedSettings(MethodSettings):
@@ -36,15 +37,17 @@ class SupervisedSettings(MethodSettings):
         description="head (that of RRM and ASDT), deeplab_v2, deeplab_resnet38, pspnet, segformer, or smp:<Decoder>, "
         "any decoder of segmentation_models_pytorch",
     )
-    hidden: int = Field(512, ge=1, description="channels inside the segmentation head")
-    dilation: int = Field(12, ge=1, description="dilation of the segmentation head, in cells of the feature grid")
+    hidden: Channels = Field(512, description="channels inside the segmentation head")
+    dilation: int = Field(
+        12, ge=1, le=256, description="dilation of the segmentation head, in cells of the feature grid"
+    )
     dropout: float | None = Field(None, ge=0, lt=1, description="before the classifier; none: as published")
-    multi_scale: tuple[float, ...] = Field(
+    multi_scale: Scales = Field(
         (),
         description="further scales of the photo that are read in training and in test, as DeepLab-v2 does with 0.75 and "
         "0.5: each has a loss on its own grid, and so has the element-wise maximum, which is the result",
     )
-    aux_weight: float = Field(0.4, ge=0, description="weight of the loss of pspnet's auxiliary head; 0 leaves it out")
+    aux_weight: Weight = Field(0.4, description="weight of the loss of pspnet's auxiliary head; 0 leaves it out")
     norm_momentum: float = Field(
         0.1, gt=0, le=1, description="of the running statistics of batch norms that are trained"
     )
@@ -58,7 +61,7 @@ class SupervisedSettings(MethodSettings):
         description="share of the loss that foreground pixels have: pseudo masks miss more of it than they add; "
         "none: all pixels alike",
     )
-    head_lr_scale: float = Field(10.0, gt=0, description="learning rate of the head against the backbone's")
+    head_lr_scale: Weight = Field(10.0, gt=0, description="learning rate of the head against the backbone's")
 
     @field_validator("segmenter")
     @classmethod

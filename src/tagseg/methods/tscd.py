@@ -24,16 +24,18 @@ from tagseg.methods.method import MethodSettings
 from tagseg.methods.rrm import EnergySettings
 from tagseg.refine import dense_energy
 from tagseg.segmenters.segformer_head import without_trace
-from tagseg.settings import Settings
+from tagseg.settings import Settings, Weight
 
 
 class CorrespondenceSettings(Settings):
     """The self correspondence distillation (SCD) and its second view."""
 
-    weight: float = Field(0.1, ge=0)
+    weight: Weight = 0.1
     view_scale: float = Field(0.3, gt=0, lt=1, description="size of the second view, against the crop")
-    samples: int = Field(40, ge=1, description="samples x samples random positions of each view")
-    shift: float = Field(0.0, description="agreement of CAMs from which on segmentations are drawn together")
+    samples: int = Field(40, ge=1, le=128, description="samples x samples random positions of each view")
+    shift: float = Field(
+        0.0, ge=-10, le=10, description="agreement of CAMs from which on segmentations are drawn together"
+    )
     centre: bool = True
     tagged: bool = Field(False, description="whether the CAMs of absent classes are left out (as released: no)")
 
@@ -45,7 +47,7 @@ class EquivarianceSettings(Settings):
     as_meant: the tagged classes' CAMs at scale 1, all of them, with gradient.
     """
 
-    weight: float = Field(0.1, ge=0)
+    weight: Weight = 0.1
     form: Literal["as_released", "as_meant"] = "as_released"
 
 
@@ -53,9 +55,9 @@ class TSCDSettings(AFANetworkSettings):
     """Settings of TSCD; the defaults are those of the authors' code for VOC at crop 512."""
 
     name: Literal["tscd"] = "tscd"  # type: ignore[assignment]
-    seg_weight: float = Field(0.1, ge=0)
+    seg_weight: Weight = 0.1
     seg_foreground: float = Field(0.5, ge=0, le=1, description="share of L_seg that foreground pixels have")
-    energy_weight: float = Field(0.01, ge=0, description="weight of the dense energy, besides its own 1e-7")
+    energy_weight: Weight = Field(0.01, description="weight of the dense energy, besides its own 1e-7")
     energy: EnergySettings = EnergySettings()
     correspondence: CorrespondenceSettings = CorrespondenceSettings()
     equivariance: EquivarianceSettings = EquivarianceSettings()

@@ -5,7 +5,6 @@ Shapes: H W pixels, K classes with background.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, TextIO
@@ -17,10 +16,12 @@ from tagseg.data.folders import stem
 from tagseg.data.photo import PIXEL_CAP
 from tagseg.errors import UserError
 from tagseg.files import replacing, to_json
+from tagseg.foreign import DATA_CAP, read_json, reading
 from tagseg.outputs.rle import compress, decode_rle, decompress, encode_rle
 from tagseg.outputs.writer import IGNORE, IGNORE_NAME, Stored, Writer, box, present, safe_name
 
 FILE = "annotations.json"
+KIND = "COCO JSON with RLE"
 
 
 class CocoRLE(Writer):
@@ -95,15 +96,13 @@ def read_coco(out: Path) -> Stored:
     Raises UserError naming the file, and the image where it is one's fault.
     """
     path = out / FILE if out.is_dir() else out
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+    with reading(path, KIND):
+        content = read_json(path, KIND, DATA_CAP)
         names = {int(c["id"]): str(c["name"]) for c in content["categories"]}
         images = {int(i["id"]): (str(i["file_name"]), int(i["height"]), int(i["width"])) for i in content["images"]}
         annotations: dict[int, list[tuple[int, Any]]] = {}
         for a in content["annotations"]:
             annotations.setdefault(int(a["image_id"]), []).append((int(a["category_id"]), a["segmentation"]["counts"]))
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path} cannot be read as COCO JSON with RLE: {error!r}") from error
     classes = sorted(k for k in names if k != IGNORE)
     if classes and not 1 <= classes[0] <= classes[-1] < IGNORE:
         raise UserError(f"{path} has the category {classes[-1]}; masks hold 1 to {IGNORE - 1}")
@@ -121,9 +120,7 @@ def _masks(
             raise UserError(f"{path}: {file_name} has {width} x {height} pixels; the cap is {PIXEL_CAP:,}")
         mask_HW = np.zeros((height, width), dtype=np.uint8)
         for category, counts in annotations.get(number, []):
-            try:
-                runs = decompress(counts) if isinstance(counts, str) else np.array(counts, dtype=np.int64)
+            with reading(f"{path}: the mask of {file_name}", "RLE"):
+                runs = decompress(counts) if isinstance(counts, str) else np.asarray(counts)
                 mask_HW[decode_rle(runs, height, width)] = category
-            except (ValueError, OverflowError) as error:
-                raise UserError(f"{path}: the mask of {file_name} cannot be read: {error}") from error
         yield safe_name(stem(file_name)), mask_HW

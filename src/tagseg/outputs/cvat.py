@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import io
 import zipfile
-import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -18,19 +17,21 @@ from PIL import Image
 from tagseg.data.photo import PIXEL_CAP
 from tagseg.errors import UnwritableNameError, UserError
 from tagseg.files import replacing
-from tagseg.foreign import shown
+from tagseg.foreign import reading, shown
 from tagseg.outputs.palette import PALETTE
-from tagseg.outputs.writer import IGNORE, IGNORE_NAME, Stored, Writer, safe_name
+from tagseg.outputs.writer import IGNORE, IGNORE_NAME, Stored, Writer, present, safe_name
 
 FILE = "cvat.zip"
-FOLDER, MAP, LIST = "SegmentationClass/", "labelmap.txt", "ImageSets/Segmentation/default.txt"
+FOLDER, INSTANCES = "SegmentationClass/", "SegmentationObject/"
+MAP, LIST = "labelmap.txt", "ImageSets/Segmentation/default.txt"
 MEMBER_CAP = 500_000_000  # bytes of one unpacked file
 
 
 class CvatMasks(Writer):
     """`cvat.zip`, to upload as annotations "Segmentation mask 1.1": RGB masks in VOC's colours, labelmap.txt, a list.
 
-    Ignored pixels have the label "(ignore)" in VOC's cream.
+    Ignored pixels have the label "(ignore)" in VOC's cream. With the masks of instances, one a class, CVAT makes no
+    object of background, for which most tasks have no label.
     """
 
     shared = (FILE,)
@@ -57,9 +58,12 @@ class CvatMasks(Writer):
         file_name: str,
     ) -> None:
         """Add one mask."""
-        buffer = io.BytesIO()
-        Image.fromarray(PALETTE[mask]).save(buffer, format="PNG")
-        self._put(f"{FOLDER}{name}.png", buffer.getvalue())
+        number = np.zeros(256, dtype=np.uint8)  # of the instance, by class
+        number[present(mask)] = np.arange(1, len(present(mask)) + 1)
+        for folder, index_HW in ((FOLDER, mask), (INSTANCES, number[mask])):
+            buffer = io.BytesIO()
+            Image.fromarray(PALETTE[index_HW]).save(buffer, format="PNG")
+            self._put(f"{folder}{name}.png", buffer.getvalue())
         self._names.append(name)
         self._has_ignored |= bool((mask == IGNORE).any())
 
@@ -90,22 +94,24 @@ def read_cvat(out: Path) -> Stored:
     outside, a file that unpacks to too much, a colour without a label.
     """
     path = out / FILE if out.is_dir() else out
-    try:
+    with reading(path, "a zip"):
+        if path.exists() and not path.is_file():
+            raise ValueError("it is no regular file")
         archive = zipfile.ZipFile(path)
-    except (OSError, ValueError, NotImplementedError, zipfile.BadZipFile) as error:
-        raise UserError(f"{path} cannot be read as a zip: {error}") from error
     labels: dict[str, int] = {}  # colour code by label
     for line in _read(path, archive, MAP).decode("utf-8", errors="replace").splitlines():
         if line.strip() and not line.startswith("#"):
             label, _, rest = line.partition(":")
-            try:
+            with reading(f"{path}: the line {shown(line)} of {MAP}", "name:r,g,b::", "correct the line"):
                 red, green, blue = (int(part) for part in rest.partition(":")[0].split(","))
-            except ValueError as error:
-                raise UserError(f"{path}: {MAP} has the line {line!r}, which is not name:r,g,b::") from error
+                if not all(0 <= part <= 255 for part in (red, green, blue)):
+                    raise ValueError("a colour has three numbers from 0 to 255")
             labels[label] = red << 16 | green << 8 | blue
     names = [label for label in labels if label != IGNORE_NAME]
     if len(names) > IGNORE:
         raise UserError(f"{path}: {MAP} has {len(names)} labels, more than the {IGNORE} that a mask holds")
+    if not labels:
+        raise UserError(f"{path}: {MAP} names no label; add a line name:r,g,b:: for each")
     index = {labels[label]: k for k, label in enumerate(names)}
     if IGNORE_NAME in labels:
         index[labels[IGNORE_NAME]] = IGNORE
@@ -133,26 +139,20 @@ def _masks(path: Path, archive: zipfile.ZipFile, index: dict[int, int]) -> Itera
 
 
 def _colours(path: Path, member: str, content: bytes) -> NDArray[np.int32]:
-    try:
-        with Image.open(io.BytesIO(content), formats=("PNG",)) as image:
-            if image.width * image.height > PIXEL_CAP:
-                raise UserError(f"{path}: {member} has {image.width} x {image.height} pixels; the cap is {PIXEL_CAP:,}")
-            rgb_HW3 = np.asarray(image.convert("RGB"), dtype=np.int32)
-    except UserError:
-        raise
-    except Exception as error:  # a decoder may raise anything at all on a broken file
-        raise UserError(f"{path}: {member} cannot be read as PNG: {error}") from error
+    with reading(f"{path}: {member}", "PNG"), Image.open(io.BytesIO(content), formats=("PNG",)) as image:
+        if image.width * image.height > PIXEL_CAP:
+            raise UserError(f"{path}: {member} has {image.width} x {image.height} pixels; the cap is {PIXEL_CAP:,}")
+        rgb_HW3 = np.asarray(image.convert("RGB"), dtype=np.int32)
     return rgb_HW3[..., 0] << 16 | rgb_HW3[..., 1] << 8 | rgb_HW3[..., 2]
 
 
 def _read(path: Path, archive: zipfile.ZipFile, member: str) -> bytes:
     try:
-        with archive.open(member) as stream:
-            content = stream.read(MEMBER_CAP + 1)  # what the zip's directory says of the size may be a lie
+        info = archive.getinfo(member)
     except KeyError as error:
         raise UserError(f"{path} has no {member}; is it CVAT's Segmentation mask 1.1?") from error
-    except (OSError, ValueError, RuntimeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise UserError(f"{path}: {member} cannot be unpacked: {error}") from error
+    with reading(f"{path}: {member}", "a packed file"), archive.open(info) as stream:
+        content = stream.read(MEMBER_CAP + 1)  # what the zip's directory says of the size may be a lie
     if len(content) > MEMBER_CAP:
         raise UserError(f"{path}: {member} unpacks to more than {MEMBER_CAP:,} bytes; it is no mask")
     return content

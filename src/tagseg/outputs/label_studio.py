@@ -5,9 +5,8 @@ Shapes: H W pixels, R runs.
 
 from __future__ import annotations
 
-import json
-import os
-from collections.abc import Sequence
+from array import array
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, quote, unquote, urlsplit
@@ -17,10 +16,11 @@ from xml.sax.saxutils import quoteattr
 import numpy as np
 from numpy.typing import NDArray
 
-from tagseg.data.folders import stem
-from tagseg.data.photo import PIXEL_CAP
+from tagseg.data.folders import find_photos, stem
+from tagseg.data.photo import PIXEL_CAP, photo_size
 from tagseg.errors import UserError
 from tagseg.files import replacing, to_json
+from tagseg.foreign import DATA_CAP, read_bytes, read_json, reading, shown
 from tagseg.outputs.palette import colour
 from tagseg.outputs.writer import IGNORE, IGNORE_NAME, Stored, Writer, present, safe_name
 
@@ -32,19 +32,36 @@ _SIZES = (3, 4, 8, 16)  # bits that a run's length may take, as Label Studio its
 class LabelStudioBrush(Writer):
     """`label-studio.json`, tasks to import, and `label-studio.xml`, the labelling interface to paste before.
 
-    Photos are referred to as local files, `/data/local-files/?d=<file name>`. Ignored pixels are labelled "(ignore)".
+    Photos are referred to as local files, `/data/local-files/?d=<folder>/<file name>`: Label Studio serves no photo that
+    lies directly in its document root, so the root is the folder above the photos' own. photo_url: what stands before
+    the file name instead, such as `https://host/photos/`. version: the predictions' model_version.
+    tags: names of the tags by the photo's name; then the interface asks for tags too, and these are ticked.
+    Ignored pixels are labelled "(ignore)".
     """
 
     shared = (TASKS, INTERFACE)
 
-    def __init__(self, out: Path, classes: Sequence[str]) -> None:
+    def __init__(
+        self,
+        out: Path,
+        classes: Sequence[str],
+        *,
+        photo_url: str | None = None,
+        version: str = "tagseg",
+        tags: Mapping[str, Sequence[str]] | None = None,
+    ) -> None:
         super().__init__(out, classes)
+        self.photo_url, self.version, self.tags = photo_url, version, tags
         labels = [*((k, name) for k, name in enumerate(self.classes) if k), (IGNORE, IGNORE_NAME)]
         rows = "".join(f'    <Label value={quoteattr(name)} background="{colour(k)}"/>\n' for k, name in labels)
+        choices = ""
+        if tags is not None:
+            ticks = "".join(f"    <Choice value={quoteattr(name)}/>\n" for name in self.classes[1:])
+            choices = f'  <Choices name="tags" toName="image" choice="multiple">\n{ticks}  </Choices>\n'
         with replacing(out / INTERFACE) as temporary:
             temporary.write_text(
                 '<View>\n  <Image name="image" value="$image" zoom="true"/>\n'
-                f'  <BrushLabels name="tag" toName="image">\n{rows}  </BrushLabels>\n</View>\n',
+                f'  <BrushLabels name="tag" toName="image">\n{rows}  </BrushLabels>\n{choices}</View>\n',
                 encoding="utf-8",
                 newline="\n",
             )
@@ -66,19 +83,20 @@ class LabelStudioBrush(Writer):
     ) -> None:
         """Add one task."""
         height, width = mask.shape
-        results = []
-        for k in present(mask):
-            label = IGNORE_NAME if k == IGNORE else self.classes[k]
-            value = {"format": "rle", "rle": list(encode_brush(mask == k)), "brushlabels": [label]}
-            size = {"original_width": width, "original_height": height, "image_rotation": 0}
-            target = {"type": "brushlabels", "from_name": "tag", "to_name": "image"}
-            results.append({"id": f"{self._count}-{k}", **target, **size, "value": value})
-        prediction: dict[str, Any] = {"model_version": "tagseg", "result": results}
+        result = regions(mask, self.classes, prefix=f"{self._count}-")
+        tags = None if self.tags is None else self.tags.get(name)
+        if tags is not None:
+            result.append(choices(tags, id=f"{self._count}-tags"))
+        prediction: dict[str, Any] = {"model_version": self.version, "result": result}
         if probabilities is not None:
             prediction["score"] = round(float(probabilities.max(axis=0).mean()), 4)
-        size_of_photo = {"width": width, "height": height}
+        image = (
+            LOCAL_FILES + quote(os.fsencode(self.link))
+            if self.photo_url is None
+            else self.photo_url + quote(os.fsencode(file_name))
+        )
         task = {
-            "data": {"image": LOCAL_FILES + quote(os.fsencode(file_name)), "name": name, **size_of_photo},
+            "data": {"image": image, "name": name, "width": width, "height": height},
             "predictions": [prediction],
         }
         comma = "," if self._count else ""
@@ -88,6 +106,32 @@ class LabelStudioBrush(Writer):
     def finish(self) -> None:
         """End the list."""
         self._stream.write("\n]\n")
+
+
+def regions(
+    mask: NDArray[np.uint8], classes: Sequence[str], *, from_name: str = "tag", to_name: str = "image", prefix: str = ""
+) -> list[dict[str, Any]]:
+    """A mask (H, W) as Label Studio's brush regions, one a class that is present; 255 is "(ignore)"."""
+    height, width = mask.shape
+    found = []
+    for k in present(mask):
+        label = IGNORE_NAME if k == IGNORE else classes[k]
+        value = {"format": "rle", "rle": list(encode_brush(mask == k)), "brushlabels": [label]}
+        size = {"original_width": width, "original_height": height, "image_rotation": 0}
+        target = {"type": "brushlabels", "from_name": from_name, "to_name": to_name}
+        found.append({"id": f"{prefix}{k}", **target, **size, "value": value})
+    return found
+
+
+def choices(tags: Sequence[str], *, id: str, from_name: str = "tags", to_name: str = "image") -> dict[str, Any]:
+    """Tags as one result of a `<Choices>` control."""
+    return {
+        "id": id,
+        "type": "choices",
+        "from_name": from_name,
+        "to_name": to_name,
+        "value": {"choices": list(tags)},
+    }
 
 
 def encode_brush(mask: NDArray[np.bool_]) -> bytes:
@@ -118,9 +162,10 @@ def encode_brush(mask: NDArray[np.bool_]) -> bytes:
 
 
 def decode_brush(data: bytes, height: int, width: int) -> NDArray[np.bool_]:
-    """The mask (H, W) of a brush RLE, True where the last byte of a pixel (its opacity) is not 0.
+    """The mask (H, W) of a brush RLE, True where the last byte of a pixel (its opacity) is at least one half.
 
-    Raises ValueError when it is broken or of another size.
+    Strokes painted by hand have soft edges; with every touched pixel they would grow. A mask of zeros and ones, as some
+    programs write it, is taken as it is meant. Raises ValueError when it is broken or of another size.
     """
     window = data + bytes(8)
 
@@ -134,8 +179,7 @@ def decode_brush(data: bytes, height: int, width: int) -> NDArray[np.bool_]:
     word = read(32, 5) + 1
     sizes = [read(37 + 4 * i, 4) + 1 for i in range(4)]
     at, done = 53, 0
-    ends: list[int] = []
-    values: list[int] = []
+    ends, values = array("q"), array("q")  # lists would take five times the memory
     while done < total:
         if at >= 8 * len(data):
             raise ValueError("it ends too early")
@@ -152,46 +196,91 @@ def decode_brush(data: bytes, height: int, width: int) -> NDArray[np.bool_]:
             at += word
     # Pixel p's last byte is 4p + 3: the runs' ends in pixels are their ends in bytes divided by four.
     lengths = np.diff(np.array(ends, dtype=np.int64) // 4, prepend=0)
-    return np.repeat(np.array(values) > 0, lengths).reshape(height, width)
+    opacity = np.array(values)
+    least = 128 if opacity.max(initial=0) > 1 else 1
+    return np.repeat(opacity >= least, lengths).reshape(height, width)
 
 
-def read_label_studio(out: Path) -> Stored:
-    """The masks of `label-studio.json`, or of Label Studio's own JSON export beside `label-studio.xml`, in a folder.
+def read_label_studio(out: Path, images: Path | None = None) -> Stored:
+    """The masks of `label-studio.json`, or of Label Studio's own JSON export, beside `label-studio.xml` in a folder.
 
-    Annotations made by people go before predictions; a later stroke covers an earlier one. Raises UserError.
+    Of annotations made by people the newest counts, and they go before predictions; skipped ones are no annotations. A
+    later stroke covers an earlier one. Tasks that nobody has annotated are left out where predictions are named by
+    number alone, and where every annotation was skipped. images: the folder of the photos, which gives the size of a
+    photo without a stroke. Raises UserError.
     """
     path = out / TASKS
     labels = _labels(out / INTERFACE)
-    try:
-        tasks = json.loads(path.read_text(encoding="utf-8"))
-        if not all(isinstance(task, dict) and "data" in task for task in tasks):
-            raise ValueError("it is not a list of tasks")
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path} cannot be read as Label Studio tasks: {error!r}") from error
     index = {label: k for k, label in enumerate(labels, start=1)} | {IGNORE_NAME: IGNORE}
-    return Stored(("background", *labels), (_mask(path, task, index) for task in tasks))
+    found = ((task, results) for task in read_tasks(path) if (results := chosen(path, task)) is not None)
+    return Stored(("background", *labels), (_mask(path, task, results, index, images) for task, results in found))
 
 
-def _mask(path: Path, task: dict[str, Any], index: dict[str, int]) -> tuple[str, NDArray[np.uint8]]:
-    try:
+def read_tasks(path: Path) -> list[dict[str, Any]]:
+    """The tasks of a JSON file. Raises UserError when it holds no list of tasks."""
+    with reading(path, "Label Studio tasks"):
+        tasks = read_json(path, "Label Studio tasks", DATA_CAP)
+        is_list = isinstance(tasks, list)
+        if not is_list or not all(isinstance(task, dict) and isinstance(task.get("data"), dict) for task in tasks):
+            raise ValueError("it is not a list of tasks")
+        return list(tasks)
+
+
+def chosen(path: Path, task: dict[str, Any]) -> list[dict[str, Any]] | None:
+    """The results of a task that count: of its newest annotation, else its last prediction; None where it has neither."""
+    with reading(f"{path}: the task {shown(task['data'])}", "a task with annotations"):
+        annotations = task.get("annotations") or []
+        made = [each for each in annotations if not each.get("was_cancelled")]
+        if made:
+            return list(max(made, key=lambda each: str(each.get("updated_at") or ""))["result"])
+        predictions = [each for each in task.get("predictions") or [] if isinstance(each, dict)]
+        return list(predictions[-1]["result"]) if predictions and not annotations else None
+
+
+def task_name(task: dict[str, Any]) -> str:
+    """The photo's path without suffix: as tagseg wrote it, else as far as the image's address tells it."""
+    data = task["data"]
+    return safe_name(str(data.get("name") or _name(str(data["image"]))))
+
+
+def _mask(
+    path: Path, task: dict[str, Any], results: list[dict[str, Any]], index: dict[str, int], images: Path | None
+) -> tuple[str, NDArray[np.uint8]]:
+    with reading(f"{path}: the task {shown(task['data'])}", "a brush mask"):
         data = task["data"]
-        name = safe_name(str(data.get("name") or _name(data["image"])))
-        made = (task.get("annotations") or task.get("predictions") or [{"result": []}])[-1]["result"]
-        strokes = [result for result in made if result["type"] == "brushlabels"]
+        name = task_name(task)
+        strokes = [result for result in results if result["type"] in ("brushlabels", "brush")]
         sizes = {(int(s["original_height"]), int(s["original_width"])) for s in strokes}
-        sizes = sizes or {(int(data["height"]), int(data["width"]))}
-        height, width = next(iter(sizes))
+        height, width = next(iter(sizes)) if sizes else _size(path, data, name, images)
         if len(sizes) > 1 or not (height > 0 and width > 0 and height * width <= PIXEL_CAP):
             raise ValueError(f"its size is {sizes}; one of at most {PIXEL_CAP:,} pixels is needed")
         mask_HW = np.zeros((height, width), dtype=np.uint8)
         for stroke in strokes:
-            (label,) = stroke["value"]["brushlabels"]
-            mask_HW[decode_brush(bytes(stroke["value"]["rle"]), height, width)] = index[label]
-    except UserError:
-        raise
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
-        raise UserError(f"{path}: the task {task.get('data')!r} cannot be read: {error!r}") from error
+            labels = stroke["value"].get("brushlabels") or []
+            if len(labels) != 1:
+                what = f"the labels {shown(labels)}" if labels else "no label"
+                raise UserError(f"{path}: a region of {name} has {what}; give it exactly one, and export again")
+            if labels[0] not in index:
+                raise UserError(
+                    f"{path}: {name} has the label {shown(labels[0])}, which {INTERFACE} does not hold; add it"
+                )
+            rle = stroke["value"]["rle"]
+            # bytes() of a number would be that many zeros.
+            if not isinstance(rle, list) or len(rle) > 16 * height * width + 64:
+                raise ValueError(f"its rle is no list of bytes as long as {width} x {height} pixels can need")
+            mask_HW[decode_brush(bytes(rle), height, width)] = index[labels[0]]
     return name, mask_HW
+
+
+def _size(path: Path, data: dict[str, Any], name: str, images: Path | None) -> tuple[int, int]:
+    if "height" in data and "width" in data:
+        return int(data["height"]), int(data["width"])
+    if images is None:
+        raise UserError(f"{path}: {name} has no stroke and no size; give the folder of the photos too")
+    photos = {stem(file): photo for file, photo in find_photos(images).items()}
+    if name not in photos:
+        raise UserError(f"{path}: {name} has no stroke and is not among the photos of {images}; correct its name")
+    return photo_size(photos[name])
 
 
 def _name(image: str) -> str:
@@ -213,10 +302,10 @@ def _labels(path: Path) -> list[str]:
     parser = expat.ParserCreate()
     parser.EntityDeclHandler = refuse
     parser.StartElementHandler = start
-    try:
-        parser.Parse(path.read_bytes(), True)
-    except (OSError, expat.ExpatError) as error:
-        raise UserError(f"{path} cannot be read: {error}") from error
+    with reading(path, "a labelling interface"):
+        parser.Parse(read_bytes(path, "a labelling interface"), True)
+    if len(labels) >= IGNORE:
+        raise UserError(f"{path} has {len(labels):,} labels; a mask holds 1 to {IGNORE - 1}")
     return labels
 
 

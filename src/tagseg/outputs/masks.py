@@ -15,8 +15,8 @@ from PIL import Image
 
 from tagseg.data.folders import find_photos, stem
 from tagseg.data.photo import read_mask
-from tagseg.errors import UserError
 from tagseg.files import replacing
+from tagseg.foreign import read_text
 from tagseg.outputs.palette import overlay, write_mask
 from tagseg.outputs.writer import Stored, Writer
 
@@ -112,11 +112,8 @@ def read_masks(out: Path) -> Stored:
 def read_folders(out: Path) -> Stored:
     """The masks that ImagesAndMasks wrote."""
     path = out / CLASSES_FILE
-    try:
-        classes = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} cannot be read: {error}") from error
-    return Stored(tuple(classes), _read(out / "masks"))
+    text = read_text(path, "a list of classes").removesuffix("\n")
+    return Stored(tuple(text.split("\n")) if text else (), _read(out / "masks"))
 
 
 def _read(folder: Path) -> Iterator[tuple[str, NDArray[np.uint8]]]:

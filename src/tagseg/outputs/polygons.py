@@ -12,6 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 _RIGHT, _DOWN, _LEFT, _UP = range(4)  # a right turn adds one
+_FARTHEST = 1e9  # of a corner from the picture's: beyond, floats no longer tell pixels apart
+_FEWEST_CROSSINGS = 10_000_000  # that even the smallest picture may have
+_BLOCK = 1 << 20  # crossings that are worked out at a time
 
 
 def trace(mask: NDArray[np.bool_]) -> list[NDArray[np.int64]]:
@@ -35,25 +38,35 @@ def trace(mask: NDArray[np.bool_]) -> list[NDArray[np.int64]]:
 def fill(polygons: Sequence[NDArray[np.floating]], height: int, width: int) -> NDArray[np.bool_]:
     """Pixels (H, W) with an odd number of polygon sides to the left of their centres, over all polygons.
 
-    polygons: floats (V, 2) of any form; what lies outside the picture is cut off.
+    polygons: floats (V, 2) of any form; what lies outside the picture is cut off. Raises ValueError for corners that are
+    no numbers or a billion pixels away, and for sides that cross more rows than outlines of every pixel would.
     """
     toggles = np.zeros((height, width + 1), dtype=np.int32)
     lengths = np.array([len(polygon) for polygon in polygons if len(polygon)], dtype=np.int64)
     if not lengths.size:
         return np.zeros((height, width), dtype=bool)
     begin = np.concatenate([polygon for polygon in polygons if len(polygon)]).astype(np.float64)
+    if not (np.abs(begin) <= _FARTHEST).all():
+        raise ValueError("a corner is no number, or too far away")
     following = np.arange(1, len(begin) + 1)
     following[np.cumsum(lengths) - 1] -= lengths  # a polygon's last corner leads to its first
     end = begin[following]
     # The rows whose centres lie between a side's ends, the upper end included.
     first = np.ceil(np.minimum(begin[:, 1], end[:, 1]) - 0.5).clip(0, height).astype(np.int64)
     last = np.ceil(np.maximum(begin[:, 1], end[:, 1]) - 0.5).clip(0, height).astype(np.int64)
-    counts = last - first
-    side = np.repeat(np.arange(len(counts)), counts)
-    row = np.arange(int(counts.sum())) - np.repeat(np.cumsum(counts) - counts, counts) + first[side]
-    share = (row + 0.5 - begin[side, 1]) / (end[side, 1] - begin[side, 1])
-    x = begin[side, 0] + share * (end[side, 0] - begin[side, 0])
-    np.add.at(toggles, (row, np.ceil(x - 0.5).clip(0, width).astype(np.int64)), 1)
+    ends = np.cumsum(last - first)
+    crossings = int(ends[-1])
+    if crossings > max(4 * height * (width + 1), _FEWEST_CROSSINGS):
+        raise ValueError(
+            f"its {len(begin):,} sides cross {crossings:,} rows, more than a picture of this size can need"
+        )
+    for start in range(0, crossings, _BLOCK):  # in blocks: a small file may ask for very many
+        place = np.arange(start, min(start + _BLOCK, crossings))
+        side = np.searchsorted(ends, place, side="right")
+        row = place - ends[side] + last[side]
+        share = (row + 0.5 - begin[side, 1]) / (end[side, 1] - begin[side, 1])
+        x = begin[side, 0] + share * (end[side, 0] - begin[side, 0])
+        np.add.at(toggles, (row, np.ceil(x - 0.5).clip(0, width).astype(np.int64)), 1)
     return (np.cumsum(toggles, axis=1)[:, :-1] & 1).astype(bool)
 
 

@@ -22,9 +22,15 @@ def encode_rle(mask: NDArray[np.bool_]) -> NDArray[np.int64]:
 
 
 def decode_rle(runs: NDArray[np.int64], height: int, width: int) -> NDArray[np.bool_]:
-    """The mask (H, W) of runs; raises ValueError when they don't fill it exactly."""
-    if (runs < 0).any() or int(runs.sum()) != height * width:
-        raise ValueError(f"the runs cover {int(runs.sum())} pixels, not {height} x {width}")
+    """The mask (H, W) of whole-numbered runs (R,); raises ValueError when they don't fill it exactly."""
+    pixels = height * width
+    if runs.ndim != 1 or (runs.size and runs.dtype.kind not in "iu"):
+        raise ValueError("the runs are no list of whole numbers")
+    # Each run before their sum: a sum of 64 bits can go around and come out right, and np.repeat believes it.
+    if (runs < 0).any() or (runs > pixels).any():
+        raise ValueError(f"the runs reach beyond {height} x {width} pixels")
+    if (covered := int(runs.sum())) != pixels:
+        raise ValueError(f"the runs cover {covered} pixels, not {height} x {width}")
     flat = np.repeat(np.arange(runs.size) % 2 == 1, runs)
     return flat.reshape(width, height).T
 

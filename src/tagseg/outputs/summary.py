@@ -5,15 +5,14 @@ Shapes: H W pixels.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tagseg.errors import UserError
 from tagseg.files import replacing, to_json
+from tagseg.foreign import read_json
 from tagseg.outputs.writer import IGNORE, IGNORE_NAME, Writer, box
 
 
@@ -71,9 +70,5 @@ def read_summaries(out: Path) -> dict[str, dict[str, Any]]:
     """The files that Summaries wrote below a folder, by name. Raises UserError naming a broken one."""
     found = {}
     for path in sorted(out.rglob("*.json")):
-        try:
-            name = path.relative_to(out).as_posix().removesuffix(".json")
-            found[name] = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise UserError(f"{path} cannot be read as JSON: {error}") from error
+        found[path.relative_to(out).as_posix().removesuffix(".json")] = read_json(path, "JSON")
     return found

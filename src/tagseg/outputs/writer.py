@@ -62,6 +62,7 @@ class Writer(ABC):
         self.out = out
         self.classes = tuple(classes)
         self.files = ExitStack()  # what closing must finish
+        self.link = ""  # of the photo that is being written
         make_folder(out)
 
     def add(
@@ -72,12 +73,14 @@ class Writer(ABC):
         probabilities: NDArray[np.float32] | None = None,
         *,
         file_name: str = "",
+        link: str = "",
     ) -> None:
         """Write one photo's mask.
 
         name: path of the photo without suffix, forward slashes, unique. photo: uint8 (H, W, 3) RGB. mask: uint8 (H, W),
         indices of `classes` or 255 = ignore. probabilities: float32 (K, H, W) where they are known. file_name: the
-        photo's path with its suffix, for formats that refer to it; `<name>.jpg` where it isn't told.
+        photo's path with its suffix, for formats that refer to it; `<name>.jpg` where it isn't told. link: the same with
+        the folder's name before it, for tools that serve the photos from the folder above; file_name where it isn't told.
         Raises UserError when the name leads outside the folder, or nothing can be written.
         """
         assert mask.dtype == np.uint8, mask.dtype
@@ -88,6 +91,7 @@ class Writer(ABC):
         if highest >= len(self.classes):
             raise ValueError(f"the mask of {name} holds the value {highest}, but there are {len(self.classes)} classes")
         try:
+            self.link = link or file_name or f"{name}.jpg"
             self.write(name, photo, mask, probabilities, file_name or f"{name}.jpg")
         except OSError as error:
             raise UserError(

@@ -17,6 +17,7 @@ from tagseg.data.folders import find_photos, stem
 from tagseg.data.photo import PIXEL_CAP, photo_size
 from tagseg.errors import UserError
 from tagseg.files import replacing
+from tagseg.foreign import DATA_CAP, read_text, read_yaml_file, reading, shown
 from tagseg.outputs.polygons import fill, trace
 from tagseg.outputs.writer import IGNORE, Stored, Writer, present
 
@@ -27,6 +28,8 @@ DIGITS = 7  # of a coordinate as a share of the side: exact up to sides of a mil
 class YoloPolygons(Writer):
     """`labels/<name>.txt`, `images/<name>.jpg` and `data.yaml`: a data set that Ultralytics' tools open.
 
+    The labels of a photo in a folder called images lie in the folder labels beside that one, where Ultralytics looks.
+
     Lines read `class x y x y ...`, the class from 0 without background, the corners as shares of width and height. The
     polygons follow the pixels' edges, so nothing is lost but the ignored pixels, which the format cannot hold: they
     become background. Programs that draw polygons with their border (OpenCV does) find regions half a pixel larger.
@@ -36,7 +39,8 @@ class YoloPolygons(Writer):
 
     def __init__(self, out: Path, classes: Sequence[str]) -> None:
         super().__init__(out, classes)
-        content = {"path": ".", "train": "images", "val": "images", "names": dict(enumerate(self.classes[1:]))}
+        # Without `path`, Ultralytics takes the folder of data.yaml; a relative one it would join to its own settings.
+        content = {"train": "images", "val": "images", "names": dict(enumerate(self.classes[1:]))}
         with replacing(out / FILE) as temporary:
             text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
             temporary.write_text(text, encoding="utf-8", newline="\n")
@@ -66,7 +70,19 @@ class YoloPolygons(Writer):
     @classmethod
     def paths(cls, name: str) -> tuple[str, ...]:
         """The photo, then the labels."""
-        return f"images/{name}.jpg", f"labels/{name}.txt"
+        return f"images/{name}.jpg", f"{_label(name)}.txt"
+
+
+def _label(name: str) -> str:
+    """Where Ultralytics looks for the labels of images/<name>: the last folder called images becomes labels."""
+    above, _, below = f"/images/{name}".rpartition("/images/")
+    return f"{above}/labels/{below}".removeprefix("/")
+
+
+def _labels_of(out: Path, name: str) -> Path:
+    """The label file of a photo, or the one that tagseg wrote before it knew of folders called images."""
+    path, former = out / f"{_label(name)}.txt", out / "labels" / f"{name}.txt"
+    return former if former.is_file() and not path.exists() else path
 
 
 def read_yolo(out: Path) -> Stored:
@@ -76,12 +92,13 @@ def read_yolo(out: Path) -> Stored:
     is all background. Raises UserError naming file and line.
     """
     path = out / FILE
-    try:
-        names = yaml.safe_load(path.read_text(encoding="utf-8"))["names"]
-        names = dict(enumerate(names)) if isinstance(names, list) else {int(k): str(v) for k, v in names.items()}
+    with reading(path, "YOLO's data.yaml"):
+        names = read_yaml_file(path, "YOLO's data.yaml")["names"]
+        names = dict(enumerate(names)) if isinstance(names, list) else {int(k): v for k, v in names.items()}
+        for name in names.values():
+            if not isinstance(name, str | int | float):
+                raise ValueError(f"the name {shown(name)} is no text")
         highest = max(names, default=-1)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError) as error:
-        raise UserError(f"{path} cannot be read as YOLO's data.yaml: {error!r}") from error
     if min(names, default=0) < 0 or highest >= IGNORE - 1:
         raise UserError(f"{path} has the class {highest}; a mask holds the classes 0 to {IGNORE - 2}")
     classes = ("background", *(str(names.get(k, k)) for k in range(highest + 1)))
@@ -94,21 +111,21 @@ def _masks(out: Path, count: int) -> Iterator[tuple[str, NDArray[np.uint8]]]:
         if height * width > PIXEL_CAP:
             raise UserError(f"{photo} has {width} x {height} pixels, more than the cap of {PIXEL_CAP:,}")
         mask_HW = np.zeros((height, width), dtype=np.uint8)
-        path = out / "labels" / f"{stem(file)}.txt"
-        lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []
+        path = _labels_of(out, stem(file))
+        lines = read_text(path, "YOLO labels", DATA_CAP).split("\n") if path.exists() else []
         for number, line in enumerate(lines, start=1):
-            try:
+            if not line.strip():
+                continue
+            with reading(f"{path}, line {number},", "`class x y x y ...`", "correct the line"):
                 k, *shares = line.split()
                 polygon = np.array(shares, dtype=np.float64).reshape(-1, 2) * [width, height]
                 if not 0 <= int(k) < count or not np.isfinite(polygon).all() or not len(polygon):
-                    raise ValueError(f"class {k} of {count}, {len(polygon)} corners")
-            except ValueError as error:
-                raise UserError(f"{path}, line {number} is not `class x y x y ...`: {error}") from error
-            # Back from shares to corners of pixels, where they come that close.
-            near = np.rint(polygon)
-            polygon = np.where(np.abs(polygon - near) < 1e-3, near, polygon)
-            left, top = np.floor(polygon.min(axis=0)).clip(0, [width, height]).astype(int)
-            right, bottom = np.ceil(polygon.max(axis=0)).clip(0, [width, height]).astype(int)
-            inside = fill([polygon - [left, top]], bottom - top, right - left)
-            mask_HW[top:bottom, left:right][inside] = int(k) + 1
+                    raise ValueError(f"class {shown(k)} of {count}, {len(polygon)} corners")
+                # Back from shares to corners of pixels, where they come that close.
+                near = np.rint(polygon)
+                polygon = np.where(np.abs(polygon - near) < 1e-3, near, polygon)
+                left, top = np.floor(polygon.min(axis=0)).clip(0, [width, height]).astype(int)
+                right, bottom = np.ceil(polygon.max(axis=0)).clip(0, [width, height]).astype(int)
+                inside = fill([polygon - [left, top]], bottom - top, right - left)
+                mask_HW[top:bottom, left:right][inside] = int(k) + 1
         yield stem(file), mask_HW

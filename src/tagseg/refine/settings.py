@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from tagseg.refine.pixel_adaptive import PixelAdaptive
-from tagseg.settings import Settings
+from tagseg.settings import Iterations, Settings, Sigma, Weight
 
 Refinement = Literal["par", "varm", "none"]
 
@@ -15,18 +15,18 @@ Refinement = Literal["par", "varm", "none"]
 class CRFSettings(Settings):
     """The kernels of a dense CRF; the defaults are those for predictions in RRM and ASDT."""
 
-    gaussian: tuple[float, float] = Field((3.0, 3.0), description="sigma in pixels, weight")
-    bilateral: tuple[float, float, float] = Field(
+    gaussian: tuple[Sigma, Weight] = Field((3.0, 3.0), description="sigma in pixels, weight")
+    bilateral: tuple[Sigma, Sigma, Weight] = Field(
         (83.0, 5.0, 4.0), description="sigma in pixels, sigma of colour, weight"
     )
-    iterations: int = Field(10, ge=0)
+    iterations: Iterations = 10
 
 
 class RefinementSettings(Settings):
     """How maps that become labels are refined by their photo."""
 
     refine: Refinement = "varm"
-    iterations: int = Field(10, ge=1, description="of the refinement")
+    iterations: int = Field(10, ge=1, le=1000, description="of the refinement")
     scale: float = Field(0.5, gt=0, le=1, description="size at which maps are refined, against the crop")
 
     def refiner(self, kind: Refinement | None = None) -> PixelAdaptive | None:

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tagseg.errors import UserError
+from tagseg.foreign import reading, shown
 from tagseg.recipe import Recipe, load_recipe, read_yaml, shipped_recipes, shipped_texts
 from tagseg.run_folder import ChainFolder
 
@@ -60,14 +61,15 @@ def load_chain(name: str, overrides: list[str] | None = None) -> Chain:
 
     `data.` and `seed` are those of all stages. Raises UserError that names the file, the key and what is allowed.
     """
-    return make_chain(_read(name), overrides or [], name)
+    with reading(name, "a chain", "correct the file"):
+        return make_chain(_read(name), overrides or [], name)
 
 
 def make_chain(values: dict[str, Any], overrides: list[str], name: str) -> Chain:
     """A chain from plain values; `name` stands in error messages."""
     unknown = [key for key in values if key not in KEYS]
     if unknown or "teacher" not in values or "segmenter" not in values:
-        what = f"there is no such key as {unknown[0]}" if unknown else "teacher and segmenter have to be given"
+        what = f"there is no such key as {shown(unknown[0])}" if unknown else "teacher and segmenter have to be given"
         raise UserError(f"Chain {name}: {what}; a chain holds {', '.join(KEYS)}.")
     title, confidence = str(values.get("title", "")), _block(name, values, "label").get("confidence", 0.0)
     rounds = values.get("rounds", 1)
@@ -89,7 +91,7 @@ def make_chain(values: dict[str, Any], overrides: list[str], name: str) -> Chain
             rounds = text
         else:
             raise UserError(
-                f"--set {override!r}: a chain has the keys seed, rounds, label.confidence, data.<key> and "
+                f"--set {shown(override)}: a chain has the keys seed, rounds, label.confidence, data.<key> and "
                 f"{', '.join(stage + '.<key>' for stage in STAGES)}."
             )
 
@@ -154,14 +156,14 @@ def _flat(values: dict[str, Any], prefix: str = "") -> Iterator[str]:
 def _confidence(chain: str, value: Any) -> float:
     try:
         number = float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         number = -1.0
     if not 0 <= number <= 1:
-        raise UserError(f"Chain {chain}: label.confidence should be a probability from 0 to 1 and is {value!r}.")
+        raise UserError(f"Chain {chain}: label.confidence should be a probability from 0 to 1 and is {shown(value)}.")
     return number
 
 
 def _rounds(chain: str, value: Any) -> int:
-    if str(value) not in map(str, range(1, 10)):
-        raise UserError(f"Chain {chain}: rounds should be a number from 1 to 9 and is {value!r}.")
+    if isinstance(value, bool) or (value not in range(1, 10) and value not in list(map(str, range(1, 10)))):
+        raise UserError(f"Chain {chain}: rounds should be a number from 1 to 9 and is {shown(value)}.")
     return int(value)

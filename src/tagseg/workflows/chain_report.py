@@ -55,6 +55,7 @@ def evaluate_chain(out: Path, sources: Sources, chain: Chain) -> None:
         "photos": len(sources.train),
         "val_photos": 0 if sources.val is None else len(sources.val),
         "labels": "image-level tags only",
+        "tags_from": sources.train.tags_from,
         **{f"stage {number}": stage["scores"] for number, stage in enumerate(stages, 1)},
         PSEUDO: {
             f"stage {number}": scores.as_dict((BACKGROUND, *sources.train.classes))
@@ -107,6 +108,7 @@ def chain_report(out: Path, sources: Sources, chain: Chain) -> None:
             facts=(
                 ("Classes", ", ".join(classes[1:])),
                 ("Labels used", "image-level tags only; true masks for scores alone"),
+                ("Tags from", sources.train.tags_from),
                 ("Pseudo masks", ", ".join(str(out / masks) for masks in chain.masks)),
                 ("Machine", last["machine"]),
                 ("Seed", str(chain.segmenter.train.seed)),

@@ -43,19 +43,26 @@ def export(segmenter: Segmenter, out: Path, format: str | None = None) -> list[s
     card = model_card(description)
     facts = {HEADER: to_json(description), "card": card} | _summary(description)
     network = segmenter.method
+    lines = []
     renewed = card_path.exists()
     write_text(card_path, card)  # before the model: by its card a file is known as an export
-    lines = []
-    if format == "safetensors":
-        write_safetensors(network, {"format": "pt"} | facts, out)
-    else:
-        write = write_onnx if format == "onnx" else write_torch
-        worst = write(network, facts, out)
-        lines.append(f"Checked on photos of two sizes: probabilities differ from the model's by at most {worst:.0e}.")
-        lines.append(
-            f"Input {INPUT}: uint8 RGB (B, H, W, 3) of any size, normalised inside; outputs {', '.join(OUTPUTS)}: "
-            "float32 (B, K, H, W) and uint8 (B, H, W), in one pass without dense CRF."
-        )
+    try:
+        if format == "safetensors":
+            write_safetensors(network, {"format": "pt"} | facts, out)
+        else:
+            write = write_onnx if format == "onnx" else write_torch
+            worst = write(network, facts, out)
+            lines.append(
+                f"Checked on photos of two sizes: probabilities differ from the model's by at most {worst:.0e}."
+            )
+            lines.append(
+                f"Input {INPUT}: uint8 RGB (B, H, W, 3) of any size, normalised inside; outputs {', '.join(OUTPUTS)}: "
+                "float32 (B, K, H, W) and uint8 (B, H, W), in one pass without dense CRF."
+            )
+    except BaseException:
+        if not renewed:
+            card_path.unlink(missing_ok=True)
+        raise
     return [f"Written to {out}, described in {card_path}.", *lines]
 
 

@@ -47,6 +47,8 @@ def own_recipe(
     if values["model"]["start"] is not None:
         values["model"]["start_train"] = fit.start_train()
     recipe = make_recipe(values, overrides, "for own photos")
+    for note in fit.notes:
+        say(note)
     say(fit.sentence(recipe, "Change them with --set; they are written to recipe.yaml."))
     return recipe
 
@@ -78,30 +80,34 @@ def own_chain(
     if start is not None:
         values["classifier"] = {"base": start, "train": fit.start_train()}
     chain = make_chain(values, overrides, "for own photos")
+    for note in fit.notes:
+        say(note)
     say(fit.sentence(chain.teacher, "Change them with --set teacher.KEY=VALUE, and so for classifier and segmenter."))
     return chain
 
 
 @dataclass(frozen=True)
 class _Fit:
-    """What the photos and the machine ask for: photos, their median short side, crop, steps."""
+    """What the photos and the machine ask for: photos, their median short side, crop, steps; notes on the data."""
 
     photos: int
     short: int
     crop: int
     steps: int
     gpu: bool
+    notes: tuple[str, ...] = ()
 
     @classmethod
     def to(cls, data: DataSettings) -> _Fit:
         assert data.root is not None
-        photos = open_sources(data, data.root).train.photos
+        opened = open_sources(data, data.root).train
+        photos = opened.photos
         gpu = torch.cuda.is_available()
         chosen = np.random.default_rng(0).permutation(len(photos))[:SAMPLE]
         short = int(np.median([min(photo_size(photos[i].photo)) for i in chosen]))
         crop = max(min(320 if gpu else 160, short) // 32 * 32, 64)
         steps = int(np.clip(len(photos) * 10 / 8, 300, 20000 if gpu else 3000))
-        return cls(len(photos), short, crop, steps, gpu)
+        return cls(len(photos), short, crop, steps, gpu, opened.notes)
 
     def stage(self, recipe: str) -> dict[str, Any]:
         """The values of a recipe without its data, its crop and its length changed."""
@@ -129,9 +135,26 @@ class _Fit:
         return {"crop": self.crop, "short_side": round(self.crop * 1.1)}
 
 
-def own_data(images: Path, tags: Path | None, masks: Path | None, classes: tuple[str, ...] | None) -> DataSettings:
+def own_data(
+    images: Path,
+    tags: Path | None,
+    masks: Path | None,
+    classes: tuple[str, ...] | None,
+    separator: str | None = None,
+    file_column: str | None = None,
+    tags_column: str | None = None,
+) -> DataSettings:
     """The data block of a folder of photos; masks: true ones, or what method supervised learns from."""
-    return DataSettings(format="tagged", root=images, tags=tags, masks=masks, classes=classes)
+    return DataSettings(
+        format="tagged",
+        root=images,
+        tags=tags,
+        masks=masks,
+        classes=classes,
+        separator=separator,
+        file_column=file_column,
+        tags_column=tags_column,
+    )
 
 
 def _name(data: DataSettings) -> str:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import unicodedata
+import json
 from collections import deque
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 
@@ -12,20 +13,22 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.progress import track
 
-from tagseg.data.folders import stem
 from tagseg.data.inputs import Inputs, PhotoInput, open_inputs
 from tagseg.data.photo import PIXEL_CAP
-from tagseg.data.tables import read_table
+from tagseg.data.tagged import check_classes, tags_of_photos
 from tagseg.errors import UnwritableNameError, UserError
-from tagseg.foreign import shown
+from tagseg.files import write_text
+from tagseg.foreign import DATA_CAP, read_json, shown
 from tagseg.interrupt import Interruption, check
 from tagseg.outputs import OUTPUTS, Writer
+from tagseg.outputs.label_studio import LabelStudioBrush
 from tagseg.places import check_output, ignores_case
 from tagseg.result_folder import ResultFolder
 from tagseg.segmenter import Request, Segmenter
 from tagseg.workflows.claim import made_by
 
 MARKER = ".tagseg-predict"  # in the folder of results: what they were made by
+TAGS = ".tagseg-predict-tags"  # and with which tags, by the photo's name
 
 
 @dataclass
@@ -47,33 +50,55 @@ def predict(
     format: str = "png",
     crf: bool = True,
     tags: Path | None = None,
+    separator: str | None = None,
+    file_column: str | None = None,
+    tags_column: str | None = None,
+    classes: Sequence[str] | None = None,
     pixel_cap: int = PIXEL_CAP,
+    photo_url: str | None = None,
     overwrite: bool = False,
 ) -> Predicted:
     """Segment photos and write the results in a format of OUTPUTS.
 
     images: what `open_inputs` reads, one or several. tags: a table of tags, used for the photos that it names and no
-    others. pixel_cap: the largest photo that is read. Photos that have their result already are passed over in formats
-    with a file a photo; results of another model or other settings are only replaced with `overwrite`.
+    others; separator, file_column, tags_column: how it is read, as `open_tagged` takes them; classes: the names in it, the
+    model's unless fewer are given. pixel_cap: the largest photo that is read. photo_url: what stands before a photo's name
+    in Label Studio's tasks, instead of local files. Photos that have their result already are passed over in formats with
+    a file a photo; results of another model, other settings or other tags are only replaced with `overwrite`.
     A photo that cannot be read becomes a sentence in `problems`, the others are done all the same. Raises UserError
     when nothing can be done at all.
     """
     if format not in OUTPUTS:
         raise UserError(f"There is no format {format!r}; there are {', '.join(OUTPUTS)}.")
+    if photo_url is not None and format != "label-studio":
+        raise UserError(f"--photo-url is for --format label-studio; {format} holds no addresses of photos.")
     sources = [images] if isinstance(images, str | Path) else list(images)
     with Interruption(), open_inputs(sources, out=out) as inputs:
         check_output(out, [*segmenter.places, *([] if tags is None else [tags])])
-        tags_of = {} if tags is None else _read_tags(tags, segmenter, inputs)
-        result = Predicted(problems=inputs.problems)
+        result = Predicted(problems=inputs.problems, notes=inputs.notes)
+        tags_of: dict[str, tuple[str, ...]] = {}
+        if tags is not None:
+            found, notes = tags_of_photos(
+                tags,
+                [photo.file_name for photo in inputs.photos],
+                inputs.folders,
+                classes=segmenter.method.classes if classes is None else _known(classes, segmenter),
+                separator=separator,
+                file_column=file_column,
+                tags_column=tags_column,
+            )
+            tags_of = {photo.name: found[photo.file_name] for photo in inputs.photos if photo.file_name in found}
+            result.notes += notes
         kind = OUTPUTS[format]
         photos = _writable(kind, inputs, result, ignores_case(out))
-        by = made_by(segmenter, [format, crf, sorted(tags_of.items())])
         files = [path for photo in photos for path in kind.paths(photo.name)]
+        by = made_by(segmenter, [format, crf, []])
         results = ResultFolder.claim(out, MARKER, by, files, overwrite=overwrite, rewritten=kind.shared)
         todo = [photo for photo in photos if not any(map(results.has, kind.paths(photo.name)[-1:]))]
         result.already = len(photos) - len(todo)
+        _claim_tags(out / TAGS, tags_of, {photo.name for photo in photos} - {photo.name for photo in todo})
         results.begin(kind.shared)
-        with kind(out, segmenter.classes) as writer:
+        with _open_writer(format, out, segmenter, photo_url) as writer:
             waiting: deque[tuple[PhotoInput, NDArray[np.uint8]]] = deque()
 
             def requests() -> Iterator[Request]:
@@ -93,9 +118,10 @@ def predict(
                 if segmenter.is_tiled(photo):
                     result.notes.append(_tiled(segmenter, photo_input, crf, prediction.probabilities is not None))
                 file_name = photo_input.file_name
+                maps = prediction.mask, prediction.probabilities
                 try:
                     results.begin(kind.paths(photo_input.name))
-                    writer.add(photo_input.name, photo, prediction.mask, prediction.probabilities, file_name=file_name)
+                    writer.add(photo_input.name, photo, *maps, file_name=file_name, link=photo_input.link)
                     results.wrote(kind.paths(photo_input.name))
                 except UnwritableNameError as error:
                     result.problems.append(str(error))
@@ -105,6 +131,13 @@ def predict(
         results.wrote(kind.shared)
         results.end()
     return result
+
+
+def _open_writer(format: str, out: Path, segmenter: Segmenter, photo_url: str | None) -> Writer:
+    if format == "label-studio":
+        version = str(segmenter.facts.get("training", {}).get("title") or "tagseg")
+        return LabelStudioBrush(out, segmenter.classes, photo_url=photo_url, version=version)
+    return OUTPUTS[format](out, segmenter.classes)
 
 
 def _writable(kind: type[Writer], inputs: Inputs, result: Predicted, fold: bool) -> list[PhotoInput]:
@@ -138,25 +171,31 @@ def _writable(kind: type[Writer], inputs: Inputs, result: Predicted, fold: bool)
     return photos
 
 
-def _read_tags(path: Path, segmenter: Segmenter, inputs: Inputs) -> dict[str, tuple[str, ...]]:
-    """The tags by the photo's name; rows that name no photo of this call are passed over."""
-    rows, problems = read_table(path, classes=segmenter.method.classes)
-    if problems:
-        raise UserError(f"{problems[0].text}: correct the table of tags.")
-    names = {photo.name for photo in inputs.photos}
-    found = {}
-    for row in rows:
-        name = stem(unicodedata.normalize("NFC", row.file.strip().replace("\\", "/").removeprefix("./")))
-        if name in names:
-            unknown = [tag for tag in row.tags if tag not in segmenter.method.classes]
-            if unknown:
-                known = ", ".join(segmenter.method.classes)
-                raise UserError(f"{path}, row {row.number}: the model does not know {unknown[0]!r}; it knows {known}.")
-            found[name] = row.tags
-    if not found:
-        example = min(names, default="")
-        raise UserError(f"{path} names none of the photos: its file column should hold names such as {example}.")
-    return found
+def _known(classes: Sequence[str], segmenter: Segmenter) -> tuple[str, ...]:
+    names = check_classes(classes)
+    unknown = [name for name in names if name not in segmenter.method.classes]
+    if unknown:
+        known = ", ".join(segmenter.method.classes)
+        raise UserError(f"The model does not know the class {unknown[0]!r}; it knows {known}.")
+    return names
+
+
+def _claim_tags(record: Path, tags_of: dict[str, tuple[str, ...]], done: set[str]) -> None:
+    """Note the tags that results are made with; refuse photos whose result was made with others."""
+    before: dict[str, list[str]] = {}
+    if record.is_file():
+        with suppress(UserError):  # a torn record: as if there were none
+            before = read_json(record, "the tags of earlier results", DATA_CAP)
+    for name in sorted(done):
+        if sorted(before.get(name, [])) != sorted(tags_of.get(name, ())):
+            made = ", ".join(before.get(name, [])) or "no tags"
+            raise UserError(
+                f"{record.parent} holds a result of {name} made with {made}: choose another --out, or renew the results "
+                "with --overwrite."
+            )
+    after = before | {name: list(tags) for name, tags in tags_of.items()}
+    if after != before:
+        write_text(record, json.dumps(after, ensure_ascii=True, indent=0))
 
 
 def _tiled(segmenter: Segmenter, photo: PhotoInput, crf: bool, kept: bool) -> str:

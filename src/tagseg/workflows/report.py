@@ -102,6 +102,7 @@ def _collect(
         facts=(
             ("Classes", ", ".join(classes[1:])),
             ("Labels used", facts["labels"]),
+            ("Tags from", facts.get("tags_from", "not recorded")),
             ("Machine", facts["machine"]),
             ("Seed", str(recipe.train.seed)),
             ("Licence of the start weights", segmenter.method.backbone.licence or "see recipe"),

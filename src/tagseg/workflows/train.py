@@ -125,6 +125,7 @@ def _train_claimed(
             "title": recipe.title,
             "method": recipe.method.name,
             "labels": labels_used(recipe, method),
+            "tags_from": sources.train.tags_from,
             "photos": len(sources.train),
             "classes": list(sources.train.classes),
             "scores": scores,

@@ -1,0 +1,134 @@
+"""After the last shard: everything is there, or what is missing is named; errors are listed; one index of all."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from tagseg.errors import UserError
+from tagseg.foreign import reading
+from tagseg.outputs import OUTPUTS
+from tagseg.scale.containers import CONTAINERS, Row
+from tagseg.scale.photos import Photo
+from tagseg.scale.places import Place
+from tagseg.scale.plan import PLAN, Plan, read_manifest, read_plan
+from tagseg.scale.work import Record, read_record
+
+INDEX, CLASSES, SUCCESS = "index.jsonl.gz", "classes.txt", "_SUCCESS"
+RETRY = "retry-{}"
+MERGED = ("png", "coco", "label-studio", "cvat", "json")  # formats that need no photo's pixels
+
+
+@dataclass(frozen=True)
+class Finished:
+    """photos, masks: how many. errors: name and reason of each photo that has no mask. seconds: of work, all shards."""
+
+    photos: int
+    masks: int
+    errors: tuple[tuple[str, str], ...]
+    seconds: float
+
+
+def places_of(place: Place) -> list[Place]:
+    """The place of the plan, and those of the retries after it, in order."""
+    found, number = [place], 1
+    while (retry := place.child(RETRY.format(number))).exists(PLAN):
+        found.append(retry)
+        number += 1
+    return found
+
+
+def finish(place: Place) -> Finished:
+    """Check that every shard is done, write the index, the classes and, last, `_SUCCESS`.
+
+    Raises UserError that names the shards still to be done.
+    """
+    errors: dict[str, str] = {}
+    lines: dict[str, str] = {}
+    seconds = 0.0
+    for part in places_of(place):
+        plan = read_plan(part)
+        records = _records(part, plan)
+        seconds += sum(record.seconds for record in records)
+        failed = {name: why for record in records for name, why in record.errors}
+        for shard, photo in read_manifest(part, plan):
+            errors.pop(photo.name, None)
+            facts = {"name": photo.name, "file_name": photo.file_name, "shard": f"{part.url}/shards/{plan.key(shard)}"}
+            if photo.name in failed:
+                facts["error"] = errors[photo.name] = failed[photo.name]
+            lines[photo.name] = json.dumps(facts, sort_keys=True) + "\n"
+    text = "".join(lines[name] for name in sorted(lines)).replace(f"{place.url}/", "")
+    place.write(INDEX, gzip.compress(text.encode(), mtime=0))
+    plan = read_plan(place)
+    place.write(CLASSES, "".join(f"{name}\n" for name in plan.classes).encode())
+    result = Finished(len(lines), len(lines) - len(errors), tuple(sorted(errors.items())), round(seconds, 3))
+    told = {"photos": result.photos, "masks": result.masks, "errors": len(errors), "seconds": result.seconds}
+    place.write(SUCCESS, (json.dumps(told) + "\n").encode())
+    return result
+
+
+def to_retry(place: Place) -> tuple[Place, list[Photo]]:
+    """Where the next retry goes, and the photos that have no mask. Raises UserError while shards are to be done."""
+    parts = places_of(place)
+    failed: set[str] = set()
+    photos: dict[str, Photo] = {}
+    for part in parts:
+        plan = read_plan(part)
+        errors = {name for record in _records(part, plan) for name, _ in record.errors}
+        for _, photo in read_manifest(part, plan):
+            photos[photo.name] = photo
+            (failed.add if photo.name in errors else failed.discard)(photo.name)
+    return place.child(RETRY.format(len(parts))), [photos[name] for name in sorted(failed)]
+
+
+def merge(place: Place, format: str, out: Path) -> int:
+    """Write all masks in one of the formats with a file for all, or as PNG; holds one shard at a time. Gives how many."""
+    if format not in MERGED:
+        raise UserError(f"--format {format} needs the photos themselves; from shards there are {', '.join(MERGED)}.")
+    plan = read_plan(place)
+    count = 0
+    with OUTPUTS[format](out, plan.classes) as writer:
+        for facts, png in rows(place):
+            with reading(facts["name"], "a mask of the shards"):
+                assert png is not None
+                with tempfile.TemporaryFile() as file:
+                    file.write(png)
+                    mask = np.array(Image.open(file, formats=["PNG"]), np.uint8)
+            photo = np.broadcast_to(np.uint8(0), (*mask.shape, 3))
+            writer.add(facts["name"], photo, mask, file_name=facts.get("file_name") or "")
+            count += 1
+    return count
+
+
+def rows(place: Place) -> Iterator[Row]:
+    """Every photo that has a mask, shard by shard, retries after; none twice."""
+    for part in places_of(place):
+        plan = read_plan(part)
+        kind = CONTAINERS[plan.container]
+        for shard in range(plan.shards):
+            with tempfile.TemporaryDirectory(prefix="tagseg-") as folder:
+                file = Path(folder, f"shard{kind.suffix}")
+                file.write_bytes(part.read(f"shards/{plan.key(shard)}{kind.suffix}"))
+                for facts, png in kind.read(file):
+                    if not facts.get("error"):
+                        name = facts["name"]
+                        yield facts, png if png is not None else part.read(f"masks/{name}.png")
+
+
+def _records(place: Place, plan: Plan) -> Sequence[Record]:
+    found = [read_record(place, plan, shard) for shard in range(plan.shards)]
+    missing = [str(shard) for shard, record in enumerate(found) if record is None]
+    if missing:
+        more = f" and {len(missing) - 10} more" if len(missing) > 10 else ""
+        raise UserError(
+            f"{place.url}: {len(missing)} of {plan.shards} shards are still to be done ({', '.join(missing[:10])}{more}): "
+            "give the command of the first time again."
+        )
+    return [record for record in found if record is not None]

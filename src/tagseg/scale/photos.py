@@ -1,0 +1,144 @@
+"""The photos of a plan: listed once, in a fixed order, each read when its turn comes.
+
+They lie as files, as objects of a store, or inside tar archives, which are read in place.
+"""
+
+from __future__ import annotations
+
+import tarfile
+import tempfile
+import unicodedata
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tagseg.data.folders import stem
+from tagseg.data.inputs import open_inputs
+from tagseg.data.photo import PHOTO_SUFFIXES, read_photo
+from tagseg.errors import UserError
+from tagseg.foreign import reading, shown
+from tagseg.scale.places import Folder, Place, open_place
+
+SIZE_CAP = 1 << 30  # bytes of one photo's file
+
+
+@dataclass(frozen=True)
+class Photo:
+    """One photo of a plan.
+
+    name: under which its mask is kept, forward slashes, no suffix. file_name: the same with suffix. place, key: where its
+    file lies. size: bytes. version: what changes when the file does. offset: where it begins inside a tar, -1 for a file
+    of its own. tags: what is known of it, None where nothing is.
+    """
+
+    name: str
+    file_name: str
+    place: str
+    key: str
+    size: int
+    version: str
+    offset: int = -1
+    tags: tuple[str, ...] | None = None
+
+    def row(self) -> dict[str, Any]:
+        """As a line of the manifest."""
+        return asdict(self)
+
+    @classmethod
+    def of(cls, row: dict[str, Any]) -> Photo:
+        """From a line of the manifest."""
+        tags = row.pop("tags", None)
+        return cls(**row, tags=None if tags is None else tuple(tags))
+
+    def read(self, places: dict[str, Place], *, pixel_cap: int) -> NDArray[np.uint8]:
+        """The pixels, uint8 (H, W, 3). places: those opened before. Raises UserError that names the photo."""
+        if self.place not in places:
+            places[self.place] = open_place(self.place)
+        place = places[self.place]
+        if self.offset < 0 and isinstance(place, Folder):
+            return read_photo(place.path / self.key, pixel_cap=pixel_cap)
+        if self.size > SIZE_CAP:
+            raise UserError(f"{self.file_name} has {self.size:,} bytes, more than a photo may have; leave it out.")
+        content = place.read(self.key, start=max(self.offset, 0), size=self.size)
+        with tempfile.TemporaryDirectory(prefix="tagseg-") as folder:
+            file = Path(folder, "photo" + PurePosixPath(self.file_name).suffix.lower())
+            file.write_bytes(content)
+            try:
+                return read_photo(file, pixel_cap=pixel_cap)
+            except UserError as error:
+                raise UserError(str(error).replace(str(file), self.file_name)) from error
+
+
+def list_photos(sources: Sequence[str | Path], *, out: str) -> tuple[list[Photo], list[str]]:
+    """The photos of folders, stores, tar archives, and of all that `open_inputs` reads but zip files; sorted by name.
+
+    out: where the results go, which is never a source. Gives the photos, and a sentence about each that is left out.
+    Raises UserError where a source does not exist or holds no photo.
+    """
+    photos: dict[str, Photo] = {}
+    problems: list[str] = []
+    for source in sources:
+        text = str(source)
+        found = list(
+            _tar(text, problems)
+            if text.endswith(".tar")
+            else _store(text)
+            if "://" in text
+            else _local(text, out, problems)
+        )
+        if not found and not problems:
+            raise UserError(f"{text} holds no photo.")
+        for photo in found:
+            if photo.name in photos:
+                other = photos[photo.name].file_name
+                problems.append(f"{photo.file_name}: {other} has the same name; rename one of them")
+            else:
+                photos[photo.name] = photo
+    return [photos[name] for name in sorted(photos)], problems
+
+
+def _local(source: str, out: str, problems: list[str]) -> Iterator[Photo]:
+    if source.endswith(".zip"):
+        raise UserError(f"{source}: photos inside a zip file cannot be read by many; unpack it, or pack a .tar.")
+    with open_inputs([source], out=Path(out if "://" not in out else ".tagseg-nowhere")) as inputs:
+        problems += inputs.problems
+        for photo in inputs.photos:
+            path = photo.path.absolute()
+            found = path.stat()
+            version = str(found.st_mtime_ns)
+            yield Photo(photo.name, photo.file_name, str(path.parent), path.name, found.st_size, version)
+
+
+def _store(url: str) -> Iterator[Photo]:
+    place = open_place(url)
+    for entry in place.find():
+        if PurePosixPath(entry.key).suffix.lower() in PHOTO_SUFFIXES and not entry.key.startswith("."):
+            name = unicodedata.normalize("NFC", entry.key)
+            yield Photo(stem(name), name, url, entry.key, entry.size, entry.version)
+
+
+def _tar(url: str, problems: list[str]) -> Iterator[Photo]:
+    """The photos inside a tar, by where their bytes lie; links, devices and names that lead out are left out."""
+    parent, _, key = url.rpartition("/")
+    place = open_place(parent or ".")
+    with (
+        reading(url, "a tar archive, not compressed"),
+        place.open(key) as file,
+        tarfile.open(fileobj=file, mode="r:") as tar,
+    ):
+        for member in tar:
+            path = PurePosixPath(member.name)
+            if path.suffix.lower() not in PHOTO_SUFFIXES or path.name.startswith("."):
+                continue
+            if path.is_absolute() or ".." in path.parts or "\\" in member.name:
+                problems.append(f"{url}: {shown(member.name)} leads outside the archive; pack it with a relative path")
+            elif not member.isreg() or member.issparse():
+                problems.append(f"{url}: {shown(member.name)} is no plain file; pack the photo itself")
+            else:
+                name = unicodedata.normalize("NFC", path.as_posix())
+                version = str(int(member.mtime))
+                yield Photo(stem(name), name, parent or ".", key, member.size, version, member.offset_data)

@@ -1,0 +1,140 @@
+"""The plan: which photos, cut into which shards, by which model and settings. Written once, read by all."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tagseg.errors import UserError
+from tagseg.foreign import reading
+from tagseg.scale.photos import Photo, list_photos
+from tagseg.scale.places import Place
+from tagseg.segmenter import Segmenter
+
+PLAN, MANIFEST = "plan.json", "manifest.jsonl.gz"
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be done. classes: with background. made_by: model and settings. fingerprint: of all that the results hang on."""
+
+    photos: int
+    shards: int
+    container: str
+    classes: tuple[str, ...]
+    made_by: str
+    manifest: str
+    fingerprint: str
+
+    def key(self, shard: int) -> str:
+        """A shard's number as it stands in names of files."""
+        return f"{shard:05d}"
+
+
+def make_plan(
+    place: Place,
+    segmenter: Segmenter,
+    sources: Sequence[str | Path],
+    *,
+    shards: int,
+    container: str,
+    options: dict[str, Any],
+    tags: dict[str, tuple[str, ...]] | None = None,
+    photos: Sequence[Photo] | None = None,
+) -> tuple[Plan, list[str]]:
+    """The plan at a place: the one that is there, or a new one. Gives it, and sentences about photos left out.
+
+    options: what results depend on besides the model and its settings. tags: by the photo's name. photos: given instead
+    of `sources`. Raises UserError where the plan that is there is another model's, or has other options or shards.
+    """
+    made_by = digest(segmenter, options)
+    if place.exists(PLAN):
+        plan = read_plan(place)
+        if plan.made_by != made_by or plan.shards != shards or plan.container != container:
+            what = (
+                "shards"
+                if plan.shards != shards
+                else "container"
+                if plan.container != container
+                else "model or settings"
+            )
+            raise UserError(f"{place.url} holds the plan of other {what}: choose another --out, or give the same.")
+        return plan, []
+    problems: list[str] = []
+    if photos is None:
+        photos, problems = list_photos(sources, out=place.url)
+    if tags is not None:
+        photos = [Photo.of(photo.row() | {"tags": tags.get(photo.name)}) for photo in photos]
+    if not photos:
+        raise UserError(f"There is no photo to work on: {'; '.join(problems[:3]) or 'the list is empty'}.")
+    if not 1 <= shards <= 100_000:
+        raise UserError(f"--shards should be from 1 to 100000, not {shards}.")
+    rows = _manifest(photos, shards)
+    manifest = hashlib.sha256(rows).hexdigest()
+    facts = {
+        "format": FORMAT,
+        "photos": len(photos),
+        "shards": shards,
+        "container": container,
+        "classes": list(segmenter.classes),
+        "made_by": made_by,
+        "manifest": manifest,
+    }
+    facts["fingerprint"] = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+    place.write(MANIFEST, gzip.compress(rows, mtime=0), new=True)
+    place.write(PLAN, (json.dumps(facts, indent=1) + "\n").encode(), new=True)
+    plan = read_plan(place)
+    if plan.made_by != made_by or plan.shards != shards:
+        raise UserError(f"{place.url}: another command has begun there with other settings; choose another --out.")
+    return plan, problems
+
+
+def read_plan(place: Place) -> Plan:
+    """The plan at a place. Raises UserError where there is none."""
+    if not place.exists(PLAN):
+        raise UserError(
+            f"{place.url} holds no plan: begin with `tagseg predict RUN PHOTOS --out {place.url} --shards N`."
+        )
+    with reading(f"{place.url}/{PLAN}", "a plan"):
+        facts = json.loads(place.read(PLAN))
+        if facts.pop("format") != FORMAT:
+            raise UserError(
+                f"{place.url}/{PLAN} is of another version of tagseg: use that one, or choose another --out."
+            )
+        return Plan(**facts | {"classes": tuple(facts["classes"])})
+
+
+def read_manifest(place: Place, plan: Plan) -> list[tuple[int, Photo]]:
+    """The photos with their shards. Raises UserError where the list is not the plan's."""
+    with reading(f"{place.url}/{MANIFEST}", "a list of photos"):
+        rows = gzip.decompress(place.read(MANIFEST))
+        if hashlib.sha256(rows).hexdigest() != plan.manifest:
+            raise UserError(f"{place.url}/{MANIFEST} is not the list of the plan: choose another --out.")
+        found = [json.loads(line) for line in rows.decode().splitlines()]
+        return [(row.pop("shard"), Photo.of(row)) for row in found]
+
+
+def digest(segmenter: Segmenter, options: dict[str, Any]) -> str:
+    """What results hang on besides the photos: weights, classes, how photos are read, options."""
+    told = [segmenter.classes, segmenter.settings.model_dump(mode="json"), segmenter.tile, sorted(options.items())]
+    summed = hashlib.sha256(json.dumps(told, default=str).encode())
+    for name, tensor in sorted(segmenter.method.state_dict().items()):
+        summed.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
+    return summed.hexdigest()
+
+
+def _manifest(photos: Iterable[Photo], shards: int) -> bytes:
+    """One line a photo. Shards are neighbors in the list, and hold about equally many bytes."""
+    photos = list(photos)
+    total, before, lines = sum(photo.size for photo in photos) or 1, 0, []
+    for photo in photos:
+        shard = min((before + photo.size // 2) * shards // total, shards - 1)
+        before += photo.size
+        lines.append(json.dumps({"shard": shard} | photo.row(), ensure_ascii=True) + "\n")
+    return "".join(lines).encode()

@@ -1,0 +1,317 @@
+"""Prepare a data set of the papers: archives, photos, masks, lists and tags in one folder. Reads top to bottom.
+
+A part is made below `.preparing` and renamed into its place when all of it is there, so what has a place is whole, and the
+same command goes on after any stop.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from tagseg import __version__
+from tagseg.datasets import DATASETS
+from tagseg.datasets.archive import Archive, At
+from tagseg.datasets.dataset import DataSet, Finding, Options, Part, Workspace
+from tagseg.datasets.download import download
+from tagseg.errors import UserError
+from tagseg.files import make_folder, write_text
+from tagseg.foreign import read_json
+from tagseg.interrupt import Interruption
+
+RECORD = "prepared.json"
+"""What a folder was prepared from, and by which choices."""
+STAGING, ARCHIVES, LOCK = ".preparing", "archives", ".preparing.lock"
+RATE = 10_000_000  # bytes a second that the plan's minutes assume
+SPARE = 200_000_000  # bytes of the disk to leave
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is still to do: parts, archives that lie somewhere already, and those to download; bytes and minutes."""
+
+    todo: tuple[Part, ...]
+    found: dict[str, Path]
+    load: tuple[Archive, ...]
+    room: int
+    minutes: int
+    downloads: Path = field(default=Path())
+
+    def lines(self, dataset: DataSet, root: Path) -> list[str]:
+        """The plan in sentences."""
+        if not self.todo:
+            return [f"{dataset.name}: everything is in {root}."]
+        lines = [
+            f"{dataset.name}: {dataset.title}.",
+            f"To do in {root}: {'; '.join(part.title for part in self.todo)}.",
+        ]
+        lines += [f"Archive {name}: {path}" for name, path in self.found.items()]
+        lines += [f"Archive {a.file}: {gigabytes(a.bytes)} to download into {self.downloads}" for a in self.load]
+        lines.append(
+            f"Disk: {gigabytes(self.room)} needed, {gigabytes(free_bytes(root))} free. Time: about {self.minutes} minutes"
+            f"{' at 10 MB/s' if self.load else ''}."
+        )
+        return lines
+
+
+def known(name: str) -> DataSet:
+    """A data set by its name. Raises UserError that lists the names."""
+    if name not in DATASETS:
+        raise UserError(f"There is no data set {name!r}: choose one of {', '.join(DATASETS)}.")
+    return DATASETS[name]
+
+
+def prepare(
+    name: str,
+    root: Path,
+    *,
+    archives: Path | None = None,
+    options: Options | None = None,
+    dry_run: bool = False,
+    say: Callable[[str], object] = print,
+) -> list[Finding]:
+    """Make what a data set lacks in `root`, and return what `check` finds there in the end.
+
+    archives: folder where archives lie, and where those that lack are loaded to; None: `root`/archives. dry_run: only
+    say the plan. Raises UserError for whatever is not as it should be, Interrupted when asked to stop; nothing that is
+    half made has a place then, and the same call goes on.
+    """
+    dataset, options = known(name), options or Options()
+    if archives is not None and not archives.is_dir():
+        raise UserError(f"The folder of archives {archives} does not exist: create it, or leave --archives out.")
+    _same_choices(dataset, root, options)
+    plan = make_plan(dataset, root, archives, options)
+    for line in plan.lines(dataset, root):
+        say(line)
+    if dry_run:
+        return []
+    make_folder(root)
+    _enough_room(plan, root)
+    with Interruption(), _alone(root), _Bars() as bars:
+        got = _Archives(plan, root / STAGING / "verified.json", bars.bar)
+        for part in plan.todo:
+            _make(part, dataset, root, got, bars.bar, options)
+        if plan.todo:
+            _record(dataset, root, options, got.digests)
+            shutil.rmtree(root / STAGING, ignore_errors=True)
+    findings = dataset.check(root)
+    wrong = [finding.wrong for finding in findings if finding.wrong]
+    if wrong:
+        more = f" ({len(wrong) - 1} more: `tagseg data check {name}` lists all)" if len(wrong) > 1 else ""
+        raise UserError(f"{wrong[0]}{more}.")
+    if plan.load:
+        say(f"The archives in {plan.downloads} are no longer needed.")
+    say(f"{dataset.name} is in {root}. Next: {dataset.use.format(root=root)}")
+    return findings
+
+
+def make_plan(dataset: DataSet, root: Path, archives: Path | None, options: Options) -> Plan:
+    """What is to do, with the archives that lie in `archives` or in the root already."""
+    todo = tuple(part for part in dataset.parts(root, options) if part.missing)
+    needed = {archive.file: archive for part in todo for archive in part.archives}
+    downloads = archives or root / ARCHIVES
+    found = {
+        name: folder / name
+        for name in needed
+        for folder in reversed((downloads, root, root / ARCHIVES))
+        if (folder / name).is_file()
+    }
+    load = tuple(archive for name, archive in needed.items() if name not in found)
+    bytes_left = sum(archive.bytes - _partial(downloads, archive) for archive in load)
+    room = bytes_left + sum(part.size for part in todo)
+    seconds = (
+        bytes_left / RATE + sum(part.seconds for part in todo) + sum(a.bytes for a in needed.values()) / 400_000_000
+    )
+    return Plan(todo, found, load, room, max(1, round(seconds / 60)), downloads)
+
+
+def check(name: str, root: Path) -> list[Finding]:
+    """What lies in a folder against what the data set should hold. Raises UserError where there is no folder."""
+    if not root.is_dir():
+        raise UserError(f"{root} is not there: `tagseg data prepare {name} --root {root}` makes it.")
+    return known(name).check(root)
+
+
+def findings_table(findings: list[Finding], title: str) -> Table:
+    """Findings as rows."""
+    table = Table("what", "found", "wrong", title=title)
+    for finding in findings:
+        table.add_row(finding.what, finding.found, finding.wrong or "", style="red" if finding.wrong else "")
+    return table
+
+
+def gigabytes(count: float) -> str:
+    """Bytes in words."""
+    return f"{count / 1e9:.1f} GB" if count >= 1e8 else f"{count / 1e6:.1f} MB"
+
+
+def free_bytes(folder: Path) -> int:
+    """Free bytes of the disk that a folder, there or not, lies on."""
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    return shutil.disk_usage(folder).free
+
+
+class _Archives:
+    """Archives that are verified: found ones once, as long as they stay as they are; the others are loaded."""
+
+    def __init__(self, plan: Plan, record: Path, bar: Callable[[str, int], Any]) -> None:
+        self.plan, self.record, self.bar = plan, record, bar
+        self.paths: dict[str, Path] = {}
+        self.verified: dict[str, Any] = {}
+        if record.is_file():
+            content = read_json(record, "a list of verified archives", fix="remove it")
+            self.verified = content if isinstance(content, dict) else {}
+        self.digests = {name: str(facts[3]) for name, facts in self.verified.items()}
+
+    def __call__(self, archive: Archive) -> Path:
+        """The archive's file, verified."""
+        if archive.file not in self.paths:
+            found = self.plan.found.get(archive.file)
+            if found is None:
+                make_folder(self.plan.downloads)
+                with self.bar(f"Loading {archive.file}", archive.bytes) as at:
+                    found, digest = download(archive, self.plan.downloads, at)
+                self._note(archive, found, digest)
+            else:
+                self._verify(archive, found)
+            self.paths[archive.file] = found
+        return self.paths[archive.file]
+
+    def _verify(self, archive: Archive, path: Path) -> None:
+        if self.verified.get(archive.file, [])[:3] != _state(path):
+            with self.bar(f"Checking {archive.file}", path.stat().st_size) as at:
+                self._note(archive, path, archive.verify(path, at))
+
+    def _note(self, archive: Archive, path: Path, digest: str) -> None:
+        self.digests[archive.file] = digest
+        self.verified[archive.file] = [*_state(path), digest]
+        self.record.parent.mkdir(parents=True, exist_ok=True)
+        write_text(self.record, json.dumps(self.verified))
+
+
+def _state(path: Path) -> list[str | int]:
+    facts = path.stat()
+    return [str(path.resolve()), facts.st_size, facts.st_mtime_ns]
+
+
+def _make(
+    part: Part,
+    dataset: DataSet,
+    root: Path,
+    archive: Callable[[Archive], Path],
+    bar: Callable[[str, int], Any],
+    options: Options,
+) -> None:
+    """Make a part below the staging folder and rename what lacks into its place."""
+    choices = "".join(f"-{value}" for value in dataset.choices(options).values())
+    staging = root / STAGING / (part.title.replace(" ", "-") + choices)
+    staging.mkdir(parents=True, exist_ok=True)
+    try:
+        part.make(Workspace(root, staging, archive, bar))
+        for place in part.missing:
+            (root / place).parent.mkdir(parents=True, exist_ok=True)
+            (staging / place).rename(root / place)
+    except OSError as error:
+        raise UserError(
+            f"{part.title} could not be made in {root}: {error.strerror or error}; make room or allow writing, then run the "
+            "same command again."
+        ) from error
+
+
+def _enough_room(plan: Plan, root: Path) -> None:
+    free = free_bytes(root)
+    if plan.todo and plan.room + SPARE > free and plan.room > SPARE:
+        raise UserError(
+            f"{root} needs {gigabytes(plan.room)}, but its disk has {gigabytes(free)} free: make room, or choose another --root."
+        )
+
+
+def _partial(folder: Path, archive: Archive) -> int:
+    part = folder / f"{archive.file}.part"
+    return min(part.stat().st_size, archive.bytes) if part.is_file() else 0
+
+
+def _same_choices(dataset: DataSet, root: Path, options: Options) -> None:
+    """Raises UserError where the folder was prepared by other choices."""
+    if (root / RECORD).is_file():
+        content = read_json(root / RECORD, "the record of a preparation", fix="remove it")
+        before = content.get("choices", {}) if isinstance(content, dict) else {}
+        of = content.get("name") if isinstance(content, dict) else None
+        if of != dataset.name:
+            raise UserError(f"{root} holds the data set {of}: choose another --root for {dataset.name}.")
+        for key, value in dataset.choices(options).items():
+            if before.get(key, value) != value:
+                raise UserError(f"{root} was prepared with --{key} {before[key]}: choose another --root for {value}.")
+
+
+def _record(dataset: DataSet, root: Path, options: Options, digests: dict[str, str]) -> None:
+    path = root / RECORD
+    before = (
+        read_json(path, "the record of a preparation", fix="remove it").get("archives", {}) if path.is_file() else {}
+    )
+    facts = {
+        "name": dataset.name,
+        "choices": dataset.choices(options),
+        "archives": {**before, **digests},
+        "tagseg": __version__,
+    }
+    write_text(path, json.dumps(facts, indent=2))
+
+
+@contextmanager
+def _alone(root: Path) -> Iterator[None]:
+    """One preparation of a folder at a time."""
+    lock = FileLock(root / LOCK)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise UserError(f"Another command prepares {root} at this moment: wait for it.") from None
+    except OSError as error:
+        raise UserError(f"{root} cannot be written: {error.strerror or error}; choose another --root.") from error
+    try:
+        yield
+    finally:
+        lock.release()
+        (root / LOCK).unlink(missing_ok=True)
+
+
+class _Bars:
+    """Progress bars on standard error, one for what is going on."""
+
+    def __init__(self) -> None:
+        text = TextColumn("{task.description}", markup=False)
+        self.progress = Progress(
+            text,
+            BarColumn(30),
+            TextColumn("{task.percentage:>3.0f} %"),
+            TimeRemainingColumn(),
+            console=Console(stderr=True),
+            transient=True,
+        )
+
+    def __enter__(self) -> _Bars:
+        self.progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.progress.stop()
+
+    @contextmanager
+    def bar(self, text: str, total: int) -> Iterator[At]:
+        """A bar of `total`; what is yielded is told how far it is."""
+        task = self.progress.add_task(text, total=max(total, 1))
+        try:
+            yield lambda done: self.progress.update(task, completed=done)
+        finally:
+            self.progress.remove_task(task)

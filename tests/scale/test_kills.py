@@ -1,0 +1,100 @@
+"""Workers killed at any moment, two at a time, leave what an undisturbed run leaves, byte for byte."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from tagseg.scale.finish import finish
+from tagseg.scale.places import open_place
+from tagseg.segmenter import Segmenter
+from tagseg.workflows.shards import Shards, predict_shards
+from tests.scale.slow_model import Slow
+from tests.scale.test_shards import draw, everything
+
+ROOT = Path(__file__).parents[2]
+SHARDS = 7
+
+
+def slow() -> Segmenter:
+    return Segmenter(Slow(), {"crf": None})
+
+
+def start(photos: Path, out: Path, shard: int) -> int:
+    """A forked process that does one shard: its number."""
+    child = os.fork()
+    if child == 0:
+        torch.set_num_threads(1)
+        try:
+            predict_shards(slow, [photos], out, Shards(SHARDS, shard=f"{shard}/{SHARDS}"))
+        finally:
+            os._exit(0)
+    return child
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="forks a process that has used torch")
+def test_seven_shards_two_at_a_time_each_killed_ten_times(tmp_path: Path) -> None:
+    photos, killed, whole = tmp_path / "photos", tmp_path / "killed", tmp_path / "whole"
+    draw(photos, 280)
+    predict_shards(slow, [photos], whole, Shards(SHARDS))
+    chance, died = random.Random(0), 0
+    for first in range(0, SHARDS, 2):
+        pair = [shard for shard in (first, first + 1) if shard < SHARDS]
+        for _ in range(10):
+            children = [start(photos, killed, shard) for shard in pair]
+            time.sleep(chance.uniform(0.0, 0.5))
+            for child in children:
+                os.kill(child, signal.SIGKILL)
+                died += os.WIFSIGNALED(os.waitpid(child, 0)[1])
+        for child in [start(photos, killed, shard) for shard in pair]:
+            os.waitpid(child, 0)
+    assert died > 30, "most should have been killed on their way"
+    finish(open_place(killed))
+    left = list(killed.rglob(".tagseg-saving-*"))
+    for path in left:  # a file of a killed process, never taken for a result
+        path.unlink()
+    assert everything(killed) == everything(whole)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_ray_with_an_actor_killed(tmp_path: Path) -> None:
+    pytest.importorskip("ray.data")
+    photos, ours = tmp_path / "photos", tmp_path / "ray"
+    draw(photos, 60)
+    predict_shards(slow, [photos], tmp_path / "whole", Shards(5))
+    marker = str(tmp_path / "killed-once")
+
+    def build() -> Segmenter:
+        from tests.scale.slow_model import Slow
+
+        class Dying(Slow):
+            def segment(self, image_B3HW):  # type: ignore[no-untyped-def]
+                if image_B3HW.shape[2] == 9 and not os.path.exists(marker):  # noqa: PTH110
+                    open(marker, "w").close()  # noqa: PTH123
+                    os.kill(os.getpid(), 9)
+                return super().segment(image_B3HW)
+
+        return Segmenter(Dying(), {"crf": None})
+
+    import ray
+
+    os.environ["RAY_DATA_DISABLE_PROGRESS_BARS"] = "1"
+    paths = os.pathsep.join([str(ROOT), str(ROOT / "src")])
+    os.environ["PYTHONPATH"] = paths
+    ray.init(num_cpus=2, include_dashboard=False, object_store_memory=150 * 2**20, log_to_driver=False)
+    try:
+        result = predict_shards(build, [photos], ours, Shards(5, engine="ray", workers=1))
+    finally:
+        ray.shutdown()
+    assert result is not None
+    assert (result.masks, result.errors) == (60, ())
+    assert Path(marker).exists()
+    assert everything(ours) == everything(tmp_path / "whole")
