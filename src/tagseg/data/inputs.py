@@ -26,7 +26,7 @@ from tagseg.data.suffixes import PHOTO_SUFFIXES, UNREAD_SUFFIXES, suffix, to_rea
 from tagseg.data.text import quoted
 from tagseg.errors import UserError
 from tagseg.foreign import DATA_CAP, read_text, reading, reason
-from tagseg.places import check_output
+from tagseg.places import check_output, ignores_case
 
 BOMB_RATIO, BOMB_BYTES = 200, 1 << 24  # a photo that unpacks to more than both is none
 BYTES_A_PIXEL = 8  # RGBA with 16 bits a channel
