@@ -5,6 +5,7 @@ Shapes: H W pixels, R runs.
 
 from __future__ import annotations
 
+import os
 from array import array
 from collections.abc import Mapping, Sequence
 from pathlib import Path
