@@ -264,10 +264,18 @@ def test_no_photo_is_overwritten_by_its_mask(tmp_path: Path) -> None:
     folder = tmp_path / "photos"
     photo = write(folder / "a.png", BLUE)
     before = photo.read_bytes()
-    for source, out in ((folder, folder), (photo, folder), (folder, folder / "masks"), (folder, tmp_path)):
+    pattern = f"{folder}/*.png"
+    for source, out in (
+        (folder, folder),
+        (photo, folder),
+        (pattern, folder),
+        (folder, folder / "masks"),
+        (folder, tmp_path),
+    ):
         with pytest.raises(UserError, match=r"which this command reads|is read by this command"):
             predict(segmenter(), source, out)
-    complain(predict(segmenter(), f"{folder}/*.png", folder), "lies in the folder of the results")
+    (tmp_path / "list.txt").write_text("photos/a.png\n", encoding="utf-8")
+    complain(predict(segmenter(), tmp_path / "list.txt", folder), "lies in the folder of the results")
     assert predict(segmenter(), photo, folder / "masks").done == 1
     assert photo.read_bytes() == before
 
