@@ -27,7 +27,7 @@ MOST_BASES = 20  # recipes that one recipe may build on
 class ModelSettings(Settings):
     """The backbone and the weights it starts from."""
 
-    backbone: str = "efficientnet_lite0"
+    backbone: str = Field("efficientnet_lite0", max_length=200)
     output_stride: int | None = Field(16, ge=1, le=64)
     weights: str = Field("embedded", description="embedded, none, hub, or a file")
     frozen_norm: bool = True

@@ -17,28 +17,31 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from pydantic import ValidationError
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from torch import Tensor
 
 from tagseg.backbones import create_backbone
-from tagseg.data.photo import read_photo
+from tagseg.data.given import GivenPhoto, as_photo
 from tagseg.errors import UserError
 from tagseg.files import to_json, write_text
+from tagseg.foreign import read_json, reading, shown
 from tagseg.inference import PredictSettings, class_mask, one_thread_a_photo, resized_window, working_probabilities
 from tagseg.inference import refine_probabilities as refine_probabilities
 from tagseg.interrupt import check
 from tagseg.methods import METHODS, Method
-from tagseg.recipe import ModelSettings
+from tagseg.recipe import ModelSettings, first_fault
 from tagseg.run_folder import RunFolder
 from tagseg.tiling import Window, blend_tiles, ordered_map
-from tagseg.weights import load_weights
+from tagseg.weights import FIX, KIND, check_weights, load_weights
 
 BACKGROUND = "background"
 HEADER = "tagseg"  # the key of a bare file's header under which the model is described
 BATCH = 8  # photos that a GPU takes together
 WHOLE = 4  # photos up to so many tiles are read in one piece
+MOST_CLASSES = 255  # with background: what a mask of 8 bits can tell apart
 KEPT_BYTES = 1 << 30  # probabilities beyond that are not kept
 Request = tuple[NDArray[np.uint8], Sequence[str] | None]
+GivenRequest = GivenPhoto | tuple[GivenPhoto, Sequence[str] | None]
 
 
 @dataclass(frozen=True)
@@ -90,34 +93,30 @@ class Segmenter:
         try:
             self.settings = PredictSettings.model_validate(self.settings.model_dump() | given)
         except ValidationError as error:
-            first = error.errors()[0]
-            raise UserError(f"{first['loc'][0]}: {first['msg']} (given: {first['input']!r}).") from error
+            raise UserError(f"{first_fault(error)}.") from error
         return self
 
-    def predict(
-        self, image: NDArray[np.uint8] | str | Path, *, tags: Sequence[str] | None = None, crf: bool = True
-    ) -> Prediction:
-        """The mask of one photo, an (H, W, 3) uint8 RGB array or a file.
+    def predict(self, image: GivenPhoto, *, tags: Sequence[str] | None = None, crf: bool = True) -> Prediction:
+        """The mask of one photo: an (H, W, 3) uint8 RGB array or tensor, a PIL image, a file's path or its bytes.
 
         tags: names of the classes known to be present; without them all classes compete. crf: whether the recipe's
         dense CRF refines the result. Raises UserError for a file that is no photo, a wrong array, an unknown tag.
         """
-        photo = image if isinstance(image, np.ndarray) else read_photo(Path(image))
-        if photo.ndim != 3 or photo.shape[2] != 3 or photo.dtype != np.uint8 or photo.size == 0:
-            raise UserError(f"A photo should be an (H, W, 3) uint8 array, not {photo.shape} {photo.dtype}.")
+        photo = as_photo(image)
         if self.is_tiled(photo):
             with one_thread_a_photo(self.device) as workers:
                 return self._predict_tiled((photo, tags), crf, workers)
         return self.predict_batch([(photo, tags)], crf)[0]
 
-    def predict_many(self, requests: Iterable[Request], *, crf: bool = True) -> Iterator[Prediction]:
-        """Predictions of many photos of any sizes, in their order; each comes with its tags, or None.
+    def predict_many(self, requests: Iterable[GivenRequest], *, crf: bool = True) -> Iterator[Prediction]:
+        """Predictions of many photos of any sizes, in their order; each alone, or as (photo, tags).
 
+        Photos are given as to `predict`.
         On a CPU several photos are worked at at once, one a core; a GPU takes those of one size together. Only a few
         photos are taken from `requests` ahead of the prediction that is due. Results are those of `predict`.
         """
         with one_thread_a_photo(self.device) as workers:
-            for tiled, group in groupby(requests, lambda request: self.is_tiled(request[0])):
+            for tiled, group in groupby(map(_request, requests), lambda request: self.is_tiled(request[0])):
                 if tiled:
                     yield from (self._predict_tiled(request, crf, workers) for request in group)
                 elif self.device.type == "cpu":
@@ -235,6 +234,14 @@ class Segmenter:
         write_text(RunFolder(folder).model, to_json(self.describe() | facts, indent=2))
 
 
+def _request(given: GivenRequest) -> Request:
+    if not isinstance(given, tuple):
+        return as_photo(given), None
+    if len(given) != 2:
+        raise UserError(f"A request should be a photo or (photo, tags), not a tuple of {len(given)}.")
+    return as_photo(given[0]), given[1]
+
+
 def build_method(settings: Any, model: ModelSettings, classes: tuple[str, ...], weights: str | None = None) -> Method:
     """A method on its backbone, with the backbone's weights as the recipe says, or as `weights` says."""
     backbone = create_backbone(
@@ -271,18 +278,23 @@ def load(path: str | Path) -> Segmenter:
         raise UserError(
             f"{path} holds no finished model ({run.model.name}, {run.weights.name}): use `tagseg train`{before}."
         )
-    try:
-        facts = json.loads(card.read_text(encoding="utf-8") if text is None else text)
+    with reading(card, "the description of a model of this version of tagseg", "train or export it anew"):
+        facts = read_json(card, "JSON") if text is None else json.loads(text)
         chosen = facts.pop("method")
         settings = METHODS[chosen["name"]].Settings.model_validate(chosen)
         about = facts.pop("model")
         model = ModelSettings(backbone=about["backbone"], output_stride=about["output_stride"], weights="none")
         predict = PredictSettings.model_validate(facts.pop("predict"))
-        classes = tuple(facts.pop("classes")[1:])
-    except (ValueError, KeyError, TypeError, AttributeError, OSError, ValidationError) as error:
-        reason = " ".join(str(error).split())
-        raise UserError(f"{card} does not describe a model of this version of tagseg: {reason}.") from error
-    method = build_method(settings, model, classes)
+        names = facts.pop("classes")
+        is_list = isinstance(names, list) and all(isinstance(name, str) for name in names)
+        if not is_list or not 2 <= len(names) <= MOST_CLASSES or len(set(names)) < len(names):
+            raise ValueError(f"its classes are no {MOST_CLASSES} or fewer different names: {shown(names)}")
+        classes = tuple(names[1:])
+        # Without memory first: a description may ask for anything, and the weights show what is really there.
+        with torch.device("meta"):
+            plan = build_method(settings, model.model_copy(update={"frozen_norm": False}), classes)
+        check_weights(weights, plan)
+        method = build_method(settings, model, classes)
     method.backbone.licence = str(about.get("licence", ""))
     load_weights(weights, method)
     segmenter = Segmenter(method, predict, facts)
@@ -296,8 +308,5 @@ def _header(file: Path) -> str | None:
         raise UserError(
             f"{file} is no model that can be loaded: give a run folder, or a .safetensors file of `tagseg export`."
         )
-    try:
-        with safe_open(file, framework="pt") as content:
-            return (content.metadata() or {}).get(HEADER)
-    except (SafetensorError, OSError) as error:
-        raise UserError(f"{file} cannot be read as safetensors ({error}): it is damaged or of another kind.") from error
+    with reading(file, KIND, FIX), safe_open(file, framework="pt") as content:
+        return (content.metadata() or {}).get(HEADER)

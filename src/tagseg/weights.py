@@ -12,8 +12,9 @@ from torch import Tensor, nn
 
 from tagseg.errors import UserError
 from tagseg.files import replacing
-from tagseg.foreign import reading
+from tagseg.foreign import reading, shown
 
+KIND, FIX = "safetensors", "it is damaged or of another kind"
 MODEL, AVERAGE = "model.", "average."  # how the names of a checkpoint's tensors start
 
 
@@ -41,14 +42,31 @@ def load_weights(path: Path, module: nn.Module) -> None:
     Raises UserError that names the file and what does not fit.
     """
     tensors = read_weights(path)
-    own = module.state_dict()
-    lacking = [name for name in own if name not in tensors]
-    unknown = [name for name in tensors if name not in own]
-    shapes = [
-        f"{name} {tuple(tensors[name].shape)} for {tuple(own[name].shape)}"
-        for name in own
-        if name in tensors and tensors[name].shape != own[name].shape
-    ]
+    _check_fit(path, {name: tuple(tensor.shape) for name, tensor in tensors.items()}, module)
+    module.load_state_dict(tensors)
+
+
+def check_weights(path: Path, module: nn.Module) -> None:
+    """Raise as `load_weights` does, by the file's header alone: nothing of the weights is read, or filled in.
+
+    module: may lie on the device "meta", where it takes no memory.
+    """
+    _check_file(path)
+    with reading(path, KIND, FIX), safe_open(path, framework="pt") as file:
+        names = list(file.keys())
+        kinds = [kind for kind in (AVERAGE, MODEL) if any(name.startswith(kind) for name in names)]
+        kind = kinds[0] if kinds and "facts" in (file.metadata() or {}) else ""
+        shapes = {
+            name.removeprefix(kind): tuple(file.get_slice(name).get_shape()) for name in names if name.startswith(kind)
+        }
+    _check_fit(path, shapes, module)
+
+
+def _check_fit(path: Path, given: dict[str, tuple[int, ...]], module: nn.Module) -> None:
+    own = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
+    lacking = [name for name in own if name not in given]
+    unknown = [shown(name)[1:-1] for name in given if name not in own]
+    shapes = [f"{name} {given[name]} for {own[name]}" for name in own if name in given and given[name] != own[name]]
     problems = [
         f"{what} {_some(names)}"
         for what, names in (("lacks", lacking), ("has unknown", unknown), ("has", shapes))
@@ -56,7 +74,6 @@ def load_weights(path: Path, module: nn.Module) -> None:
     ]
     if problems:
         raise UserError(f"{path} does not fit this model: it {', '.join(problems)}; give the file that belongs to it.")
-    module.load_state_dict(tensors)
 
 
 def _some(names: list[str], limit: int = 3) -> str:
@@ -66,13 +83,20 @@ def _some(names: list[str], limit: int = 3) -> str:
 
 def read_with_facts(path: Path) -> tuple[dict[str, Tensor], dict[str, Any] | None]:
     """Tensors and, of a checkpoint, the facts beside them. Raises as `read_weights`."""
-    if not path.is_file():
-        raise UserError(f"{path} does not exist or is not a file: give a .safetensors file.")
-    with reading(path, "safetensors", "it is damaged or of another kind"):
+    _check_file(path)
+    with reading(path, KIND, FIX):
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no dict)
-        return tensors, json.loads(metadata["facts"]) if "facts" in metadata else None
+        facts = json.loads(metadata["facts"]) if "facts" in metadata else None
+        if not isinstance(facts, dict | None):
+            raise ValueError("its facts are no table")
+        return tensors, facts
+
+
+def _check_file(path: Path) -> None:
+    if not path.is_file():
+        raise UserError(f"{path} does not exist or is not a file: give a .safetensors file.")
 
 
 def named(tensors: dict[str, Tensor], kind: str) -> dict[str, Tensor]:

@@ -35,7 +35,8 @@ def equal(a: Batch, b: Batch) -> bool:
 
 
 def joined(parts: list[Batch]) -> Batch:
-    tensors = {f.name: torch.cat([getattr(p, f.name) for p in parts]) for f in fields(Batch) if f.name != "names"}
+    given = [f.name for f in fields(Batch) if f.name != "names" and getattr(parts[0], f.name) is not None]
+    tensors = {name: torch.cat([getattr(p, name) for p in parts]) for name in given}
     return Batch(**tensors, names=tuple(name for part in parts for name in part.names))
 
 
@@ -185,3 +186,46 @@ def test_large_jpegs_are_reduced_alike_with_and_without_masks(tmp_path: Path) ->
     without = StepBatches(data, AUGMENT, batch_size=2, seed=0).batch(0)
     assert torch.equal(with_masks.photo_B3HW, without.photo_B3HW)
     assert ((with_masks.mask_BHW == 1) == with_masks.valid_BHW).all()
+
+
+def reviewed(data: TaggedImages, tmp_path: Path, count: int) -> TaggedImages:
+    """The first photos with a true mask, all of class 1."""
+    path = tmp_path / "true.png"
+    Image.fromarray(np.ones((64, 80), np.uint8)).save(path)
+    photos = [replace(photo, true=path if i < count else None) for i, photo in enumerate(data.photos)]
+    return replace(data, photos=tuple(photos), true_values=(0, 2, *[254] * 253, 255))
+
+
+@pytest.mark.parametrize("with_masks", [False, True])
+def test_true_masks_come_in_full_beside_other_labels(data: TaggedImages, tmp_path: Path, with_masks: bool) -> None:
+    batches = StepBatches(reviewed(data, tmp_path, 3), AUGMENT, batch_size=11, seed=0, with_masks=with_masks)
+    true = {photo.name for photo in data.photos[:3]}
+    batch = batches.batch(0)
+    assert batch.true_B.tolist() == [name in true for name in batch.names]
+    made = torch.full_like(batch.mask_BHW, 3)
+    labels = batch.with_true(made)
+    for i, name in enumerate(batch.names):
+        seen = set(labels[i][batch.valid_BHW[i]].tolist())
+        assert seen == ({2} if name in true else {3})  # the stored 1 is the run's class 2
+        if name not in true and not with_masks:
+            assert (batch.mask_BHW[i] == 255).all()
+        elif name not in true:
+            assert (batch.mask_BHW[i][batch.valid_BHW[i]] != 255).any()
+    parts = joined(batch.split(4))
+    assert equal(parts, batch)
+    assert equal(batch.to("cpu"), batch)
+
+
+def test_few_true_masks_come_more_often_but_not_all_the_time(data: TaggedImages, tmp_path: Path) -> None:
+    def times(count: int, photos: int) -> set[int]:
+        many = replace(data, photos=tuple(replace(data.photos[0], name=f"p{i}") for i in range(photos)))
+        order = StepBatches(reviewed(many, tmp_path, count), AUGMENT, batch_size=4, seed=0).order
+        seen = Counter(order)
+        assert {seen[i] for i in range(count, photos)} <= {1}
+        return {seen[i] for i in range(count)}
+
+    assert times(2, 2000) == {10}
+    assert times(10, 100) == {3}
+    assert times(90, 100) == {1}
+    assert times(4, 4) == {1}
+    assert StepBatches(data, AUGMENT, batch_size=4, seed=0).order == list(range(11))

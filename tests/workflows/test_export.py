@@ -231,7 +231,7 @@ def test_what_is_no_model_is_refused_without_running_it(tmp_path: Path) -> None:
         "model.pt2": "no model that can be loaded",
         "pickle.safetensors": "cannot be read as safetensors",
         "other.safetensors": "holds no finished model",
-        "wrong.safetensors": "does not describe a model",
+        "wrong.safetensors": "the description of a model of this version",
         "missing.safetensors": "holds no finished model",
     }
     for name, sentence in sentences.items():

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from tagseg.backbones.backbone import Backbone
 from tagseg.backbones.weights import load_tensors, read_weights
 from tagseg.errors import UserError
+from tagseg.foreign import shown
 
 PROBE_SIZE = 224  # a multiple of the patch sizes 14, 16 and 32
 PLAIN_TRANSFORMER_STAGES = 4
@@ -155,7 +156,7 @@ def _create(timm_name: str, output_stride: int | None, *, pretrained: bool) -> A
     if not timm.is_model(base):
         near = difflib.get_close_matches(base, timm.list_models(), n=3)
         raise UserError(
-            f"There is no backbone named {timm_name!r}"
+            f"There is no backbone named {shown(timm_name)}"
             + (f": did you mean {', '.join(near)}?" if near else ": see timm.list_models() for the names.")
         )
     options: dict[str, Any] = {"num_classes": 0, "pretrained": pretrained}

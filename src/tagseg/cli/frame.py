@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import sys
 import unicodedata
 from collections.abc import Iterator
@@ -85,6 +86,10 @@ Set = Annotated[list[str] | None, typer.Option("--set", help="key.sub=value, may
 Method = Annotated[str, typer.Option("--method", help="the system for own photos")]
 Out = Annotated[Path, typer.Option("--out", "-o", help="folder for the results")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="start anew although there are results")]
+Review = Annotated[
+    Path | None,
+    typer.Option("--review", help="folder of `tagseg review`: its accepted and corrected masks count in full"),
+]
 Run = Annotated[Path, typer.Argument(help="a finished run folder")]
 Scales = Annotated[str | None, typer.Option(help="sizes to read a photo at, such as 0.5,1,1.5")]
 Flip = Annotated[bool | None, typer.Option(help="read it mirrored as well")]
@@ -111,3 +116,8 @@ def options(
 def class_names(text: str | None) -> tuple[str, ...] | None:
     """The names of `--classes`, in their order."""
     return None if text is None else tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+def with_review(settings: list[str] | None, review: Path | None) -> list[str]:
+    """The overrides of `--set` with the folder of a review."""
+    return [*(settings or []), *([] if review is None else [f"data.review={json.dumps(str(review))}"])]

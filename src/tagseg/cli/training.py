@@ -21,6 +21,7 @@ from tagseg.cli.frame import (
     Overwrite,
     OwnImages,
     Precision,
+    Review,
     Run,
     Scales,
     Separator,
@@ -32,6 +33,7 @@ from tagseg.cli.frame import (
     class_names,
     console,
     say,
+    with_review,
 )
 from tagseg.errors import UserError
 
@@ -83,7 +85,7 @@ def check(
     console.print(table(result))
     if out is not None:
         write_problems(result, out)
-        console.print(f"All problems are in {out}.", markup=False, soft_wrap=True)
+        say(f"All problems are in {out}.")
     fatal = [problem for problem in result.problems if problem.fatal]
     if fatal:
         raise UserError(f"{len(fatal)} of {len(result.problems)} problem(s) stop training: see the table above.")
@@ -121,6 +123,7 @@ def train(
     file_column: FileColumn = None,
     tags_column: TagsColumn = None,
     method: Method = "bmp",
+    review: Review = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Train a recipe, or own photos without one. The same command goes on with an unfinished run.
@@ -128,6 +131,8 @@ def train(
     Example: tagseg train asdt-scenes --set train.steps=200 --out runs/first
 
     Example: tagseg train --images photos --tags tags.csv --out runs/mine
+
+    Example: tagseg train --images photos --tags tags.csv --review review --out runs/better
     """
     from tagseg.distributed import rank
     from tagseg.places import check_output
@@ -141,11 +146,11 @@ def train(
     if (recipe is None) == (images is None):
         raise UserError("Give either a recipe (`tagseg recipes` lists them) or --images DIR with --tags FILE.")
     if images is not None:
-        data = own_data(images, tags, masks, class_names(classes), separator, file_column, tags_column)
+        data = own_data(images, tags, masks, class_names(classes), separator, file_column, tags_column, review)
         # what was picked is nothing new for a run that is finished
         chosen = own_recipe(data, method, settings or [], say=say if overwrite or not run.finished else str)
     else:
-        chosen = load_recipe(str(recipe), settings)
+        chosen = load_recipe(str(recipe), with_review(settings, review))
         if Path(str(recipe)).is_file() and not (run.holds_run() and run.recipe.samefile(str(recipe))):
             check_output(out, [Path(str(recipe))])
     train(chosen, out, overwrite=overwrite, say=say)
@@ -196,7 +201,7 @@ def label(
             tags_column=tags_column,
         )
         for note in data.notes:
-            console.print(note, markup=False, soft_wrap=True)
+            say(note)
         count, photos = label(segmenter, data, out, confidence=confidence, overwrite=overwrite), len(data)
     say(f"{count} masks written to {out} ({photos - count} were there already); tags were used.")
     if scores is not None:
@@ -218,6 +223,7 @@ def run(
     file_column: FileColumn = None,
     tags_column: TagsColumn = None,
     method: Method = "bmp",
+    review: Review = None,
 ) -> None:
     """Run a whole chain: classifier, teacher, pseudo masks, segmenter, scores and report. Stages that are done are kept.
 
@@ -232,10 +238,10 @@ def run(
     if recipe is not None and images is not None:
         raise UserError("Give either a chain (`tagseg run` lists them) or --images DIR with --tags FILE.")
     if images is not None:
-        data = own_data(images, tags, masks, class_names(classes), separator, file_column, tags_column)
+        data = own_data(images, tags, masks, class_names(classes), separator, file_column, tags_column, review)
         chain = own_chain(data, method, settings or [], say=say)
     elif recipe is not None:
-        chain = load_chain(recipe, settings)
+        chain = load_chain(recipe, with_review(settings, review))
     else:
         _list("chain", "run", shipped_chains())
         return

@@ -15,6 +15,8 @@ from torch import Tensor
 
 from tagseg.data.tagged import IGNORE
 
+_LONGEST = 64  # crops in a resized photo's longer side, above which it is cut before it is resized
+
 
 class AugmentSettings(Protocol):
     """The part of a recipe's `train` block that augmentation follows."""
@@ -96,6 +98,9 @@ class Augment:
         longer = rng.random()
 
         size = self._size(photo_HW3.shape[0], photo_HW3.shape[1], scale, longer)
+        if max(size) > _LONGEST * self.crop and (self.short_side is not None or self.long_side is None):
+            photo_HW3, mask_HW = _cut(photo_HW3, mask_HW, size, self.crop, vertical, horizontal)
+            size = self._size(photo_HW3.shape[0], photo_HW3.shape[1], scale, longer)
         photo_3HW = torch.from_numpy(photo_HW3).permute(2, 0, 1)
         if size != photo_3HW.shape[1:]:
             photo_3HW = functional.resize(photo_3HW, list(size), antialias=True)
@@ -129,6 +134,24 @@ class Augment:
             low, high = self.long_side
             factor *= (low + int(longer * (high - low + 1))) / max(height, width)
         return max(1, round(height * factor)), max(1, round(width * factor))
+
+
+def _cut(
+    photo_HW3: np.ndarray,
+    mask_HW: np.ndarray | None,
+    size: tuple[int, int],
+    crop: int,
+    vertical: float,
+    horizontal: float,
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """The part of a strip that the crop is taken from, so that a photo of one pixel's height never fills the memory."""
+    parts = []
+    for side, resized, at in zip(photo_HW3.shape, size, (vertical, horizontal), strict=False):
+        length = min(side, -(-side * _LONGEST * crop // (2 * resized)))
+        start = int(at * (side - length + 1))
+        parts.append(slice(start, start + length))
+    rows, columns = parts
+    return photo_HW3[rows, columns], None if mask_HW is None else mask_HW[rows, columns]
 
 
 def _place(size: int, crop: int, at: float) -> tuple[slice, slice]:

@@ -28,9 +28,11 @@ class Batch:
     photo_B3HW: uint8 RGB, padding filled with the backbone's mean colour.
     valid_BHW: bool, False in the padding.
     tag_BC: float32, 1 where the class is tagged.
-    mask_BHW: uint8 class indices, 255 = ignore and padding; None unless true masks were asked for.
+    mask_BHW: uint8 class indices, 255 = ignore and padding; None unless masks were asked for, or some photo has a true
+        one; 255 of a photo without.
     seed_B: int64, one number per photo from (train seed, step, place in the batch): what is random in a head
         follows from it, so that spreading a batch over processes changes nothing.
+    true_B: bool, whether a photo's mask is one that a person has looked at; None where no photo of the set has one.
     """
 
     photo_B3HW: Tensor
@@ -39,6 +41,7 @@ class Batch:
     mask_BHW: Tensor | None
     seed_B: Tensor
     names: tuple[str, ...]
+    true_B: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.names)
@@ -52,6 +55,13 @@ class Batch:
         """The photos as float32 in [0, 1], not normalised."""
         return self.photo_B3HW.float() / 255
 
+    def with_true(self, label_BHW: Tensor) -> Tensor:
+        """Labels (B, H, W) uint8 that a method has made, those of photos with a true mask replaced by it."""
+        if self.true_B is None:
+            return label_BHW
+        assert self.mask_BHW is not None
+        return torch.where(self.true_B[:, None, None], self.mask_BHW, label_BHW)
+
     def to(self, device: torch.device | str) -> Batch:
         """The same batch with its tensors on another device."""
         mask = None if self.mask_BHW is None else self.mask_BHW.to(device)
@@ -62,6 +72,7 @@ class Batch:
             mask,
             self.seed_B.to(device),
             self.names,
+            None if self.true_B is None else self.true_B.to(device),
         )
 
     def split(self, size: int) -> list[Batch]:
@@ -74,6 +85,7 @@ class Batch:
                 None if self.mask_BHW is None else self.mask_BHW[i : i + size],
                 self.seed_B[i : i + size],
                 self.names[i : i + size],
+                None if self.true_B is None else self.true_B[i : i + size],
             )
             for i in range(0, len(self), size)
         ]
@@ -84,7 +96,9 @@ class StepBatches:
 
     The photos' order, the scale, and every sample's flip, colours and place follow from (seed, step, place in the
     batch); there is no hidden state, so a resumed run and one spread over processes see exactly the same samples.
-    Sample k of the run is photo `permutation(k // n)[k % n]` of n: every photo once per epoch.
+    Sample k of the run is photo `permutation(k // n)[k % n]` of n: every photo once per epoch. Photos with a true mask come
+    several times, until they are a quarter of an epoch, but at most ten times: a few masks that are right would be lost
+    among thousands of others, and a dozen that come all the time would be learned by heart.
 
     batch_size: photos per step over all processes; `rank` takes its contiguous share.
     with_masks: batches carry true masks (fully supervised training).
@@ -108,7 +122,7 @@ class StepBatches:
                 f"train.batch_size is {batch_size} for all processes together, which {world_size} processes cannot "
                 f"share evenly; set it to a multiple of {world_size}"
             )
-        if with_masks and (bare := next((photo for photo in data.photos if photo.mask is None), None)):
+        if with_masks and (bare := next((p for p in data.photos if p.mask is None and p.true is None), None)):
             raise UserError(f"training on true masks needs one for every photo, and {bare.name} has none; add it")
         assert 0 <= rank < world_size
         self.data = data
@@ -116,6 +130,9 @@ class StepBatches:
         self.batch_size = batch_size
         self.seed = seed
         self.with_masks = with_masks
+        true = [i for i, photo in enumerate(data.photos) if photo.true is not None]
+        self.has_true = bool(true)
+        self.order = [*range(len(data)), *true * (_times(len(true), len(data)) - 1)]
         self.places = range(rank * (batch_size // world_size), (rank + 1) * (batch_size // world_size))
 
     def batch(self, step: int) -> Batch:
@@ -123,11 +140,15 @@ class StepBatches:
         scale = self.augment.draw_scale(np.random.default_rng(_entropy(self.seed, _SCALE, step)))
         photos, valids, masks, seeds, indices = [], [], [], [], []
         for place in self.places:
-            epoch, position = divmod(step * self.batch_size + place, len(self.data))
-            index = int(_permutation(self.seed, epoch, len(self.data))[position])
+            epoch, position = divmod(step * self.batch_size + place, len(self.order))
+            index = self.order[int(_permutation(self.seed, epoch, len(self.order))[position])]
             seed = int(_entropy(self.seed, _SAMPLE, step, place).generate_state(1, np.uint64)[0] >> np.uint64(1))
             photo_HW3 = self.data.photo(index, min_side=self.augment.min_side)
-            mask_HW = self.data.mask(index) if self.with_masks else None
+            mask_HW = self.data.true_mask(index) if self.has_true else None
+            if mask_HW is None and self.with_masks:
+                mask_HW = self.data.mask(index)
+            elif mask_HW is None and self.has_true:
+                mask_HW = np.full(photo_HW3.shape[:2], _NO_LABEL, dtype=np.uint8)
             photo_3HW, valid_HW, mask = self.augment(photo_HW3, mask_HW, scale=scale, seed=seed)
             photos.append(photo_3HW)
             valids.append(valid_HW)
@@ -139,9 +160,10 @@ class StepBatches:
             torch.stack(photos),
             torch.stack(valids),
             torch.from_numpy(np.stack([self.data.tag_vector(i) for i in indices])),
-            torch.stack(masks) if self.with_masks else None,
+            torch.stack(masks) if masks else None,
             torch.tensor(seeds, dtype=torch.int64),
             tuple(self.data.photos[i].name for i in indices),
+            torch.tensor([self.data.photos[i].true is not None for i in indices]) if self.has_true else None,
         )
 
     def loader(self, start_step: int, steps: int, workers: int = 0) -> Iterator[Batch]:
@@ -190,6 +212,17 @@ class _Steps(Dataset[Batch | UserError]):
         except UserError as error:
             return error
 
+
+def _times(true: int, photos: int) -> int:
+    """How often a photo with a true mask comes in an epoch."""
+    if true == 0 or true == photos:
+        return 1
+    wanted = _TRUE_SHARE / (1 - _TRUE_SHARE) * (photos - true) / true
+    return int(np.clip(round(wanted), 1, _TRUE_TIMES))
+
+
+_NO_LABEL = 255
+_TRUE_SHARE, _TRUE_TIMES = 0.25, 10
 
 # Streams of random numbers that have nothing to do with one another.
 _ORDER, _SCALE, _SAMPLE = range(3)

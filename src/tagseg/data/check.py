@@ -14,7 +14,13 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING
 
+import numpy as np
+from numpy.typing import NDArray
+
 from tagseg.data.folders import look_into, some, stem
+from tagseg.data.mask_numbers import MaskNumbers
+from tagseg.data.photo import page_count
+from tagseg.data.suffixes import suffix
 from tagseg.data.tables import Problem
 from tagseg.data.tagged import TaggedImages, collect_tagged
 from tagseg.data.text import printable
@@ -25,6 +31,8 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 SMALL_SIDE = 32  # below this a photo has no room for an object and its surroundings
+LONGEST_ASPECT = 50  # above, a photo is a strip
+DARK = 25  # of 255: the brightest value of a photo that comes out black
 
 Progress = Callable[[int, int], None]
 
@@ -125,14 +133,19 @@ def check_tagged(data: TaggedImages, *, progress: Progress | None = None) -> Che
             text = f"no photo has the tag {name!r}, so this class cannot be learned"
             problems.append(Problem("class without photos", "", text, fatal=False))
     sizes: list[tuple[int, int]] = []
+    numbers = MaskNumbers(data)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        looked = pool.map(lambda i: _look(data, i), range(len(data)))
+        looked = pool.map(lambda i: _look(data, i, numbers), range(len(data)))
         for done, (size, found) in enumerate(looked, start=1):
             if size is not None:
                 sizes.append(size)
             problems.extend(found)
             if progress is not None:
                 progress(done, len(data))
+    if (wrong := numbers.ignored_objects()) is not None:
+        problems.append(Problem("mask numbers", "", wrong))
+    else:
+        problems.extend(Problem("mask numbers", "", text, fatal=False) for text in numbers.broken_promises())
     problems.extend(_duplicates(data))
     return CheckResult(
         len(data),
@@ -205,22 +218,48 @@ def write_problems(result: CheckResult, out: Path) -> None:
     write_text(out, text.getvalue())
 
 
-def _look(data: TaggedImages, i: int) -> tuple[tuple[int, int] | None, list[Problem]]:
-    """Size of a photo (None: unreadable) and what is wrong with it and its mask."""
-    name = data.photos[i].file
+def _look(data: TaggedImages, i: int, numbers: MaskNumbers) -> tuple[tuple[int, int] | None, list[Problem]]:
+    """Size of a photo (None: unreadable) and what is wrong with it and its mask; the mask is added to `numbers`."""
+    photo = data.photos[i]
+    name = photo.file
     try:
-        height, width = data.photo(i).shape[:2]
+        pixels_HW3 = data.photo(i)
+        pages = page_count(photo.photo) if suffix(name) in (".tif", ".tiff") else 1
     except UserError as error:
         return None, [Problem("broken photo", name, str(error))]
+    height, width = pixels_HW3.shape[:2]
     problems = []
     if min(height, width) < SMALL_SIDE:
         text = f"{name} is only {width} x {height} pixels; leave it out unless that is meant"
         problems.append(Problem("tiny photo", name, text, fatal=False))
+    elif max(height, width) > LONGEST_ASPECT * min(height, width):
+        text = f"{name} is {width} x {height} pixels, more than {LONGEST_ASPECT} times as long as wide; cut it"
+        problems.append(Problem("thin photo", name, text, fatal=False))
+    if pages > 1:
+        text = f"{name} has {pages} pages, of which one is read; save those you need as photos of their own"
+        problems.append(Problem("several pages", name, text, fatal=False))
+    if (text := _shows_nothing(pixels_HW3)) and min(height, width) > 1:
+        problems.append(Problem("empty photo", name, f"{name} {text}", fatal=False))
     try:
-        data.mask(i)
+        mask_HW = data.mask(i)
     except UserError as error:
         problems.append(Problem("mask that doesn't fit", name, str(error)))
+    else:
+        numbers.add(photo.tags, mask_HW)
     return (height, width), problems
+
+
+def _shows_nothing(photo_HW3: NDArray[np.uint8]) -> str:
+    """Why a photo shows nothing, as the end of a sentence; empty where it shows something."""
+    # A few rows tell for nearly all photos; only what they leave open is looked at whole.
+    rows = photo_HW3[:: max(len(photo_HW3) // 8, 1)]
+    if rows.max() <= DARK and (brightest := int(photo_HW3.max())) <= DARK:
+        return (
+            f"is nearly black (its brightest value is {brightest} of 255); was it stored with fewer bits than it says?"
+        )
+    if (rows == rows[0, 0]).all() and (photo_HW3 == photo_HW3[0, 0]).all():
+        return "is of one color all over"
+    return ""
 
 
 def _duplicates(data: TaggedImages) -> Iterable[Problem]:

@@ -17,11 +17,11 @@ from pathlib import Path, PurePosixPath
 from zipfile import ZipFile
 
 import numpy as np
-from PIL import Image
 
 from tagseg.data.folders import is_hidden, look_into, some, stem
 from tagseg.data.paths import inside, lies_inside
-from tagseg.data.photo import PIXEL_CAP, photo_size, read_photo
+from tagseg.data.photo import photo_size, read_photo
+from tagseg.data.pictures import PIXEL_CAP
 from tagseg.data.suffixes import PHOTO_SUFFIXES, UNREAD_SUFFIXES, suffix, to_read
 from tagseg.data.text import quoted
 from tagseg.errors import UserError
@@ -29,6 +29,7 @@ from tagseg.foreign import DATA_CAP, read_text, reading, reason
 from tagseg.places import check_output, ignores_case
 
 BOMB_RATIO, BOMB_BYTES = 200, 1 << 24  # a photo that unpacks to more than both is none
+LONGEST_NAME = 255  # bytes of a file's name on all systems in use
 BYTES_A_PIXEL = 8  # RGBA with 16 bits a channel
 
 
@@ -172,6 +173,8 @@ def _listed(path: Path, problems: list[str]) -> Iterator[PhotoInput]:
             relative = text  # the backslash is a letter of the name
         if relative is None:
             problems.append(f"{where} leads outside the list's folder; write a path below it, without `..`")
+        elif any(len(os.fsencode(part)) > LONGEST_NAME for part in relative.split("/")):
+            problems.append(f"{where} is too long for the name of a file; correct the list")
         elif not lies_inside(path.parent / relative, path.parent, known):
             problems.append(f"{where} is a link that leads outside the list's folder; give the photos' folder itself")
         else:
@@ -231,15 +234,10 @@ def _unpack(archive: ZipFile, member: str, target: Path, shown: str, pixel_cap: 
 
 
 def _read(path: Path, shown: str, pixel_cap: int) -> np.ndarray:
-    limit = Image.MAX_IMAGE_PIXELS
-    Image.MAX_IMAGE_PIXELS = None  # Pillow's own cap is lower than the one asked for here, which is always checked
-    try:
-        height, width = photo_size(path)
-        if height * width > pixel_cap:
-            raise UserError(
-                f"{shown} has {width} x {height} pixels, more than the cap of {pixel_cap:,}; shrink it, leave it out, "
-                f"or raise the cap with --pixel-cap {height * width}"
-            )
-        return read_photo(path, pixel_cap=pixel_cap)
-    finally:
-        Image.MAX_IMAGE_PIXELS = limit
+    height, width = photo_size(path)
+    if height * width > pixel_cap:
+        raise UserError(
+            f"{shown} has {width} x {height} pixels, more than the cap of {pixel_cap:,}; shrink it, leave it out, "
+            f"or raise the cap with --pixel-cap {height * width}"
+        )
+    return read_photo(path, pixel_cap=pixel_cap)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -9,10 +10,12 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from tagseg.data.folders import find_photos, stem
+from tagseg.data.mask_numbers import MaskNumbers
 from tagseg.data.scenes import write_scenes
 from tagseg.data.tagged import TaggedImages, no_mask_fits, open_tagged
 from tagseg.data.voc import open_voc
 from tagseg.errors import UserError
+from tagseg.review.training import Reviewed, with_review
 from tagseg.settings import Count, Settings
 
 Side = Annotated[int, Field(ge=16, le=8192)]
@@ -45,6 +48,11 @@ class DataSettings(Settings):
     truth: Path | None = Field(
         None, description="folder of true masks (tagged) to measure scores on, where `masks` are pseudo masks"
     )
+    review: Path | None = Field(
+        None,
+        description="folder of `tagseg review`: accepted masks count in full, rejected photos are left out, corrected tags "
+        "hold",
+    )
     separator: str | None = Field(None, description="between the tags of one cell; detected when not given")
     file_column: str | None = Field(None, description="the table's column of photos; found when not given")
     tags_column: str | None = Field(
@@ -63,13 +71,14 @@ class DataSettings(Settings):
     def places(self) -> dict[str, Path]:
         """The folders and files that are named here, by their keys; not what a run generates for itself."""
         given = {"root": self.root, "tags": self.tags, "masks": self.masks, "truth": self.truth}
+        given["review"] = self.review
         words = () if self.format == "tagged" else ("masks", "xml")  # where a data set's own tags are
         return {name: place for name, place in given.items() if place is not None and str(place) not in words}
 
     @model_serializer(mode="wrap")
     def _written(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
         # What came later is written where it is used alone: the recipes of older runs stay equal to the letter.
-        later = ("file_column", "tags_column")
+        later = ("file_column", "tags_column", "review")
         return {name: value for name, value in write(self).items() if name not in later or value is not None}
 
     @model_validator(mode="after")
@@ -87,6 +96,7 @@ class Sources:
 
     train: TaggedImages
     val: TaggedImages | None
+    review: Reviewed | None = None
 
 
 def open_sources(settings: DataSettings, run: Path) -> Sources:
@@ -112,11 +122,34 @@ def open_sources(settings: DataSettings, run: Path) -> Sources:
         assert root is not None
         train = open_voc(root, settings.train, classes=settings.classes, tags=settings.tags)
         val = open_voc(root, settings.val, classes=settings.classes, tags=settings.tags) if settings.val else None
+        val = val and _looked_at(val)
         if settings.masks is not None:
             train = with_masks(train, settings.masks)
+    train = _looked_at(train)
     if not train.photos:
         raise UserError(f"{settings.root} holds no photo to train on: check data.root, data.train and data.tags.")
-    return Sources(train, val)
+    if settings.review is None:
+        return Sources(train, val)
+    train, reviewed = with_review(train, settings.review)
+    return Sources(train, val, reviewed)
+
+
+def _looked_at(data: TaggedImages) -> TaggedImages:
+    """The same, its masks looked at until each tag is found in one: a note about those that are not.
+
+    Raises UserError where masks hold nothing but 0 and 255.
+    """
+    masks = [photo for photo in data.photos if photo.mask is not None]
+    if not masks:
+        return data
+    numbers = MaskNumbers(data)
+    for i, photo in enumerate(data.photos):
+        if photo.mask is not None and numbers.wants(photo.tags):
+            with suppress(UserError):  # a mask that cannot be used is named when it is
+                numbers.add(photo.tags, data.mask(i))
+    if (text := numbers.ignored_objects()) is not None:
+        raise UserError(text)
+    return replace(data, notes=(*data.notes, *numbers.broken_promises()))
 
 
 def with_masks(data: TaggedImages, masks: Path) -> TaggedImages:
@@ -130,7 +163,8 @@ def with_masks(data: TaggedImages, masks: Path) -> TaggedImages:
     photos = tuple(replace(photo, mask=files.get(photo.name)) for photo in data.photos)
     if all(photo.mask is None for photo in photos):
         raise UserError(no_mask_fits(masks, find_photos(masks), photos[0].name))
-    return replace(data, photos=photos, mask_values=None, places=(*data.places, masks))
+    places = (*data.places, masks)
+    return replace(data, photos=photos, mask_values=None, mask_colors=None, places=places)
 
 
 def _scored(settings: DataSettings, train: TaggedImages) -> TaggedImages | None:

@@ -14,8 +14,9 @@ from pathlib import Path
 
 import numpy as np
 
-from tagseg.data.folders import PhotoFolder, look_into, some, stem
-from tagseg.data.photo import photo_size, read_mask, read_photo
+from tagseg.data.folders import PhotoFolder, find_photos, look_into, some, stem
+from tagseg.data.masks import Color, read_mask
+from tagseg.data.photo import photo_size, read_photo
 from tagseg.data.rows import Finder, class_folder_rows, place_rows
 from tagseg.data.tables import Problem, Row, read_table
 from tagseg.data.text import clean, name_flaw, quoted
@@ -31,12 +32,14 @@ class TaggedPhoto:
 
     name: path below the images folder without suffix, with forward slashes; unique in its set.
     tags: class indices 1..C, ascending; may be empty.
+    true: a mask that a person has looked at; it counts in full in every training, whatever the labels of the others.
     """
 
     name: str
     photo: Path
     tags: tuple[int, ...]
     mask: Path | None = None
+    true: Path | None = None
 
     @property
     def file(self) -> str:
@@ -51,6 +54,8 @@ class TaggedImages:
     classes: names of the classes 1..C, without background.
     mask_values: for each of the 256 values a mask may store, the run's index 0..C, 255 = ignore or 254 = refuse;
         None where masks store the run's indices already.
+    mask_colors: RGB of the stored values 0, 1, ... for masks that are stored as colors; None where none are known.
+    true_values: the same for masks that a person has looked at.
     places: the folders and files that it was read from, where no result may go.
     tags_from: where the tags were read, in words: a table's name, the masks, Annotations (XML), names of folders.
     notes: sentences about what was guessed, and about files that are not read.
@@ -59,6 +64,8 @@ class TaggedImages:
     classes: tuple[str, ...]
     photos: tuple[TaggedPhoto, ...]
     mask_values: tuple[int, ...] | None = None
+    mask_colors: tuple[Color, ...] | None = None
+    true_values: tuple[int, ...] | None = None
     tags_from: str = field(default="unknown", compare=False)
     notes: tuple[str, ...] = field(default=(), compare=False)
     places: tuple[Path, ...] = field(default=(), compare=False)
@@ -84,16 +91,30 @@ class TaggedImages:
         Raises UserError when its size differs from the photo's or it holds a value that no class has.
         """
         path = self.photos[i].mask
-        if path is None:
-            return None
-        stored_HW = read_mask(path)
+        return None if path is None else self._read_mask(i, path, self.mask_values, self.mask_colors)
+
+    def true_mask(self, i: int) -> np.ndarray | None:
+        """What `mask` is, for the mask of photo `i` that a person has looked at."""
+        path = self.photos[i].true
+        return None if path is None else self._read_mask(i, path, self.true_values)
+
+    def tag_vector(self, i: int) -> np.ndarray:
+        """Tags of photo `i` as float32 (C,) of zeros and ones."""
+        vector_C = np.zeros(len(self.classes), dtype=np.float32)
+        vector_C[[tag - 1 for tag in self.photos[i].tags]] = 1
+        return vector_C
+
+    def _read_mask(
+        self, i: int, path: Path, mask_values: tuple[int, ...] | None, colors: tuple[Color, ...] | None = None
+    ) -> np.ndarray:
+        stored_HW = read_mask(path, colors=colors)
         size = photo_size(self.photos[i].photo)
         if stored_HW.shape != size:
             raise UserError(
                 f"mask {path} is {stored_HW.shape[1]} x {stored_HW.shape[0]} pixels, but its photo "
                 f"{self.photos[i].photo.name} is {size[1]} x {size[0]}; masks need the photo's size"
             )
-        values = np.array(self.mask_values or range(256), dtype=np.uint8)
+        values = np.array(mask_values or range(256), dtype=np.uint8)
         for stored in np.flatnonzero(np.bincount(stored_HW.ravel(), minlength=256)):
             if len(self.classes) < values[stored] < IGNORE:
                 raise UserError(
@@ -101,12 +122,6 @@ class TaggedImages:
                     "0 is background and 255 is ignored"
                 )
         return values[stored_HW]
-
-    def tag_vector(self, i: int) -> np.ndarray:
-        """Tags of photo `i` as float32 (C,) of zeros and ones."""
-        vector_C = np.zeros(len(self.classes), dtype=np.float32)
-        vector_C[[tag - 1 for tag in self.photos[i].tags]] = 1
-        return vector_C
 
 
 def open_tagged(
@@ -193,7 +208,8 @@ def collect_tagged(
     if known is None:
         known = _derive_classes(placed.values(), source, problems)
     index = {name: i for i, name in enumerate(known, start=1)}
-    mask_files = {} if masks is None else {stem(name): path for name, path in look_into(masks).photos.items()}
+    masks_there = {} if masks is None else find_photos(masks)
+    mask_files = {stem(file): path for file, path in masks_there.items()}
     photos: list[TaggedPhoto] = []
     for file, row in placed.items():
         unknown = [tag for tag in row.tags if tag not in index]
@@ -206,7 +222,7 @@ def collect_tagged(
     photos.sort(key=lambda photo: photo.name)
     places = tuple(place for place in (images, tags, masks) if place is not None)
     if masks is not None and photos and all(photo.mask is None for photo in photos):
-        problems.append(Problem("mask without photo", "", no_mask_fits(masks, mask_files, photos[0].name)))
+        problems.append(Problem("mask without photo", "", no_mask_fits(masks, masks_there, photos[0].name)))
     problems += folder.not_read(besides=_beside(images, tags))
     notes = tuple(problem.text for problem in problems if not problem.fatal)
     said = source if tags is not None else "names of folders"

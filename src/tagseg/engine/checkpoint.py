@@ -23,7 +23,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from tagseg.errors import UserError
 from tagseg.files import remove_temporaries, replacing, write_text
-from tagseg.foreign import read_json
+from tagseg.foreign import read_json, reading
 from tagseg.run_folder import CHECKPOINT
 from tagseg.weights import AVERAGE, MODEL, load_weights, named, read_weights, read_with_facts, save_weights
 
@@ -83,15 +83,13 @@ class Checkpoints:
         """Those with a manifest, oldest first, not yet verified."""
         found = []
         for manifest in self.folder.glob(f"{CHECKPOINT}.json"):
-            try:
-                entry = read_json(manifest, "the manifest of a checkpoint")
+            with suppress(UserError), reading(manifest, "a manifest"):
+                # One that cannot be read was not written by us, for manifests are written atomically.
+                entry = read_json(manifest, "a manifest")
+                scores = entry["scores"] and {str(name): float(value) for name, value in entry["scores"].items()}
                 found.append(
-                    Checkpoint(
-                        int(entry["step"]), manifest.with_suffix(".safetensors"), entry["sha256"], entry["scores"]
-                    )
+                    Checkpoint(int(entry["step"]), manifest.with_suffix(".safetensors"), str(entry["sha256"]), scores)
                 )
-            except (ValueError, KeyError, TypeError):
-                continue  # a manifest is written atomically: this one was not written by us
         return sorted(found, key=lambda checkpoint: checkpoint.step)
 
     def best(self) -> Checkpoint | None:
@@ -132,10 +130,11 @@ class Checkpoints:
                         f"{checkpoint.path} is damaged: its checksum differs from the one it was saved with."
                     )
                 tensors, facts = read_with_facts(checkpoint.path)
+                if facts is None:
+                    raise UserError(f"{checkpoint.path} holds weights alone, without the state of a training.")
             except UserError as error:
                 say(f"{error} Trying the checkpoint before it.")
                 continue
-            assert facts is not None
             return checkpoint, tensors, facts
         if found:
             raise UserError(

@@ -26,6 +26,7 @@ from tagseg.engine.settings import TrainSettings
 from tagseg.engine.step import check_weights, train_step
 from tagseg.errors import UserError
 from tagseg.files import remove_temporaries
+from tagseg.foreign import reading
 from tagseg.interrupt import Interrupted, Interruption
 from tagseg.methods.method import Method
 from tagseg.run_folder import RunFolder
@@ -146,10 +147,11 @@ class _Run:
         found = self.checkpoints.newest(self.progress.say)
         if found is not None:
             checkpoint, tensors, facts = found
-            _check_identity(self.out, facts["identity"], self._identity())
-            unpack(tensors, self.method, self.optimizer, self.average)
-            self.done, self.row, self.scores = checkpoint.step, facts["row"], checkpoint.scores
-            self._seconds_before = facts["seconds"]
+            with reading(checkpoint.path, "a checkpoint of this run", "start over with another --out"):
+                _check_identity(self.out, facts["identity"], self._identity())
+                unpack(tensors, self.method, self.optimizer, self.average)
+                self.done, self.row, self.scores = checkpoint.step, dict(facts["row"]), checkpoint.scores
+                self._seconds_before = float(facts["seconds"])
             self.progress.say(f"Going on after step {self.done} of {self.settings.steps}.")
         self.accelerator.wait_for_everyone()  # nobody writes before everybody has read
         if self.is_main:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import math
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from tagseg.errors import UserError
 from tagseg.files import write_text
+from tagseg.foreign import DATA_CAP, read_bytes, reading
 from tagseg.run_folder import RunFolder
 
 
@@ -61,14 +64,12 @@ def _finite(value: float) -> float | None:
 def _drop_lines(path: Path, start: int) -> None:
     if not path.exists():
         return
-    text = path.read_text(encoding="utf-8", errors="replace")
+    text = read_bytes(path, "metrics.jsonl", DATA_CAP).decode("utf-8", errors="replace")
     kept = []
-    for line in text.splitlines():
-        try:
+    for line in text.split("\n"):
+        with suppress(UserError), reading(path, "a line of metrics.jsonl"):
             if int(json.loads(line)["step"]) < start:
                 kept.append(line)
-        except (ValueError, KeyError, TypeError):
-            continue
     repaired = "".join(line + "\n" for line in kept)
     if repaired != text:
         write_text(path, repaired)

@@ -145,7 +145,7 @@ class AFANetwork(Method):
     def cam_labels(self, batch: Batch, image_B3HW: Tensor, cam_BCHW: Tensor, walk: Walk | None = None) -> Tensor:
         """Labels (B, H, W) uint8 from the CAM refined by the photo, 255 where it is not sure and in padding."""
         labels = self.settings.labels
-        return refined_labels(
+        made_BHW = refined_labels(
             image_B3HW,
             cam_BCHW,
             batch.tag_BC,
@@ -155,6 +155,7 @@ class AFANetwork(Method):
             scale=labels.scale,
             walk=walk,
         )
+        return batch.with_true(made_BHW)
 
     def walk(self, step: int, affinity_BNN: Tensor | None, grid: Sequence[int]) -> Walk | None:
         """The step along affinities that the labels of the segmentation take at this step of training, if any."""

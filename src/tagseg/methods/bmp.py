@@ -159,7 +159,7 @@ class BMP(AFANetwork):
     def background_labels(self, batch: Batch, image_B3HW: Tensor, background_BHW: Tensor, cam_BCHW: Tensor) -> Tensor:
         """The class of the highest score (B, H, W) uint8, 255 where that is below the threshold and in padding."""
         scores = self.background_scores(image_B3HW, batch.valid_BHW, background_BHW, cam_BCHW, batch.tag_BC)
-        return background_labels(scores, batch.valid_BHW, self.settings.background.confidence)
+        return batch.with_true(background_labels(scores, batch.valid_BHW, self.settings.background.confidence))
 
     @torch.no_grad()
     def seg_labels(self, batch: Batch, logit_BKHW: Tensor) -> Tensor:
@@ -173,7 +173,9 @@ class BMP(AFANetwork):
         if settings.tagged:
             allowed_BK = F.pad(batch.tag_BC > 0, (1, 0), value=True)
             sure_BHW &= allowed_BK.gather(1, label_BHW.flatten(1)).view_as(label_BHW)
-        return torch.where(sure_BHW, label_BHW - 1, IGNORE).to(torch.uint8)
+        sure_label_BHW = batch.with_true(torch.where(sure_BHW, label_BHW, IGNORE).to(torch.uint8))
+        object_BHW = (sure_label_BHW > 0) & (sure_label_BHW != IGNORE)
+        return torch.where(object_BHW, sure_label_BHW - 1, IGNORE).to(torch.uint8)
 
     def branches(self, image_B3HW: Tensor, tag_BC: Tensor | None = None) -> dict[str, Tensor]:
         """The CAM and its refinements, BSP (background-aware propagation), and the segmentation P_s."""

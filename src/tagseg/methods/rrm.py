@@ -187,6 +187,7 @@ class RRM(Classifier):
     ) -> dict[str, Tensor]:
         """The weighted cross-entropy and dense energy of a head under given labels (ASDT eqs 3, 4 with their signs)."""
         settings, energy = self.settings, self.settings.energy
+        label_BHW = batch.with_true(label_BHW)
         loss = balanced_cross_entropy(logit_BKHW, label_BHW, settings.background_weight, settings.foreground_weight)
         terms = {f"{head} labels": weight * loss}
         if lattices:

@@ -174,16 +174,18 @@ class Supervised(Method):
         return labelled_mean(loss_Bhw, label_Bhw, self.settings.foreground)
 
     def photo_weights(self, batch: Batch) -> Tensor:
-        """The confidence of each photo (B,). Raises UserError where the table has none for it."""
+        """The confidence of each photo (B,), 1 with a true mask. Raises UserError where the table has none for it."""
         assert self.settings.confidence is not None
         if self._confidence is None:
             self._confidence = read_confidence(self.settings.confidence)
-        missing = [name for name in batch.names if name not in self._confidence]
+        true = [False] * len(batch) if batch.true_B is None else batch.true_B.tolist()
+        known = self._confidence | {name: 1.0 for name, sure in zip(batch.names, true, strict=True) if sure}
+        missing = [name for name in batch.names if name not in known]
         if missing:
             raise UserError(
                 f"{self.settings.confidence} has no confidence for {missing[0]}: add a row for every photo."
             )
-        return torch.tensor([self._confidence[name] for name in batch.names], device=batch.photo_B3HW.device)
+        return torch.tensor([known[name] for name in batch.names], device=batch.photo_B3HW.device)
 
     def segment(self, image_B3HW: Tensor) -> Tensor:
         """The segmenter's probabilities, with further scales those of the element-wise maximum."""

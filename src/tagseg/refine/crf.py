@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 
 from tagseg.errors import UserError
-from tagseg.refine.crf_checks import carried_labels, check_maps, check_settings, per_photo
+from tagseg.refine.arrays import Taken
+from tagseg.refine.crf_checks import carried_labels, check_maps, check_settings, cost_matrix, per_photo
 from tagseg.refine.features import Sigma, check_image
 from tagseg.refine.lattice import Lattice, uses_torch
 from tagseg.refine.scratch import Scratch, borrowed
@@ -71,8 +72,9 @@ def dense_crf(  # type: ignore[misc]  # the settings are spelt out below, once
 ) -> Any:
     """Marginals (L, H, W) float32 of a dense CRF after some mean-field iterations; they sum to one at every pixel.
 
-    image: (H, W, channels) or (H, W) in the units of its sigma: uint8 RGB, grey, floats, further channels.
-    probabilities: (L, H, W); they need not sum to one. numpy in, numpy out; torch in, torch out on the same device.
+    image: (H, W, channels) or (H, W) in the units of its sigma: uint8 RGB, grey, floats, further channels; a PIL image.
+    probabilities: (L, H, W), from 0 to 1; they need not sum to one. Arrays may have any memory layout. numpy
+    in, numpy out; torch in, torch out on the same device.
     Lists of both (each photo with its own size and L) give a list, spread over all cores; a photo that stands in the
     list twice has its lattice built once.
     gaussian: sigma in pixels (or one for x and one for y) and weight; None leaves the kernel out.
@@ -90,11 +92,13 @@ def dense_crf(  # type: ignore[misc]  # the settings are spelt out below, once
     or "auto": numba on the CPU, torch elsewhere.
     """
     single = not isinstance(image, (list, tuple))
-    images, maps = ([image], [probabilities]) if single else (list(image), list(probabilities))
-    if len(images) != len(maps):
-        raise UserError(f"{len(images)} images came with {len(maps)} probability maps; give one for each.")
-    sides = (normalization, normalization) if isinstance(normalization, str) else tuple(normalization)
-    cost = None if compatibility is None else np.asarray(compatibility, np.float32)
+    given = ([image], [probabilities]) if single else (list(image), list(probabilities))
+    if len(given[0]) != len(given[1]):
+        raise UserError(f"{len(given[0])} images came with {len(given[1])} probability maps; give one for each.")
+    taken = Taken()
+    images, maps = [taken(each, "image") for each in given[0]], [taken(each, str(unary)) for each in given[1]]
+    sides = (normalization, normalization) if isinstance(normalization, str) else normalization
+    cost = None if compatibility is None else cost_matrix(compatibility)
     settings = Settings(gaussian, bilateral, iterations, unary, sides, cost, padding)
     check_settings(settings, threads)
     photos = []

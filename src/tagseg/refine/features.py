@@ -13,15 +13,22 @@ import torch
 from torch import Tensor
 
 from tagseg.errors import UserError
+from tagseg.foreign import shown
 
+LEAST = 1e-6
 Sigma = float | Sequence[float]
 
 
 def sigmas(value: Sigma, count: int, name: str) -> tuple[float, ...]:
     """One positive sigma for each of `count` dimensions."""
-    given = tuple(float(v) for v in value) if isinstance(value, Sequence) else (float(value),) * count
+    try:
+        given = tuple(map(float, value)) if isinstance(value, Sequence | np.ndarray) else (float(value),) * count
+    except (TypeError, ValueError):
+        given = ()
     if len(given) != count or not all(math.isfinite(v) and v > 0 for v in given):
-        raise UserError(f"{name} must be one positive number, or {count} of them, not {value}.")
+        raise UserError(f"{name} must be one positive number, or {count} of them, not {shown(value)}.")
+    if not all(LEAST <= v <= 1 / LEAST for v in given):
+        raise UserError(f"{name} must lie between {LEAST:g} and {1 / LEAST:g}, where its kernel is of any use.")
     return given
 
 

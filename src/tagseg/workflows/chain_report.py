@@ -54,7 +54,7 @@ def evaluate_chain(out: Path, sources: Sources, chain: Chain) -> None:
         "title": chain.title,
         "photos": len(sources.train),
         "val_photos": 0 if sources.val is None else len(sources.val),
-        "labels": "image-level tags only",
+        "labels": "image-level tags only" if sources.review is None else f"image-level tags and {sources.review}",
         "tags_from": sources.train.tags_from,
         **{f"stage {number}": stage["scores"] for number, stage in enumerate(stages, 1)},
         PSEUDO: {

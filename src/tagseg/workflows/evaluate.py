@@ -19,7 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 from tagseg.data.folders import find_photos, stem
-from tagseg.data.photo import read_mask
+from tagseg.data.masks import ignored_objects, read_mask
 from tagseg.data.tagged import IGNORE, UNKNOWN, check_classes
 from tagseg.data.voc import open_voc
 from tagseg.errors import UserError
@@ -93,10 +93,10 @@ def evaluate(
     Masks without a truth are passed over. Raises UserError for missing masks, other sizes, values outside the classes.
     """
     files = _files(masks, "masks")
-    values = None
+    values = colors = None
     if split is not None:
         data = open_voc(truth, split, classes=classes)
-        classes, values = data.classes, data.mask_values
+        classes, values, colors = data.classes, data.mask_values, data.mask_colors
         wanted: dict[str, Path] = {}
         for photo in data.photos:
             if photo.mask is None:
@@ -114,8 +114,11 @@ def evaluate(
         names = (BACKGROUND, *check_classes(classes))
     total = Scores(len(names), boundary=boundary)
     photos: dict[str, float] = {}
+    seen = np.zeros((2, 256), bool)  # which numbers occur in the truth, and in the predictions
     for name, path in track(wanted.items(), description="Scoring", disable=len(wanted) < 100):
-        prediction_HW, truth_HW = read_mask(files[name]), read_mask(path)
+        prediction_HW, truth_HW = read_mask(files[name]), read_mask(path, colors=colors)
+        for row, mask_HW in zip(seen, (truth_HW, prediction_HW), strict=True):
+            row |= np.bincount(mask_HW.ravel(), minlength=256) > 0
         _check_values(files[name], prediction_HW, names)
         if values is None:
             _check_values(path, truth_HW, names)
@@ -128,6 +131,9 @@ def evaluate(
         total.merge(own)
         if np.isfinite(own.miou):  # a truth of nothing but 255 has no score
             photos[name] = own.miou
+    for row, folder in zip(seen, (truth, masks), strict=True):
+        if row[IGNORE] and not row[1:IGNORE].any():
+            raise UserError(ignored_objects(str(folder)))
     return Evaluation(names, total, photos, masks, truth, split, labels_used)
 
 

@@ -143,8 +143,9 @@ def own_data(
     separator: str | None = None,
     file_column: str | None = None,
     tags_column: str | None = None,
+    review: Path | None = None,
 ) -> DataSettings:
-    """The data block of a folder of photos; masks: true ones, or what method supervised learns from."""
+    """The data block of a folder of photos; masks: true ones, or what method supervised learns from; review: its folder."""
     return DataSettings(
         format="tagged",
         root=images,
@@ -154,6 +155,7 @@ def own_data(
         separator=separator,
         file_column=file_column,
         tags_column=tags_column,
+        review=review,
     )
 
 

@@ -78,7 +78,7 @@ def predict(
         result = Predicted(problems=inputs.problems, notes=inputs.notes)
         tags_of: dict[str, tuple[str, ...]] = {}
         if tags is not None:
-            found, notes = tags_of_photos(
+            given, notes = tags_of_photos(
                 tags,
                 [photo.file_name for photo in inputs.photos],
                 inputs.folders,
@@ -87,7 +87,7 @@ def predict(
                 file_column=file_column,
                 tags_column=tags_column,
             )
-            tags_of = {photo.name: found[photo.file_name] for photo in inputs.photos if photo.file_name in found}
+            tags_of = {photo.name: given[photo.file_name] for photo in inputs.photos if photo.file_name in given}
             result.notes += notes
         kind = OUTPUTS[format]
         photos = _writable(kind, inputs, result, ignores_case(out))

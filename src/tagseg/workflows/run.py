@@ -210,6 +210,7 @@ def _photos(sources: Sources) -> str:
         if data is not None:
             rows.append(repr((data.classes, data.mask_values)))
             rows += [repr((p.name, p.tags, _stat(p.photo), _stat(p.mask))) for p in data.photos]
+            rows += [repr((p.name, _stat(p.true))) for p in data.photos if p.true is not None]
     return hashlib.sha256("\n".join(rows).encode()).hexdigest()
 
 

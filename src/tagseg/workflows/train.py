@@ -30,6 +30,7 @@ from tagseg.methods import Method
 from tagseg.outputs.palette import overlay
 from tagseg.places import check_output
 from tagseg.recipe import Recipe, load_recipe, make_recipe, shipped_recipes
+from tagseg.review.training import Reviewed
 from tagseg.run_folder import RunFolder
 from tagseg.segmenter import Segmenter, build_method, load
 from tagseg.weights import read_weights
@@ -86,6 +87,11 @@ def _train_claimed(
     accelerator.wait_for_everyone()
     sources = sources or open_sources(recipe.data, out)
     say(f"{recipe.method.name} on {len(sources.train)} photos, classes: {', '.join(sources.train.classes)}.")
+    if sources.review is not None:
+        say(f"From {recipe.data.review}: {sources.review}.")
+    if recipe.data.format != "tagged":  # of own photos they are said before a recipe is chosen
+        for note in dict.fromkeys((*sources.train.notes, *(sources.val.notes if sources.val else ()))):
+            say(note)
 
     method, start_minutes = start_method(recipe, sources.train.classes, out, say=say)
     settings = recipe.train
@@ -124,7 +130,7 @@ def _train_claimed(
         facts = {
             "title": recipe.title,
             "method": recipe.method.name,
-            "labels": labels_used(recipe, method),
+            "labels": labels_used(recipe, method, sources.review),
             "tags_from": sources.train.tags_from,
             "photos": len(sources.train),
             "classes": list(sources.train.classes),
@@ -198,14 +204,16 @@ def _load_fitting(file: Path, method: Method) -> None:
     method.load_state_dict(fitting, strict=False)
 
 
-def labels_used(recipe: Recipe, method: Method) -> str:
+def labels_used(recipe: Recipe, method: Method, review: Reviewed | None = None) -> str:
     """Which labels training used, in words; a folder of masks may hold anything, unless true masks are given beside it."""
-    if not method.needs_masks:
-        return "image-level tags only"
     data = recipe.data
-    if data.format == "tagged":
-        return "pseudo masks" if data.truth is not None else "the masks given"
-    return "true masks" if data.masks is None else "pseudo masks"
+    if not method.needs_masks:
+        used = "image-level tags only" if review is None else "image-level tags"
+    elif data.format == "tagged":
+        used = "pseudo masks" if data.truth is not None else "the masks given"
+    else:
+        used = "true masks" if data.masks is None else "pseudo masks"
+    return used if review is None else f"{used} and {review}"
 
 
 def peak_memory_gib() -> float:
