@@ -63,8 +63,8 @@ def review(
         say=say,
     )
 
-    def say(url: str) -> None:
+    def announce(url: str) -> None:
         say(f"{len(session.photos)} photos; decisions go to {folder}. The page: {url}")
         say(f"Then: tagseg train --images ... --tags ... --review {folder} --out ...")
 
-    listen(create_app(session, hosts=address.hosts, token=address.token), address, say=say, browser=browser)
+    listen(create_app(session, hosts=address.hosts, token=address.token), address, say=announce, browser=browser)
