@@ -15,7 +15,7 @@ from pathlib import Path
 
 import torch
 
-from tagseg.inference import class_mask
+from tagseg.prediction.maps import class_mask
 from tagseg.scores import Scores
 from tagseg.segmenter import load
 from tagseg.workflows.opened import run_sources

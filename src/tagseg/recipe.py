@@ -10,38 +10,19 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import Field, SerializeAsAny, ValidationError, field_validator
+from pydantic import SerializeAsAny, ValidationError, field_validator
 
 from tagseg.data.sources import DataSettings
 from tagseg.engine.settings import TrainSettings
 from tagseg.errors import UserError
 from tagseg.foreign import parse_yaml, read_text, reading, shown
-from tagseg.inference import PredictSettings
 from tagseg.methods import METHODS
+from tagseg.methods.build import ModelSettings
 from tagseg.methods.method import MethodSettings
-from tagseg.settings import Settings, merged
+from tagseg.prediction.settings import PredictSettings
+from tagseg.settings import Settings, first_fault, merged
 
 MOST_BASES = 20  # recipes that one recipe may build on
-
-
-class ModelSettings(Settings):
-    """The backbone and the weights it starts from."""
-
-    backbone: str = Field("efficientnet_lite0", max_length=200)
-    output_stride: int | None = Field(16, ge=1, le=64)
-    weights: str = Field("embedded", description="embedded, none, hub, or a file")
-    frozen_norm: bool = True
-    frozen: tuple[str, ...] = Field(
-        (), max_length=100, description="parts of the backbone that are not trained, by the start of their names"
-    )
-    start: str | None = Field(
-        None,
-        description="what the whole model starts from: a recipe's name (trained first, with this recipe's data), "
-        "a run folder, or a file of weights",
-    )
-    start_train: dict[str, Any] = Field(
-        {}, description="train settings that differ from those of the recipe in `start`, such as {steps: 300}"
-    )
 
 
 class Recipe(Settings):
@@ -163,17 +144,6 @@ def make_recipe(values: dict[str, Any], overrides: list[str], name: str) -> Reci
             return Recipe.model_validate(values)
         except ValidationError as error:
             raise UserError(f"Recipe {name}: {first_fault(error)}.") from error
-
-
-def first_fault(error: ValidationError) -> str:
-    """The key, the fault and the given value of the first error, as short as a sentence needs it."""
-    first = error.errors(include_url=False)[0]
-    key = ".".join(str(part)[:60] for part in first["loc"])
-    message = first["msg"].removeprefix("Value error, ").rstrip(".")
-    if first["type"] == "extra_forbidden":
-        message = "there is no such key"
-    given = "" if first["type"] in ("missing", "value_error") else f" (given: {shown(first['input'])})"
-    return f"{key}: {message}{given}"
 
 
 def _set(values: dict[str, Any], override: str) -> None:

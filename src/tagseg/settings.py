@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from tagseg.foreign import shown
 
 # Every number has an upper bound: what a recipe or a description of a model says is not believed, whoever wrote it.
 Steps = Annotated[int, Field(ge=0, le=100_000_000)]
@@ -46,3 +48,14 @@ def merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
         old = result.get(key)
         result[key] = merged(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
     return result
+
+
+def first_fault(error: ValidationError) -> str:
+    """The key, the fault and the given value of the first error, as short as a sentence needs it."""
+    first = error.errors(include_url=False)[0]
+    key = ".".join(str(part)[:60] for part in first["loc"])
+    message = first["msg"].removeprefix("Value error, ").rstrip(".")
+    if first["type"] == "extra_forbidden":
+        message = "there is no such key"
+    given = "" if first["type"] in ("missing", "value_error") else f" (given: {shown(first['input'])})"
+    return f"{key}: {message}{given}" if key else message

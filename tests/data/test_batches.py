@@ -35,7 +35,8 @@ def equal(a: Batch, b: Batch) -> bool:
 
 
 def joined(parts: list[Batch]) -> Batch:
-    given = [f.name for f in fields(Batch) if f.name != "names" and getattr(parts[0], f.name) is not None]
+    own = ("names", "packed", "on_host")
+    given = [f.name for f in fields(Batch) if f.name not in own and getattr(parts[0], f.name) is not None]
     tensors = {name: torch.cat([getattr(p, name) for p in parts]) for name in given}
     return Batch(**tensors, names=tuple(name for part in parts for name in part.names))
 
@@ -174,6 +175,26 @@ def test_splitting_and_moving(data: TaggedImages) -> None:
     plain = StepBatches(data, AUGMENT, batch_size=5, seed=0).batch(0)
     assert [part.mask_BHW for part in plain.split(3)] == [None, None]
     assert plain.to("cpu").mask_BHW is None
+
+
+@pytest.mark.parametrize("with_masks", [True, False])
+def test_a_batch_in_one_piece_of_memory_holds_the_same(data: TaggedImages, with_masks: bool) -> None:
+    batch = StepBatches(data, AUGMENT, batch_size=5, seed=0, with_masks=with_masks).batch(0)
+    packed = batch.pin_memory()
+    assert packed.packed is not None
+    assert packed.photo_B3HW.untyped_storage().data_ptr() == packed.tag_BC.untyped_storage().data_ptr()
+    assert equal(replace(packed, packed=None), batch)
+
+
+def test_what_the_host_knows_of_a_batch(data: TaggedImages) -> None:
+    batch = StepBatches(data, AUGMENT, batch_size=3, seed=0).batch(0)
+    batch.valid_BHW[0, 40:] = False
+    batch.valid_BHW[1] = False
+    facts = batch.facts()
+    assert [list(one.tags) for one in facts] == [tags.nonzero().ravel().tolist() for tags in batch.tag_BC]
+    assert facts[0].box == (0, 40, 0, 48)
+    assert facts[1].box is None
+    assert [part.facts() for part in batch.split(2)] == [facts[:2], facts[2:]]
 
 
 def test_large_jpegs_are_reduced_alike_with_and_without_masks(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from PIL import Image
 from tagseg.data.given import as_photo
 from tagseg.data.photo import read_photo
 from tagseg.errors import UserError
-from tagseg.inference import PredictSettings
+from tagseg.prediction.settings import PredictSettings
 from tagseg.segmenter import Segmenter
 from tests.colours import Colours
 from tests.refine.test_crf_arrays import Foreign, read_only

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from tagseg.inference import PredictSettings
 from tagseg.outputs.palette import write_mask
+from tagseg.prediction.settings import PredictSettings
 from tagseg.review.app import create_app
 from tagseg.review.proposals import ModelProposals
 from tagseg.review.session import Photo, Session

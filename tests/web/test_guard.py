@@ -81,6 +81,8 @@ def test_a_token_becomes_a_cookie() -> None:
             assert one.get("/", headers={"authorization": wrong}).status_code == 401
         assert one.get("/", headers={"cookie": "tagseg-8000=wrong; =;;"}).status_code == 401
         assert one.get("/", headers={"authorization": "Bearer secret"}).text == "here"
+        assert one.get("/", auth=("anyone", "secret")).text == "here"
+        assert one.get("/", auth=("secret", "")).status_code == 401
         answered = one.get("/?token=secret", follow_redirects=False)
         assert answered.status_code == 303
         assert answered.headers["location"] == "/"

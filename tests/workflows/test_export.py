@@ -18,11 +18,12 @@ from safetensors.torch import save_file
 
 import tagseg
 from tagseg.errors import UserError
-from tagseg.inference import PredictSettings
 from tagseg.methods import METHODS
+from tagseg.methods.build import build_method
 from tagseg.outputs.model_files import write_torch
+from tagseg.prediction.segmenter import Segmenter
+from tagseg.prediction.settings import PredictSettings
 from tagseg.recipe import ModelSettings
-from tagseg.segmenter import Segmenter, build_method
 from tagseg.weights import save_weights
 from tagseg.workflows.export import export, model_card
 from tests.colours import Colours

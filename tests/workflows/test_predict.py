@@ -15,10 +15,10 @@ from PIL import Image
 
 from tagseg.data.photo import read_mask
 from tagseg.errors import UserError
-from tagseg.inference import PredictSettings
 from tagseg.interrupt import Interrupted
 from tagseg.outputs import read_summaries
 from tagseg.outputs.coco import read_coco
+from tagseg.prediction.settings import PredictSettings
 from tagseg.segmenter import Segmenter
 from tagseg.workflows.predict import Predicted, predict
 from tests.colours import Colours
@@ -157,7 +157,7 @@ def test_large_photos_are_said_to_be_done_in_tiles(tmp_path: Path, monkeypatch: 
     result = predict(model, tmp_path / "large.png", tmp_path / "out", format="json")
     assert result.notes == ["large.png is large and was done in tiles of 128 pixels, the dense CRF within each tile."]
     assert read_summaries(tmp_path / "out")["large"]["classes"][0]["confidence"] > 0.5
-    monkeypatch.setattr("tagseg.segmenter.KEPT_BYTES", 1)
+    monkeypatch.setattr("tagseg.prediction.segmenter.KEPT_BYTES", 1)
     result = predict(model, tmp_path / "large.png", tmp_path / "lost", format="json", crf=False)
     assert "no confidence is given" in result.notes[0]
     assert read_summaries(tmp_path / "lost")["large"]["classes"][0]["confidence"] is None
@@ -308,7 +308,7 @@ def test_a_photo_of_300_megapixels_takes_less_than_4_gigabytes(tmp_path: Path) -
         import numpy as np
         from PIL import Image
         Image.MAX_IMAGE_PIXELS = None
-        from tagseg.inference import PredictSettings
+        from tagseg.prediction.settings import PredictSettings
         from tagseg.segmenter import Segmenter
         from tagseg.workflows.predict import predict
         from tests.colours import Colours

@@ -93,10 +93,11 @@ Review = Annotated[
 Run = Annotated[Path, typer.Argument(help="a finished run folder")]
 Scales = Annotated[str | None, typer.Option(help="sizes to read a photo at, such as 0.5,1,1.5")]
 Flip = Annotated[bool | None, typer.Option(help="read it mirrored as well")]
-Merge = Annotated[str | None, typer.Option(help="scales by their mean, or max")]
+Merge = Annotated[str | None, typer.Option(help="scales by their mean, max, or max_logits")]
 TaggedBackground = Annotated[
     float | None, typer.Option(help="how much background's probability counts where tags are given, up to 1")
 ]
+Device = Annotated[str, typer.Option("--device", help="auto (a CUDA GPU where there is one), cpu, cuda, cuda:N, mps")]
 Precision = Annotated[str | None, typer.Option(help="fp32, or bf16: faster on processors that have it")]
 
 

@@ -1,4 +1,4 @@
-"""Commands that open a page: review."""
+"""Commands that open a page: review, serve."""
 
 from __future__ import annotations
 
@@ -68,3 +68,59 @@ def review(
         say(f"Then: tagseg train --images ... --tags ... --review {folder} --out ...")
 
     listen(create_app(session, hosts=address.hosts, token=address.token), address, say=announce, browser=browser)
+
+
+@app.command()
+def serve(
+    run: Annotated[Path, typer.Argument(help="a finished run folder, or a .safetensors file of `tagseg export`")],
+    label_studio: Annotated[
+        bool, typer.Option("--label-studio", help="answer Label Studio as its ML backend, in place of the page")
+    ] = False,
+    images: Annotated[
+        Path | None,
+        typer.Option("--images", help="label-studio: the folder of the photos that tasks name as local files"),
+    ] = None,
+    label_studio_url: Annotated[
+        str | None,
+        typer.Option(help="label-studio: its address, to fetch uploaded photos; token in LABEL_STUDIO_TOKEN"),
+    ] = None,
+    host: Host = "127.0.0.1",
+    port: Port = 8470,
+    token: Token = None,
+    name: Name = None,
+    body_cap: Annotated[int, typer.Option(min=1, help="largest request, in bytes")] = 25 << 20,
+    pixel_cap: Annotated[int, typer.Option(min=1, help="largest photo, in pixels")] = 25_000_000,
+    waiting: Annotated[int, typer.Option(min=1, help="photos that may wait; more are asked to come back")] = 64,
+    browser: Annotated[bool, typer.Option(help="open the page in the browser")] = False,
+) -> None:
+    """Serve a model: a page to drop photos on, and an HTTP API (/openapi.json). Nothing that is sent is kept.
+
+    Example: tagseg serve runs/mine
+
+    Example: tagseg serve runs/mine --label-studio --images photos --port 9090
+    """
+    import os
+
+    from tagseg.extras import need
+
+    for package in ("starlette", "uvicorn", "python_multipart"):
+        need(package, "review", "Pages in the browser")
+    from tagseg.segmenter import load
+    from tagseg.serve.app import create_app
+    from tagseg.serve.label_studio import LOOPBACK_HINT, Backend
+    from tagseg.serve.service import Limits, Service
+    from tagseg.web.listen import listen, open_address
+
+    address = open_address(host, port, token, tuple(name or ()))
+    limits = Limits(bytes=body_cap, pixels=pixel_cap, waiting=waiting)
+    service = Service(load(run), name=run.resolve().name, limits=limits)
+    access = os.environ.get("LABEL_STUDIO_TOKEN")
+    routes = Backend(service, images=images, url=label_studio_url, access=access).routes() if label_studio else []
+
+    def announce(url: str) -> None:
+        say(f"{service.name}, version {service.version}: {url}")
+        if label_studio:
+            say(LOOPBACK_HINT)
+
+    app = create_app(service, hosts=address.hosts, token=address.token, routes=routes)
+    listen(app, address, say=announce, browser=browser)

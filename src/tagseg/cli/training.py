@@ -12,6 +12,7 @@ from rich.table import Table
 
 from tagseg.cli.frame import (
     Classes,
+    Device,
     FileColumn,
     Flip,
     Images,
@@ -41,6 +42,7 @@ from tagseg.errors import UserError
 @app.command()
 def demo(
     out: Out = Path("demo"),
+    device: Device = "auto",
     seed: Annotated[int, typer.Option(help="seed of pictures and training")] = 0,
     overwrite: Overwrite = False,
 ) -> None:
@@ -50,7 +52,7 @@ def demo(
     """
     from tagseg.workflows.demo import demo
 
-    demo(out, seed=seed, overwrite=overwrite, console=console, say=say)
+    demo(out, seed=seed, overwrite=overwrite, device=device, console=console, say=say)
 
 
 @app.command()
@@ -123,6 +125,7 @@ def train(
     file_column: FileColumn = None,
     tags_column: TagsColumn = None,
     method: Method = "bmp",
+    device: Device = "auto",
     review: Review = None,
     overwrite: Overwrite = False,
 ) -> None:
@@ -153,9 +156,9 @@ def train(
         chosen = load_recipe(str(recipe), with_review(settings, review))
         if Path(str(recipe)).is_file() and not (run.holds_run() and run.recipe.samefile(str(recipe))):
             check_output(out, [Path(str(recipe))])
-    train(chosen, out, overwrite=overwrite, say=say)
+    train(chosen, out, overwrite=overwrite, device=device, say=say)
     if run.finished and rank() == 0:
-        page = run.report if run.report.is_file() else report(out)
+        page = run.report if run.report.is_file() else report(out, device=device)
         say(f"Model, scores and report are in {out}: open {page}.")
 
 
@@ -176,6 +179,10 @@ def label(
     scales: Scales = None,
     flip: Flip = None,
     precision: Precision = None,
+    use_tags: Annotated[
+        bool, typer.Option("--use-tags/--no-tags", help="no-tags: absent classes may appear (released RRM and ASDT)")
+    ] = True,
+    device: Device = "auto",
     overwrite: Overwrite = False,
 ) -> None:
     """Pseudo masks for tagged photos: one palette PNG each, only the photo's tags can appear; confidence.csv beside them.
@@ -183,14 +190,16 @@ def label(
     Example: tagseg label runs/mine --out pseudo-masks
     """
     from tagseg.data.tagged import open_tagged
-    from tagseg.segmenter import load
+    from tagseg.prediction.load import load
+    from tagseg.prediction.score import percent
     from tagseg.workflows.label import label, label_run
-    from tagseg.workflows.score import percent
 
-    segmenter, scores = load(run), None
+    segmenter, scores = load(run, device=device), None
     segmenter.set(scales=scales, flip=flip, precision=precision, tagged_background=tagged_background)
     if images is None:
-        count, photos, scores = label_run(segmenter, run, out, confidence=confidence, overwrite=overwrite)
+        count, photos, scores = label_run(
+            segmenter, run, out, confidence=confidence, tags=use_tags, overwrite=overwrite
+        )
     else:
         data = open_tagged(
             images,
@@ -202,8 +211,10 @@ def label(
         )
         for note in data.notes:
             say(note)
-        count, photos = label(segmenter, data, out, confidence=confidence, overwrite=overwrite), len(data)
-    say(f"{count} masks written to {out} ({photos - count} were there already); tags were used.")
+        count = label(segmenter, data, out, confidence=confidence, tags=use_tags, overwrite=overwrite)
+        photos = len(data)
+    used = "tags were used" if use_tags else "tags were not used"
+    say(f"{count} masks written to {out} ({photos - count} were there already); {used}.")
     if scores is not None:
         say(f"mIoU {percent(100 * scores.miou)} % against the true masks of {scores.photos} of these photos.")
 
@@ -223,6 +234,7 @@ def run(
     file_column: FileColumn = None,
     tags_column: TagsColumn = None,
     method: Method = "bmp",
+    device: Device = "auto",
     review: Review = None,
 ) -> None:
     """Run a whole chain: classifier, teacher, pseudo masks, segmenter, scores and report. Stages that are done are kept.
@@ -245,5 +257,5 @@ def run(
     else:
         _list("chain", "run", shipped_chains())
         return
-    page = run(chain, out, say=say)
+    page = run(chain, out, device=device, say=say)
     say(f"The model is {out / chain.stages[-1]}; pseudo masks, scores and report are in {out}: open {page}.")

@@ -9,6 +9,7 @@ import typer
 
 from tagseg.cli.frame import (
     Classes,
+    Device,
     FileColumn,
     Flip,
     Merge,
@@ -45,7 +46,9 @@ def predict(
     flip: Flip = None,
     merge: Merge = None,
     long_side: Annotated[int | None, typer.Option(help="longer side at scale 1, in pixels")] = None,
+    short_side: Annotated[int | None, typer.Option(help="shorter side at scale 1, in pixels")] = None,
     precision: Precision = None,
+    device: Device = "auto",
     tile: Annotated[int, typer.Option(min=128, help="side of the tiles of large photos, in pixels")] = 1024,
     pixel_cap: Annotated[int, typer.Option(min=1, help="the largest photo that is read, in pixels")] = 100_000_000,
     photo_url: Annotated[
@@ -57,12 +60,12 @@ def predict(
 
     Example: tagseg predict runs/mine new-photos --out masks --format overlay
     """
-    from tagseg.segmenter import load
+    from tagseg.prediction.load import load
     from tagseg.workflows.predict import predict
 
-    segmenter = load(run)
-    segmenter.set(scales=scales, flip=flip, merge=merge, long_side=long_side, precision=precision)
-    segmenter.set(tagged_background=tagged_background)
+    segmenter = load(run, device=device)
+    segmenter.set(scales=scales, flip=flip, merge=merge, long_side=long_side, short_side=short_side)
+    segmenter.set(precision=precision, tagged_background=tagged_background)
     segmenter.tile = tile
     result = predict(
         segmenter,
@@ -100,28 +103,29 @@ def export(
 
     Example: tagseg export runs/mine --format onnx --out model.onnx
     """
-    from tagseg.segmenter import load
+    from tagseg.prediction.load import load
     from tagseg.workflows.export import export
 
-    for line in export(load(run), out, format):
+    for line in export(load(run, device="cpu"), out, format):
         say(line)
 
 
 @app.command()
-def report(run: Run) -> None:
+def report(run: Run, device: Device = "auto") -> None:
     """Write a run's report.html: scores, curves and a spread of photos.
 
     Example: tagseg report runs/mine
     """
     from tagseg.workflows.report import report
 
-    say(f"The report is {report(run)}.")
+    say(f"The report is {report(run, device=device)}.")
 
 
 @app.command()
 def compare(
     runs: Annotated[list[Path], typer.Argument(help="finished run folders, scored on the same photos")],
     out: Out = Path("comparison"),
+    device: Device = "auto",
 ) -> None:
     """Compare runs on one data set: a table, and a page with the same photos side by side.
 
@@ -129,7 +133,7 @@ def compare(
     """
     from tagseg.workflows.compare import compare
 
-    console.print(compare(runs, out))
+    console.print(compare(runs, out, device=device))
     say(f"Written to {out}: open {out / 'compare.html'}.")
 
 
@@ -167,6 +171,7 @@ def refine(
     weight: Annotated[float, typer.Option(help="bilateral weight")] = 4.0,
     iterations: Annotated[int, typer.Option(help="mean-field iterations")] = 10,
     confidence: Annotated[float, typer.Option(help="how sure a mask's labels are")] = 0.7,
+    device: Device = "auto",
     overwrite: Overwrite = False,
 ) -> None:
     """Refine masks or probabilities with the dense CRF.
@@ -183,6 +188,7 @@ def refine(
         bilateral=(sxy, srgb, weight),
         iterations=iterations,
         confidence=confidence,
+        device=device,
         overwrite=overwrite,
     )
     say(f"{count} masks refined; results are in {out}.")

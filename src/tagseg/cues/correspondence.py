@@ -41,8 +41,8 @@ def correspondence_loss(
     position1_BP12, position2_BP12 = random_positions(seed_B, samples, seg1_BKHW.device)
     with torch.no_grad():
         cam1_BCP, cam2_BCP = _sample(cam1_BCHW, position1_BP12), _sample(cam2_BChw, position2_BP12)
-        pairs = cam1_BCP.new_tensor(float(cam1_BCP.shape[0] * cam1_BCP.shape[2] * cam2_BCP.shape[2]))
-        constant = cam1_BCP.new_tensor(-shift)
+        pairs = cam1_BCP.new_full((), cam1_BCP.shape[0] * cam1_BCP.shape[2] * cam2_BCP.shape[2])
+        constant = cam1_BCP.new_full((), -shift)
         if centre:  # the mean of a position's cosines is its cosine with the mean: no matrix of pairs is needed
             mean_BC1 = cam2_BCP.mean(2, keepdim=True)
             sum_ = (cam1_BCP.sum(2, keepdim=True) * mean_BC1).sum() * cam2_BCP.shape[2]
@@ -80,7 +80,7 @@ class _PairSum(torch.autograd.Function):
 def random_positions(seed_B: Tensor, samples: int, device: torch.device) -> tuple[Tensor, Tensor]:
     """Positions of two views, independent and uniform: each (B, P, 1, 2), x and y in [-1, 1]."""
     drawn = [torch.rand(2, samples * samples, 1, 2, generator=generator) for generator in generators(seed_B, PURPOSE)]
-    position_2BP12 = (torch.stack(drawn, 1) * 2 - 1).to(device)
+    position_2BP12 = (torch.stack(drawn, 1) * 2 - 1).to(device, non_blocking=True)
     return position_2BP12[0], position_2BP12[1]
 
 

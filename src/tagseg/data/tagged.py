@@ -65,9 +65,9 @@ class TaggedImages:
     photos: tuple[TaggedPhoto, ...]
     mask_values: tuple[int, ...] | None = None
     mask_colors: tuple[Color, ...] | None = None
-    true_values: tuple[int, ...] | None = None
     tags_from: str = field(default="unknown", compare=False)
     notes: tuple[str, ...] = field(default=(), compare=False)
+    true_values: tuple[int, ...] | None = None
     places: tuple[Path, ...] = field(default=(), compare=False)
 
     def __len__(self) -> int:

@@ -60,6 +60,8 @@ def unpack(
             if tensor.shape == parameter.shape and tensor.ndim:
                 # in the parameter's memory layout: another one may round differently in the last bit
                 tensor = torch.empty_like(parameter, requires_grad=False).copy_(tensor)
+            if optimizer.defaults.get("fused"):  # such an update wants its count of steps beside the weights
+                tensor = tensor.to(parameter.device)
             optimizer.state[parameter][slot] = tensor.clone()
 
 

@@ -16,6 +16,7 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
+from tagseg.backbones.compiled import compile_for_training
 from tagseg.data.batches import Batch
 from tagseg.engine.checkpoint import Checkpoint, Checkpoints, pack, unpack
 from tagseg.engine.log import RunLog
@@ -126,6 +127,8 @@ class _Run:
         self.model: nn.Module = accelerator.prepare(method)  # moves `method` itself, wraps it for several processes
         self.optimizer = build_optimizer(method, settings)
         self.average = build_average(method, settings)
+        if settings.compile:
+            compile_for_training(method.backbone)
         self.scored = method if self.average is None else cast(Method, self.average.module)
         self.checkpoints = Checkpoints(RunFolder(out).checkpoints, settings.keep, best)
         self.progress = TrainProgress(settings.steps, enabled=self.is_main)
@@ -170,7 +173,7 @@ class _Run:
         settings = self.settings
         schedule = build_schedule(self.optimizer, settings, self.done)
         self.model.train()
-        for step, batch in _numbered(batches, self.done, settings, interruption):
+        for step, batch in _numbered(batches, self.done, settings, interruption, self.accelerator.device):
             terms, stop = train_step(
                 self.model, self.optimizer, batch, step, settings, self.accelerator, interruption.requested
             )
@@ -271,12 +274,12 @@ class _Run:
 
 
 def _numbered(
-    batches: Batches, start: int, settings: TrainSettings, interruption: Interruption
+    batches: Batches, start: int, settings: TrainSettings, interruption: Interruption, device: torch.device
 ) -> Iterator[tuple[int, Batch]]:
     """The steps that are left with their batches."""
     if start == settings.steps:
         return
-    workers = default_workers() if settings.workers is None else settings.workers
+    workers = default_workers(device) if settings.workers is None else settings.workers
     loaded = iter(batches.loader(start, settings.steps - start, workers))
     for step in range(start, settings.steps):
         try:

@@ -8,6 +8,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from tagseg.engine.settings import TrainSettings
 from tagseg.methods.method import Method
+from tagseg.refine import fused as devices
 
 
 def build_optimizer(method: Method, settings: TrainSettings) -> Optimizer:
@@ -31,9 +32,11 @@ def build_optimizer(method: Method, settings: TrainSettings) -> Optimizer:
         }
         for group in method_groups
     ]
+    # A fused update is one launch for many weights; on a CPU it would change their last bits.
+    fused = True if all(devices.batched(parameter.device) for parameter in grouped) else None
     if settings.optimizer == "sgd":
-        return SGD(groups, lr=settings.lr, momentum=settings.momentum)
-    return AdamW(groups, lr=settings.lr, betas=settings.betas)
+        return SGD(groups, lr=settings.lr, momentum=settings.momentum, fused=fused)
+    return AdamW(groups, lr=settings.lr, betas=settings.betas, fused=fused)
 
 
 def build_average(method: Method, settings: TrainSettings) -> AveragedModel | None:

@@ -17,7 +17,7 @@ class TrainSettings(Settings):
 
     # May differ when a run is resumed: they change how a run is carried out, not what it computes.
     OPERATIONAL: ClassVar[frozenset[str]] = frozenset(
-        {"micro_batch", "checkpoint_every", "keep", "log_every", "evaluate_every", "workers"}
+        {"micro_batch", "checkpoint_every", "keep", "log_every", "evaluate_every", "workers", "compile"}
     )
 
     steps: Every = Field(2000, description="optimiser steps")
@@ -63,6 +63,11 @@ class TrainSettings(Settings):
 
     precision: Literal["fp32", "bf16"] = Field(
         "fp32", description="bf16: forward pass under autocast, weights stay float32"
+    )
+    compile: bool = Field(
+        False,
+        description="compile the backbone for training (torch.compile): the first steps take a minute or more, then a GPU "
+        "has far fewer kernels to launch; last bits and drop path differ",
     )
     channels_last: bool = Field(False, description="memory layout NHWC: faster convolutions on most machines")
 

@@ -154,6 +154,7 @@ class AFANetwork(Method):
             background=labels.background,
             scale=labels.scale,
             walk=walk,
+            most=max((len(facts.tags) for facts in batch.facts()), default=0),
         )
         return batch.with_true(made_BHW)
 
@@ -177,8 +178,12 @@ class AFANetwork(Method):
 
     def segment(self, image_B3HW: Tensor) -> Tensor:
         """The segmentation branch's probabilities."""
+        return self.segment_logits(image_B3HW).softmax(1)
+
+    def segment_logits(self, image_B3HW: Tensor) -> Tensor:
+        """The segmentation branch's logits."""
         size = (image_B3HW.shape[-2], image_B3HW.shape[-1])
-        return self.seg_logits(self.backbone.stages(image_B3HW), size).softmax(1)
+        return self.seg_logits(self.backbone.stages(image_B3HW), size)
 
     def branches(self, image_B3HW: Tensor, tag_BC: Tensor | None = None) -> dict[str, Tensor]:
         """The CAM against one background score, the same refined by PAR and VARM, and the segmentation branch P_s."""

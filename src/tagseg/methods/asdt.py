@@ -23,6 +23,7 @@ from tagseg.data.batches import Batch
 from tagseg.methods.method import MethodSettings
 from tagseg.methods.rrm import RRM, RRMSettings
 from tagseg.refine import dense_crf
+from tagseg.refine.lattice import Lattice
 from tagseg.refine.settings import CRFSettings
 from tagseg.settings import Weight
 
@@ -64,6 +65,8 @@ class ASDT(RRM):
     def losses(self, batch: Batch, step: int) -> dict[str, Tensor]:
         """L_cls + L_d(ct -> st) + L_ad, the last one by the teacher of this step (ASDT eqs 2-6)."""
         settings = self.settings
+        lattices, lattice = self.energy_lattices(batch), self.label_lattice(batch, step)
+        teacher_lattice = self.teacher_lattice(batch, step)
         image_B3HW = batch.image()
         stages = self.backbone.stages(image_B3HW)
         shared = self.features_for_heads(stages, step, settings.student_gradient)
@@ -72,25 +75,35 @@ class ASDT(RRM):
             shared = self.features_for_heads(stages, step)
             teacher_BKHW = self.logits("seg_teacher", shared, batch.size, batch.seed_B)
         taught = "seg_teacher" if self.has_seg_teacher else "student"
-        class_label_BHW, cam_BCHW = self.class_teacher_labels(batch, image_B3HW, stages, step, taught, teacher_BKHW)
+        class_label_BHW, cam_BCHW = self.class_teacher_labels(
+            batch, image_B3HW, stages, step, taught, teacher_BKHW, lattice
+        )
 
         terms = {"class": self.class_loss(batch, stages[-1])}
-        lattices = self.energy_lattices(batch)
         student_label_BHW = class_label_BHW
         if self.has_seg_teacher:
             weight = settings.seg_teacher_weight
             terms |= self.taught(batch, lattices, "seg_teacher", teacher_BKHW, class_label_BHW, weight)
             probability_BKHW = self.teaching_probabilities(teacher_BKHW, cam_BCHW, step)
             if probability_BKHW is not None:
-                student_label_BHW = self.seg_teacher_labels(batch, probability_BKHW)
+                student_label_BHW = self.seg_teacher_labels(batch, probability_BKHW, teacher_lattice)
         return terms | self.taught(batch, lattices, "student", student_BKHW, student_label_BHW, settings.student_weight)
+
+    def teaching(self, step: int) -> str:
+        """Who teaches the student at a step: class-teacher, seg-teacher, max or mean."""
+        teaching = self.settings.teaching
+        return self.settings.wave.teacher(step) if teaching == "alternate" else teaching
+
+    def teacher_lattice(self, batch: Batch, step: int) -> Lattice | None:
+        """The photos' lattice for the seg-teacher's CRF, begun before the network; none where it doesn't teach."""
+        if not self.has_seg_teacher or self.teaching(step) == "class-teacher":
+            return None
+        return Lattice.of_batch(batch.photo_B3HW, *self.settings.teacher_crf.bilateral[:2])
 
     @torch.no_grad()
     def teaching_probabilities(self, logit_BKHW: Tensor, cam_BCHW: Tensor, step: int) -> Tensor | None:
         """What the student's labels are refined from at a step (B, K, H, W); None: the class-teacher's reliable labels."""
-        teaching = self.settings.teaching
-        if teaching == "alternate":
-            teaching = self.settings.wave.teacher(step)
+        teaching = self.teaching(step)
         if teaching == "class-teacher":
             return None
         seg_BKHW = logit_BKHW.softmax(1)
@@ -100,16 +113,21 @@ class ASDT(RRM):
         return torch.maximum(class_BKHW, seg_BKHW) if teaching == "max" else (class_BKHW + seg_BKHW) / 2
 
     @torch.no_grad()
-    def seg_teacher_labels(self, batch: Batch, probability_BKHW: Tensor) -> Tensor:
+    def seg_teacher_labels(self, batch: Batch, probability_BKHW: Tensor, lattice: Lattice | None = None) -> Tensor:
         """B_st: hard labels (B, H, W) of the CRF over the crop, absent classes left out, 255 in the padding."""
         crf = self.settings.teacher_crf
-        present = [torch.cat([tags.new_ones(1), tags]).nonzero().flatten() for tags in batch.tag_BC]
+        device = batch.photo_B3HW.device
+        present = [
+            torch.tensor([0, *[tag + 1 for tag in facts.tags]]).to(device, non_blocking=True) for facts in batch.facts()
+        ]
         marginals = dense_crf(
             [photo.permute(1, 2, 0) for photo in batch.photo_B3HW],
             [probability[labels] for probability, labels in zip(probability_BKHW, present, strict=True)],
             gaussian=crf.gaussian,
             bilateral=crf.bilateral,
             iterations=crf.iterations,
+            lattice=None if lattice is None else [lattice] * len(batch),
+            check_finite=False,
         )
         label_BHW = torch.stack([labels[q.argmax(0)] for labels, q in zip(present, marginals, strict=True)])
         return torch.where(batch.valid_BHW, label_BHW, IGNORE).to(torch.uint8)

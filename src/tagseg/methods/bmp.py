@@ -19,7 +19,7 @@ from torch import Tensor
 
 from tagseg.cues.background_aware import background_and_cam, background_labels, background_scores
 from tagseg.cues.views import SMALLEST_VIEW
-from tagseg.data.batches import Batch
+from tagseg.data.batches import Batch, Facts
 from tagseg.methods.afa_network import AFANetwork, AFANetworkSettings, LabelSettings
 from tagseg.methods.heads import evaluating, predicted_tags
 from tagseg.methods.losses import IGNORE, labelled_mean, upsample
@@ -148,17 +148,25 @@ class BMP(AFANetwork):
             return background_and_cam(maps, image_B3HW, scales, flip, known_BKHW, SMALLEST_VIEW, bf16)
 
     def background_scores(
-        self, image_B3HW: Tensor, valid_BHW: Tensor, background_BHW: Tensor, cam_BCHW: Tensor, tag_BC: Tensor
+        self,
+        image_B3HW: Tensor,
+        valid_BHW: Tensor,
+        background_BHW: Tensor,
+        cam_BCHW: Tensor,
+        tag_BC: Tensor,
+        facts: Sequence[Facts] | None = None,
     ) -> Tensor:
         """Scores (B, K, H, W) of the segmentation's background and the tagged CAMs, refined within each photo."""
         labels = self.settings.labels
         return background_scores(
-            image_B3HW, valid_BHW, background_BHW, cam_BCHW, tag_BC, labels.refiner(), labels.scale
+            image_B3HW, valid_BHW, background_BHW, cam_BCHW, tag_BC, labels.refiner(), labels.scale, facts
         )
 
     def background_labels(self, batch: Batch, image_B3HW: Tensor, background_BHW: Tensor, cam_BCHW: Tensor) -> Tensor:
         """The class of the highest score (B, H, W) uint8, 255 where that is below the threshold and in padding."""
-        scores = self.background_scores(image_B3HW, batch.valid_BHW, background_BHW, cam_BCHW, batch.tag_BC)
+        scores = self.background_scores(
+            image_B3HW, batch.valid_BHW, background_BHW, cam_BCHW, batch.tag_BC, batch.facts()
+        )
         return batch.with_true(background_labels(scores, batch.valid_BHW, self.settings.background.confidence))
 
     @torch.no_grad()

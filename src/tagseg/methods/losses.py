@@ -16,7 +16,7 @@ IGNORE = 255
 def tag_loss(logit_BC: Tensor, tag_BC: Tensor) -> Tensor:
     """Multi-label soft margin: binary cross-entropy averaged over classes and photos (ASDT eq. 2)."""
     per_photo_B = F.multilabel_soft_margin_loss(logit_BC, tag_BC, reduction="none")
-    return global_mean(per_photo_B.sum(), per_photo_B.new_tensor(len(per_photo_B)))
+    return global_mean(per_photo_B.sum(), per_photo_B.new_full((), len(per_photo_B)))
 
 
 def upsample(map_BKhw: Tensor, size: tuple[int, int]) -> Tensor:

@@ -67,9 +67,11 @@ class Method(nn.Module, ABC):
 
     def segment_tagged(self, image_B3HW: Tensor, tag_BC: Tensor) -> Tensor:
         """Probabilities (B, K, H, W) with the tags used: those of absent classes are 0, the rest sums to 1."""
-        allowed_BK11 = torch.cat([torch.ones_like(tag_BC[:, :1]), tag_BC], 1)[:, :, None, None]
-        probability_BKHW = self.segment(image_B3HW) * allowed_BK11
-        return probability_BKHW / probability_BKHW.sum(1, keepdim=True).clamp(min=1e-8)
+        return present_classes(self.segment(image_B3HW), tag_BC)
+
+    def segment_logits(self, image_B3HW: Tensor) -> Tensor | None:
+        """The logits (B, K, H, W) whose softmax `segment` is; None where it is no softmax of logits."""
+        return None
 
     @abstractmethod
     def branches(self, image_B3HW: Tensor, tag_BC: Tensor | None = None) -> dict[str, Tensor]:
@@ -89,3 +91,10 @@ class Method(nn.Module, ABC):
     def describe_step(self, step: int) -> dict[str, float]:
         """What is worth logging of a step besides its losses, such as the level of a wave."""
         return {}
+
+
+def present_classes(probability_BKHW: Tensor, tag_BC: Tensor) -> Tensor:
+    """Probabilities with 0 for classes without a tag; background always may occur, and the rest sums to 1."""
+    allowed_BK11 = torch.cat([torch.ones_like(tag_BC[:, :1]), tag_BC], 1)[:, :, None, None]
+    probability_BKHW = probability_BKHW * allowed_BK11
+    return probability_BKHW / probability_BKHW.sum(1, keepdim=True).clamp(min=1e-8)

@@ -119,11 +119,11 @@ class RRM(Classifier):
 
     def losses(self, batch: Batch, step: int) -> dict[str, Tensor]:
         """The tags' loss, and the head's cross-entropy and energy under the class-teacher's reliable labels."""
+        lattices, lattice = self.energy_lattices(batch), self.label_lattice(batch, step)
         image_B3HW = batch.image()
         stages = self.backbone.stages(image_B3HW)
         logit_BKHW = self.logits("student", self.features_for_heads(stages, step), batch.size, batch.seed_B)
-        label_BHW, _ = self.class_teacher_labels(batch, image_B3HW, stages, step, "student", logit_BKHW)
-        lattices = self.energy_lattices(batch)
+        label_BHW, _ = self.class_teacher_labels(batch, image_B3HW, stages, step, "student", logit_BKHW, lattice)
         terms = self.taught(batch, lattices, "student", logit_BKHW, label_BHW)
         return {"class": self.class_loss(batch, stages[-1])} | terms
 
@@ -134,19 +134,38 @@ class RRM(Classifier):
 
     @torch.no_grad()
     def class_teacher_labels(
-        self, batch: Batch, image_B3HW: Tensor, stages: Sequence[Tensor], step: int, head: str, logit_BKHW: Tensor
+        self,
+        batch: Batch,
+        image_B3HW: Tensor,
+        stages: Sequence[Tensor],
+        step: int,
+        head: str,
+        logit_BKHW: Tensor,
+        lattice: Lattice | None = None,
     ) -> tuple[Tensor, Tensor]:
         """B_ct, labels (B, H, W) uint8, 255 where the class-teacher is not sure, and the tagged CAMs (B, C, H, W).
 
         head, logit_BKHW: the head that they teach, which may know background better, and what it says of the photos.
+        lattice: of `label_lattice`.
         """
         aware = self.settings.background_aware
-        if aware.from_step is None or step < aware.from_step:
+        if not self.is_background_aware(step):
             cam_BCHW = tagged_cam(self.raw_cams(image_B3HW, stages[-1]), batch.tag_BC, batch.size)
-            return reliable_labels(batch.photo_B3HW, cam_BCHW, batch.tag_BC, self.settings.labels), cam_BCHW
+            tags = [facts.tags for facts in batch.facts()]
+            label_BHW = reliable_labels(
+                batch.photo_B3HW, cam_BCHW, batch.tag_BC, self.settings.labels, tags=tags, lattice=lattice
+            )
+            return label_BHW, cam_BCHW
         background_BHW, cam_BCHW = self.background_and_cam(image_B3HW, stages[-1], head, logit_BKHW)
         score_BKHW = background_scores(
-            image_B3HW, batch.valid_BHW, background_BHW, cam_BCHW, batch.tag_BC, aware.refiner(), aware.scale
+            image_B3HW,
+            batch.valid_BHW,
+            background_BHW,
+            cam_BCHW,
+            batch.tag_BC,
+            aware.refiner(),
+            aware.scale,
+            batch.facts(),
         )
         label_BHW = background_labels(score_BKHW, batch.valid_BHW, aware.confidence)
         return label_BHW, cam_BCHW * batch.tag_BC[:, :, None, None]
@@ -168,6 +187,16 @@ class RRM(Classifier):
         scales, flip, bf16 = settings.cam_scales, settings.background_aware.flip, settings.cam_bf16
         with evaluating(self.heads[head]):
             return background_and_cam(maps, image_B3HW, scales, flip, known_BKHW, SMALLEST_VIEW, bf16)
+
+    def is_background_aware(self, step: int) -> bool:
+        """Whether the class-teacher's labels take their background from a head at a step."""
+        start = self.settings.background_aware.from_step
+        return start is not None and step >= start
+
+    def label_lattice(self, batch: Batch, step: int) -> Lattice | None:
+        """The photos' lattice for the reliable labels' CRF, begun before the network so that the host need not wait for it."""
+        bilateral = self.settings.labels.crf.bilateral
+        return None if self.is_background_aware(step) else Lattice.of_batch(batch.photo_B3HW, *bilateral[:2])
 
     def energy_lattices(self, batch: Batch) -> list[Lattice]:
         """The filters of the dense energy, which all heads share; none where its weight is 0."""
@@ -205,6 +234,13 @@ class RRM(Classifier):
     def segment(self, image_B3HW: Tensor) -> Tensor:
         """The probabilities of the segmentation heads, combined where there are several."""
         return self.combine(self.head_branches(image_B3HW, self.backbone.stages(image_B3HW)))
+
+    def segment_logits(self, image_B3HW: Tensor) -> Tensor | None:
+        """The logits of the segmentation head; none where several are combined."""
+        if len(self.heads) > 2:
+            return None
+        size = (image_B3HW.shape[-2], image_B3HW.shape[-1])
+        return self.logits("student", self.backbone.stages(image_B3HW), size)
 
     def segment_tagged(self, image_B3HW: Tensor, tag_BC: Tensor) -> Tensor:
         """The segmentation heads' probabilities, absent classes left out."""

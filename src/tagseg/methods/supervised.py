@@ -189,11 +189,15 @@ class Supervised(Method):
 
     def segment(self, image_B3HW: Tensor) -> Tensor:
         """The segmenter's probabilities, with further scales those of the element-wise maximum."""
+        return self.segment_logits(image_B3HW).softmax(1)
+
+    def segment_logits(self, image_B3HW: Tensor) -> Tensor:
+        """The segmenter's logits, with further scales their element-wise maximum."""
         size = (image_B3HW.shape[-2], image_B3HW.shape[-1])
         logit_BKhw = self.decode("student", self.stages(image_B3HW), size)
         if self.settings.multi_scale:
             logit_BKhw = self.scaled_logits(image_B3HW, logit_BKhw)["maximum"]
-        return upsample(logit_BKhw, size).softmax(1)
+        return upsample(logit_BKhw, size)
 
     def branches(self, image_B3HW: Tensor, tag_BC: Tensor | None = None) -> dict[str, Tensor]:
         """The only branch, P_s."""

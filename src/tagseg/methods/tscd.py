@@ -23,6 +23,8 @@ from tagseg.methods.losses import balanced_cross_entropy
 from tagseg.methods.method import MethodSettings
 from tagseg.methods.rrm import EnergySettings
 from tagseg.refine import dense_energy
+from tagseg.refine.energy import energy_lattices
+from tagseg.refine.lattice import Lattice
 from tagseg.segmenters.segformer_head import without_trace
 from tagseg.settings import Settings, Weight
 
@@ -75,6 +77,7 @@ class TSCD(AFANetwork):
         image_B3HW = batch.image()
         if step < self.settings.class_steps:
             return {"class": self.class_loss(batch, self.backbone(image_B3HW))}
+        lattices = self.energy_lattices(batch)
         stages, affinity_BNN = self.read(image_B3HW)
         grid = stages[-1].shape[-2:]
         cam_BCHW = self.view_cams(image_B3HW, stages[-1])
@@ -84,25 +87,36 @@ class TSCD(AFANetwork):
 
         logit_BKHW = self.seg_logits(stages, batch.size, batch.seed_B)
         terms = {"class": self.class_loss(batch, stages[-1])}
-        terms |= self.seg_terms(batch, logit_BKHW, label_BHW)
+        terms |= self.seg_terms(batch, logit_BKHW, label_BHW, lattices)
         terms |= self.affinity_terms(affinity_BNN, cam_label_BHW, grid)
         return terms | self.view_terms(batch, image_B3HW, stages[-1], cam_BCHW, logit_BKHW)
 
-    def seg_terms(self, batch: Batch, logit_BKHW: Tensor, label_BHW: Tensor) -> dict[str, Tensor]:
+    def energy_lattices(self, batch: Batch) -> list[Lattice]:
+        """The filters of the dense energy, begun before the network; none where its weight is 0."""
+        energy = self.settings.energy
+        if self.settings.energy_weight * energy.weight == 0:
+            return []
+        return energy_lattices(batch.photo_B3HW, srgb=energy.srgb, sxy=energy.sxy, scale=energy.scale)
+
+    def seg_terms(
+        self, batch: Batch, logit_BKHW: Tensor, label_BHW: Tensor, lattices: list[Lattice]
+    ) -> dict[str, Tensor]:
         """L_seg, a mean over background and one over foreground (alike as released), and L_reg, the dense energy."""
         settings, energy, share = self.settings, self.settings.energy, self.settings.seg_foreground
         loss = balanced_cross_entropy(logit_BKHW, label_BHW, 1 - share, share)
         terms = {"seg": settings.seg_weight * loss}
-        weight = settings.energy_weight * energy.weight
-        if weight > 0:
-            terms["energy"] = weight * dense_energy(
-                batch.photo_B3HW,
-                logit_BKHW.softmax(1),
-                batch.valid_BHW,
-                label_BHW,
-                srgb=energy.srgb,
-                sxy=energy.sxy,
-                scale=energy.scale,
+        if lattices:
+            terms["energy"] = (
+                settings.energy_weight
+                * energy.weight
+                * dense_energy(
+                    batch.photo_B3HW,
+                    logit_BKHW.softmax(1),
+                    batch.valid_BHW,
+                    label_BHW,
+                    scale=energy.scale,
+                    lattices=lattices,
+                )
             )
         return terms
 

@@ -238,6 +238,18 @@ def chosen(path: Path, task: dict[str, Any]) -> list[dict[str, Any]] | None:
         return list(predictions[-1]["result"]) if predictions and not annotations else None
 
 
+def read_choices(out: Path) -> dict[str, tuple[str, ...]]:
+    """The ticked tags by photo, where an annotation has any; a task whose ticks nobody touched tells nothing of them."""
+    path = out / TASKS
+    found: dict[str, tuple[str, ...]] = {}
+    for task in read_tasks(path):
+        with reading(f"{path}: the task {shown(task['data'])}", "a task with choices"):
+            for result in chosen(path, task) or [] if task.get("annotations") else []:
+                if result["type"] == "choices":
+                    found[task_name(task)] = tuple(map(str, result["value"]["choices"]))
+    return found
+
+
 def task_name(task: dict[str, Any]) -> str:
     """The photo's path without suffix: as tagseg wrote it, else as far as the image's address tells it."""
     data = task["data"]

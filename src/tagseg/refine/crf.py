@@ -17,9 +17,16 @@ from torch import Tensor
 
 from tagseg.errors import UserError
 from tagseg.refine.arrays import Taken
-from tagseg.refine.crf_checks import carried_labels, check_maps, check_settings, cost_matrix, per_photo
+from tagseg.refine.crf_checks import (
+    carried_labels,
+    check_maps,
+    check_settings,
+    check_values,
+    cost_matrix,
+    per_photo,
+)
 from tagseg.refine.features import Sigma, check_image
-from tagseg.refine.lattice import Lattice, uses_torch
+from tagseg.refine.lattice import Lattice, chosen_backend
 from tagseg.refine.scratch import Scratch, borrowed
 
 Array = TypeVar("Array", np.ndarray, Tensor)
@@ -69,6 +76,7 @@ def dense_crf(  # type: ignore[misc]  # the settings are spelt out below, once
     threads: int | None = None,
     padding: bool = False,
     backend: str = "auto",
+    check_finite: bool = True,
 ) -> Any:
     """Marginals (L, H, W) float32 of a dense CRF after some mean-field iterations; they sum to one at every pixel.
 
@@ -87,9 +95,11 @@ def dense_crf(  # type: ignore[misc]  # the settings are spelt out below, once
     side of the filter; "none"); one for both or (gaussian's, bilateral's).
     compatibility: cost (L, L) of two labels together, times each kernel's weight; None is Potts: 0 for equal labels, 1
     otherwise.
-    lattice: the photo's bilateral `Lattice`, when it is at hand.
+    lattice: the photo's bilateral `Lattice`, when it is at hand; for a list on a CUDA device also that of all its photos
+    together (`Lattice.of_batch`), once for each map.
     threads: cores to use; None: all. padding: as in `Lattice.bilateral`. backend: "numba" (CPU), "torch" (any device),
-    or "auto": numba on the CPU, torch elsewhere.
+    "triton" (CUDA), or "auto": numba on the CPU, elsewhere one of the others.
+    check_finite: whether the values of maps on a device are looked through, for which the host has to wait.
     """
     single = not isinstance(image, (list, tuple))
     given = ([image], [probabilities]) if single else (list(image), list(probabilities))
@@ -101,6 +111,7 @@ def dense_crf(  # type: ignore[misc]  # the settings are spelt out below, once
     cost = None if compatibility is None else cost_matrix(compatibility)
     settings = Settings(gaussian, bilateral, iterations, unary, sides, cost, padding)
     check_settings(settings, threads)
+    chosen = chosen_backend(maps[0], backend) if maps else "numba"
     photos = []
     for picture, value, given, built in zip(
         images,
@@ -111,8 +122,14 @@ def dense_crf(  # type: ignore[misc]  # the settings are spelt out below, once
     ):
         check_image(picture)
         check_maps(picture, value, settings, built)
+        if check_finite or chosen == "numba":
+            check_values(value, unary)
         photos.append(Photo(picture, value, carried_labels(len(value), given), built))
-    if photos and uses_torch(maps[0], backend):
+    if chosen == "triton" and cost is None:  # a table of costs is rare, and left to the plain form
+        from tagseg.refine.mean_field_triton import mean_field_batch
+
+        results = mean_field_batch(photos, settings)
+    elif chosen != "numba":
         from tagseg.refine.mean_field_torch import mean_field_batch
 
         results = mean_field_batch(photos, settings)

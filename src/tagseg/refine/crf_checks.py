@@ -57,7 +57,6 @@ def check_maps(image: Any, maps: Any, settings: Settings, lattice: Lattice | Non
         raise UserError(
             f"{settings.unary} must have the shape (L, {height}, {width}) of the image, not {tuple(maps.shape)}."
         )
-    check_values(maps, settings.unary)
     if settings.cost is not None and settings.cost.shape != (len(maps), len(maps)):
         raise UserError(f"compatibility must have the shape ({len(maps)}, {len(maps)}), not {settings.cost.shape}.")
     if lattice is not None and not isinstance(lattice, Lattice):

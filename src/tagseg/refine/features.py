@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -60,3 +61,60 @@ def features_torch(
         sigma = sigmas(srgb, image_HWC.shape[-1], "srgb")
         columns += [image_HWC[..., i].float() / s for i, s in enumerate(sigma)]
     return torch.stack(columns, -1).reshape(height * width, -1)
+
+
+class Features(NamedTuple):
+    """Features (N, D) of the pixels of several photos, and of `value_ND[pixels:]`, which belong to no pixel.
+
+    photo_N: int32, None for a single photo. bounds: the least and the largest that each dimension may have.
+    """
+
+    value_ND: Tensor
+    photo_N: Tensor | None
+    bounds: list[tuple[float, ...]]
+    pixels: int
+
+
+def batch_features(images: Sequence[Tensor], sxy: Sigma, srgb: Sigma, *, padding: bool = False) -> Features:
+    """Features of photos (H, W, channels) on one device, few launches for photos of one size.
+
+    padding: add a row of zeros for each photo whose pixels are no multiple of 4.
+    """
+    device, channels = images[0].device, images[0].shape[-1]
+    sigma = [*sigmas(sxy, 2, "sxy"), *(sigmas(srgb, channels, "srgb") if channels else ())]
+    sigma_D = torch.tensor(sigma, dtype=torch.float32).to(device, non_blocking=True)
+    same = len({tuple(image.shape) for image in images}) == 1
+    stacks = [torch.stack(list(images))] if same else [image[None] for image in images]
+    parts, highest = [], [0.0, 0.0]
+    for stack_BHWC in stacks:
+        batch, height, width, _ = stack_BHWC.shape
+        value_BHWD = torch.empty(batch, height, width, 2 + channels, device=device)
+        value_BHWD[..., 0] = torch.arange(width, device=device)
+        value_BHWD[..., 1] = torch.arange(height, device=device)[:, None]
+        value_BHWD[..., 2:] = stack_BHWC
+        # by a tensor: a GPU divides by a number through its reciprocal, which gives other last bits than a CPU
+        parts.append(value_BHWD.div_(sigma_D).flatten(0, 2))
+        highest = [max(highest[0], (width - 1) / sigma[0]), max(highest[1], (height - 1) / sigma[1])]
+    whole = all(image.dtype == torch.uint8 for image in images)
+    if channels and not whole:
+        ends = torch.stack([torch.stack([part[:, 2:].amin(0), part[:, 2:].amax(0)]) for part in parts])
+        least, most = torch.stack([ends[:, 0].amin(0), ends[:, 1].amax(0)]).tolist()
+    else:
+        least, most = [0.0] * channels, [255 / s for s in sigma[2:]]
+    sizes = [image.shape[0] * image.shape[1] for image in images]
+    photo_N = None
+    if len(images) > 1:
+        number = torch.arange(len(images), dtype=torch.int32, device=device)
+        photo_N = (
+            number.repeat_interleave(sizes[0])
+            if same
+            else torch.cat([number[i : i + 1].expand(size) for i, size in enumerate(sizes)])
+        )
+    touching = [i for i, size in enumerate(sizes) if padding and size % 4]
+    if touching:
+        parts.append(torch.zeros(len(touching), 2 + channels, device=device))
+        least, most = [min(v, 0.0) for v in least], [max(v, 0.0) for v in most]
+        if photo_N is not None:
+            photo_N = torch.cat([photo_N, torch.tensor(touching, dtype=torch.int32).to(device)])
+    value_ND = parts[0] if len(parts) == 1 else torch.cat(parts)
+    return Features(value_ND, photo_N, [(0.0, 0.0, *least), (*highest, *most)], sum(sizes))

@@ -13,12 +13,13 @@ import torch
 from torch import Tensor
 
 from tagseg.errors import UserError
-from tagseg.refine.features import Sigma, check_image, features_torch, sigmas
+from tagseg.refine import fused
+from tagseg.refine.features import Sigma, batch_features, check_image, features_torch, sigmas
 from tagseg.refine.scratch import Allocate, fresh
 
 if TYPE_CHECKING:
     from tagseg.refine.lattice_cpu import CpuLattice
-    from tagseg.refine.lattice_torch import TorchLattice
+    from tagseg.refine.lattice_torch import BatchLattice
 
 
 class Lattice:
@@ -27,7 +28,7 @@ class Lattice:
     `filter` sums exp(-|f_i - f_j|^2 / 2) x_j over all pixels j, itself included, approximately and not normalised.
     """
 
-    def __init__(self, height: int, width: int, structure: CpuLattice | TorchLattice) -> None:
+    def __init__(self, height: int, width: int, structure: CpuLattice | BatchLattice) -> None:
         self.height, self.width, self.structure = height, width, structure
 
     @classmethod
@@ -46,7 +47,7 @@ class Lattice:
         image: (H, W, channels) or (H, W), any number type; torch tensors off the CPU give a lattice on their device.
         sxy: sigma in pixels, or (x, y). srgb: sigma in the image's units, or one a channel.
         `padding` touches the vertices around the origin when H * W is no multiple of 4, as pydensecrf does.
-        backend: "numba", "torch", or "auto": numba on the CPU, torch elsewhere.
+        backend: "numba" (CPU), "torch" (any device), "triton" (CUDA), or "auto": numba on the CPU, elsewhere one of the others.
         allocate: for numba, where its arrays lie; a lattice in a `Scratch` lasts until the next one there.
         """
         check_image(image)
@@ -54,7 +55,13 @@ class Lattice:
         height, width = image.shape[:2]
         pixels = height * width
         touch = padding and pixels % 4 != 0
-        if uses_torch(image, backend):
+        chosen = chosen_backend(image, backend)
+        if chosen == "triton":
+            from tagseg.refine.lattice_triton import TritonLattice
+
+            features = batch_features([torch.as_tensor(image)], sxy, srgb, padding=padding)
+            return cls(height, width, TritonLattice(features.value_ND, features.bounds, pixels=features.pixels))
+        if chosen == "torch":
             feature = features_torch(height, width, torch.as_tensor(image), sxy, srgb)
             if touch:
                 feature = torch.cat([feature, torch.zeros_like(feature[:1])])
@@ -64,6 +71,17 @@ class Lattice:
         from tagseg.refine.lattice_cpu import CpuLattice
 
         return cls(height, width, CpuLattice(np.asarray(image), sxy, srgb, touch_origin=touch, allocate=allocate))
+
+    @classmethod
+    def of_batch(cls, photo_BCHW: Tensor, sxy: Sigma, srgb: Sigma) -> Lattice | None:
+        """One lattice of all photos on a CUDA device, begun without waiting for it; None where photos have their own."""
+        if chosen_backend(photo_BCHW, "auto") != "triton":
+            return None
+        from tagseg.refine.lattice_triton import TritonLattice
+
+        features = batch_features(list(photo_BCHW.permute(0, 2, 3, 1)), sxy, srgb)
+        structure = TritonLattice(features.value_ND, features.bounds, features.photo_N, len(photo_BCHW))
+        return cls(photo_BCHW.shape[2], photo_BCHW.shape[3], structure)
 
     @classmethod
     def gaussian(
@@ -88,9 +106,9 @@ class Lattice:
         """Maps (L, H, W) -> filtered maps (L, H, W) float32, of the kind that came in."""
         if maps.ndim != 3 or tuple(maps.shape[1:]) != (self.height, self.width):
             raise UserError(f"maps must have the shape (L, {self.height}, {self.width}), not {tuple(maps.shape)}.")
-        from tagseg.refine.lattice_torch import TorchLattice
+        from tagseg.refine.lattice_torch import BatchLattice
 
-        if isinstance(self.structure, TorchLattice):
+        if isinstance(self.structure, BatchLattice):
             there = torch.as_tensor(maps).to(self.structure.weight_NE.device)
             filtered = self.structure.filter(there.reshape(len(maps), -1).T).T.reshape(maps.shape)
             return filtered if isinstance(maps, Tensor) else filtered.numpy()
@@ -100,16 +118,20 @@ class Lattice:
         return torch.from_numpy(out) if isinstance(maps, Tensor) else out
 
 
-def uses_torch(image: np.ndarray | Tensor, backend: str) -> bool:
-    """Whether the torch path serves this image."""
-    if backend not in ("auto", "numba", "torch"):
-        raise UserError(f"backend must be auto, numba or torch, not {backend}.")
-    off_cpu = isinstance(image, Tensor) and image.device.type != "cpu"
-    if backend == "numba" and off_cpu:
+def chosen_backend(image: np.ndarray | Tensor, backend: str) -> str:
+    """Which form serves this image: numba, torch or triton."""
+    if backend not in ("auto", "numba", "torch", "triton"):
+        raise UserError(f"backend must be auto, numba, torch or triton, not {backend}.")
+    device = image.device if isinstance(image, Tensor) else torch.device("cpu")
+    if backend == "numba" and device.type != "cpu":
         raise UserError(
             f"the numba backend works on the CPU, and the image lies on {image.device}; use backend='torch'."
         )
-    return backend == "torch" or off_cpu
+    if backend == "triton":
+        fused.check(device)
+    if backend == "auto":
+        backend = "triton" if fused.serves(device) else "torch" if fused.batched(device) else "numba"
+    return backend
 
 
 @lru_cache(maxsize=16)

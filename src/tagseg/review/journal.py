@@ -15,10 +15,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from filelock import FileLock, Timeout
+
 from tagseg.errors import UserError
 from tagseg.files import write_text
 from tagseg.outputs.writer import safe_name
 
+LOCK = ".in-use"
 ABOUT, JOURNAL = "review.json", "journal.jsonl"
 MASKS, TOUCHED = "masks", "touched"
 State = Literal["open", "accepted", "rejected", "later"]
@@ -75,16 +78,36 @@ class Decisions:
 
 
 class Journal:
-    """The journal of a review folder, opened for appending; what a kill tore is dropped.
+    """The journal of a review folder, opened for appending by one process at a time; what a kill tore is dropped.
 
-    Raises UserError when the folder holds a review of other classes, or a line cannot be understood.
+    Raises UserError when the folder is in use, holds a review of other classes, or a line cannot be understood.
     """
 
     def __init__(self, folder: Path, classes: Sequence[str]) -> None:
         self.folder = folder
+        _make(folder)
+        self._lock = FileLock(folder / LOCK, thread_local=False)  # released by another thread than this
+        try:
+            self._lock.acquire(timeout=0)
+        except Timeout as error:
+            raise UserError(
+                f"Another `tagseg review` works in {folder}: end it, or choose another --review."
+            ) from error
+        except OSError as error:
+            raise UserError(f"The folder {folder} cannot be written: {error.strerror or error}.") from error
+        except NotImplementedError:
+            pass  # a file system without locks
+        try:
+            self._open(classes)
+        except BaseException:
+            self._lock.release()
+            raise
+
+    def _open(self, classes: Sequence[str]) -> None:
+        folder = self.folder
         known = read_classes(folder)
         if known is None:
-            for each in (folder, folder / MASKS, folder / TOUCHED):
+            for each in (folder / MASKS, folder / TOUCHED):
                 _make(each)
             text = json.dumps({"version": 1, "classes": list(classes)}, ensure_ascii=False, indent=2)
             write_text(folder / ABOUT, text)
@@ -117,6 +140,7 @@ class Journal:
     def close(self) -> None:
         """Let the file go."""
         self._file.close()
+        self._lock.release()
 
 
 def read_classes(folder: Path) -> tuple[str, ...] | None:

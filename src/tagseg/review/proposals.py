@@ -229,4 +229,4 @@ def classes_in(mask_HW: NDArray[np.uint8]) -> tuple[int, ...]:
 def _look(photo: Path) -> NDArray[np.float32]:
     """A photo's colours and coarse layout, where no model describes it."""
     small = Image.fromarray(read_photo(photo, min_side=LOOK)).resize((LOOK, LOOK), Image.Resampling.BOX)
-    return np.asarray(small, dtype=np.float32).ravel() / 255
+    return np.asarray(small, dtype=np.float32).ravel() / np.float32(255)

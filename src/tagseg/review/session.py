@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -25,8 +24,6 @@ from tagseg.outputs.palette import write_mask
 from tagseg.review.gain import propose
 from tagseg.review.journal import MASKS, STATES, TOUCHED, Journal, State, Verdict, place
 from tagseg.review.proposals import Proposal, Proposals, classes_in
-
-LOCK = ".in-use"
 
 
 class Changed(Exception):  # noqa: N818 - it is news, not a fault
@@ -62,18 +59,6 @@ class Session:
         self.classes, self.proposals, self.title, self.folder = proposals.classes, proposals, title, folder
         self.photos = list(photos)
         self.number = {photo.name: i for i, photo in enumerate(self.photos)}
-        self._file_lock = FileLock(folder / LOCK, thread_local=False)  # released by another thread than this
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            self._file_lock.acquire(timeout=0)
-        except Timeout as error:
-            raise UserError(
-                f"Another `tagseg review` works in {folder}: end it, or choose another --review."
-            ) from error
-        except OSError as error:
-            raise UserError(f"The folder {folder} cannot be written: {error.strerror or error}.") from error
-        except NotImplementedError:
-            pass  # a file system without locks
         self.journal = Journal(folder, self.classes)
         self.revision = 1
         self._lock = threading.RLock()
@@ -92,7 +77,6 @@ class Session:
         if self._worker.is_alive():
             self._worker.join(timeout=30)
         self.journal.close()
-        self._file_lock.release()
 
     def _look_at_all(self) -> None:
         for index in range(len(self.photos)):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import binascii
 import hmac
 from collections.abc import Sequence
 from http.cookies import CookieError, SimpleCookie
@@ -28,9 +30,10 @@ class Guard:
     """Refuses requests before the application sees them, and gives every answer its protecting headers.
 
     hosts: names that the Host header may hold; any other is an attempt to rebind a foreign name to this machine (400).
-    token: what a request must bring, as `?token=` of a page (which becomes a cookie), as `Authorization: Bearer`, or as
-    that cookie; None: nothing (401 else). page_writes: whether writes need the header `X-Tagseg`, which only this
-    server's own page sends. Pages of other sites may neither read nor write (403). `open_paths` need no token.
+    token: what a request must bring, as `?token=` of a page (which becomes a cookie), as that cookie, as `Authorization:
+    Bearer`, or as the password of `Basic`; None: nothing (401 else). page_writes: whether writes need the header
+    `X-Tagseg`, which only this server's own page sends. Pages of other sites may neither read nor write (403).
+    `open_paths` need no token.
     """
 
     def __init__(
@@ -99,7 +102,12 @@ class Guard:
         except CookieError:
             jar = SimpleCookie()
         kept = jar[cookie].value if cookie in jar else ""
-        if (scheme.lower() == "bearer" and self._right(bearer.strip())) or self._right(kept):
+        if scheme.lower() == "basic":  # what Label Studio can send: any user, the token as password
+            try:
+                bearer = base64.b64decode(bearer, validate=True).decode().partition(":")[2]
+            except (binascii.Error, UnicodeDecodeError):
+                bearer = ""
+        if (scheme.lower() in ("bearer", "basic") and self._right(bearer.strip())) or self._right(kept):
             return None
         return problem(401, "A token is needed: open the whole address that the server printed, with ?token=.")
 

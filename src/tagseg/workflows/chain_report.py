@@ -30,12 +30,14 @@ from tagseg.outputs.report import (
     spread,
     write_report,
 )
+from tagseg.prediction.load import load
+from tagseg.prediction.prediction import BACKGROUND
+from tagseg.prediction.score import AFTER, percent, spread_indices
+from tagseg.prediction.segmenter import Segmenter
 from tagseg.run_folder import ChainFolder
-from tagseg.segmenter import BACKGROUND, Segmenter, load
 from tagseg.workflows.chain import Chain
 from tagseg.workflows.label import score_labels
-from tagseg.workflows.report import final_mask, score_note
-from tagseg.workflows.score import AFTER, percent, spread_indices
+from tagseg.workflows.report import score_note
 
 PHOTOS = 8
 PROTOCOL = "without tags"
@@ -67,12 +69,12 @@ def evaluate_chain(out: Path, sources: Sources, chain: Chain) -> None:
     write_text(folder.scores, to_json(facts, indent=2))
 
 
-def chain_report(out: Path, sources: Sources, chain: Chain) -> None:
+def chain_report(out: Path, sources: Sources, chain: Chain, device: torch.device) -> None:
     """Write the page into the chain's folder `out`: scores of all stages, and photos with the masks of all beside each other."""
     folder = ChainFolder(out)
     scores = read_json(folder.scores, "the scores of a chain")
     results = [folder.stage(name).result() for name in chain.stages]
-    segmenters = [load(out / name) for name in chain.stages]
+    segmenters = [load(out / name, device=device) for name in chain.stages]
     names = [f"stage {n}: {'segmenter' if n > 1 else chain.teacher.method.name}" for n in range(1, len(results) + 1)]
     last, classes = results[-1], segmenters[0].classes
     data, pseudo = sources.val or sources.train, scores[PSEUDO]
@@ -145,7 +147,6 @@ def _table(stages: list[tuple[str, dict[str, Any]]]) -> ScoreTable:
     return ScoreTable("mIoU of all stages, without tags", ("before CRF", "after CRF"), tuple(rows))
 
 
-@torch.inference_mode()
 def _example(
     segmenters: Sequence[Segmenter],
     names: Sequence[str],
@@ -166,7 +167,7 @@ def _example(
         seen.update(np.unique(mask).tolist())
 
     for label, segmenter in zip(names, segmenters, strict=True):
-        mask = final_mask(segmenter, photo)
+        mask = segmenter.predict(photo).mask
         show(label, mask, score_note(mask, truth, len(classes)))
     if truth is not None:
         show("truth", truth)

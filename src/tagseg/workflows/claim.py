@@ -15,9 +15,9 @@ from tagseg.data.scenes import WRITTEN as SCENES
 from tagseg.errors import UserError
 from tagseg.files import is_temporary, remove_temporaries, write_text
 from tagseg.places import is_link, remove_empty
+from tagseg.prediction.segmenter import Segmenter
 from tagseg.recipe import Recipe, load_recipe
 from tagseg.run_folder import RunFolder
-from tagseg.segmenter import Segmenter
 
 SHOWN = 3  # differences between recipes
 

@@ -13,6 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from tagseg.data.tagged import TaggedImages
+from tagseg.devices import AUTO
 from tagseg.errors import UserError
 from tagseg.files import to_json, write_text
 from tagseg.foreign import read_json, reading
@@ -27,12 +28,12 @@ from tagseg.outputs.report import (
     write_report,
 )
 from tagseg.places import check_output
+from tagseg.prediction.load import load
+from tagseg.prediction.score import AFTER, percent
 from tagseg.result_folder import ResultFolder
 from tagseg.run_folder import RunFolder
-from tagseg.segmenter import load
 from tagseg.workflows.opened import run_recipe, run_sources
-from tagseg.workflows.report import final_mask, score_note
-from tagseg.workflows.score import AFTER, percent
+from tagseg.workflows.report import score_note
 
 PHOTOS = 10
 PROTOCOL = "without tags"
@@ -50,7 +51,7 @@ class Group:
     runs: tuple[Path, ...]
 
 
-def compare(runs: Sequence[Path], out: Path) -> Table:
+def compare(runs: Sequence[Path], out: Path, *, device: str = AUTO) -> Table:
     """Write `compare.html`, `compare.md` and `compare.json` to `out` and return the table for the terminal.
 
     Runs of one recipe with several seeds share their rows: means, and the lowest and highest value.
@@ -74,7 +75,7 @@ def compare(runs: Sequence[Path], out: Path) -> Table:
     folder = ResultFolder.claim(out, MARKER, "compare", [], overwrite=False, rewritten=FILES)
     folder.begin(FILES)
     facts, text, page = (out / name for name in FILES)
-    _page(groups, results, rows, data[0], page)
+    _page(groups, results, rows, data[0], page, device)
     write_text(facts, to_json(rows, indent=2))
     write_text(text, _markdown(rows))
     folder.wrote(FILES)
@@ -185,9 +186,10 @@ def _page(
     rows: list[dict[str, Any]],
     val: TaggedImages,
     path: Path,
+    device: str,
 ) -> None:
     """The page; its pictures are of each group's first run."""
-    segmenters = {group.name: load(group.runs[0]) for group in groups}
+    segmenters = {group.name: load(group.runs[0], device=device) for group in groups}
     classes = next(iter(segmenters.values())).classes
     index = {photo.name: i for i, photo in enumerate(val.photos)}
     examples = []
@@ -197,7 +199,7 @@ def _page(
         panels = [photo_panel(photo, name)]
         seen = set(truth.ravel().tolist())
         for run, segmenter in segmenters.items():
-            mask = final_mask(segmenter, photo)
+            mask = segmenter.predict(photo).mask
             seen |= set(mask.ravel().tolist())
             panels.append(mask_panel(run, photo, mask, classes, name, note=score_note(mask, truth, len(classes))))
         panels.append(mask_panel("truth", photo, truth, classes, name))

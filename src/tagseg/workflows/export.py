@@ -12,8 +12,9 @@ from tagseg.files import make_folder, to_json, write_text
 from tagseg.foreign import read_text
 from tagseg.outputs.model_files import INPUT, OUTPUTS, write_onnx, write_safetensors, write_torch
 from tagseg.places import check_output, is_link
-from tagseg.segmenter import HEADER, Segmenter
-from tagseg.workflows.score import percent
+from tagseg.prediction.load import HEADER
+from tagseg.prediction.score import percent
+from tagseg.prediction.segmenter import Segmenter
 
 CARD = "---\nlibrary_name: tagseg\n"  # how a model card begins
 FORMATS = {"onnx": ".onnx", "torch": ".pt2", "safetensors": ".safetensors"}

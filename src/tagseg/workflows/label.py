@@ -1,4 +1,4 @@
-"""Pseudo masks for tagged photos: the tags are used, absent classes cannot appear."""
+"""Pseudo masks for tagged photos: prediction with the photos' tags, so that absent classes cannot appear."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TextIO
 
 import numpy as np
-import torch
 from rich.progress import track
 
 from tagseg.data.photo import read_mask
@@ -22,17 +21,17 @@ from tagseg.methods.supervised import read_confidence
 from tagseg.outputs.masks import PaletteMasks
 from tagseg.outputs.palette import write_mask
 from tagseg.places import check_output
+from tagseg.prediction.prediction import BACKGROUND
+from tagseg.prediction.segmenter import Request, Segmenter
 from tagseg.result_folder import ResultFolder
 from tagseg.run_folder import RunFolder
 from tagseg.scores import Scores
-from tagseg.segmenter import BACKGROUND, Segmenter
 from tagseg.workflows.claim import made_by
 from tagseg.workflows.opened import run_sources
 
 IGNORE = 255
 CONFIDENCES = "confidence.csv"
 MARKER = ".tagseg-label"  # beside the masks: what they were made by
-CHUNK = 8  # photos whose CRFs run together, over all cores
 
 
 def label(
@@ -41,14 +40,16 @@ def label(
     out: Path,
     *,
     confidence: float = 0.0,
+    tags: bool = True,
     overwrite: bool = False,
 ) -> int:
     """Write one palette PNG a photo to `out`, named like the photo, and return how many were written now.
 
-    0 is background, 255 a pixel whose likeliest class has a probability below `confidence`; a photo without tags is all
-    background. Photos that have their mask already are passed over, so an interrupted run goes on.
-    `confidence.csv` beside the masks holds, for each photo, the mean over its pixels of the likeliest class's probability:
-    the weight that `supervised.confidence` gives the photo.
+    The masks are predictions with the photos' tags: absent classes cannot appear, and a photo without tags is all
+    background. tags: without them every class competes, as in the pseudo masks of the released RRM and ASDT.
+    0 is background, 255 a pixel whose likeliest class has a probability below `confidence`. Photos that have their mask
+    already are passed over, so an interrupted run goes on. `confidence.csv` beside the masks holds, for each photo, the
+    mean over its pixels of the likeliest class's probability: the weight that `supervised.confidence` gives the photo.
     Raises UserError, at the end, when photos could not be read; and before anything is written, for a class the model
     doesn't know; for an `out` that cannot be written, or is, holds or lies inside what the photos, tags or model come
     from; for one with masks of another model or other settings unless `overwrite` is given; and for one with files that
@@ -60,43 +61,42 @@ def label(
         raise UserError(
             f"The photos have the tag {unknown[0]!r}, which the model does not know; it knows {', '.join(known)}."
         )
-    column = [known.index(name) for name in data.classes]
     check_output(out, [*data.places, *segmenter.places])
     for photo in data.photos:
         PaletteMasks.check_name(photo.name)
     names = [_file(photo.name) for photo in data.photos]
-    by = made_by(segmenter, [confidence])
+    by = made_by(segmenter, [confidence] if tags else [confidence, "no tags"])
     results = ResultFolder.claim(out, MARKER, by, [CONFIDENCES, *names], overwrite=overwrite)
     todo = [index for index, name in enumerate(names) if not results.has(name)]
     results.begin([CONFIDENCES])
     written, problems = 0, list[str]()
-    with Interruption(), _confidence_table(out / CONFIDENCES, overwrite) as add_confidence:
-        for start in track(range(0, len(todo), CHUNK), description="Labelling", disable=len(todo) <= CHUNK):
+    waiting: deque[int] = deque()
+
+    def requests() -> Iterator[Request]:
+        for index in todo:
             check()
-            chunk, photos = [], []
-            for index in todo[start : start + CHUNK]:
-                try:
-                    photos.append(data.photo(index))
-                    chunk.append(index)
-                except UserError as error:
-                    problems.append(str(error))
-            maps = []
-            for index, photo in zip(chunk, photos, strict=True):
-                tag_C = torch.zeros(len(known))
-                tag_C[column] = torch.from_numpy(data.tag_vector(index))
-                maps.append(segmenter.probabilities(photo, tag_C))
-            likeliest = [
-                (data.photos[i].name, p.max(0)) for i, p in zip(chunk, segmenter.refine(photos, maps), strict=True)
-            ]
-            # before the masks: where a mask is, there is a row for it
-            add_confidence({name: float(best.mean()) for name, (best, _) in likeliest})
-            results.begin(names[index] for index in chunk)
-            for index, (_, (best, mask)) in zip(chunk, likeliest, strict=True):
-                mask = torch.where(best >= confidence, mask, IGNORE)
-                make_folder((out / names[index]).parent)
-                write_mask(out / names[index], mask.cpu().numpy().astype(np.uint8))
-                written += 1
-            results.wrote(names[index] for index in chunk)
+            told = tuple(data.classes[tag - 1] for tag in data.photos[index].tags)
+            try:
+                photo = data.photo(index)
+            except UserError as error:
+                problems.append(str(error))
+                continue
+            waiting.append(index)
+            yield photo, told if tags else None
+
+    with Interruption(), _confidence_table(out / CONFIDENCES, overwrite) as add_confidence:
+        predictions = segmenter.predict_many(requests())
+        for prediction in track(predictions, "Labelling", total=len(todo), disable=len(todo) < 9):
+            index = waiting.popleft()
+            name = data.photos[index].name
+            # before the mask: where a mask is, there is a row for it
+            add_confidence({name: float(prediction.confidence.mean(dtype=np.float64))})
+            mask = np.where(prediction.confidence >= confidence, prediction.mask, np.uint8(IGNORE))
+            results.begin([names[index]])
+            make_folder((out / names[index]).parent)
+            write_mask(out / names[index], mask)
+            results.wrote([names[index]])
+            written += 1
     results.wrote([CONFIDENCES])
     results.end()
     if problems:
@@ -105,7 +105,7 @@ def label(
 
 
 def label_run(
-    segmenter: Segmenter, run: Path, out: Path, *, confidence: float = 0.0, overwrite: bool = False
+    segmenter: Segmenter, run: Path, out: Path, *, confidence: float = 0.0, tags: bool = True, overwrite: bool = False
 ) -> tuple[int, int, Scores | None]:
     """`label` with the model of a run for the photos it was trained on: masks written now, photos, the masks' scores.
 
@@ -113,10 +113,15 @@ def label_run(
     folder too, where `compare` finds them.
     """
     data = run_sources(run).train
-    written = label(segmenter, data, out, confidence=confidence, overwrite=overwrite)
+    written = label(segmenter, data, out, confidence=confidence, tags=tags, overwrite=overwrite)
     scores = None if segmenter.method.needs_masks else score_labels(out, data)
     if scores is not None:
-        facts = {"masks": str(out), "confidence": confidence, **scores.as_dict((BACKGROUND, *data.classes))}
+        facts = {
+            "masks": str(out),
+            "confidence": confidence,
+            **({} if tags else {"tags": "not used"}),
+            **scores.as_dict((BACKGROUND, *data.classes)),
+        }
         write_text(RunFolder.of(run).pseudo_scores, to_json(facts, indent=2))
     return written, len(data), scores
 

@@ -23,8 +23,8 @@ from tagseg.interrupt import Interruption, check
 from tagseg.outputs import OUTPUTS, Writer
 from tagseg.outputs.label_studio import LabelStudioBrush
 from tagseg.places import check_output, ignores_case
+from tagseg.prediction.segmenter import Request, Segmenter
 from tagseg.result_folder import ResultFolder
-from tagseg.segmenter import Request, Segmenter
 from tagseg.workflows.claim import made_by
 
 MARKER = ".tagseg-predict"  # in the folder of results: what they were made by

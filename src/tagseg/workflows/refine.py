@@ -13,13 +13,16 @@ from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from threading import Lock
+from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from rich.progress import track
 
 from tagseg.data.folders import find_photos, stem
 from tagseg.data.photo import read_mask, read_photo
+from tagseg.devices import AUTO, choose_device
 from tagseg.errors import UserError
 from tagseg.files import make_folder
 from tagseg.foreign import reading
@@ -44,6 +47,7 @@ def refine_folder(
     bilateral: tuple[float, float, float],
     iterations: int,
     confidence: float = 0.7,
+    device: str = AUTO,
     workers: int | None = None,
     overwrite: bool = False,
 ) -> int:
@@ -52,7 +56,7 @@ def refine_folder(
     The photos lie in `images` under the same names; the palette PNGs in `out` get them too. A mask's labels have the
     probability `confidence`, its pixels of 255 are unsure, and only labels that occur in it can come out.
     Masks that are there already are passed over, so an interrupted run goes on. workers: files at once, None for all
-    cores.
+    cores. device: auto, cpu, cuda, cuda:N or mps.
     Raises UserError, at the end, when files could not be refined; at once for an `out` that is, holds or lies inside
     one of both folders, or holds masks of other settings or files that tagseg did not write.
     """
@@ -78,8 +82,12 @@ def refine_folder(
         if len(labels) < 2:
             mask = np.full(photo.shape[:2], labels[0] if len(labels) else IGNORE, np.uint8)
         else:
-            crf = dense_crf(photo, maps_LHW, gaussian=gaussian, bilateral=bilateral, iterations=iterations, threads=1)
-            mask = labels[crf.argmax(0)]
+            kernels: Any = {"gaussian": gaussian, "bilateral": bilateral, "iterations": iterations, "threads": 1}
+            if where.type == "cpu":
+                mask = labels[dense_crf(photo, maps_LHW, **kernels).argmax(0)]
+            else:
+                maps = torch.from_numpy(maps_LHW).to(where)
+                mask = labels[dense_crf(torch.from_numpy(photo).to(where), maps, **kernels).argmax(0).cpu().numpy()]
         path = out / f"{name}.png"
         with noting:
             results.begin([f"{name}.png"])
@@ -88,7 +96,8 @@ def refine_folder(
         with noting:
             results.wrote([f"{name}.png"])
 
-    workers = workers or os.cpu_count() or 1
+    where = choose_device(device)
+    workers = 1 if where.type != "cpu" else workers or os.cpu_count() or 1
     running: deque[Future[None]] = deque()
 
     def wait() -> None:

@@ -43,7 +43,8 @@ def open_review(
     it: separator, file_column, tags_column.
     Raises UserError for what is missing or does not fit.
     """
-    table = partial(open_tagged, tags=tags, **(columns or {}))
+    given: dict[str, Any] = dict(columns or {})
+    table: Table = partial(open_tagged, tags=tags, **given)
     is_model = source.is_file() or (source / "model.json").is_file()
     if not source.exists():
         raise UserError(f"{source} does not exist: give a run folder, or a folder of masks.")

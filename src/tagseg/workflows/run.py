@@ -14,14 +14,15 @@ from pathlib import Path
 from typing import Any
 
 from tagseg.data.sources import DataSettings, Sources, open_sources
+from tagseg.devices import AUTO
 from tagseg.engine.processes import create_accelerator
 from tagseg.errors import UserError
 from tagseg.files import make_folder, write_text
 from tagseg.interrupt import Interruption
 from tagseg.places import check_output, is_link
+from tagseg.prediction.load import load
 from tagseg.recipe import Recipe
 from tagseg.run_folder import ChainFolder
-from tagseg.segmenter import load
 from tagseg.workflows.chain import Chain
 from tagseg.workflows.chain_report import chain_report, evaluate_chain
 from tagseg.workflows.label import label
@@ -29,18 +30,18 @@ from tagseg.workflows.opened import recipe_places
 from tagseg.workflows.train import train
 
 
-def run(chain: Chain, out: Path, *, say: Callable[[str], object] = print) -> Path:
+def run(chain: Chain, out: Path, *, device: str = AUTO, say: Callable[[str], object] = print) -> Path:
     """Carry out a chain in the folder `out` and return its report; the same call goes on with an unfinished one.
 
     Raises UserError where `out` holds something else, or is, holds or lies inside what the stages read; Interrupted when
     asked to stop; and what the stages raise.
     """
     with Interruption():
-        return _run(chain, Path(out), say)
+        return _run(chain, Path(out), device, say)
 
 
-def _run(chain: Chain, out: Path, say: Callable[[str], object]) -> Path:
-    accelerator = create_accelerator()
+def _run(chain: Chain, out: Path, device: str, say: Callable[[str], object]) -> Path:
+    accelerator = create_accelerator(device)
     main = accelerator.is_main_process
     if not main:
         say = _silent
@@ -50,7 +51,7 @@ def _run(chain: Chain, out: Path, say: Callable[[str], object]) -> Path:
     data = _rooted(chain.teacher.data, out)
     if data.format != "scenes":
         open_sources(data, out)  # a mistake is said before anything is written
-    stages = _Stages.open(out, main, accelerator.wait_for_everyone, say)
+    stages = _Stages.open(out, main, accelerator.wait_for_everyone, say, device)
     if main:
         open_sources(data, out)  # generated scenes are written by one process alone
     accelerator.wait_for_everyone()
@@ -73,7 +74,7 @@ def _run(chain: Chain, out: Path, say: Callable[[str], object]) -> Path:
         if stages.due(masks, inputs):
             if main:
                 say(f"Pseudo masks of {len(sources.train)} photos, their tags used, in {out / masks}.")
-                teacher_model, anew = load(out / maker), stages.anew(masks)
+                teacher_model, anew = load(out / maker, device=accelerator.device), stages.anew(masks)
                 label(teacher_model, sources.train, out / masks, confidence=chain.confidence, overwrite=anew)
             stages.done(masks)
         on_masks = data.model_copy(update={"masks": out / masks, **_truth(data, sources)})
@@ -88,7 +89,7 @@ def _run(chain: Chain, out: Path, say: Callable[[str], object]) -> Path:
         stages.done("evaluation")
     if stages.due("report", [photos, *made_by]):
         if main:
-            chain_report(out, sources, chain)
+            chain_report(out, sources, chain, accelerator.device)
         stages.done("report")
     stages.end(chain.stages[-1])
     return folder.report
@@ -102,14 +103,17 @@ class _Stages:
     main: bool
     wait: Callable[[], None]
     say: Callable[[str], object]
+    device: str
     record: dict[str, dict[str, Any]] = field(default_factory=dict)
     last: str = ""  # the stage that the chain ends in
 
     @classmethod
-    def open(cls, out: Path, main: bool, wait: Callable[[], None], say: Callable[[str], object]) -> _Stages:
+    def open(
+        cls, out: Path, main: bool, wait: Callable[[], None], say: Callable[[str], object], device: str
+    ) -> _Stages:
         """Take the folder for a chain. Raises UserError where it holds something else or cannot be used."""
         folder = ChainFolder(out)
-        stages = cls(folder, main, wait, say)
+        stages = cls(folder, main, wait, say, device)
         if folder.record.is_file():
             stages.record, stages.last = folder.read_record()
             names = [*stages.record, folder.record.name, folder.scores.name, folder.report.name, folder.scenes.name]
@@ -166,7 +170,7 @@ class _Stages:
         if not self.due(name, [recipe.placed().to_yaml(), *inputs], [recipe.to_yaml(), *inputs]):
             return
         stage = self.folder.stage(name)
-        train(recipe, stage.path, overwrite=self.anew(name), say=self.say)
+        train(recipe, stage.path, overwrite=self.anew(name), device=self.device, say=self.say)
         assert stage.finished
         self.done(name)
 

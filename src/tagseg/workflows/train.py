@@ -20,23 +20,27 @@ from tagseg.data.augment import Augment
 from tagseg.data.batches import StepBatches
 from tagseg.data.sources import Sources, open_sources
 from tagseg.data.tagged import TaggedImages
+from tagseg.devices import AUTO, choose_device, is_out_of_memory, memory_sentence
 from tagseg.engine.fit import fit
 from tagseg.engine.processes import create_accelerator
+from tagseg.engine.settings import TrainSettings
 from tagseg.errors import UserError
 from tagseg.files import to_json, write_text
-from tagseg.inference import class_mask
 from tagseg.interrupt import Interrupted, Interruption
 from tagseg.methods import Method
+from tagseg.methods.build import build_method
 from tagseg.outputs.palette import overlay
 from tagseg.places import check_output
+from tagseg.prediction.load import load
+from tagseg.prediction.score import score_branches, spread_indices, summary
+from tagseg.prediction.segmenter import Segmenter
+from tagseg.prediction.settings import PredictSettings
 from tagseg.recipe import Recipe, load_recipe, make_recipe, shipped_recipes
 from tagseg.review.training import Reviewed
 from tagseg.run_folder import RunFolder
-from tagseg.segmenter import Segmenter, build_method, load
 from tagseg.weights import read_weights
 from tagseg.workflows.claim import claimed
 from tagseg.workflows.opened import check_run_classes, recipe_places
-from tagseg.workflows.score import branch_probabilities, score_branches, spread_indices, summary
 
 
 def train(
@@ -44,10 +48,12 @@ def train(
     out: Path,
     *,
     overwrite: bool = False,
+    device: str = AUTO,
     say: Callable[[str], object] = print,
 ) -> Path:
     """Train a recipe into the run folder `out` and return it; goes on with an unfinished run, leaves a finished one alone.
 
+    device: auto (a CUDA GPU where there is one), cpu, cuda, cuda:N or mps.
     overwrite: train anew over a run that is there; it is dropped when the new one is complete, and what training did not
     write stays. Raises Interrupted when asked to stop: everything done is in `out`, and the same call goes on.
     Raises UserError where the folder holds a run of another recipe or of other classes, where another training works in
@@ -55,25 +61,30 @@ def train(
     """
     out = Path(out)
     with Interruption():
-        return _train(recipe.placed(), out, overwrite, say)
+        return _train(recipe.placed(), out, overwrite, device, say)
 
 
-def _train(recipe: Recipe, out: Path, overwrite: bool, say: Callable[[str], object]) -> Path:
+def _train(recipe: Recipe, out: Path, overwrite: bool, device: str, say: Callable[[str], object]) -> Path:
     if recipe.model.start in shipped_recipes():
         _start_recipe(recipe, recipe.model.start)  # a mistake in start_train is said before anything is written
     check_output(out, recipe_places(recipe))
     # A mistake in the data too; generated scenes are written by one process alone, later.
     sources = None if recipe.data.format == "scenes" else open_sources(recipe.data, out)
-    accelerator = create_accelerator()
+    accelerator = create_accelerator(device)
     main = accelerator.is_main_process
     if not main:
         say = _silent
     with claimed(recipe, out, overwrite=overwrite, main=main, wait=accelerator.wait_for_everyone):
-        return _train_claimed(recipe, out, sources, accelerator, say)
+        return _train_claimed(recipe, out, sources, accelerator, device, say)
 
 
 def _train_claimed(
-    recipe: Recipe, out: Path, sources: Sources | None, accelerator: Accelerator, say: Callable[[str], object]
+    recipe: Recipe,
+    out: Path,
+    sources: Sources | None,
+    accelerator: Accelerator,
+    device: str,
+    say: Callable[[str], object],
 ) -> Path:
     main, run = accelerator.is_main_process, RunFolder(out)
     accelerator.wait_for_everyone()
@@ -93,7 +104,7 @@ def _train_claimed(
         for note in dict.fromkeys((*sources.train.notes, *(sources.val.notes if sources.val else ()))):
             say(note)
 
-    method, start_minutes = start_method(recipe, sources.train.classes, out, say=say)
+    method, start_minutes = start_method(recipe, sources.train.classes, out, device=device, say=say)
     settings = recipe.train
     batches = StepBatches(
         sources.train,
@@ -105,16 +116,21 @@ def _train_claimed(
         world_size=accelerator.num_processes,
     )
     val = sources.val
-    result = fit(
-        method,
-        batches,
-        settings,
-        out,
-        evaluate=None if val is None else _Evaluation(val, recipe),
-        pictures=None if val is None else _Pictures(val),
-        best=None if val is None else "miou",
-        accelerator=accelerator,
-    )
+    try:
+        result = fit(
+            method,
+            batches,
+            settings,
+            out,
+            evaluate=None if val is None else _Evaluation(val, recipe),
+            pictures=None if val is None else _Pictures(val),
+            best=None if val is None else "miou",
+            accelerator=accelerator,
+        )
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise UserError(_too_large(settings, accelerator.device)) from error
     if result.interrupted:
         raise Interrupted
 
@@ -138,7 +154,7 @@ def _train_claimed(
             "photo_miou": photo_miou,
             "minutes": round((result.seconds + time.monotonic() - scoring) / 60 + start_minutes, 2),
             "peak_memory_gib": round(peak_memory_gib(), 2),
-            "machine": machine(),
+            "machine": machine(accelerator.device),
             "command": "tagseg " + " ".join(sys.argv[1:]),
         }
         about = {key: value for key, value in facts.items() if key != "photo_miou"}
@@ -148,8 +164,15 @@ def _train_claimed(
     return out
 
 
+def _too_large(settings: TrainSettings, device: torch.device) -> str:
+    part = (settings.micro_batch or settings.batch_size) // 2
+    less = f"--set train.micro_batch={part}, or " if part else ""
+    what = f"A step of {settings.batch_size} photos at crop {settings.crop}"
+    return memory_sentence(what, device, f"{less}a smaller train.crop, with a new --out")
+
+
 def start_method(
-    recipe: Recipe, classes: tuple[str, ...], out: Path, *, say: Callable[[str], object] = print
+    recipe: Recipe, classes: tuple[str, ...], out: Path, *, device: str = AUTO, say: Callable[[str], object] = print
 ) -> tuple[Method, float]:
     """The method with the weights it starts from, and the minutes it took to train them.
 
@@ -165,12 +188,12 @@ def start_method(
         first = _start_recipe(recipe, start)
         file = RunFolder(out).start
         say(f"First the start weights: {start}, in {file}.")
-        train(first, file, say=say)
+        train(first, file, device=device, say=say)
     licence = "unknown"
     if file.is_dir():
         begun = RunFolder.of(file)
         minutes = float(begun.result()["minutes"])
-        licence = load(file).method.backbone.licence
+        licence = load(file, device="cpu").method.backbone.licence
         file = begun.weights
     if not file.is_file():
         raise UserError(f"model.start: {start!r} is neither a shipped recipe, nor a run folder, nor a file of weights.")
@@ -228,10 +251,12 @@ def peak_memory_gib() -> float:
     return peak / (2**30 if sys.platform == "darwin" else 2**20)
 
 
-def machine() -> str:
-    """The machine in words."""
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"{os.cpu_count()} CPU cores"
-    return f"{device}, {platform.system()} {platform.machine()}, Python {platform.python_version()}, torch {torch.__version__}"
+def machine(device: torch.device | None = None) -> str:
+    """The machine in words; device: what computes, by default what `auto` takes."""
+    chosen = device or choose_device()
+    name = torch.cuda.get_device_name(chosen) if chosen.type == "cuda" else f"{os.cpu_count()} CPU cores"
+    name = f"MPS, {name}" if chosen.type == "mps" else name
+    return f"{name}, {platform.system()} {platform.machine()}, Python {platform.python_version()}, torch {torch.__version__}"
 
 
 class _Evaluation:
@@ -253,12 +278,12 @@ class _Pictures:
         self.data, self.indices = data, list(spread_indices(photos, 0, len(data)))
 
     def __call__(self, method: Method, step: int) -> dict[str, NDArray[np.uint8]]:
-        pictures = {}
+        was_training, pictures = method.training, {}
+        segmenter = Segmenter(method, PredictSettings(crf=None))
         for index in self.indices:
             photo = self.data.photo(index)
-            branches = branch_probabilities(method, photo, None)
-            mask = class_mask(list(branches.values())[-1])
-            pictures[self.data.photos[index].name] = overlay(photo, mask)
+            pictures[self.data.photos[index].name] = overlay(photo, segmenter.predict(photo).mask)
+        method.train(was_training)
         return pictures
 
 

@@ -16,10 +16,13 @@ from torch import Tensor
 from tagseg.backbones import create_backbone
 from tagseg.data.batches import Batch
 from tagseg.data.tagged import TaggedImages, TaggedPhoto
-from tagseg.inference import PredictSettings
 from tagseg.methods.method import Method, ParameterGroup
 from tagseg.outputs.palette import write_mask
-from tagseg.workflows.score import score_branches, score_table, summary
+from tagseg.prediction.score import score_branches, score_table, summary
+from tagseg.prediction.segmenter import Segmenter
+from tagseg.prediction.settings import PredictSettings
+from tagseg.prediction.work import Batches
+from tagseg.scores import Scores
 
 COUNTS = range(1, 10)
 
@@ -122,3 +125,71 @@ def test_what_the_method_returns_is_the_last_branch(tmp_path: Path, only_final: 
     name = "final" if only_final else "P"
     assert list(scores) == [name]
     assert scores[name].total.photos == 9
+
+
+class Softmax(Bright):
+    """Its class depends on the size a photo is read at: scales and flips matter."""
+
+    def segment_logits(self, image_B3HW: Tensor) -> Tensor:
+        bright, red = image_B3HW.mean(1), image_B3HW[:, 0] - image_B3HW[:, 1]
+        slope = torch.linspace(0, image_B3HW.shape[-1] / 20, image_B3HW.shape[-1]).expand_as(bright)
+        return torch.stack([torch.full_like(bright, 0.4), bright, red.clamp(min=0) + slope], 1)
+
+    def segment(self, image_B3HW: Tensor) -> Tensor:
+        return self.segment_logits(image_B3HW).softmax(1)
+
+
+def softmax() -> Softmax:
+    return Softmax(create_backbone("resnet18", output_stride=32, weights="none"), ("bright", "red"))
+
+
+@pytest.mark.parametrize("merge", ["mean", "max", "max_logits"])
+def test_the_last_score_is_that_of_the_masks_that_predict_gives(tmp_path: Path, merge: str) -> None:
+    data, settings = photos(tmp_path), PredictSettings(scales=(1.0, 2.0), flip=True, merge=merge, short_side=20)
+    scores = score_branches(softmax(), data, settings)
+    assert list(scores) == ["P, single scale", "P, single scale + CRF", "P", "P + CRF"]
+    for crf, name in ((False, "P"), (True, "P + CRF")):
+        segmenter, total = Segmenter(softmax(), settings), Scores(3)
+        for index in range(len(data)):
+            truth = data.mask(index)
+            assert truth is not None
+            total.add(segmenter.predict(data.photo(index), crf=crf).mask, truth)
+        assert (scores[name].total.confusion == total.confusion).all()
+    plain = score_branches(softmax(), data, PredictSettings())
+    assert (plain["P"].total.confusion == scores["P, single scale"].total.confusion).all()
+    assert (plain["P"].total.confusion != scores["P"].total.confusion).any()
+
+
+def test_scores_in_batches_are_those_of_single_photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = photos(tmp_path)
+    same = TaggedImages(
+        data.classes, data.photos[:4] + data.photos[:2] + data.photos[:3]
+    )  # three sizes twice or thrice
+    alone = summary(score_branches(method(), same, PredictSettings()), data.classes)
+    monkeypatch.setattr(Segmenter, "batches", lambda self: Batches(self.device, 8))
+    assert summary(score_branches(method(), same, PredictSettings()), data.classes) == alone
+
+
+def test_a_photo_beyond_four_tiles_is_scored_as_it_is_predicted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = np.random.default_rng(0)
+    image = Image.fromarray(rng.integers(0, 256, (30, 22, 3), dtype=np.uint8)).resize(
+        (280, 300), Image.Resampling.BICUBIC
+    )
+    image.save(tmp_path / "large.png")
+    write_mask(tmp_path / "mask.png", rng.integers(0, 3, (300, 280), dtype=np.uint8))
+    data = TaggedImages(("bright", "red"), (TaggedPhoto("large", tmp_path / "large.png", (1,), tmp_path / "mask.png"),))
+    original = Segmenter.__init__
+
+    def small_tiles(self: Segmenter, *arguments: object) -> None:
+        original(self, *arguments)  # type: ignore[arg-type]
+        self.tile = 128
+
+    monkeypatch.setattr(Segmenter, "__init__", small_tiles)
+    scores = score_branches(method(), data, PredictSettings())
+    assert list(scores) == ["P", "P + CRF"]
+    truth, total = data.mask(0), Scores(3)
+    assert truth is not None
+    total.add(Segmenter(method(), PredictSettings()).predict(data.photo(0)).mask, truth)
+    assert (scores["P + CRF"].total.confusion == total.confusion).all()

@@ -1,53 +1,27 @@
-"""From photos to probabilities: scales, flips, and the dense CRF.
+"""From photos to probabilities: scales, flips, branches, and the dense CRF.
 
 Shapes: B photos of one size, K classes with background, C = K - 1, H W pixels, h w of the size the model works at.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from typing import Literal
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from pydantic import Field
 from torch import Tensor
 
 from tagseg.cues.views import in_bfloat16
+from tagseg.errors import UserError
 from tagseg.methods import Method
+from tagseg.methods.method import present_classes
+from tagseg.prediction.settings import PredictSettings
+from tagseg.prediction.tiling import Window
 from tagseg.refine import dense_crf
-from tagseg.refine.settings import CRFSettings
-from tagseg.settings import Scales, Settings
-from tagseg.tiling import Window
 
-
-class PredictSettings(Settings):
-    """How a trained model reads a photo: the defaults are RRM's and ASDT's, one pass at the photo's own size.
-
-    AFA, TSCD and BMP test with long_side 512, scales 1, 0.5 and 0.75, flip and merge "max" (of logits; here of
-    probabilities).
-    """
-
-    crf: CRFSettings | None = CRFSettings()
-    scales: Scales = Field((1.0,), min_length=1, description="sizes at which a photo is read")
-    flip: bool = Field(False, description="read it mirrored as well; the mean of both counts")
-    merge: Literal["mean", "max"] = Field("mean", description="over scales: the mean, or the elementwise maximum")
-    long_side: int | None = Field(
-        None, ge=16, le=32_768, description="longer side at scale 1 in pixels; None: as the photo is"
-    )
-    tagged_background: float = Field(
-        1.0,
-        gt=0,
-        le=1,
-        description="where a photo's tags are given, background's probability counts this much: the doubt whether a "
-        "class is there at all, which the model gives to background, has gone",
-    )
-    precision: Literal["fp32", "bf16"] = Field(
-        "fp32", description="bf16: the network under bfloat16 autocast; faster where the processor has it, masks alike"
-    )
+Read = Callable[[Method, Tensor, Tensor | None], Tensor]
 
 
 @torch.inference_mode()
@@ -57,47 +31,97 @@ def working_probabilities(
     """Probabilities (B, K, h, w) of uint8 photos at the size of scale 1, merged over scales and flips, before any CRF.
 
     With tags, those of absent classes are 0, and background counts as much as `tagged_background` says. h, w are the
-    photo's own size unless the settings name a long side.
+    photo's own size unless the settings name a long or a short side.
     """
-    device = next(method.parameters()).device
     photo_B3HW = photo_BHW3.permute(0, 3, 1, 2)
-    height, width = photo_B3HW.shape[2:]
-    if settings.long_side is not None:
-        ratio = settings.long_side / max(height, width)
-        height, width = max(round(height * ratio), 1), max(round(width * ratio), 1)
-        photo_B3HW = F.interpolate(photo_B3HW, (height, width), mode="bilinear", antialias=True)
-    image_B3hw = photo_B3HW.to(device).float() / 255
-    tag_BC = None if tag_BC is None else tag_BC.to(device)
+    size = settings.working_size(photo_B3HW.shape[2], photo_B3HW.shape[3])
+    if size != photo_B3HW.shape[2:]:
+        photo_B3HW = F.interpolate(photo_B3HW, size, mode="bilinear", antialias=True)
+    image_B3hw = photo_B3HW.to(device_of(method)).float() / 255
+    tag_BC = None if tag_BC is None else tag_BC.to(image_B3hw.device)
+    logits = settings.merge == "max_logits"
     merged_BKhw: Tensor | None = None
     for scale in settings.scales:
-        view_B3hw = resize(image_B3hw, (max(round(height * scale), 1), max(round(width * scale), 1)))
-        view_BKhw = resize(_both_ways(method, settings, view_B3hw, tag_BC), (height, width))
+        view_B3hw = resize(image_B3hw, (max(round(size[0] * scale), 1), max(round(size[1] * scale), 1)))
+        read = _logits if logits else _probabilities
+        view_BKhw = resize(_both_ways(read, method, settings, view_B3hw, tag_BC), size)
         if merged_BKhw is None:
             merged_BKhw = view_BKhw
         else:
-            merged_BKhw = torch.maximum(merged_BKhw, view_BKhw) if settings.merge == "max" else merged_BKhw + view_BKhw
+            merged_BKhw = merged_BKhw + view_BKhw if settings.merge == "mean" else torch.maximum(merged_BKhw, view_BKhw)
     assert merged_BKhw is not None
+    if logits:
+        merged_BKhw = merged_BKhw.softmax(1)
+        if tag_BC is not None:
+            merged_BKhw = present_classes(merged_BKhw, tag_BC)
     weighted = tag_BC is not None and settings.tagged_background < 1
     if weighted:
         background, objects = merged_BKhw.split([1, merged_BKhw.shape[1] - 1], 1)
         merged_BKhw = torch.cat([background * settings.tagged_background, objects], 1)
-    if len(settings.scales) == 1 and not weighted:
+    if (len(settings.scales) == 1 or logits) and not weighted:
         return merged_BKhw
     return merged_BKhw / merged_BKhw.sum(1, keepdim=True)
 
 
-def _both_ways(method: Method, settings: PredictSettings, image_B3hw: Tensor, tag_BC: Tensor | None) -> Tensor:
-    """Probabilities of a view, or the mean of it and its mirror image, which go through the model as one batch."""
+def _probabilities(method: Method, image_B3hw: Tensor, tag_BC: Tensor | None) -> Tensor:
+    return method.segment(image_B3hw) if tag_BC is None else method.segment_tagged(image_B3hw, tag_BC)
+
+
+def _logits(method: Method, image_B3hw: Tensor, tag_BC: Tensor | None) -> Tensor:
+    logit_BKhw = method.segment_logits(image_B3hw)
+    if logit_BKhw is None:
+        raise UserError(
+            f"predict.merge is max_logits, and {method.settings.name} combines probabilities: choose max or mean."
+        )
+    return logit_BKhw
+
+
+def _both_ways(
+    read: Read, method: Method, settings: PredictSettings, image_B3hw: Tensor, tag_BC: Tensor | None
+) -> Tensor:
+    """Maps of a view, or the mean of it and its mirror image, which go through the model as one batch."""
     count = len(image_B3hw)
     if settings.flip:
         image_B3hw = torch.cat([image_B3hw, image_B3hw.flip(-1)])
         tag_BC = None if tag_BC is None else torch.cat([tag_BC, tag_BC])
     with in_bfloat16(settings.precision == "bf16", image_B3hw.device):
-        probability_BKhw = method.segment(image_B3hw) if tag_BC is None else method.segment_tagged(image_B3hw, tag_BC)
-    probability_BKhw = probability_BKhw.float()
+        map_BKhw = read(method, image_B3hw, tag_BC)
+    map_BKhw = map_BKhw.float()
     if settings.flip:
-        probability_BKhw = (probability_BKhw[:count] + probability_BKhw[count:].flip(-1)) / 2
-    return probability_BKhw
+        map_BKhw = (map_BKhw[:count] + map_BKhw[count:].flip(-1)) / 2
+    return map_BKhw
+
+
+@torch.inference_mode()
+def branch_maps(method: Method, photo_BHW3: Tensor, tag_BC: Tensor | None = None) -> dict[str, Tensor]:
+    """Probabilities (B, K, H, W) of each branch in one pass at the photos' own size; with tags, absent classes are 0."""
+    device = device_of(method)
+    tag_BC = None if tag_BC is None else tag_BC.to(device)
+    branches = method.branches(as_image(photo_BHW3, device), tag_BC)
+    if tag_BC is None:
+        return branches
+    return {name: present_classes(probability, tag_BC) for name, probability in branches.items()}
+
+
+def device_of(method: Method) -> torch.device:
+    """Where a method computes."""
+    return next(method.parameters()).device
+
+
+def as_image(photo_BHW3: Tensor, device: torch.device) -> Tensor:
+    """Photos as float (B, 3, H, W) in [0, 1] on a device."""
+    return photo_BHW3.to(device).permute(0, 3, 1, 2).float() / 255
+
+
+def reduced(photo: NDArray[np.uint8], pixels: int) -> NDArray[np.uint8]:
+    """The photo itself up to so many pixels, else made smaller to about as many."""
+    height, width = photo.shape[:2]
+    if height * width <= pixels:
+        return photo
+    ratio = (pixels / (height * width)) ** 0.5
+    size = (max(int(height * ratio), 1), max(int(width * ratio), 1))
+    photo_13HW = torch.from_numpy(photo).permute(2, 0, 1)[None]
+    return F.interpolate(photo_13HW, size, mode="bilinear", antialias=True)[0].permute(1, 2, 0).contiguous().numpy()
 
 
 def resize(map_BKhw: Tensor, size: tuple[int, int]) -> Tensor:
@@ -137,6 +161,7 @@ def refine_probabilities(
         bilateral=crf.bilateral,
         iterations=crf.iterations,
         threads=threads,
+        check_finite=False,
     )
     whole = []
     for probability, labels, marginal in zip(probabilities, present, refined, strict=True):
@@ -150,21 +175,3 @@ def class_mask(probability_KHW: Tensor) -> NDArray[np.uint8]:
     """The likeliest class of each pixel (H, W) uint8; the first of several that are equal."""
     # torch's max finds the same as its argmax, in a quarter of the time on a CPU
     return probability_KHW.max(0).indices.to(torch.uint8).cpu().numpy()
-
-
-@contextmanager
-def one_thread_a_photo(device: torch.device) -> Iterator[int]:
-    """How many photos to work at at once: on a CPU as many as torch has threads, each photo with one of them.
-
-    A photo a thread takes about two thirds of the time of all threads at one photo, which wait for each other after
-    every layer. A GPU takes batches instead: 1.
-    """
-    threads = torch.get_num_threads()
-    if device.type != "cpu" or threads == 1:
-        yield 1
-        return
-    torch.set_num_threads(1)
-    try:
-        yield threads
-    finally:
-        torch.set_num_threads(threads)

@@ -10,9 +10,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tagseg.errors import UserError
-from tagseg.inference import PredictSettings, class_mask, resized_window
+from tagseg.prediction.maps import class_mask, resized_window
+from tagseg.prediction.settings import PredictSettings
+from tagseg.prediction.tiling import Window, blend_tiles
+from tagseg.prediction.work import ordered_map
 from tagseg.segmenter import Request, Segmenter
-from tagseg.tiling import Window, blend_tiles, ordered_map
 from tests.colours import Colours
 
 
@@ -90,7 +92,7 @@ def test_a_large_photo_is_done_in_tiles_with_the_same_result(tags: list[str] | N
 
 
 def test_probabilities_beyond_the_limit_are_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tagseg.segmenter.KEPT_BYTES", 1000)
+    monkeypatch.setattr("tagseg.prediction.segmenter.KEPT_BYTES", 1000)
     tiled = segmenter()
     tiled.tile = 128
     result = tiled.predict(photo(300, 300))
@@ -246,3 +248,42 @@ def test_a_mask_is_the_first_of_the_likeliest_classes():
     probability = torch.rand(5, 40, 30).mul(4).round()  # many are equal
     assert (class_mask(probability) == probability.numpy().argmax(0)).all()
     assert class_mask(probability).dtype == np.uint8
+
+
+class Logits(Colours):
+    """Logits that differ by scale: 3, 0, 0 at scale 1 and 0, 4, 0 at half of it."""
+
+    def segment_logits(self, image_B3HW: Tensor) -> Tensor:
+        logits = torch.tensor([0.0, 4.0, 0.0] if image_B3HW.shape[-1] < 20 else [3.0, 0.0, 0.0])
+        return logits.view(1, 3, 1, 1).expand(len(image_B3HW), -1, *image_B3HW.shape[2:])
+
+    def segment(self, image_B3HW: Tensor) -> Tensor:
+        return self.segment_logits(image_B3HW).softmax(1)
+
+
+def test_the_maximum_of_logits_is_that_of_the_released_codes() -> None:
+    settings = PredictSettings(crf=None, scales=(1.0, 0.5), merge="max_logits", flip=True)
+    model = Segmenter(Logits(), settings)
+    expected = np.exp([3.0, 4.0, 0.0]) / np.exp([3.0, 4.0, 0.0]).sum()
+    np.testing.assert_allclose(model.predict(photo(20, 20)).probabilities[:, 0, 0], expected, rtol=1e-5)
+    told = model.predict(photo(20, 20), tags=["blue"]).probabilities[:, 0, 0]
+    np.testing.assert_allclose(told, expected * [1, 0, 1] / (expected[0] + expected[2]), rtol=1e-5)
+    with pytest.raises(UserError, match="max_logits, and colours combines probabilities: choose max or mean"):
+        segmenter(merge="max_logits").predict(photo(4, 4))
+
+
+def test_a_short_side_is_read_at_its_size() -> None:
+    model = segmenter(short_side=32)
+    assert model.predict(photo(100, 64)).mask.shape == (100, 64)
+    assert model.method.seen == [(1, 3, 50, 32)]
+    with pytest.raises(UserError, match="long_side or short_side, not both"):
+        model.set(long_side=64)
+
+
+def test_confidence_is_the_probability_of_the_class() -> None:
+    result = segmenter().predict(photo(30, 20))
+    np.testing.assert_array_equal(result.confidence, result.probabilities.max(0))
+    tiled = segmenter()
+    tiled.tile = 128
+    large = tiled.predict(photo(300, 300))
+    np.testing.assert_array_equal(large.confidence, large.probabilities.max(0))

@@ -6,20 +6,17 @@ Shapes: K classes, H W pixels of the photo, o pixels of overlap.
 from __future__ import annotations
 
 import math
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import NamedTuple, TypeVar
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from tagseg.prediction.work import ordered_map
+
 SMALLEST_TILE = 128
 TILE_BYTES = 1 << 27  # of one tile's probabilities: with very many classes tiles get smaller
 STEP = 32  # tiles begin at multiples of it, so that all of them lie alike on a backbone's grid
-
-T = TypeVar("T")
-R = TypeVar("R")
 
 
 class Window(NamedTuple):
@@ -89,22 +86,3 @@ def _ramp(length: int, overlap: int, rises: bool, falls: bool) -> Tensor:
     if falls:
         weight[-overlap:] = 1 - up
     return weight
-
-
-def ordered_map(function: Callable[[T], R], items: Iterable[T], workers: int) -> Iterator[R]:
-    """Results in the order of the items, computed by threads; only a few items ahead are taken and held."""
-    if workers == 1:
-        yield from map(function, items)
-        return
-    waiting: deque[Future[R]] = deque()
-    with ThreadPoolExecutor(workers) as pool:
-        try:
-            for item in items:
-                waiting.append(pool.submit(function, item))
-                if len(waiting) > workers:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-        finally:
-            for future in waiting:
-                future.cancel()
