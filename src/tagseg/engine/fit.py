@@ -130,6 +130,8 @@ class _Run:
         if settings.compile:
             compile_for_training(method.backbone)
         self.scored = method if self.average is None else cast(Method, self.average.module)
+        if self.average is not None:
+            method.follow(self.scored)
         self.checkpoints = Checkpoints(RunFolder(out).checkpoints, settings.keep, best)
         self.progress = TrainProgress(settings.steps, enabled=self.is_main)
         self.log: RunLog | None = None
@@ -152,7 +154,7 @@ class _Run:
             checkpoint, tensors, facts = found
             with reading(checkpoint.path, "a checkpoint of this run", "start over with another --out"):
                 _check_identity(self.out, facts["identity"], self._identity())
-                unpack(tensors, self.method, self.optimizer, self.average)
+                unpack(tensors, self.method, self.optimizer, self.average, checkpoint.step)
                 self.done, self.row, self.scores = checkpoint.step, dict(facts["row"]), checkpoint.scores
                 self._seconds_before = float(facts["seconds"])
             self.progress.say(f"Going on after step {self.done} of {self.settings.steps}.")
@@ -303,7 +305,8 @@ def _make_run_folder(out: Path) -> None:
 
 
 def _check_identity(out: Path, saved: dict[str, Any], given: dict[str, Any]) -> None:
-    changed = [name for name in given if saved.get(name) != given[name]]
+    defaults = TrainSettings().model_dump(mode="json")  # of settings that are younger than the run
+    changed = [name for name in given if saved.get(name, defaults.get(name)) != given[name]]
     if changed:
         was = ", ".join(f"{name} {saved.get(name)}" for name in changed)
         now = ", ".join(f"{name} {given[name]}" for name in changed)

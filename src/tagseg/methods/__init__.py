@@ -5,6 +5,7 @@ from __future__ import annotations
 from tagseg.methods.asdt import ASDT
 from tagseg.methods.bmp import BMP
 from tagseg.methods.classifier import Classifier
+from tagseg.methods.mentor import Mentor
 from tagseg.methods.method import Method
 from tagseg.methods.rrm import RRM
 from tagseg.methods.supervised import Supervised
@@ -16,6 +17,7 @@ METHODS: dict[str, type[Method]] = {
     "asdt": ASDT,
     "tscd": TSCD,
     "bmp": BMP,
+    "mentor": Mentor,
     "supervised": Supervised,
 }
 

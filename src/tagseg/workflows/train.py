@@ -114,6 +114,7 @@ def _train_claimed(
         with_masks=method.needs_masks,
         rank=accelerator.process_index,
         world_size=accelerator.num_processes,
+        balance=settings.balance,
     )
     val = sources.val
     try:
