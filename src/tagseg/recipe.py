@@ -53,14 +53,13 @@ class Recipe(Settings):
         def absolute(place: Path | str) -> str:
             return os.path.abspath(place)  # noqa: PTH100 (Path.absolute keeps `..`)
 
-        data = {name: Path(absolute(place)) for name, place in self.data.places().items()}
         weights, start = self.model.weights, self.model.start
         model: dict[str, Any] = {}
         if Path(weights).is_file():
             model["weights"] = absolute(weights)
         if start is not None and start not in shipped_recipes() and Path(start).exists():
             model["start"] = absolute(start)
-        changes = {"data": self.data.model_copy(update=data), "model": self.model.model_copy(update=model)}
+        changes = {"data": self.data.placed(), "model": self.model.model_copy(update=model)}
         return self.model_copy(update=changes)
 
     def to_yaml(self) -> str:

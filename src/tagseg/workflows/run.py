@@ -51,23 +51,23 @@ def _run(chain: Chain, out: Path, device: str, say: Callable[[str], object]) -> 
     data = _rooted(chain.teacher.data, out)
     if data.format != "scenes":
         open_sources(data, out)  # a mistake is said before anything is written
-    stages = _Stages.open(out, main, accelerator.wait_for_everyone, say, device)
+    stages = Stages.open(out, main, accelerator.wait_for_everyone, say, device)
     if main:
         open_sources(data, out)  # generated scenes are written by one process alone
     accelerator.wait_for_everyone()
     sources = open_sources(data, out)
-    photos = _photos(sources)
+    photos = digest_photos(sources)
 
     start, teacher = chain.teacher.model.start, chain.teacher
     before = ""
     if chain.classifier is not None:
         classifier = folder.classifier
         stages.train(classifier.path.name, _on(chain.classifier, data), photos)
-        before = _digest(classifier.weights)
+        before = digest_file(classifier.weights)
         start = str(classifier.path)
     teacher = teacher.model_copy(update={"model": teacher.model.model_copy(update={"start": start})})
     stages.train(chain.stages[0], _on(teacher, data), photos, before)
-    made_by, predict = [_digest(folder.stage(chain.stages[0]).weights)], teacher.predict
+    made_by, predict = [digest_file(folder.stage(chain.stages[0]).weights)], teacher.predict
 
     for maker, masks, place in zip(chain.stages, chain.masks, chain.stages[1:], strict=False):
         inputs = [photos, made_by[-1], chain.confidence, predict.model_dump(mode="json")]
@@ -78,9 +78,9 @@ def _run(chain: Chain, out: Path, device: str, say: Callable[[str], object]) -> 
                 label(teacher_model, sources.train, out / masks, confidence=chain.confidence, overwrite=anew)
             stages.done(masks)
         on_masks = data.model_copy(update={"masks": out / masks, **_truth(data, sources)})
-        digest = _digest_folder(out / masks)
+        digest = digest_masks(out / masks)
         stages.train(place, _on(chain.segmenter, on_masks), photos, digest)
-        made_by += [digest, _digest(folder.stage(place).weights)]
+        made_by += [digest, digest_file(folder.stage(place).weights)]
         predict = chain.segmenter.predict
 
     if stages.due("evaluation", [photos, *made_by]):
@@ -96,7 +96,7 @@ def _run(chain: Chain, out: Path, device: str, say: Callable[[str], object]) -> 
 
 
 @dataclass
-class _Stages:
+class Stages:
     """Which stages are there, and from which inputs they were made."""
 
     folder: ChainFolder
@@ -108,9 +108,7 @@ class _Stages:
     last: str = ""  # the stage that the chain ends in
 
     @classmethod
-    def open(
-        cls, out: Path, main: bool, wait: Callable[[], None], say: Callable[[str], object], device: str
-    ) -> _Stages:
+    def open(cls, out: Path, main: bool, wait: Callable[[], None], say: Callable[[str], object], device: str) -> Stages:
         """Take the folder for a chain. Raises UserError where it holds something else or cannot be used."""
         folder = ChainFolder(out)
         stages = cls(folder, main, wait, say, device)
@@ -207,7 +205,7 @@ def _on(recipe: Recipe, data: DataSettings) -> Recipe:
     return recipe.model_copy(update={"data": data})
 
 
-def _photos(sources: Sources) -> str:
+def digest_photos(sources: Sources) -> str:
     """A digest of the photos, tags and true masks: names, sizes and times of the files, not all their bytes."""
     rows = []
     for data in (sources.train, sources.val):
@@ -225,13 +223,15 @@ def _stat(path: Path | None) -> tuple[int, int] | None:
     return facts.st_size, facts.st_mtime_ns
 
 
-def _digest(path: Path) -> str:
+def digest_file(path: Path) -> str:
+    """The SHA-256 of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _digest_folder(folder: Path) -> str:
-    lines = [f"{path.relative_to(folder).as_posix()} {_digest(path)}" for path in sorted(folder.rglob("*.png"))]
+def digest_masks(folder: Path) -> str:
+    """A digest of the masks in a folder, names and bytes."""
+    lines = [f"{path.relative_to(folder).as_posix()} {digest_file(path)}" for path in sorted(folder.rglob("*.png"))]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
