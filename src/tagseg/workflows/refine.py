@@ -25,16 +25,16 @@ from tagseg.data.photo import read_mask, read_photo
 from tagseg.devices import AUTO, choose_device
 from tagseg.errors import UserError
 from tagseg.files import make_folder
-from tagseg.foreign import reading
+from tagseg.foreign import read_array
 from tagseg.interrupt import Interruption, check
 from tagseg.outputs.masks import PaletteMasks
 from tagseg.outputs.palette import write_mask
 from tagseg.places import check_output
 from tagseg.refine import dense_crf, probabilities_from_labels
+from tagseg.refine.crf_checks import check_values
 from tagseg.result_folder import ResultFolder
 
 IGNORE = 255
-ROUNDING = 1e-3  # by which probabilities of half precision may lie above 1
 MARKER = ".tagseg-refine"  # beside the masks: what they were made by
 
 
@@ -158,19 +158,15 @@ def _read(path: Path, size: tuple[int, ...], confidence: float) -> tuple[NDArray
         compact = np.full(256, IGNORE, np.uint8)
         compact[labels] = np.arange(len(labels))
         return labels, probabilities_from_labels(compact[mask], len(labels), confidence=confidence)
-    with reading(path, "an array", "write it with numpy.save"):
-        maps_LHW = np.load(path, allow_pickle=False)
-        if not isinstance(maps_LHW, np.ndarray):
-            raise UserError(f"{path} holds several arrays: write one with numpy.save.")
+    maps_LHW = read_array(path, "an array of probabilities")
     if maps_LHW.ndim != 3 or maps_LHW.shape[1:] != tuple(size) or not 1 <= len(maps_LHW) <= IGNORE:
         raise UserError(
             f"{path} has the shape {maps_LHW.shape}; probabilities must be (L, {size[0]}, {size[1]}), L up to 255."
         )
     if maps_LHW.dtype.kind != "f":
         raise UserError(f"{path} holds {maps_LHW.dtype}; probabilities must be floats.")
-    lowest, highest = float(maps_LHW.min()), float(maps_LHW.max())
-    if not (lowest >= 0 and highest <= 1 + ROUNDING):
-        raise UserError(
-            f"{path} holds values from {lowest:g} to {highest:g}; probabilities lie from 0 to 1: of logits take the softmax."
-        )
+    try:
+        check_values(maps_LHW, "probabilities", logits="take the softmax of logits")
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
     return np.arange(len(maps_LHW), dtype=np.uint8), maps_LHW
