@@ -31,6 +31,7 @@ class CocoRLE(Writer):
     """
 
     shared = (FILE,)
+    needs_probabilities = True
 
     def __init__(self, out: Path, classes: Sequence[str]) -> None:
         super().__init__(out, classes)

@@ -41,6 +41,7 @@ class LabelStudioBrush(Writer):
     """
 
     shared = (TASKS, INTERFACE)
+    needs_probabilities = True
 
     def __init__(
         self,

@@ -6,6 +6,7 @@ import csv
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from io import StringIO
 from pathlib import Path
 from typing import TextIO
@@ -24,6 +25,7 @@ from tagseg.outputs.palette import write_mask
 from tagseg.places import check_output
 from tagseg.prediction.prediction import BACKGROUND
 from tagseg.prediction.segmenter import Request, Segmenter
+from tagseg.prediction.work import Behind, ahead
 from tagseg.result_folder import ResultFolder
 from tagseg.run_folder import RunFolder
 from tagseg.scores import Scores
@@ -73,19 +75,33 @@ def label(
     written, problems = 0, list[str]()
     waiting: deque[int] = deque()
 
+    def read(index: int) -> NDArray[np.uint8] | UserError:
+        try:
+            return data.photo(index)
+        except UserError as error:
+            return error
+
     def requests() -> Iterator[Request]:
-        for index in todo:
+        for index, photo in zip(todo, ahead(read, todo, segmenter.device), strict=True):
             check()
             told = tuple(data.classes[tag - 1] for tag in data.photos[index].tags)
-            try:
-                photo = data.photo(index)
-            except UserError as error:
-                problems.append(str(error))
+            if isinstance(photo, UserError):
+                problems.append(str(photo))
                 continue
             waiting.append(index)
             yield photo, told if tags else None
 
-    with Interruption(), _confidence_table(out / CONFIDENCES, overwrite) as add_confidence:
+    def write(name: str, mask: NDArray[np.uint8]) -> None:
+        results.begin([name])
+        make_folder((out / name).parent)
+        write_mask(out / name, mask)
+        results.wrote([name])
+
+    with (
+        Interruption(),
+        _confidence_table(out / CONFIDENCES, overwrite) as add_confidence,
+        Behind(segmenter.device, together=True) as behind,
+    ):
         predictions = segmenter.predict_many(requests())
         for prediction in track(predictions, "Labelling", total=len(todo), disable=len(todo) < 9):
             index = waiting.popleft()
@@ -93,10 +109,7 @@ def label(
             # before the mask: where a mask is, there is a row for it
             add_confidence({name: float(prediction.confidence.mean(dtype=np.float64))})
             mask = np.where(prediction.confidence >= confidence, prediction.mask, np.uint8(IGNORE))
-            results.begin([names[index]])
-            make_folder((out / names[index]).parent)
-            write_mask(out / names[index], mask)
-            results.wrote([names[index]])
+            behind(partial(write, names[index], mask))
             written += 1
     results.wrote([CONFIDENCES])
     results.end()
