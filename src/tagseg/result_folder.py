@@ -9,9 +9,10 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Lock
 
 from tagseg.errors import UserError
 from tagseg.files import make_folder, remove_temporaries
@@ -29,6 +30,7 @@ class ResultFolder:
     renewed: bool = False  # whether an overwriting by these settings has begun and has not ended
     all_by: str | None = None  # of a folder from before there were checksums: what made all its files
     made: dict[str, tuple[str, str | None]] = field(default_factory=dict)
+    lock: Lock = field(default_factory=Lock)  # threads may write results side by side
 
     @classmethod
     def claim(
@@ -89,18 +91,20 @@ class ResultFolder:
         names = list(names)
         for name in names:
             inside(self.out, name)
-        self._add([[name, None] for name in names])
-        self.made |= dict.fromkeys(names, (self.by, None))
+        self._note(dict.fromkeys(names))
 
     def wrote(self, names: Iterable[str]) -> None:
         """Note that these files are finished."""
-        sums = {name: _checksum(self.out / name) for name in names}
-        self._add([[name, checksum] for name, checksum in sums.items()])
-        self.made |= {name: (self.by, checksum) for name, checksum in sums.items()}
+        self._note({name: _checksum(self.out / name) for name in names})
 
     def end(self) -> None:
         """Note that all is done that was to be done: what --overwrite began is complete."""
         self._add([[self.by, False]])
+
+    def _note(self, files: Mapping[str, str | None]) -> None:
+        with self.lock:
+            self._add([[name, checksum] for name, checksum in files.items()])
+            self.made |= {name: (self.by, checksum) for name, checksum in files.items()}
 
     def _exists(self, name: str) -> bool:
         try:

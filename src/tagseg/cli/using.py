@@ -111,6 +111,23 @@ def export(
 
 
 @app.command()
+def push(
+    run: Annotated[Path, typer.Argument(help="a finished run folder, or a .safetensors file of `tagseg export`")],
+    repo: Annotated[str, typer.Argument(help="owner/name on the Hugging Face Hub")],
+    private: Annotated[bool, typer.Option(help="of a repository that is not there yet")] = False,
+    revision: Annotated[str | None, typer.Option(help="a branch")] = None,
+) -> None:
+    """Upload the model with its card to the Hugging Face Hub; the token is that of `hf auth login` or HF_TOKEN.
+
+    Example: tagseg push runs/mine me/cows
+    """
+    from tagseg.segmenter import load
+
+    address = load(run).push_to_hub(repo, private=private or None, revision=revision)
+    console.print(f"Uploaded; load it as {address}", markup=False, soft_wrap=True)
+
+
+@app.command()
 def report(run: Run, device: Device = "auto") -> None:
     """Write a run's report.html: scores, curves and a spread of photos.
 

@@ -13,6 +13,7 @@ from tagseg.errors import UserError
 from tagseg.foreign import read_json, reading, shown
 from tagseg.methods import METHODS
 from tagseg.methods.build import ModelSettings, build_method
+from tagseg.prediction.hub import fetch, is_address
 from tagseg.prediction.segmenter import Segmenter
 from tagseg.prediction.settings import PredictSettings
 from tagseg.run_folder import RunFolder
@@ -23,13 +24,14 @@ HEADER = "tagseg"  # the key of a bare file's header under which the model is de
 
 
 def load(path: str | Path, *, device: str | torch.device = AUTO) -> Segmenter:
-    """The trained model of a run folder, or of a file that `tagseg export --format safetensors` wrote.
+    """The trained model of a run folder, of a file that `tagseg export --format safetensors` wrote, or of the Hub.
 
-    device: where it computes: auto (a CUDA GPU where there is one), cpu, cuda, cuda:N or mps. The
-    folder of a chain stands for its last stage. Nothing stored is executed.
+    path: also `hf://owner/name` or `hf://owner/name@revision`, which is fetched once and then found without a network.
+    The folder of a chain stands for its last stage.
+    device: where it computes: auto (a CUDA GPU where there is one), cpu, cuda, cuda:N or mps. Nothing stored is executed.
     Raises UserError when there is no finished model, its description doesn't fit, or the device is not there.
     """
-    path, where = Path(path), choose_device(device)
+    path, where = fetch(path) if is_address(path) else Path(path), choose_device(device)
     run = RunFolder(path.parent) if path.is_file() else RunFolder.of(path)
     weights, card = path if path.is_file() else run.weights, run.model
     text = _header(weights) if path.is_file() else None

@@ -23,6 +23,7 @@ from tagseg.errors import UserError
 from tagseg.files import to_json, write_text
 from tagseg.interrupt import check
 from tagseg.methods import Method
+from tagseg.prediction.hub import push
 from tagseg.prediction.maps import device_of, refine_probabilities, resized_window, working_probabilities
 from tagseg.prediction.prediction import BACKGROUND, Prediction
 from tagseg.prediction.settings import PredictSettings
@@ -252,6 +253,22 @@ class Segmenter:
             "predict": self.settings.model_dump(mode="json"),
             **self.facts,
         }
+
+    def push_to_hub(
+        self,
+        repo: str,
+        *,
+        private: bool | None = None,
+        revision: str | None = None,
+        token: str | None = None,
+        message: str | None = None,
+    ) -> str:
+        """Upload the model with its card to the Hugging Face Hub as `owner/name`; returns what `tagseg.load` takes.
+
+        private: of a repository that is not there yet. revision: a branch. token: else HF_TOKEN or `hf auth login`.
+        Raises UserError when the Hub refuses.
+        """
+        return push(self, repo, private=private, revision=revision, token=token, message=message)
 
     def save(self, folder: Path, facts: dict[str, Any]) -> None:
         """Write model.json beside model.safetensors: `describe`, with facts such as the scores."""

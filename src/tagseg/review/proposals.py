@@ -36,12 +36,15 @@ FEATURES = 64  # numbers kept of the model's description of a photo
 
 @dataclass(frozen=True)
 class Proposal:
-    """What is known of a photo's proposed mask. size: (H, W). found: the classes in it. features: (D,) float32."""
+    """What is known of a photo's proposed mask. size: (H, W). found: the classes in it. features: D numbers, float16.
+
+    Packed numbers: thousands of small arrays, each made between two large photos, would leave holes that nothing fills.
+    """
 
     size: tuple[int, int]
     found: tuple[int, ...]
     doubt: Doubt
-    features: NDArray[np.float32]
+    features: bytes
 
 
 class Proposals(ABC):
@@ -150,7 +153,7 @@ class ModelProposals(Proposals):
         if row is None or row["tags"] != _listed(tags) or not self._path(name).is_file():
             with self.lock:
                 row = self._label(name, photo, tags)
-        features = np.frombuffer(base64.b64decode(row["features"]), dtype=np.float16).astype(np.float32)
+        features = base64.b64decode(row["features"])
         doubt = Doubt(row["doubt"], row["reason"], tuple(tuple(spot) for spot in row["spots"]))
         return Proposal((row["size"][0], row["size"][1]), tuple(row["found"]), doubt, features)
 
@@ -226,7 +229,7 @@ def classes_in(mask_HW: NDArray[np.uint8]) -> tuple[int, ...]:
     return tuple(int(k) for k in np.flatnonzero(counts[:255]) if k)
 
 
-def _look(photo: Path) -> NDArray[np.float32]:
+def _look(photo: Path) -> bytes:
     """A photo's colours and coarse layout, where no model describes it."""
     small = Image.fromarray(read_photo(photo, min_side=LOOK)).resize((LOOK, LOOK), Image.Resampling.BOX)
-    return np.asarray(small, dtype=np.float32).ravel() / np.float32(255)
+    return (np.asarray(small, dtype=np.float16).ravel() / np.float16(255)).tobytes()

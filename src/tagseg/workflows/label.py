@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TextIO
 
 import numpy as np
+from numpy.typing import NDArray
 from rich.progress import track
 
 from tagseg.data.photo import read_mask

@@ -12,7 +12,6 @@ import unicodedata
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -69,7 +68,6 @@ def refine_folder(
     results = ResultFolder.claim(out, MARKER, by, [f"{name}.png" for name in sources], overwrite=overwrite)
     todo = [name for name in sources if not results.has(f"{name}.png")]
     problems: list[str] = []
-    noting = Lock()
 
     def work(name: str) -> None:
         source = sources[name]
@@ -89,12 +87,10 @@ def refine_folder(
                 maps = torch.from_numpy(maps_LHW).to(where)
                 mask = labels[dense_crf(torch.from_numpy(photo).to(where), maps, **kernels).argmax(0).cpu().numpy()]
         path = out / f"{name}.png"
-        with noting:
-            results.begin([f"{name}.png"])
+        results.begin([f"{name}.png"])
         make_folder(path.parent)
         write_mask(path, mask)
-        with noting:
-            results.wrote([f"{name}.png"])
+        results.wrote([f"{name}.png"])
 
     where = choose_device(device)
     workers = 1 if where.type != "cpu" else workers or os.cpu_count() or 1
