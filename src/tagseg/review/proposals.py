@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import base64
 import json
-import shutil
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -22,7 +21,7 @@ from PIL import Image
 from tagseg.data.folders import find_photos, stem
 from tagseg.data.photo import photo_size, read_mask, read_photo
 from tagseg.errors import UserError
-from tagseg.files import make_folder
+from tagseg.files import make_folder, write_text
 from tagseg.outputs.palette import write_mask
 from tagseg.outputs.writer import safe_name
 from tagseg.review.doubt import Doubt, doubt_of_mask, doubt_of_probabilities
@@ -131,20 +130,16 @@ class ModelProposals(Proposals):
     can_label = True
 
     def __init__(self, segmenter: Segmenter, folder: Path) -> None:
-        from tagseg.workflows.claim import claim_results
+        from tagseg.workflows.claim import made_by
 
         self.segmenter, self.folder, self.classes = segmenter, folder, segmenter.classes
         self.lock = threading.Lock()
-        already = len(list(folder.glob("*"))) if folder.is_dir() else 0
-        try:
-            make_folder(folder)
-            claim_results(folder / ".made-by", segmenter, ["review"], already=already, overwrite=False)
-        except UserError:  # of another model: its proposals are of no use any more, what a person decided is elsewhere
-            shutil.rmtree(folder, ignore_errors=True)
-            make_folder(folder)
-            claim_results(folder / ".made-by", segmenter, ["review"], already=0, overwrite=False)
+        make_folder(folder)
+        path, marker, by = folder / FACTS, folder / ".made-by", made_by(segmenter, ["review"])
+        if not marker.is_file() or marker.read_text(encoding="utf-8") != by:
+            path.unlink(missing_ok=True)  # of another model: its masks are replaced as photos are looked at
+            write_text(marker, by)
         self.known: dict[str, dict[str, Any]] = {}
-        path = folder / FACTS
         for line in path.read_bytes().splitlines() if path.is_file() else []:
             try:
                 row = json.loads(line)

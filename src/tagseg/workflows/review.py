@@ -80,7 +80,7 @@ def _load(run: Path) -> Segmenter:
 
 
 def _run_photos(run: Path) -> list[Photo]:
-    from tagseg.workflows.train import run_sources
+    from tagseg.workflows.opened import run_sources
 
     data = run_sources(run).train
     return [Photo(p.name, p.photo, tuple(data.classes[k - 1] for k in p.tags)) for p in data.photos]
