@@ -104,11 +104,11 @@ def look_at_photo(path: Path, *, dark: int, pixel_cap: int = PIXEL_CAP) -> Photo
             with decoding(image):
                 image.load()
                 if image.format != "TIFF" and _shows_something(image, dark):
-                    width, height = image.size
-                    return PhotoFacts(*((width, height) if turn in (5, 6, 7, 8) else (height, width)), pages=pages)
+                    width, height = image.size if turn < 5 else image.size[::-1]
+                    return PhotoFacts(height, width, pages=pages)
                 rgb_HW3 = _rgb(str(path), image if turn == 1 else ImageOps.exif_transpose(image), deep)
                 flat = bool((rgb_HW3 == rgb_HW3[0, 0]).all())
-                return PhotoFacts(*rgb_HW3.shape[:2], int(rgb_HW3.max()), flat, pages)
+                return PhotoFacts(len(rgb_HW3), rgb_HW3.shape[1], int(rgb_HW3.max()), flat, pages)
     except Exception as error:
         refuse(str(path), "photo", PHOTO_FORMATS, error)
 
