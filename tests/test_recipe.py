@@ -5,7 +5,8 @@ import pytest
 import yaml
 
 from tagseg.errors import UserError
-from tagseg.recipe import load_recipe, make_recipe, shipped_recipes
+from tagseg.recipe import load_recipe, make_recipe
+from tagseg.shipped import shipped_recipes
 from tests.recipe_values import value
 
 PUBLISHED: dict[str, dict[str, Any]] = {

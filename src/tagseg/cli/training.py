@@ -1,14 +1,12 @@
-"""Commands that read photos with tags and train: demo, check, recipes, train, label, run."""
+"""Commands that read photos with tags and train: demo, check, train, label, run."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.progress import Progress
-from rich.table import Table
 
 from tagseg.cli.frame import (
     Classes,
@@ -93,25 +91,6 @@ def check(
 
 
 @app.command()
-def recipes() -> None:
-    """List the shipped recipes.
-
-    Example: tagseg recipes
-    """
-    from tagseg.recipe import shipped_recipes
-
-    _list("recipe", "train", shipped_recipes())
-
-
-def _list(kind: str, command: str, texts: Mapping[str, str]) -> None:
-    """Print what is shipped: each name, and the first line of its text."""
-    table = Table(kind, "what it is", title=f"Shipped {kind}s: tagseg {command} NAME --out RUN")
-    for name, text in texts.items():
-        table.add_row(name, text.partition("\n")[0].lstrip("# "))
-    console.print(table)
-
-
-@app.command()
 def train(
     recipe: Annotated[str | None, typer.Argument(help="name of a shipped recipe, or a YAML file")] = None,
     out: Out = Path("run"),
@@ -123,7 +102,7 @@ def train(
     separator: Separator = None,
     file_column: FileColumn = None,
     tags_column: TagsColumn = None,
-    method: Method = "bmp",
+    method: Method = None,
     device: Device = "auto",
     review: Review = None,
     overwrite: Overwrite = False,
@@ -146,7 +125,7 @@ def train(
         raise UserError("Give either a recipe (`tagseg recipes` lists them) or --images DIR with --tags FILE.")
     if images is not None:
         data = own_data(images, tags, masks, class_names(classes), separator, file_column, tags_column, review)
-        chosen = own_recipe(data, method, settings or [], say=console.print)
+        chosen = own_recipe(data, method, settings or [], device=device, say=console.print)
     else:
         chosen = load_recipe(str(recipe), with_review(settings, review))
     train(chosen, out, overwrite=overwrite, device=device, say=console.print)
@@ -226,7 +205,7 @@ def run(
     separator: Separator = None,
     file_column: FileColumn = None,
     tags_column: TagsColumn = None,
-    method: Method = "bmp",
+    method: Method = None,
     device: Device = "auto",
     review: Review = None,
 ) -> None:
@@ -236,7 +215,8 @@ def run(
 
     Example: tagseg run chain-scenes --set segmenter.train.steps=100 --out runs/chain
     """
-    from tagseg.workflows.chain import load_chain, shipped_chains
+    from tagseg.cli.recipes import list_chains
+    from tagseg.workflows.chain import load_chain
     from tagseg.workflows.own_photos import own_chain, own_data
     from tagseg.workflows.run import run
 
@@ -244,11 +224,11 @@ def run(
         raise UserError("Give either a chain (`tagseg run` lists them) or --images DIR with --tags FILE.")
     if images is not None:
         data = own_data(images, tags, masks, class_names(classes), separator, file_column, tags_column, review)
-        chain = own_chain(data, method, settings or [], say=console.print)
+        chain = own_chain(data, method, settings or [], device=device, say=console.print)
     elif recipe is not None:
         chain = load_chain(recipe, with_review(settings, review))
     else:
-        _list("chain", "run", shipped_chains())
+        list_chains()
         return
     page = run(chain, out, device=device, say=console.print)
     console.print(f"The model is {out / chain.stages[-1]}; pseudo masks, scores and report are in {out}: open {page}.")

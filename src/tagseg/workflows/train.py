@@ -36,8 +36,9 @@ from tagseg.prediction.load import load
 from tagseg.prediction.score import score_branches, spread_indices, summary
 from tagseg.prediction.segmenter import Segmenter
 from tagseg.prediction.settings import PredictSettings
-from tagseg.recipe import Recipe, load_recipe, make_recipe, shipped_recipes
+from tagseg.recipe import Recipe, load_recipe, make_recipe
 from tagseg.review.training import Reviewed
+from tagseg.shipped import shipped_recipes
 from tagseg.workflows.claim import claimed
 
 FINISHED = "scores.json"
@@ -197,7 +198,7 @@ def start_method(
     file = Path(start)
     if start in shipped_recipes():
         first = _start_recipe(recipe, start)
-        say(f"First the start weights: {start}, in {out / 'start'}.")
+        say(f"First a {first.method.name} learns the tags, {first.train.steps} steps, in {out / 'start'}.")
         train(first, out / "start", device=device, say=say)
         file = out / "start"
     licence = "unknown"
