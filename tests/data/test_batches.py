@@ -209,6 +209,29 @@ def test_large_jpegs_are_reduced_alike_with_and_without_masks(tmp_path: Path) ->
     assert ((with_masks.mask_BHW == 1) == with_masks.valid_BHW).all()
 
 
+def test_balance_shows_rare_classes_more_often(data: TaggedImages) -> None:
+    names = [f"photo{i}" for i in range(100)]
+    tags = [(1,)] * 64 + [(2,)] * 16 + [(1, 3)] * 4 + [()] * 16
+    some = data.photos[0]
+    rare = replace(
+        data,
+        classes=("a", "b", "c"),
+        photos=tuple(TaggedPhoto(n, some.photo, t) for n, t in zip(names, tags, strict=True)),
+    )
+    seen = Counter()
+    batches = StepBatches(rare, AUGMENT, batch_size=10, seed=0, balance=0.5)
+    for step in range(50):
+        seen.update(batches.batch(step).names)
+    assert sum(seen.values()) == 500
+    weight = {(1,): 68**-0.5, (2,): 16**-0.5, (1, 3): 4**-0.5, (): 16**-0.5}
+    total = sum(weight[tag] for tag in tags)
+    for kind, share in weight.items():
+        mine = [seen[name] for name, tag in zip(names, tags, strict=True) if tag == kind]
+        expected = 500 * share / total
+        assert np.mean(mine) == pytest.approx(expected, rel=0.1)
+        assert max(mine) - min(mine) <= 5, "an epoch rounds up or down"
+
+
 def reviewed(data: TaggedImages, tmp_path: Path, count: int) -> TaggedImages:
     """The first photos with a true mask, all of class 1."""
     path = tmp_path / "true.png"

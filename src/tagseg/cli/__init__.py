@@ -8,7 +8,15 @@ from typing import Any
 import typer
 from rich.console import Console
 
-from tagseg.cli import data, exchanging, recipes, reviewing, training, using  # noqa: F401  (their commands join the app)
+from tagseg.cli import (  # noqa: F401  (their commands join the app)
+    data,
+    exchanging,
+    recipes,
+    reproducing,
+    reviewing,
+    training,
+    using,
+)
 from tagseg.cli.frame import app
 from tagseg.errors import UserError
 

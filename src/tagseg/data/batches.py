@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import multiprocessing
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from tagseg.data.augment import Augment
-from tagseg.data.tagged import TaggedImages
+from tagseg.data.tagged import TaggedImages, TaggedPhoto
 from tagseg.errors import UserError
 
 
@@ -165,6 +165,8 @@ class StepBatches:
 
     batch_size: photos per step over all processes; `rank` takes its contiguous share.
     with_masks: batches carry true masks (fully supervised training).
+    balance: how much more often photos of rare classes come: by the number of a class's photos to the power of minus
+        that. An epoch has as many photos as before; photos without tags count as a class.
     """
 
     def __init__(
@@ -177,6 +179,7 @@ class StepBatches:
         with_masks: bool = False,
         rank: int = 0,
         world_size: int = 1,
+        balance: float = 0.0,
     ) -> None:
         if len(data) == 0:
             raise UserError("there are no photos to train on; check the list or the table of tags")
@@ -196,6 +199,7 @@ class StepBatches:
         true = [i for i, photo in enumerate(data.photos) if photo.true is not None]
         self.has_true = bool(true)
         self.order = [*range(len(data)), *true * (_times(len(true), len(data)) - 1)]
+        self.counts = _counts([data.photos[i] for i in self.order], balance)
         self.places = range(rank * (batch_size // world_size), (rank + 1) * (batch_size // world_size))
 
     def batch(self, step: int) -> Batch:
@@ -204,7 +208,7 @@ class StepBatches:
         photos, valids, masks, seeds, indices = [], [], [], [], []
         for place in self.places:
             epoch, position = divmod(step * self.batch_size + place, len(self.order))
-            index = self.order[int(_permutation(self.seed, epoch, len(self.order))[position])]
+            index = self.order[int(_drawn(self.seed, epoch, self.counts)[position])]
             seed = int(_entropy(self.seed, _SAMPLE, step, place).generate_state(1, np.uint64)[0] >> np.uint64(1))
             photo_HW3 = self.data.photo(index, min_side=self.augment.min_side)
             mask_HW = self.data.true_mask(index) if self.has_true else None
@@ -296,6 +300,25 @@ def _entropy(seed: int, *key: int) -> np.random.SeedSequence:
     return np.random.SeedSequence(seed, spawn_key=key)
 
 
+def _counts(photos: Sequence[TaggedPhoto], balance: float) -> tuple[float, ...]:
+    """How often each photo comes in an epoch, on average; the rarest of a photo's classes decides."""
+    if balance == 0:
+        return (1.0,) * len(photos)
+    photos_of: dict[int, int] = {}
+    for photo in photos:
+        for tag in photo.tags or (0,):
+            photos_of[tag] = photos_of.get(tag, 0) + 1
+    weight_n = np.array([min(photos_of[tag] for tag in photo.tags or (0,)) ** -balance for photo in photos])
+    return tuple((weight_n * (len(photos) / weight_n.sum())).tolist())
+
+
 @lru_cache(maxsize=4)
-def _permutation(seed: int, epoch: int, count: int) -> np.ndarray:
-    return np.random.default_rng(_entropy(seed, _ORDER, epoch)).permutation(count)
+def _drawn(seed: int, epoch: int, counts: tuple[float, ...]) -> np.ndarray:
+    """The photos of an epoch; where counts are not 1, each as often as its count says, rounded up or down by chance."""
+    rng = np.random.default_rng(_entropy(seed, _ORDER, epoch))
+    order = rng.permutation(len(counts))
+    if all(count == 1 for count in counts):
+        return order
+    ends = np.cumsum(np.array(counts)[order])
+    draws = (np.arange(len(counts)) + rng.random()) * (ends[-1] / len(counts))
+    return rng.permutation(order[np.searchsorted(ends, draws, side="right").clip(0, len(counts) - 1)])

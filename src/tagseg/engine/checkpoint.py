@@ -128,13 +128,17 @@ def pack(method: nn.Module, optimizer: Optimizer, average: AveragedModel | None 
 
 
 def unpack(
-    tensors: dict[str, Tensor], method: nn.Module, optimizer: Optimizer, average: AveragedModel | None = None
+    tensors: dict[str, Tensor],
+    method: nn.Module,
+    optimizer: Optimizer,
+    average: AveragedModel | None = None,
+    steps: int = 1,
 ) -> None:
-    """Put back what `pack` gave."""
+    """Put back what `pack` gave after so many steps."""
     method.load_state_dict(_named(tensors, _MODEL))
     if average is not None:
         average.module.load_state_dict(_named(tensors, _AVERAGE))
-        average.n_averaged.fill_(1)  # all that its rule asks is whether it has begun
+        average.n_averaged.fill_(steps)
     parameters = dict(method.named_parameters())
     for name, tensor in tensors.items():
         if name.startswith(_OPTIMIZER):

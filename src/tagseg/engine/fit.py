@@ -22,7 +22,7 @@ from tagseg.engine.checkpoint import Checkpoint, Checkpoints, pack, save_weights
 from tagseg.engine.interrupt import Interrupted, Interruption
 from tagseg.engine.log import RunLog
 from tagseg.engine.optim import build_average, build_optimizer, build_schedule, lr_factor
-from tagseg.engine.processes import check_processes, create_accelerator, default_workers
+from tagseg.engine.processes import check_processes, create_accelerator, loading_workers
 from tagseg.engine.progress import TrainProgress
 from tagseg.engine.settings import TrainSettings
 from tagseg.engine.step import check_weights, train_step
@@ -128,6 +128,8 @@ class _Run:
         if settings.compile:
             compile_for_training(method.backbone)
         self.scored = method if self.average is None else cast(Method, self.average.module)
+        if self.average is not None:
+            method.follow(self.scored)
         self.checkpoints = Checkpoints(out / "checkpoints", settings.keep, best)
         self.progress = TrainProgress(settings.steps, enabled=self.is_main)
         self.log: RunLog | None = None
@@ -150,7 +152,7 @@ class _Run:
             checkpoint, tensors, facts = found
             with reading(checkpoint.path, "a checkpoint of this run", "start over with another --out"):
                 _check_identity(self.out, facts["identity"], self._identity())
-                unpack(tensors, self.method, self.optimizer, self.average)
+                unpack(tensors, self.method, self.optimizer, self.average, checkpoint.step)
                 self.done, self.row, self.scores = checkpoint.step, dict(facts["row"]), checkpoint.scores
                 self._seconds_before = float(facts["seconds"])
             self.progress.say(f"Going on after step {self.done} of {self.settings.steps}.")
@@ -277,8 +279,7 @@ def _numbered(
     """The steps that are left with their batches."""
     if start == settings.steps:
         return
-    workers = default_workers(device) if settings.workers is None else settings.workers
-    loaded = iter(batches.loader(start, settings.steps - start, workers))
+    loaded = iter(batches.loader(start, settings.steps - start, loading_workers(settings, device)))
     for step in range(start, settings.steps):
         try:
             batch = next(loaded)
@@ -302,7 +303,8 @@ def _make_run_folder(out: Path) -> None:
 
 
 def _check_identity(out: Path, saved: dict[str, Any], given: dict[str, Any]) -> None:
-    changed = [name for name in given if saved.get(name) != given[name]]
+    defaults = TrainSettings().model_dump(mode="json")  # of settings that are younger than the run
+    changed = [name for name in given if saved.get(name, defaults.get(name)) != given[name]]
     if changed:
         was = ", ".join(f"{name} {saved.get(name)}" for name in changed)
         now = ", ".join(f"{name} {given[name]}" for name in changed)

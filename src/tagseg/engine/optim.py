@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from torch import Tensor
 from torch.optim import SGD, AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
@@ -46,7 +47,16 @@ def build_average(method: Method, settings: TrainSettings) -> AveragedModel | No
     """
     if settings.average is None:
         return None
-    mean = AveragedModel(method, multi_avg_fn=get_ema_multi_avg_fn(settings.average), use_buffers=True)
+    decay, ramp = settings.average, settings.average_ramp
+    if ramp is None:
+        rule = get_ema_multi_avg_fn(decay)
+    else:
+
+        def rule(means: list[Tensor], values: list[Tensor], steps: Tensor | int) -> None:
+            done = int(steps)
+            get_ema_multi_avg_fn(min(decay, (1 + done) / (ramp + done)))(means, values, steps)
+
+    mean = AveragedModel(method, multi_avg_fn=rule, use_buffers=True)
     return mean.requires_grad_(False).eval()
 
 

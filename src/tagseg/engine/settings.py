@@ -32,6 +32,14 @@ class TrainSettings(Settings):
         0, ge=0, lt=2**63, description="start weights, order of the photos, augmentation and dropout follow from it"
     )
 
+    balance: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="photos of rare classes come more often, by the number of their class's photos to the power of minus "
+        "this; 0: all alike",
+    )
+
     crop: int = Field(320, ge=8, le=4096, description="side of the square crop in pixels")
     short_side: int | None = Field(
         None, ge=8, le=8192, description="resize photos to this shorter side before the random scale; none: as they are"
@@ -59,6 +67,14 @@ class TrainSettings(Settings):
         gt=0,
         lt=1,
         description="scored and saved is the running mean of the weights with this decay a step; none: the last ones",
+    )
+
+    average_ramp: int | None = Field(
+        None,
+        gt=1,
+        le=1_000_000,
+        description="the decay of step t is at most (1 + t) / (ramp + t): the mean soon forgets the first weights, for "
+        "methods that learn from it; none: the same decay in every step",
     )
 
     precision: Literal["fp32", "bf16"] = Field(

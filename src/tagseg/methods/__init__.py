@@ -10,6 +10,7 @@ from importlib.metadata import entry_points
 from tagseg.methods.asdt import ASDT
 from tagseg.methods.bmp import BMP
 from tagseg.methods.classifier import Classifier
+from tagseg.methods.mentor import Mentor
 from tagseg.methods.method import Method
 from tagseg.methods.rrm import RRM
 from tagseg.methods.supervised import Supervised
@@ -25,6 +26,7 @@ METHODS: dict[str, type[Method]] = {
     "asdt": ASDT,
     "tscd": TSCD,
     "bmp": BMP,
+    "mentor": Mentor,
     "supervised": Supervised,
 }
 

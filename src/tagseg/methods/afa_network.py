@@ -6,6 +6,7 @@ Shapes: B photos, C classes, K = C + 1, F feature channels, H W pixels, h w feat
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Mapping, Sequence
 from typing import ClassVar, Literal, Protocol, Self, cast
 
@@ -28,6 +29,8 @@ from tagseg.segmenters import SegFormerHead
 from tagseg.settings import Channels, Scales, Share, Steps, Weight
 
 log = logging.getLogger(__name__)
+
+SHARPNESS = 5.0  # of the soft maximum: 0 gives the mean, infinity the maximum
 
 
 class WithAttention(Protocol):
@@ -57,7 +60,11 @@ class AFANetworkSettings(MethodSettings):
 
     hidden: Channels = Field(256, description="channels inside the decoder")
     dropout: float = Field(0.1, ge=0, lt=1, description="Dropout2d before the decoder's last layer")
-    pooling: Literal["max", "mean"] = Field("max", description="global pooling before the classifier")
+    pooling: Literal["max", "mean", "soft"] = Field(
+        "max",
+        description="over the photo, before the classifier: of features, their maximum or mean; soft: of each class's scores, "
+        "their soft maximum, for objects much smaller than a photo (Pinheiro and Collobert 2015)",
+    )
     cam_scales: Scales = Field((1.0, 0.5, 1.5), min_length=1, description="scales of the CAM")
     cam_flip: bool = Field(True, description="whether the CAM sees the mirrored photo too")
     cam_bf16: bool = Field(False, description="compute the CAM's views in bfloat16: faster where it is native")
@@ -131,6 +138,9 @@ class AFANetwork(Method):
 
     def tag_logits(self, feature_BFhw: Tensor) -> Tensor:
         """Logits (B, C) of the tags."""
+        if self.settings.pooling == "soft":
+            score_BCn = self.classifier(feature_BFhw).float().flatten(2)
+            return ((SHARPNESS * score_BCn).logsumexp(2) - math.log(score_BCn.shape[2])) / SHARPNESS
         pool = F.adaptive_max_pool2d if self.settings.pooling == "max" else F.adaptive_avg_pool2d
         return self.classifier(pool(feature_BFhw, 1)).flatten(1).float()
 

@@ -45,6 +45,17 @@ class ASDTSettings(RRMSettings):
     student_gradient: float = Field(
         1.0, ge=0, le=1, description="share of the student's gradient that enters the backbone, times backbone_gradient"
     )
+    student_gradient_low: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        description="in its place in steps in which the student does not learn from the class-teacher's labels; none: the same",
+    )
+    teacher_background: Literal["all", "agreed"] = Field(
+        "all",
+        description="which background of the seg-teacher's labels the student learns: all of it, or only where the "
+        "class-teacher is sure of it too, the rest being left open",
+    )
     teacher_crf: CRFSettings = Field(CRFSettings(), description="CRF that turns P_st into the hard labels B_st")
 
     def scaled(self, factor: float) -> Self:
@@ -85,7 +96,7 @@ class ASDT(RRM):
         teacher_lattice = self.teacher_lattice(batch, step)
         image_B3HW = batch.image()
         stages = self.backbone.stages(image_B3HW)
-        shared = self.features_for_heads(stages, step, settings.student_gradient)
+        shared = self.features_for_heads(stages, step, self.student_share(step))
         student_BKHW = teacher_BKHW = self.logits("student", shared, batch.size, batch.seed_B)
         if self.has_seg_teacher:
             shared = self.features_for_heads(stages, step)
@@ -103,7 +114,15 @@ class ASDT(RRM):
             probability_BKHW = self.teaching_probabilities(teacher_BKHW, cam_BCHW, step)
             if probability_BKHW is not None:
                 student_label_BHW = self.seg_teacher_labels(batch, probability_BKHW, teacher_lattice)
+                if settings.teacher_background == "agreed":
+                    doubted_BHW = (student_label_BHW == 0) & (class_label_BHW != 0)
+                    student_label_BHW = student_label_BHW.masked_fill(doubted_BHW, IGNORE)
         return terms | self.taught(batch, lattices, "student", student_BKHW, student_label_BHW, settings.student_weight)
+
+    def student_share(self, step: int) -> float:
+        """The share of the student's gradient that enters the backbone at a step."""
+        low = self.settings.student_gradient_low
+        return self.settings.student_gradient if low is None or self.teaching(step) == "class-teacher" else low
 
     def teaching(self, step: int) -> str:
         """Who teaches the student at a step: class-teacher, seg-teacher, max or mean."""

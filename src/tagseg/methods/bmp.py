@@ -59,6 +59,17 @@ class SegToClassSettings(Settings):
     confidence: float = Field(0.75, ge=-1000, le=1000)
     threshold: Literal["as_released", "as_meant"] = "as_released"
     tagged: bool = Field(False, description="whether pixels of classes without a tag are left out (as released: no)")
+    normalized: bool = Field(
+        False,
+        description="teach the CAM divided by its maximum, which labels are read from, by bce over the tagged classes, in "
+        "place of its logits",
+    )
+    below: float | None = Field(
+        None,
+        gt=0,
+        le=1,
+        description="teach only where the CAM of the pixel's class, divided by its maximum, is below this; none: everywhere",
+    )
 
 
 class BMPSettings(AFANetworkSettings):
@@ -124,8 +135,7 @@ class BMP(AFANetwork):
             terms["class to seg"] = settings.class_to_seg.weight * loss
         if settings.seg_to_class.weight > 0 and step >= settings.seg_to_class.from_step:
             seg_label_BHW = self.seg_labels(batch, logit_BKHW)
-            loss = pixel_loss(cam_logit_BCHW, seg_label_BHW, settings.seg_to_class.loss)
-            terms["seg to class"] = settings.seg_to_class.weight * loss
+            terms["seg to class"] = settings.seg_to_class.weight * self.feedback(batch, cam_logit_BCHW, seg_label_BHW)
         return terms
 
     def seg_logits(self, stages: Sequence[Tensor], size: tuple[int, int], seed_B: Tensor | None = None) -> Tensor:
@@ -199,6 +209,21 @@ class BMP(AFANetwork):
         object_BHW = (sure_label_BHW > 0) & (sure_label_BHW != IGNORE)
         return torch.where(object_BHW, sure_label_BHW - 1, IGNORE).to(torch.uint8)
 
+    def feedback(self, batch: Batch, cam_logit_BCHW: Tensor, label_BHW: Tensor) -> Tensor:
+        """L_s2c of labels (B, H, W) in 0..C-1, 255 = none: on the CAM's logits, or on the CAM divided by its maximum."""
+        settings = self.settings.seg_to_class
+        if not settings.normalized and settings.below is None:
+            return pixel_loss(cam_logit_BCHW, label_BHW, settings.loss)
+        cam_BCHW = cam_logit_BCHW.float().relu()
+        share_BCHW = cam_BCHW / cam_BCHW.detach().amax((2, 3), keepdim=True).clamp(min=1e-5)
+        if settings.below is not None:
+            index_BHW = torch.where(label_BHW == IGNORE, 0, label_BHW).long()
+            seen_BHW = share_BCHW.detach().gather(1, index_BHW[:, None])[:, 0] >= settings.below
+            label_BHW = label_BHW.masked_fill(seen_BHW, IGNORE)
+        if not settings.normalized:
+            return pixel_loss(cam_logit_BCHW, label_BHW, settings.loss)
+        return normalized_loss(share_BCHW, label_BHW, batch.tag_BC)
+
     def branches(self, image_B3HW: Tensor, tag_BC: Tensor | None = None) -> dict[str, Tensor]:
         """The CAM and its refinements, BSP (background-aware propagation), and the segmentation P_s."""
         stages = self.backbone.stages(image_B3HW)
@@ -226,6 +251,20 @@ def pixel_loss(logit_BLHW: Tensor, label_BHW: Tensor, loss: PixelLoss, foregroun
         target_BLHW = F.one_hot(index_BHW, logit_BLHW.shape[1]).movedim(-1, 1).to(logit_BLHW)
         per_pixel_BHW = F.binary_cross_entropy_with_logits(logit_BLHW, target_BLHW, reduction="none").mean(1)
     return labelled_mean(per_pixel_BHW, label_BHW, foreground)
+
+
+def normalized_loss(share_BCHW: Tensor, label_BHW: Tensor, tag_BC: Tensor) -> Tensor:
+    """The binary cross-entropy of CAMs in [0, 1] over tagged classes, a mean over labelled pixels; 0 if there are none.
+
+    label: the class 0..C-1 that should be 1 there, the other tagged ones 0; 255 = no label.
+    """
+    labelled_BHW = label_BHW != IGNORE
+    index_BHW = torch.where(labelled_BHW, label_BHW, 0).long()
+    target_BCHW = F.one_hot(index_BHW, share_BCHW.shape[1]).movedim(-1, 1).to(share_BCHW)
+    per_BCHW = F.binary_cross_entropy(share_BCHW.clamp(1e-4, 1 - 1e-4), target_BCHW, reduction="none")
+    tag_BC11 = tag_BC[:, :, None, None]
+    per_pixel_BHW = (per_BCHW * tag_BC11).sum(1) / tag_BC11.sum(1).clamp(min=1)
+    return labelled_mean(per_pixel_BHW, label_BHW, None)
 
 
 def _resize(map_B1HW: Tensor, like: Tensor) -> Tensor:

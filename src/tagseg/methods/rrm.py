@@ -20,7 +20,7 @@ from tagseg.cues.views import SMALLEST_VIEW
 from tagseg.data.batches import Batch
 from tagseg.methods.classifier import Classifier, ClassifierSettings
 from tagseg.methods.heads import SegHead, evaluating
-from tagseg.methods.losses import balanced_cross_entropy, tag_loss, upsample
+from tagseg.methods.losses import background_odds, balanced_cross_entropy, tag_loss, upsample
 from tagseg.methods.method import Method, MethodSettings, scaled_steps
 from tagseg.refine.energy import dense_energy, energy_lattices
 from tagseg.refine.lattice import Lattice
@@ -267,8 +267,3 @@ class RRM(Classifier):
         """P_ct from the CAM and P_s from the segmentation head."""
         stages = self.backbone.stages(image_B3HW)
         return {"P_ct": self.cam_branch(image_B3HW, stages[-1], tag_BC)} | self.head_branches(image_B3HW, stages)
-
-
-def background_odds(logit_BKHW: Tensor) -> Tensor:
-    """The log of background's odds (B, 1, H, W): under a softmax its logit alone says nothing, only differences do."""
-    return logit_BKHW[:, :1] - logit_BKHW[:, 1:].logsumexp(1, keepdim=True)

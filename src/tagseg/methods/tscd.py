@@ -38,7 +38,11 @@ class CorrespondenceSettings(Settings):
     shift: float = Field(
         0.0, ge=-10, le=10, description="agreement of CAMs from which on segmentations are drawn together"
     )
-    centre: bool = True
+    centre: bool = Field(True, description="take each position's mean agreement away")
+    restore: bool = Field(
+        True, description="put the batch's mean back, as released; the loss is then least where all pixels say the same"
+    )
+    both: bool = Field(False, description="take the mean agreement of the other view's positions away too")
     tagged: bool = Field(False, description="whether the CAMs of absent classes are left out (as released: no)")
 
 
@@ -148,6 +152,8 @@ class TSCD(AFANetwork):
                 samples=distil.samples,
                 shift=distil.shift,
                 centre=distil.centre,
+                restore=distil.restore,
+                both=distil.both,
             )
         if equal.weight > 0 and equal.form == "as_meant":
             cam_BCHW = self.scale1_cam(feature_BFhw, batch.size) * batch.tag_BC[:, :, None, None]

@@ -31,6 +31,8 @@ class CocoRLE(Writer):
     Each annotation has its area, box, and, where probabilities are known, their mean over its pixels as `score`.
     """
 
+    needs_probabilities = True
+
     def __init__(self, out: Path, classes: Sequence[str]) -> None:
         super().__init__(out, classes)
         # Two lists grow at once; the second one is put behind the first in the end.

@@ -40,6 +40,8 @@ class LabelStudioBrush(Writer):
     Ignored pixels are labelled "(ignore)".
     """
 
+    needs_probabilities = True
+
     def __init__(
         self,
         out: Path,

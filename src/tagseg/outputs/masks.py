@@ -26,6 +26,8 @@ CLASSES_FILE = "classes.txt"
 class PaletteMasks(Writer):
     """`<name>.png`: a palette PNG that stores the class indices, 255 = ignore, in the photo's size."""
 
+    separate = True
+
     def write(
         self,
         name: str,
@@ -45,6 +47,7 @@ class PaletteMasks(Writer):
 class Overlays(Writer):
     """`<name>.jpg`: the photo with the classes' colours over it, for looking at."""
 
+    separate = True
     suffix: ClassVar[str] = ".jpg"
     settings: ClassVar[dict[str, Any]] = {"format": "JPEG", "quality": 90}
 

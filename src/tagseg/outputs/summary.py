@@ -24,6 +24,8 @@ class Summaries(Writer):
     known.
     """
 
+    needs_probabilities = True
+
     def write(
         self,
         name: str,

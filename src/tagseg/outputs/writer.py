@@ -12,7 +12,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from types import TracebackType
-from typing import Self
+from typing import ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,9 +35,14 @@ class Writer(ABC):
     """Writes the masks of a set of photos in one format, holding no more than one photo at a time.
 
     out: folder of the results, made if need be. classes: the K names, the first one "background".
+    needs_probabilities: whether the format holds any. separate: whether a photo's files stand for themselves, so that
+    several photos may be written at the same time.
     Leaving the `with` block finishes the files. Leaving it by an exception keeps what stands for itself (a file per
     photo) and drops what would be half a file (one for all photos); an older file of that name stays as it was.
     """
+
+    needs_probabilities: ClassVar[bool] = False
+    separate: ClassVar[bool] = False
 
     def __init__(self, out: Path, classes: Sequence[str]) -> None:
         if not 1 <= len(classes) <= IGNORE:

@@ -155,7 +155,7 @@ class Segmenter:
         best_HW, mask_HW = probability_KHW.max(0)
         return Prediction(
             mask_HW.to(torch.uint8).cpu().numpy(),
-            probability_KHW.float().cpu().numpy(),
+            probability_KHW,
             self.classes,
             best_HW.float().cpu().numpy(),
         )

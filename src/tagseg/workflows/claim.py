@@ -14,7 +14,7 @@ from filelock import FileLock, Timeout
 from tagseg.errors import UserError
 from tagseg.files import remove_temporaries, write_text
 from tagseg.prediction.segmenter import Segmenter
-from tagseg.recipe import Recipe
+from tagseg.recipe import Recipe, load_recipe
 
 RECIPE = "recipe.yaml"
 LOCK = ".in-use"  # an empty file; the lock on it ends with the process that holds it, however that ends
@@ -56,12 +56,20 @@ def _check(recipe: Recipe, out: Path, *, overwrite: bool) -> None:
         raise UserError(f"{out} is a file: choose another --out.")
     file = out / RECIPE
     if file.is_file():
-        if not overwrite and file.read_text(encoding="utf-8") != recipe.to_yaml():
+        if not overwrite and _of_run(file) != recipe.to_yaml():
             raise UserError(f"{out} holds a run of another recipe: choose another --out, or --overwrite it.")
     elif out.is_dir():
         remove_temporaries(out)
         if any(path.name != LOCK for path in out.iterdir()):
             raise UserError(f"{out} is not empty and holds no run: choose another --out.")
+
+
+def _of_run(file: Path) -> str | None:
+    """A run's recipe with every value written out: keys that a later version added have their defaults. None: unreadable."""
+    try:
+        return load_recipe(file).to_yaml()
+    except UserError:
+        return None
 
 
 def _take(lock: FileLock, out: Path) -> None:

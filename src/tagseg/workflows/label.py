@@ -6,6 +6,7 @@ import csv
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from io import StringIO
 from pathlib import Path
 from typing import TextIO
@@ -14,6 +15,7 @@ import numpy as np
 from rich.progress import track
 
 from tagseg.data.photo import read_mask
+from tagseg.data.sources import LABELLED
 from tagseg.data.tagged import TaggedImages
 from tagseg.engine.interrupt import Interruption, check
 from tagseg.errors import UserError
@@ -22,13 +24,14 @@ from tagseg.methods.supervised import read_confidence
 from tagseg.outputs.palette import write_mask
 from tagseg.prediction.prediction import BACKGROUND
 from tagseg.prediction.segmenter import Request, Segmenter
+from tagseg.prediction.work import Behind, ahead
 from tagseg.scores import Scores
 from tagseg.workflows.claim import claim_results
 from tagseg.workflows.train import run_sources
 
 IGNORE = 255
 CONFIDENCES = "confidence.csv"
-MARKER = ".tagseg-label"  # beside the masks: what they were made by
+MARKER = LABELLED  # beside the masks: what they were made by
 SCORES = "pseudo_masks.json"  # in the run's folder
 
 
@@ -65,12 +68,16 @@ def label(
     written = 0
 
     def requests() -> Iterator[Request]:
-        for index in todo:
+        for index, photo in zip(todo, ahead(data.photo, todo, segmenter.device), strict=True):
             check()
             told = tuple(data.classes[tag - 1] for tag in data.photos[index].tags)
-            yield data.photo(index), told if tags else None
+            yield photo, told if tags else None
 
-    with Interruption(), _confidence_table(out / CONFIDENCES, overwrite) as add_confidence:
+    with (
+        Interruption(),
+        _confidence_table(out / CONFIDENCES, overwrite) as add_confidence,
+        Behind(segmenter.device, together=True) as behind,
+    ):
         predictions = zip(todo, segmenter.predict_many(requests()), strict=True)
         for index, prediction in track(predictions, "Labelling", total=len(todo), disable=len(todo) < 9):
             name = data.photos[index].name
@@ -79,7 +86,7 @@ def label(
             mask = np.where(prediction.confidence >= confidence, prediction.mask, np.uint8(IGNORE))
             path = mask_path(out, name)
             path.parent.mkdir(parents=True, exist_ok=True)
-            write_mask(path, mask)
+            behind(partial(write_mask, path, mask))
             written += 1
     return written
 

@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +24,9 @@ from tagseg.foreign import DATA_CAP, read_json
 from tagseg.outputs import OUTPUTS, Writer
 from tagseg.outputs.label_studio import LabelStudioBrush
 from tagseg.outputs.writer import safe_name
+from tagseg.prediction.prediction import Prediction
 from tagseg.prediction.segmenter import Request, Segmenter
+from tagseg.prediction.work import Behind, ahead
 from tagseg.workflows.claim import claim_results
 
 MARKER = ".tagseg-predict"  # in the folder of results: what they were made by
@@ -94,27 +97,34 @@ def predict(
             _claim_tags(out / TAGS, tags_of, done)
             waiting: deque[tuple[PhotoInput, NDArray[np.uint8]]] = deque()
 
+            def read(photo_input: PhotoInput) -> NDArray[np.uint8] | UserError:
+                try:
+                    return photo_input.read(pixel_cap=pixel_cap)
+                except UserError as error:
+                    return error
+
             def requests() -> Iterator[Request]:
-                for photo_input in todo:
+                for photo_input, photo in zip(todo, ahead(read, todo, segmenter.device), strict=True):
                     check()
-                    try:
-                        photo = photo_input.read(pixel_cap=pixel_cap)
-                    except UserError as error:
-                        result.problems.append(str(error))
+                    if isinstance(photo, UserError):
+                        result.problems.append(str(photo))
                         continue
                     waiting.append((photo_input, photo))
                     yield photo, tags_of.get(photo_input.name)
 
+            def write(photo_input: PhotoInput, photo: NDArray[np.uint8], prediction: Prediction) -> None:
+                pair = prediction.mask, prediction.probabilities if writer.needs_probabilities else None
+                writer.add(photo_input.name, photo, *pair, file_name=photo_input.file_name, link=photo_input.link)
+
             predictions = segmenter.predict_many(requests(), crf=crf)
-            for prediction in track(predictions, description="Predicting", total=len(todo), disable=len(todo) < 9):
-                photo_input, photo = waiting.popleft()
-                if segmenter.is_tiled(photo):
-                    result.notes.append(_tiled(segmenter, photo_input, crf, prediction.probabilities is not None))
-                file_name = photo_input.file_name
-                pair = prediction.mask, prediction.probabilities
-                writer.add(photo_input.name, photo, *pair, file_name=file_name, link=photo_input.link)
-                result.done += 1
-                result.tagged += photo_input.name in tags_of
+            with Behind(segmenter.device, together=writer.separate) as behind:
+                for prediction in track(predictions, description="Predicting", total=len(todo), disable=len(todo) < 9):
+                    photo_input, photo = waiting.popleft()
+                    if segmenter.is_tiled(photo):
+                        result.notes.append(_tiled(segmenter, photo_input, crf, prediction.probabilities is not None))
+                    behind(partial(write, photo_input, photo, prediction))
+                    result.done += 1
+                    result.tagged += photo_input.name in tags_of
     return result
 
 

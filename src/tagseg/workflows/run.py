@@ -43,23 +43,23 @@ def run(chain: Chain, out: Path, *, device: str = AUTO, say: Callable[[str], obj
     data = _rooted(chain.teacher.data, out)
     if data.format != "scenes":
         open_sources(data, out)  # a mistake is said before anything is written
-    stages = _Stages.open(out, main, accelerator.wait_for_everyone, say, device)
+    stages = Stages.open(out, main, accelerator.wait_for_everyone, say, device)
     if main:
         open_sources(data, out)  # generated scenes are written by one process alone
     accelerator.wait_for_everyone()
     sources = open_sources(data, out)
-    photos = _photos(sources)
+    photos = digest_photos(sources)
 
     start, teacher = chain.teacher.model.start, chain.teacher
     before = ""
     if chain.classifier is not None:
         classifier = out / "classifier"
         stages.train("classifier", _on(chain.classifier, data), classifier, photos)
-        before = _digest(classifier / "model.safetensors")
+        before = digest_file(classifier / "model.safetensors")
         start = str(classifier)
     teacher = teacher.model_copy(update={"model": teacher.model.model_copy(update={"start": start})})
     stages.train("teacher", _on(teacher, data), out / "teacher", photos, before)
-    made_by, predict = [_digest(out / "teacher" / "model.safetensors")], teacher.predict
+    made_by, predict = [digest_file(out / "teacher" / "model.safetensors")], teacher.predict
 
     for maker, masks, place in zip(chain.stages, chain.masks, chain.stages[1:], strict=False):
         inputs = [photos, made_by[-1], chain.confidence, predict.model_dump(mode="json")]
@@ -74,9 +74,9 @@ def run(chain: Chain, out: Path, *, device: str = AUTO, say: Callable[[str], obj
                 )
             stages.done(masks)
         on_masks = data.model_copy(update={"masks": out / masks, **_truth(data, sources)})
-        digest = _digest_folder(out / masks)
+        digest = digest_masks(out / masks)
         stages.train(place, _on(chain.segmenter, on_masks), out / place, photos, digest)
-        made_by += [digest, _digest(out / place / "model.safetensors")]
+        made_by += [digest, digest_file(out / place / "model.safetensors")]
         predict = chain.segmenter.predict
 
     if stages.due("evaluation", out / SCORES, [photos, *made_by]):
@@ -91,7 +91,7 @@ def run(chain: Chain, out: Path, *, device: str = AUTO, say: Callable[[str], obj
 
 
 @dataclass
-class _Stages:
+class Stages:
     """Which stages are there, and from which inputs they were made."""
 
     out: Path
@@ -102,9 +102,7 @@ class _Stages:
     record: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     @classmethod
-    def open(
-        cls, out: Path, main: bool, wait: Callable[[], None], say: Callable[[str], object], device: str
-    ) -> _Stages:
+    def open(cls, out: Path, main: bool, wait: Callable[[], None], say: Callable[[str], object], device: str) -> Stages:
         """Take the folder for a chain. Raises UserError where it holds something else or cannot be used."""
         file = out / RECORD
         stages = cls(out, main, wait, say, device)
@@ -181,7 +179,7 @@ def _on(recipe: Recipe, data: DataSettings) -> Recipe:
     return recipe.model_copy(update={"data": data})
 
 
-def _photos(sources: Sources) -> str:
+def digest_photos(sources: Sources) -> str:
     """A digest of the photos, tags and true masks: names, sizes and times of the files, not all their bytes."""
     rows = []
     for data in (sources.train, sources.val):
@@ -199,13 +197,15 @@ def _stat(path: Path | None) -> tuple[int, int] | None:
     return facts.st_size, facts.st_mtime_ns
 
 
-def _digest(path: Path) -> str:
+def digest_file(path: Path) -> str:
+    """The SHA-256 of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _digest_folder(folder: Path) -> str:
-    lines = [f"{path.relative_to(folder).as_posix()} {_digest(path)}" for path in sorted(folder.rglob("*.png"))]
+def digest_masks(folder: Path) -> str:
+    """A digest of the masks in a folder, names and bytes."""
+    lines = [f"{path.relative_to(folder).as_posix()} {digest_file(path)}" for path in sorted(folder.rglob("*.png"))]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 

@@ -29,6 +29,7 @@ from tagseg.engine.processes import create_accelerator
 from tagseg.engine.settings import TrainSettings
 from tagseg.errors import UserError
 from tagseg.files import write_text
+from tagseg.footprint import device_memory_gib, multiply_adds, peak_memory_gib
 from tagseg.methods import Method
 from tagseg.methods.build import build_method
 from tagseg.outputs.palette import overlay
@@ -65,7 +66,7 @@ def train(
 
 def _train(recipe: Recipe, out: Path, overwrite: bool, device: str, say: Callable[[str], object]) -> Path:
     if recipe.model.start in shipped_recipes():
-        _start_recipe(recipe, recipe.model.start)  # a mistake in start_train is said before anything is written
+        start_recipe(recipe, recipe.model.start)  # a mistake in start_train is said before anything is written
     accelerator = create_accelerator(device)
     main = accelerator.is_main_process
     if not main:
@@ -102,6 +103,7 @@ def _train_claimed(
         with_masks=method.needs_masks,
         rank=accelerator.process_index,
         world_size=accelerator.num_processes,
+        balance=settings.balance,
     )
     val = sources.val
     try:
@@ -131,6 +133,7 @@ def _train_claimed(
         scores["without tags"] = summary(branches, val.classes)
         photo_miou = list(branches.values())[-1].photos
     if main:
+        on_device = device_memory_gib(accelerator.device)
         facts = {
             "title": recipe.title,
             "method": recipe.method.name,
@@ -142,6 +145,9 @@ def _train_claimed(
             "photo_miou": photo_miou,
             "minutes": round((result.seconds + time.monotonic() - scoring) / 60 + start_minutes, 2),
             "peak_memory_gib": round(peak_memory_gib(), 2),
+            "device_memory_gib": None if on_device is None else round(on_device, 2),
+            "parameters": sum(parameter.numel() for parameter in method.parameters()),
+            "multiply_adds": round(_multiply_adds(method, sources.train)),
             "machine": machine(accelerator.device),
             "command": "tagseg " + " ".join(sys.argv[1:]),
         }
@@ -157,6 +163,18 @@ def _too_large(settings: TrainSettings, device: torch.device) -> str:
     less = f"--set train.micro_batch={part}, or " if part else ""
     what = f"A step of {settings.batch_size} photos at crop {settings.crop}"
     return memory_sentence(what, device, f"{less}a smaller train.crop, with a new --out")
+
+
+@torch.inference_mode()
+def _multiply_adds(method: Method, data: TaggedImages) -> float:
+    """Multiply-adds of segmenting the first photo at its own size, in one pass."""
+    was_training = method.training
+    method.eval()
+    device = next(method.parameters()).device
+    photo_3HW = torch.from_numpy(data.photo(0)).permute(2, 0, 1).to(device)
+    count = multiply_adds(lambda: method.segment(photo_3HW[None].float() / 255))
+    method.train(was_training)
+    return count
 
 
 def finished(run: Path) -> bool:
@@ -197,7 +215,7 @@ def start_method(
         return build_method(recipe.method, recipe.model, classes), minutes
     file = Path(start)
     if start in shipped_recipes():
-        first = _start_recipe(recipe, start)
+        first = start_recipe(recipe, start)
         say(f"First a {first.method.name} learns the tags, {first.train.steps} steps, in {out / 'start'}.")
         train(first, out / "start", device=device, say=say)
         file = out / "start"
@@ -217,7 +235,7 @@ def start_method(
     return method, minutes
 
 
-def _start_recipe(recipe: Recipe, start: str) -> Recipe:
+def start_recipe(recipe: Recipe, start: str) -> Recipe:
     """The recipe of that name on the data and backbone of another."""
     values = load_recipe(start).model_dump(mode="json")
     values["data"] = recipe.data.model_dump(mode="json")
@@ -248,18 +266,6 @@ def labels_used(recipe: Recipe, method: Method, review: Reviewed | None = None) 
     else:
         used = "true masks" if data.masks is None else "pseudo masks"
     return used if review is None else f"{used} and {review}"
-
-
-def peak_memory_gib() -> float:
-    """The largest memory this process has held, in GiB."""
-    if sys.platform == "win32":
-        import psutil
-
-        return psutil.Process().memory_info().peak_wset / 2**30
-    import resource
-
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (2**30 if sys.platform == "darwin" else 2**20)
 
 
 def machine(device: torch.device | None = None) -> str:
