@@ -56,6 +56,7 @@ class TaggedImages:
         None where masks store the run's indices already.
     mask_colors: RGB of the stored values 0, 1, ... for masks that are stored as colors; None where none are known.
     true_values: the same for masks that a person has looked at.
+    places: the folders and files that it was read from, where no result may go.
     tags_from: where the tags were read, in words: a table's name, the masks, Annotations (XML), names of folders.
     notes: sentences about what was guessed, and about files that are not read.
     """
@@ -67,6 +68,7 @@ class TaggedImages:
     tags_from: str = field(default="unknown", compare=False)
     notes: tuple[str, ...] = field(default=(), compare=False)
     true_values: tuple[int, ...] | None = None
+    places: tuple[Path, ...] = field(default=(), compare=False)
 
     def __len__(self) -> int:
         return len(self.photos)
@@ -218,12 +220,13 @@ def collect_tagged(
             numbers = tuple(sorted(index[tag] for tag in row.tags))
             photos.append(TaggedPhoto(name, folder.photos[file], numbers, mask_files.get(name)))
     photos.sort(key=lambda photo: photo.name)
+    places = tuple(place for place in (images, tags, masks) if place is not None)
     if masks is not None and photos and all(photo.mask is None for photo in photos):
         problems.append(Problem("mask without photo", "", no_mask_fits(masks, masks_there, photos[0].name)))
     problems += folder.not_read(besides=_beside(images, tags))
     notes = tuple(problem.text for problem in problems if not problem.fatal)
     said = source if tags is not None else "names of folders"
-    return TaggedImages(known, tuple(photos), tags_from=said, notes=notes), problems
+    return TaggedImages(known, tuple(photos), tags_from=said, notes=notes, places=places), problems
 
 
 def tags_of_photos(

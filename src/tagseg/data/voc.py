@@ -64,7 +64,8 @@ def open_voc(
         )
         for name, found in zip(names, stored_tags, strict=True)
     )
-    return TaggedImages(run, photos, tuple(values), mask_colors=listed.colors, tags_from=_said(tags))
+    places = (root,) if tags is None or not Path(tags).is_file() else (root, Path(tags))
+    return TaggedImages(run, photos, tuple(values), mask_colors=listed.colors, tags_from=_said(tags), places=places)
 
 
 def listed_photos(root: Path, split: str) -> dict[str, Path]:

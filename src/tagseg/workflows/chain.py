@@ -20,6 +20,7 @@ from tagseg.errors import UserError
 from tagseg.foreign import reading, shown
 from tagseg.names import did_you_mean
 from tagseg.recipe import Recipe, load_recipe, make_recipe, read_yaml
+from tagseg.run_folder import ChainFolder
 from tagseg.shipped import shipped_chains, shipped_recipes
 
 STAGES = ("classifier", "teacher", "segmenter")
@@ -44,16 +45,12 @@ class Chain:
     @property
     def stages(self) -> tuple[str, ...]:
         """The folders of what is trained with pseudo masks between, in order: teacher, segmenter, segmenter-2 ..."""
-        return ("teacher", *(f"segmenter{_suffix(number)}" for number in range(self.rounds)))
+        return ChainFolder.stages(self.rounds)
 
     @property
     def masks(self) -> tuple[str, ...]:
         """The folders of pseudo masks: of each stage but the last."""
-        return tuple(f"masks{_suffix(number)}" for number in range(self.rounds))
-
-
-def _suffix(number: int) -> str:
-    return f"-{number + 1}" if number else ""
+        return ChainFolder.masks(self.rounds)
 
 
 def load_chain(name: str, overrides: list[str] | None = None) -> Chain:

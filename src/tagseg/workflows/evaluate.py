@@ -5,7 +5,6 @@ Shapes: H W pixels, K classes with background.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +23,9 @@ from tagseg.data.masks import ignored_objects, read_mask
 from tagseg.data.tagged import IGNORE, UNKNOWN, check_classes
 from tagseg.data.voc import open_voc
 from tagseg.errors import UserError
-from tagseg.files import replacing
+from tagseg.files import make_folder, to_json, write_text
+from tagseg.foreign import read_json
+from tagseg.places import check_output, is_link
 from tagseg.scores import Scores
 
 BACKGROUND = "background"
@@ -160,10 +161,26 @@ def table(result: Evaluation) -> RenderableType:
     return Group(*parts, facts, Text(result.protocol))
 
 
+def check_file(path: Path, *inputs: Path) -> None:
+    """Raise UserError where numbers cannot go to `path`: among what is read, or over a file that holds something else."""
+    check_output(path, inputs)
+    if path.is_dir():
+        raise UserError(f"{path} is a folder: choose a file name for --out.")
+    if not path.exists():
+        return
+    try:
+        facts = read_json(path, "scores")
+    except UserError:
+        facts = None
+    if not isinstance(facts, dict) or "protocol" not in facts or is_link(path):
+        raise UserError(f"{path} is there already and holds no scores of `tagseg evaluate`: choose another --out.")
+
+
 def write_json(result: Evaluation, path: Path) -> None:
-    """Write the numbers as JSON; UserError when the file cannot be written."""
-    with replacing(path) as temporary:
-        temporary.write_text(json.dumps(result.as_dict(), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    """Write the numbers as JSON. Raises UserError when the file cannot be written, and as `check_file`."""
+    check_file(path, result.masks, result.truth)
+    make_folder(path.parent)
+    write_text(path, to_json(result.as_dict(), indent=2) + "\n")
 
 
 def _confusion(result: Evaluation) -> Table:
