@@ -37,10 +37,10 @@ def find_class_list(folder: Path) -> ClassList | None:
     """
     for name in LISTS:
         path = folder / name
-        if path.is_file():
+        if path.exists():  # a device too: it is refused, not passed over
             return ClassList(_numbered_names(path, _lines(path)))
     path = folder / LABELMAP
-    return _read_labelmap(path) if path.is_file() else None
+    return _read_labelmap(path) if path.exists() else None
 
 
 def _lines(path: Path) -> list[str]:

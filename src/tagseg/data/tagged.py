@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from tagseg.data.folders import PhotoFolder, find_photos, look_into, some, stem
-from tagseg.data.masks import Color, read_mask
+from tagseg.data.masks import Color, present, read_mask
 from tagseg.data.photo import photo_size, read_photo
 from tagseg.data.rows import Finder, class_folder_rows, place_rows
 from tagseg.data.tables import Problem, Row, read_table
@@ -85,13 +85,14 @@ class TaggedImages:
         """
         return read_photo(self.photos[i].photo, min_side=min_side)
 
-    def mask(self, i: int) -> np.ndarray | None:
+    def mask(self, i: int, *, size: tuple[int, int] | None = None) -> np.ndarray | None:
         """True mask of photo `i` in the run's class indices, 255 = ignore: uint8 (H, W); None where there is none.
 
+        size: (H, W) of the photo, where that is known.
         Raises UserError when its size differs from the photo's or it holds a value that no class has.
         """
         path = self.photos[i].mask
-        return None if path is None else self._read_mask(i, path, self.mask_values, self.mask_colors)
+        return None if path is None else self._read_mask(i, path, self.mask_values, self.mask_colors, size)
 
     def true_mask(self, i: int) -> np.ndarray | None:
         """What `mask` is, for the mask of photo `i` that a person has looked at."""
@@ -105,23 +106,28 @@ class TaggedImages:
         return vector_C
 
     def _read_mask(
-        self, i: int, path: Path, mask_values: tuple[int, ...] | None, colors: tuple[Color, ...] | None = None
+        self,
+        i: int,
+        path: Path,
+        mask_values: tuple[int, ...] | None,
+        colors: tuple[Color, ...] | None = None,
+        size: tuple[int, int] | None = None,
     ) -> np.ndarray:
         stored_HW = read_mask(path, colors=colors)
-        size = photo_size(self.photos[i].photo)
+        size = size or photo_size(self.photos[i].photo)
         if stored_HW.shape != size:
             raise UserError(
                 f"mask {path} is {stored_HW.shape[1]} x {stored_HW.shape[0]} pixels, but its photo "
                 f"{self.photos[i].photo.name} is {size[1]} x {size[0]}; masks need the photo's size"
             )
         values = np.array(mask_values or range(256), dtype=np.uint8)
-        for stored in np.flatnonzero(np.bincount(stored_HW.ravel(), minlength=256)):
+        for stored in np.flatnonzero(present(stored_HW)):
             if len(self.classes) < values[stored] < IGNORE:
                 raise UserError(
                     f"mask {path} holds the value {stored}, which none of the {len(self.classes)} classes has; "
                     "0 is background and 255 is ignored"
                 )
-        return values[stored_HW]
+        return stored_HW if mask_values is None else values[stored_HW]
 
 
 def open_tagged(
