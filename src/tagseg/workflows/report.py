@@ -6,7 +6,9 @@ Shapes: C tags, H W pixels.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,9 @@ from numpy.typing import NDArray
 
 from tagseg.data.tagged import TaggedImages
 from tagseg.devices import AUTO
+from tagseg.errors import UserError
+from tagseg.foreign import DATA_CAP, read_text
+from tagseg.foreign import reading as guarded
 from tagseg.outputs.report import (
     ClassBars,
     Example,
@@ -163,7 +168,10 @@ def score_note(mask: NDArray[np.uint8], truth: NDArray[np.uint8] | None, num_cla
 
 
 def metric_rows(path: Path) -> Iterable[dict[str, Any]]:
-    """The lines of a run's metrics.jsonl."""
+    """The lines of a run's metrics.jsonl; those that are no numbers by name are passed over."""
     if path.is_file():
-        for line in path.read_text(encoding="utf-8").splitlines():
-            yield json.loads(line)
+        for line in read_text(path, "the numbers of a run", DATA_CAP).split("\n"):
+            with suppress(UserError), guarded(path, "a line of numbers"):
+                row = json.loads(line)
+                if math.isfinite(row["step"]):
+                    yield row
