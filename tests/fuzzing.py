@@ -17,7 +17,6 @@ from collections.abc import Callable
 from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -45,6 +44,7 @@ from tagseg.prediction.load import load
 from tagseg.recipe import load_recipe
 from tagseg.refine import dense_crf
 from tagseg.review.journal import Journal, read_verdicts
+from tagseg.run_folder import RunFolder
 from tagseg.workflows.chain import load_chain
 
 Rng = np.random.Generator
@@ -389,14 +389,7 @@ def read_run(folder: Path) -> None:
     checkpoints = Checkpoints(folder / "checkpoints", best="miou")
     checkpoints.best()
     checkpoints.newest(lambda text: None)
-    rows = metric_rows(folder)
-    charts_of_run(rows)
-
-
-def metric_rows(folder: Path) -> list[dict[str, Any]]:
-    from tagseg.workflows import report
-
-    return list(report.metric_rows(folder / "metrics.jsonl"))
+    charts_of_run(list(RunFolder(folder).metric_rows()))
 
 
 def write_review(folder: Path) -> None:
