@@ -42,12 +42,13 @@ def reproduce(
     *,
     seeds: Sequence[int] = (0,),
     dry_run: bool = False,
+    measured: bool = True,
     device: str = AUTO,
     say: Callable[[str], object] = print,
 ) -> Path | None:
     """Carry out a table in the folder `out` and return its page; the same call goes on with an unfinished one.
 
-    The plan is said first; dry_run: nothing else is done. Raises UserError where data are missing or `out` holds something
+    The plan is said first, with hours if `measured`; dry_run: nothing else is done. Raises UserError where data are missing or `out` holds something
     else, Interrupted when asked to stop.
     """
     if not seeds or len(set(seeds)) != len(seeds):
@@ -57,7 +58,7 @@ def reproduce(
     def done(seed: int, training: Training) -> bool:
         return finished(_place(out, seed) / training.name)
 
-    for line in plan_lines(table, setting, seeds, str(where), done):
+    for line in plan_lines(table, setting, seeds, str(where), done, measured=measured):
         say(line)
     if dry_run:
         return None
