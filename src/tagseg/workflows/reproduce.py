@@ -48,8 +48,8 @@ def reproduce(
 ) -> Path | None:
     """Carry out a table in the folder `out` and return its page; the same call goes on with an unfinished one.
 
-    The plan is said first, with hours if `measured`; dry_run: nothing else is done. Raises UserError where data are missing or `out` holds something
-    else, Interrupted when asked to stop.
+    The plan is said first, with hours if `measured`; dry_run: nothing else is done. Raises UserError where data are
+    missing or `out` holds something else, Interrupted when asked to stop.
     """
     if not seeds or len(set(seeds)) != len(seeds):
         raise UserError("--seeds should be different numbers, separated by commas.")
