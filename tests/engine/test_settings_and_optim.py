@@ -1,9 +1,12 @@
+import os
+
 import pytest
 import torch
 from pydantic import ValidationError
 from torch.optim.lr_scheduler import PolynomialLR
 
 from tagseg.engine.optim import build_optimizer, build_schedule, lr_factor
+from tagseg.engine.processes import default_workers, loading_workers
 from tagseg.engine.settings import TrainSettings
 from tests.engine.toy_training import ToyMethod
 
@@ -80,3 +83,10 @@ def test_warm_up_is_linear_and_the_decay_counts_from_step_0():
     assert lr_factor(750, settings) == pytest.approx(0.5, abs=1e-6)
     assert lr_factor(1500, settings) == 1 - 1500 / 20000
     assert lr_factor(19999, settings) == pytest.approx(1 / 20000)
+
+
+def test_processes_that_load_photos_are_at_most_two_a_core(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: 3)
+    for asked, given in ((0, 0), (4, 4), (60, 6), (256, 6)):
+        assert loading_workers(TrainSettings(workers=asked), torch.device("cpu")) == given
+    assert loading_workers(TrainSettings(), torch.device("cuda")) == default_workers(torch.device("cuda")) == 2

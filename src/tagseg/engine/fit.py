@@ -22,7 +22,7 @@ from tagseg.engine.checkpoint import Checkpoint, Checkpoints, pack, save_weights
 from tagseg.engine.interrupt import Interrupted, Interruption
 from tagseg.engine.log import RunLog
 from tagseg.engine.optim import build_average, build_optimizer, build_schedule, lr_factor
-from tagseg.engine.processes import check_processes, create_accelerator, default_workers
+from tagseg.engine.processes import check_processes, create_accelerator, loading_workers
 from tagseg.engine.progress import TrainProgress
 from tagseg.engine.settings import TrainSettings
 from tagseg.engine.step import check_weights, train_step
@@ -279,8 +279,7 @@ def _numbered(
     """The steps that are left with their batches."""
     if start == settings.steps:
         return
-    workers = default_workers(device) if settings.workers is None else settings.workers
-    loaded = iter(batches.loader(start, settings.steps - start, workers))
+    loaded = iter(batches.loader(start, settings.steps - start, loading_workers(settings, device)))
     for step in range(start, settings.steps):
         try:
             batch = next(loaded)

@@ -43,6 +43,13 @@ def default_workers(device: torch.device) -> int:
     return min(1, cores - 1) if device.type == "cpu" else max(1, min(8, cores - 1))
 
 
+def loading_workers(settings: TrainSettings, device: torch.device) -> int:
+    """Processes that load photos: as many as the recipe says, at most two a core, whoever wrote it."""
+    if settings.workers is None:
+        return default_workers(device)
+    return min(settings.workers, 2 * (os.cpu_count() or 1))
+
+
 def check_processes(settings: TrainSettings, processes: int) -> None:
     """Raise UserError where the processes cannot share a batch evenly."""
     if settings.batch_size % processes:

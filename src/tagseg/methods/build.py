@@ -18,7 +18,7 @@ class ModelSettings(Settings):
 
     backbone: str = Field("efficientnet_lite0", max_length=200)
     output_stride: int | None = Field(16, ge=1, le=64)
-    weights: str = Field("embedded", description="embedded, none, hub, or a file")
+    weights: str = Field("embedded", description="embedded, none, hub (hub@COMMIT: as it was then), or a file")
     frozen_norm: bool = True
     frozen: tuple[str, ...] = Field(
         (), max_length=100, description="parts of the backbone that are not trained, by the start of their names"

@@ -22,6 +22,7 @@ from tagseg.prediction.tiling import Window
 from tagseg.refine import dense_crf
 
 Read = Callable[[Method, Tensor, Tensor | None], Tensor]
+ENLARGED_CAP = 1 << 26  # pixels that a photo is enlarged to at most
 
 
 @torch.inference_mode()
@@ -35,6 +36,7 @@ def working_probabilities(
     """
     photo_B3HW = photo_BHW3.permute(0, 3, 1, 2)
     size = settings.working_size(photo_B3HW.shape[2], photo_B3HW.shape[3])
+    _check_enlarged(settings, size, photo_B3HW.shape[2] * photo_B3HW.shape[3])
     if size != photo_B3HW.shape[2:]:
         photo_B3HW = F.interpolate(photo_B3HW, size, mode="bilinear", antialias=True)
     image_B3hw = photo_B3HW.to(device_of(method)).float() / 255
@@ -61,6 +63,18 @@ def working_probabilities(
     if (len(settings.scales) == 1 or logits) and not weighted:
         return merged_BKhw
     return merged_BKhw / merged_BKhw.sum(1, keepdim=True)
+
+
+def _check_enlarged(settings: PredictSettings, size: tuple[int, int], pixels: int) -> None:
+    """Refuse to enlarge a photo beyond all memory: the cap on photos says nothing of what is made of them."""
+    scale = max(1.0, *settings.scales)
+    height, width = (max(round(side * scale), 1) for side in size)
+    if height * width > max(ENLARGED_CAP, pixels):
+        cause = f"scale {scale:g}" if size[0] * size[1] <= max(ENLARGED_CAP, pixels) else "long_side or short_side"
+        raise UserError(
+            f"{cause} makes {width:,} x {height:,} pixels of a photo, more than {ENLARGED_CAP:,}: set a smaller one, "
+            "or leave the photo out."
+        )
 
 
 def _probabilities(method: Method, image_B3hw: Tensor, tag_BC: Tensor | None) -> Tensor:

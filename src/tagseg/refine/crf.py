@@ -178,7 +178,7 @@ def _one(photo: Photo, bilateral: Lattice | None, settings: Settings, threads: i
     height, width = photo.image.shape[:2]
     terms = []
     if settings.gaussian is not None:
-        near = Lattice.gaussian(height, width, settings.gaussian[0])
+        near = Lattice.gaussian(height, width, settings.gaussian[0], backend="numba")
         terms.append(Term(near.on_cpu(), settings.gaussian[1], settings.normalization[0]))
     if settings.bilateral is not None and bilateral is not None:
         terms.append(Term(bilateral.on_cpu(), settings.bilateral[2], settings.normalization[1]))

@@ -65,15 +65,18 @@ def check_maps(image: Any, maps: Any, settings: Settings, lattice: Lattice | Non
         raise UserError(f"the lattice is of a photo of {lattice.height} x {lattice.width}, not {height} x {width}.")
 
 
-def check_values(maps: Any, unary: str) -> None:
-    """Refuse NaN and infinite values, and what cannot be probabilities: percent, bytes, logits."""
+def check_values(maps: Any, unary: str, *, logits: str = 'pass logits with unary="logits"') -> None:
+    """Refuse NaN and infinite values, and what cannot be probabilities: percent, bytes, logits.
+
+    logits: what to do with those, as a clause.
+    """
     low, high = (float(end) for end in (torch.aminmax(maps) if isinstance(maps, Tensor) else (maps.min(), maps.max())))
     if not (math.isfinite(low) and math.isfinite(high)):
         raise UserError(f"the {unary} hold NaN or infinite values; replace them before the dense CRF.")
     if unary == "probabilities" and not -TOLERANCE <= low <= high <= 1 + TOLERANCE:
-        fix = 'give logits as such, with unary="logits", or take their softmax'
+        fix = logits
         if low >= 0 and high <= 255:
-            fix = f"divide them by {100 if high <= 100 else 255}, {fix}"
+            fix = f"divide them by {100 if high <= 100 else 255}, or {logits}"
         raise UserError(f"probabilities must lie from 0 to 1, and these reach from {low:.4g} to {high:.4g}: {fix}.")
 
 

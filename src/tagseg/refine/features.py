@@ -16,7 +16,7 @@ from torch import Tensor
 from tagseg.errors import UserError
 from tagseg.foreign import shown
 
-LEAST = 1e-6
+LEAST, MOST = 1e-6, 1e30  # of a sigma in float32
 Sigma = float | Sequence[float]
 
 
@@ -28,8 +28,8 @@ def sigmas(value: Sigma, count: int, name: str) -> tuple[float, ...]:
         given = ()
     if len(given) != count or not all(math.isfinite(v) and v > 0 for v in given):
         raise UserError(f"{name} must be one positive number, or {count} of them, not {shown(value)}.")
-    if not all(LEAST <= v <= 1 / LEAST for v in given):
-        raise UserError(f"{name} must lie between {LEAST:g} and {1 / LEAST:g}, where its kernel is of any use.")
+    if not all(LEAST <= v <= MOST for v in given):
+        raise UserError(f"{name} must lie between {LEAST:g} and {MOST:g}, not {shown(value)}.")
     return given
 
 

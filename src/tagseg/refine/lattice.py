@@ -13,7 +13,9 @@ import torch
 from torch import Tensor
 
 from tagseg.errors import UserError
+from tagseg.foreign import shown
 from tagseg.refine import fused
+from tagseg.refine.compiled import compiled_works
 from tagseg.refine.features import Sigma, batch_features, check_image, features_torch, sigmas
 from tagseg.refine.scratch import Allocate, fresh
 
@@ -91,7 +93,8 @@ class Lattice:
         if height < 1 or width < 1:
             raise UserError(f"an image must have at least one pixel, not {height} x {width}.")
         sigma = sigmas(sxy, 2, "sxy")
-        torch_path = backend == "torch" or (device is not None and device.type != "cpu")
+        off_cpu = device is not None and device.type != "cpu"
+        torch_path = backend == "torch" or off_cpu or (backend == "auto" and not compiled_works())
         return _gaussian(height, width, sigma, device if torch_path else None, torch_path)
 
     def on_cpu(self) -> CpuLattice:
@@ -121,7 +124,7 @@ class Lattice:
 def chosen_backend(image: np.ndarray | Tensor, backend: str) -> str:
     """Which form serves this image: numba, torch or triton."""
     if backend not in ("auto", "numba", "torch", "triton"):
-        raise UserError(f"backend must be auto, numba, torch or triton, not {backend}.")
+        raise UserError(f"backend must be auto, numba, torch or triton, not {shown(backend)}.")
     device = image.device if isinstance(image, Tensor) else torch.device("cpu")
     if backend == "numba" and device.type != "cpu":
         raise UserError(
@@ -131,6 +134,8 @@ def chosen_backend(image: np.ndarray | Tensor, backend: str) -> str:
         fused.check(device)
     if backend == "auto":
         backend = "triton" if fused.serves(device) else "torch" if fused.batched(device) else "numba"
+        if backend == "numba" and not compiled_works():
+            backend = "torch"
     return backend
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,10 @@ from tagseg.prediction.load import HEADER
 from tagseg.prediction.score import percent
 from tagseg.prediction.segmenter import Segmenter
 
+# A path from the root, a home folder, a drive or a share, at the start of a word or behind "="; links have a scheme before.
+_START = r"(?<![\w:.~/\\-])(?:~\w*|[A-Za-z]:)?[/\\]"
+_PLACE = re.compile(_START + r"[^\s'\",;|]+")
+_QUOTED_PLACE = re.compile(_START + r"[^'\",;|]+")
 FORMATS = {"onnx": ".onnx", "torch": ".pt2", "safetensors": ".safetensors"}
 
 
@@ -31,7 +36,7 @@ def export(segmenter: Segmenter, out: Path, format: str | None = None) -> list[s
     if out.is_dir():
         raise UserError(f"{out} is a folder: choose a file name for --out.")
     make_folder(out.parent)
-    description = segmenter.describe()
+    description = without_places(segmenter.describe())
     card = model_card(description)
     facts = {HEADER: json.dumps(description, ensure_ascii=False), "card": card} | _summary(description)
     network = segmenter.method
@@ -61,6 +66,22 @@ def _summary(description: dict[str, Any]) -> dict[str, Any]:
         "input": f"{INPUT}: uint8 RGB (B, H, W, 3), values 0 to 255, normalised inside",
         "tagseg_version": __version__,
     }
+
+
+def without_places(value: Any) -> Any:
+    """The same facts with the last name alone of every absolute path: a model travels, its folders are private."""
+    if isinstance(value, dict):
+        return {key: without_places(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [without_places(each) for each in value]
+    if not isinstance(value, str):
+        return value
+    text = re.sub("'([^']*)'", lambda quoted: f"'{_QUOTED_PLACE.sub(_last_name, quoted[1])}'", value)
+    return _PLACE.sub(_last_name, text)
+
+
+def _last_name(place: re.Match[str]) -> str:
+    return re.split(r"[/\\]", place[0].rstrip("/\\"))[-1] or "."
 
 
 def _licence(description: dict[str, Any]) -> str:

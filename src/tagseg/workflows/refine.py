@@ -22,8 +22,10 @@ from tagseg.devices import AUTO, choose_device
 from tagseg.engine.interrupt import Interruption, check
 from tagseg.errors import UserError
 from tagseg.files import make_folder
+from tagseg.foreign import read_array
 from tagseg.outputs.palette import write_mask
 from tagseg.refine import dense_crf, probabilities_from_labels
+from tagseg.refine.crf_checks import check_values
 
 IGNORE = 255
 
@@ -130,14 +132,15 @@ def _read(path: Path, size: tuple[int, ...], confidence: float) -> tuple[NDArray
         compact = np.full(256, IGNORE, np.uint8)
         compact[labels] = np.arange(len(labels))
         return labels, probabilities_from_labels(compact[mask], len(labels), confidence=confidence)
-    try:
-        maps_LHW = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise UserError(f"{path} is no array that can be read: {error}.") from error
+    maps_LHW = read_array(path, "an array of probabilities")
     if maps_LHW.ndim != 3 or maps_LHW.shape[1:] != tuple(size) or not 1 <= len(maps_LHW) <= IGNORE:
         raise UserError(
             f"{path} has the shape {maps_LHW.shape}; probabilities must be (L, {size[0]}, {size[1]}), L up to 255."
         )
     if maps_LHW.dtype.kind != "f":
         raise UserError(f"{path} holds {maps_LHW.dtype}; probabilities must be floats.")
+    try:
+        check_values(maps_LHW, "probabilities", logits="take the softmax of logits")
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
     return np.arange(len(maps_LHW), dtype=np.uint8), maps_LHW
