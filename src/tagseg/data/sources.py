@@ -5,9 +5,9 @@ from __future__ import annotations
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
+from pydantic import Field, model_validator
 
 from tagseg.data.folders import find_photos, stem
 from tagseg.data.mask_numbers import MaskNumbers
@@ -47,6 +47,13 @@ class DataSettings(Settings):
     tagged: a folder of photos and a table of tags, or one folder per class.
     """
 
+    LATER: ClassVar[tuple[str, ...]] = (
+        "review",
+        "file_column",
+        "tags_column",
+        "extra",
+    )
+
     format: Literal["scenes", "voc", "tagged"] = "scenes"
     root: Path | None = Field(None, description="the folder of the data set, or of the photos")
     tags: Path | None = Field(
@@ -81,12 +88,6 @@ class DataSettings(Settings):
     )
     scenes: SceneSettings = SceneSettings()
     extra: ExtraSettings | None = Field(None, description="a second source of tagged photos to train on")
-
-    @model_serializer(mode="wrap")
-    def _written(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        # What came later is written where it is used alone: the recipes of older runs stay equal to the letter.
-        later = ("file_column", "tags_column", "review", "extra")
-        return {name: value for name, value in write(self).items() if name not in later or value is not None}
 
     @model_validator(mode="after")
     def _has_root(self) -> DataSettings:
