@@ -47,6 +47,21 @@ class Recipe(Settings):
             raise ValueError(f"there is no method called {shown(name)}; there are {', '.join(METHODS)}")
         return METHODS[name].Settings.model_validate(value)
 
+    def placed(self) -> Recipe:
+        """The recipe with absolute places, so that it can be used from another working directory."""
+
+        def absolute(place: Path | str) -> str:
+            return os.path.abspath(place)  # noqa: PTH100 (Path.absolute keeps `..`)
+
+        weights, start = self.model.weights, self.model.start
+        model: dict[str, Any] = {}
+        if Path(weights).is_file():
+            model["weights"] = absolute(weights)
+        if start is not None and start not in shipped_recipes() and Path(start).exists():
+            model["start"] = absolute(start)
+        changes = {"data": self.data.placed(), "model": self.model.model_copy(update=model)}
+        return self.model_copy(update=changes)
+
     def to_yaml(self) -> str:
         """The recipe with every value written out."""
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)

@@ -199,7 +199,8 @@ def test_what_was_guessed_is_said(table: Write) -> None:
 def test_names_of_several_words(table: Write) -> None:
     path = table("file,tags\na.jpg,yellow rust\nb.jpg,healthy leaf\n")
     assert notes(path).startswith(
-        "tags.csv: tags are split at spaces: 'yellow rust' gives yellow and rust; if that is one tag: --separator ';'"
+        "tags.csv: tags are split at spaces: 'yellow rust' gives yellow and rust (and 1 more like it); "
+        "if that is one tag: --separator ';'"
     )
     assert read(path, separator=";") == [("a.jpg", ("yellow rust",)), ("b.jpg", ("healthy leaf",))]
     assert notes(path, separator=";") == ""

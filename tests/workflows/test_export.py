@@ -18,7 +18,6 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 import tagseg
-from tagseg.engine.checkpoint import save_weights
 from tagseg.errors import UserError
 from tagseg.methods import METHODS
 from tagseg.methods.build import build_method
@@ -26,6 +25,7 @@ from tagseg.outputs.model_files import write_torch
 from tagseg.prediction.segmenter import Segmenter
 from tagseg.prediction.settings import PredictSettings
 from tagseg.recipe import ModelSettings
+from tagseg.weights import save_weights
 from tagseg.workflows.export import export, model_card
 from tests.colours import Colours
 

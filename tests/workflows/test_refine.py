@@ -95,9 +95,9 @@ def test_arrays_that_are_none_are_refused(tmp_path: Path, content: bytes | None)
 def test_an_empty_folder_is_named(tmp_path: Path) -> None:
     (tmp_path / "masks").mkdir()
     with pytest.raises(UserError, match=r"no \.png masks"):
-        refine_folder(tmp_path / "masks", tmp_path, tmp_path / "out", **SETTINGS)
+        refine_folder(tmp_path / "masks", tmp_path / "images", tmp_path / "out", **SETTINGS)
     with pytest.raises(UserError, match="not a folder"):
-        refine_folder(tmp_path / "nothing", tmp_path, tmp_path / "out", **SETTINGS)
+        refine_folder(tmp_path / "nothing", tmp_path / "images", tmp_path / "out", **SETTINGS)
 
 
 def npy(header: str, data: bytes = b"\0" * 64, version: bytes = b"\x01\x00") -> bytes:

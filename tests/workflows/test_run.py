@@ -12,8 +12,8 @@ import tagseg
 from tagseg import cli
 from tagseg.data.photo import read_mask
 from tagseg.data.scenes import write_scenes
-from tagseg.engine.interrupt import Interrupted
 from tagseg.errors import UserError
+from tagseg.interrupt import Interrupted
 from tagseg.workflows.chain import load_chain, shipped_chains
 
 STAGES = ("classifier", "teacher", "segmenter")

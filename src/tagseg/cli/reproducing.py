@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from tagseg.cli.frame import Device, Set, app, console
+from tagseg.cli.frame import Device, Set, app, console, say
 from tagseg.errors import UserError
 
 
@@ -47,7 +47,7 @@ def reproduce(
     if table == "efficiency":
         from tagseg.workflows.efficiency import efficiency
 
-        page = efficiency(on, place, dry_run=dry_run, device=device, say=_say)
+        page = efficiency(on, place, dry_run=dry_run, device=device, say=say)
     else:
         from tagseg.reproduce.claims import CLAIMS
         from tagseg.reproduce.plan import PLACES, Setting
@@ -76,17 +76,11 @@ def reproduce(
             dry_run=dry_run,
             measured=measured,
             device=device,
-            say=_say,
+            say=say,
         )
     if page is not None:
-        console.print(
-            page.with_suffix(".md").read_text(encoding="utf-8"), markup=False, soft_wrap=True, highlight=False
-        )
-        console.print(f"Open {page}.", soft_wrap=True)
-
-
-def _say(line: str) -> None:
-    console.print(line, markup=False, soft_wrap=True, highlight=False)
+        say(page.with_suffix(".md").read_text(encoding="utf-8"))
+        say(f"Open {page}.")
 
 
 def _numbers(option: str, text: str) -> list[float]:

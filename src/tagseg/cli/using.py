@@ -24,6 +24,7 @@ from tagseg.cli.frame import (
     app,
     class_names,
     console,
+    say,
 )
 from tagseg.errors import UserError
 
@@ -83,12 +84,12 @@ def predict(
     )
     used = f"tags used for {result.tagged} of them" if tags is not None else "no tags used"
     there = f" ({result.already} were there already)" if result.already else ""
-    console.print(f"{result.done} photos segmented{there}, {used}; results are in {out}.")
+    say(f"{result.done} photos segmented{there}, {used}; results are in {out}.")
     for note in result.notes:
-        console.print(note, markup=False, soft_wrap=True)
+        say(note)
     if result.problems:
         for problem in result.problems:
-            console.print(problem, style="yellow", markup=False, soft_wrap=True)
+            say(problem, style="yellow")
         raise UserError(f"{len(result.problems)} photo(s) could not be read: see above.")
 
 
@@ -106,7 +107,24 @@ def export(
     from tagseg.workflows.export import export
 
     for line in export(load(run, device="cpu"), out, format):
-        console.print(line, markup=False, soft_wrap=True)
+        say(line)
+
+
+@app.command()
+def push(
+    run: Annotated[Path, typer.Argument(help="a finished run folder, or a .safetensors file of `tagseg export`")],
+    repo: Annotated[str, typer.Argument(help="owner/name on the Hugging Face Hub")],
+    private: Annotated[bool, typer.Option(help="of a repository that is not there yet")] = False,
+    revision: Annotated[str | None, typer.Option(help="a branch")] = None,
+) -> None:
+    """Upload the model with its card to the Hugging Face Hub; the token is that of `hf auth login` or HF_TOKEN.
+
+    Example: tagseg push runs/mine me/cows
+    """
+    from tagseg.segmenter import load
+
+    address = load(run).push_to_hub(repo, private=private or None, revision=revision)
+    console.print(f"Uploaded; load it as {address}", markup=False, soft_wrap=True)
 
 
 @app.command()
@@ -117,7 +135,7 @@ def report(run: Run, device: Device = "auto") -> None:
     """
     from tagseg.workflows.report import report
 
-    console.print(f"The report is {report(run, device=device)}.")
+    say(f"The report is {report(run, device=device)}.")
 
 
 @app.command()
@@ -133,7 +151,7 @@ def compare(
     from tagseg.workflows.compare import compare
 
     console.print(compare(runs, out, device=device))
-    console.print(f"Written to {out}: open {out / 'compare.html'}.")
+    say(f"Written to {out}: open {out / 'compare.html'}.")
 
 
 @app.command()
@@ -149,13 +167,15 @@ def evaluate(
 
     Example: tagseg evaluate masks truth --classes cat,dog
     """
-    from tagseg.workflows.evaluate import evaluate, table, write_json
+    from tagseg.workflows.evaluate import check_file, evaluate, table, write_json
 
+    if out is not None:
+        check_file(out, masks, truth)  # before the masks are read
     result = evaluate(masks, truth, split=split, classes=class_names(classes), labels_used=labels)
     console.print(table(result))
     if out is not None:
         write_json(result, out)
-        console.print(f"Written to {out}.")
+        say(f"Written to {out}.")
 
 
 @app.command()
@@ -188,4 +208,4 @@ def refine(
         device=device,
         overwrite=overwrite,
     )
-    console.print(f"{count} masks refined; results are in {out}.")
+    say(f"{count} masks refined; results are in {out}.")

@@ -77,6 +77,18 @@ def draw_scene(size: tuple[int, int], seed: int | tuple[int, ...]) -> tuple[np.n
     return np.clip(photo_HW3, 0, 255).astype(np.uint8), mask_HW
 
 
+WRITTEN = (
+    "scenes.json",
+    "tags.csv",
+    "labels.txt",
+    "ImageSets/Segmentation/train.txt",
+    "ImageSets/Segmentation/val.txt",
+    "JPEGImages/scene_*.jpg",
+    "SegmentationClass/scene_*.png",
+)
+"""What `write_scenes` writes, as patterns below its folder; the first one says which scenes they are."""
+
+
 def write_scenes(root: Path, *, train: int, val: int, size: tuple[int, int] = (160, 160), seed: int = 0) -> None:
     """Write pictures in the PASCAL VOC layout: JPEG photos, palette masks, lists `train` and `val`, tags and classes.
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -28,6 +29,9 @@ class SceneSettings(Settings):
     val: Count = 60
     size: tuple[Side, Side] = Field((160, 160), description="height, width")
     seed: int = Field(0, ge=0, lt=2**63)
+
+
+PLACES = ("root", "tags", "masks", "truth", "review")  # keys of a `data` block that name folders and files
 
 
 class ExtraSettings(Settings):
@@ -88,6 +92,23 @@ class DataSettings(Settings):
     )
     scenes: SceneSettings = SceneSettings()
     extra: ExtraSettings | None = Field(None, description="a second source of tagged photos to train on")
+
+    def places(self) -> dict[str, Path]:
+        """The folders and files that are named here, by their keys; not what a run generates for itself."""
+        given = {name: getattr(self, name) for name in PLACES}
+        if self.extra is not None:
+            given |= {"extra.root": self.extra.root, "extra.tags": self.extra.tags}
+        words = () if self.format == "tagged" else ("masks", "xml")  # where a data set's own tags are
+        return {name: place for name, place in given.items() if place is not None and str(place) not in words}
+
+    def placed(self) -> DataSettings:
+        """The same with absolute places."""
+        places = {name: Path(os.path.abspath(place)) for name, place in self.places().items()}  # noqa: PTH100
+        changes: dict[str, Any] = {name: place for name, place in places.items() if "." not in name}
+        if self.extra is not None:
+            more = {name: places[f"extra.{name}"] for name in ("root", "tags") if f"extra.{name}" in places}
+            changes["extra"] = self.extra.model_copy(update=more)
+        return self.model_copy(update=changes)
 
     @model_validator(mode="after")
     def _has_root(self) -> DataSettings:
@@ -196,7 +217,8 @@ def with_masks(data: TaggedImages, masks: Path) -> TaggedImages:
     photos = tuple(replace(photo, mask=files.get(photo.name)) for photo in data.photos)
     if all(photo.mask is None for photo in photos):
         raise UserError(no_mask_fits(masks, find_photos(masks), photos[0].name))
-    return replace(data, photos=photos, mask_values=None, mask_colors=None)
+    places = (*data.places, masks)
+    return replace(data, photos=photos, mask_values=None, mask_colors=None, places=places)
 
 
 def _scored(settings: DataSettings, train: TaggedImages) -> TaggedImages | None:

@@ -21,6 +21,8 @@ from tagseg.prediction.settings import PredictSettings
 from tagseg.prediction.tiling import Window
 from tagseg.refine import dense_crf
 
+# A label that is nowhere likelier than this keeps no pixel in the CRF, whose time grows with the labels it carries.
+NEGLIGIBLE = 0.01
 Read = Callable[[Method, Tensor, Tensor | None], Tensor]
 ENLARGED_CAP = 1 << 26  # pixels that a photo is enlarged to at most
 
@@ -163,14 +165,21 @@ def refine_probabilities(
     probabilities: Sequence[Tensor],
     threads: int | None = None,
 ) -> list[Tensor]:
-    """The dense CRF over several photos, with the labels that have a probability anywhere (the others stay 0)."""
+    """The dense CRF over several photos, with the labels that are likely enough anywhere to keep a pixel.
+
+    The others come back as 0.
+    """
     crf = settings.crf
-    if crf is None:
+    if crf is None or not probabilities:
         return list(probabilities)
-    present = [p.amax((1, 2)).nonzero().flatten() for p in probabilities]
+    device = probabilities[0].device
+    # one read for all photos: on a device each would be a wait
+    peaks = torch.stack([p.amax((1, 2)) for p in probabilities]).tolist()
+    carried = [[k for k, peak in enumerate(own) if peak >= NEGLIGIBLE] or list(range(len(own))) for own in peaks]
+    present = [torch.tensor(labels).to(device, non_blocking=True) for labels in carried]
     refined = dense_crf(
-        [torch.from_numpy(photo).to(p.device) for photo, p in zip(photos, probabilities, strict=True)],
-        [p[labels].contiguous() for p, labels in zip(probabilities, present, strict=True)],
+        [torch.from_numpy(photo).to(device, non_blocking=True) for photo in photos],
+        [p.index_select(0, labels) for p, labels in zip(probabilities, present, strict=True)],
         gaussian=crf.gaussian,
         bilateral=crf.bilateral,
         iterations=crf.iterations,
@@ -179,9 +188,7 @@ def refine_probabilities(
     )
     whole = []
     for probability, labels, marginal in zip(probabilities, present, refined, strict=True):
-        result = torch.zeros_like(probability)
-        result[labels] = marginal
-        whole.append(result)
+        whole.append(torch.zeros_like(probability).index_copy_(0, labels, marginal))
     return whole
 
 

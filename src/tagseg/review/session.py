@@ -162,7 +162,7 @@ class Session:
             ]
         if not known:
             return []
-        features = np.stack([proposal.features for _, proposal in known])
+        features = np.stack([np.frombuffer(proposal.features, dtype=np.float16) for _, proposal in known])
         doubts = np.array([proposal.doubt.value for _, proposal in known])
         return [(known[place][0], drawn) for place, drawn in propose(features, doubts, count, seed=seed)]
 

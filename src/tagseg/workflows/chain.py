@@ -19,6 +19,7 @@ from typing import Any
 from tagseg.errors import UserError
 from tagseg.foreign import reading, shown
 from tagseg.recipe import Recipe, load_recipe, read_yaml, shipped_recipes, shipped_texts
+from tagseg.run_folder import ChainFolder
 
 STAGES = ("classifier", "teacher", "segmenter")
 KEYS = ("title", "seed", "rounds", "data", "label", *STAGES)
@@ -42,16 +43,12 @@ class Chain:
     @property
     def stages(self) -> tuple[str, ...]:
         """The folders of what is trained with pseudo masks between, in order: teacher, segmenter, segmenter-2 ..."""
-        return ("teacher", *(f"segmenter{_suffix(number)}" for number in range(self.rounds)))
+        return ChainFolder.stages(self.rounds)
 
     @property
     def masks(self) -> tuple[str, ...]:
         """The folders of pseudo masks: of each stage but the last."""
-        return tuple(f"masks{_suffix(number)}" for number in range(self.rounds))
-
-
-def _suffix(number: int) -> str:
-    return f"-{number + 1}" if number else ""
+        return ChainFolder.masks(self.rounds)
 
 
 def shipped_chains() -> dict[str, str]:

@@ -5,8 +5,6 @@ Shapes: C tags, H W pixels.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -34,26 +32,29 @@ from tagseg.prediction.score import AFTER, percent, spread_indices
 from tagseg.prediction.segmenter import WHOLE, Segmenter
 from tagseg.prediction.settings import PredictSettings
 from tagseg.recipe import Recipe
+from tagseg.run_folder import RunFolder
 from tagseg.scores import Scores
-from tagseg.workflows.train import run_recipe, run_result, run_sources
+from tagseg.workflows.opened import run_recipe, run_sources
 
 PHOTOS = 8
 NAMES = {"P_st": "seg-teacher", "P_s": "student"}
 
 
 def report(run: Path, *, device: str | torch.device = AUTO) -> Path:
-    """Write `report.html` into a finished run folder and return its path. Raises UserError where the run isn't finished."""
-    facts = run_result(run)
-    recipe = run_recipe(run)
-    sources = run_sources(run)
-    segmenter = load(run, device=device)
-    page = run / "report.html"
-    write_report(_collect(run, facts, recipe, segmenter, sources.train, sources.val), page)
-    return page
+    """Write the page of a finished run into its folder and return its path; of a chain, that of its last stage.
+
+    Raises UserError where the run isn't finished, or its photos have moved or have other classes now.
+    """
+    folder = RunFolder.of(run)
+    facts = folder.result()
+    recipe, sources = run_recipe(folder.path), run_sources(folder.path)
+    segmenter = load(folder.path, device=device)
+    write_report(_collect(folder, facts, recipe, segmenter, sources.train, sources.val), folder.report)
+    return folder.report
 
 
 def _collect(
-    run: Path,
+    run: RunFolder,
     facts: dict[str, Any],
     recipe: Recipe,
     segmenter: Segmenter,
@@ -91,14 +92,14 @@ def _collect(
         bars = ClassBars("IoU by class", classes, series)
     figures += [(f"{facts['minutes']:.1f}", "minutes"), (f"{facts['peak_memory_gib']:.1f} GiB", "peak memory")]
     return ReportData(
-        title=recipe.title or run.name,
+        title=recipe.title or run.path.name,
         classes=classes,
         lead=f"{recipe.method.name} on {recipe.model.backbone}, {recipe.train.steps} steps of {recipe.train.batch_size} photos.",
         protocol=protocol,
         figures=tuple(figures),
         tables=(branch_table("mIoU of every branch, without tags", scores),) if scores else (),
         bars=bars,
-        rows=list(metric_rows(run / "metrics.jsonl")),
+        rows=list(run.metric_rows()),
         examples=tuple(_example(segmenter, shown, i, why, tags=val is None) for i, why in chosen),
         facts=(
             ("Classes", ", ".join(classes[1:])),
@@ -160,10 +161,3 @@ def score_note(mask: NDArray[np.uint8], truth: NDArray[np.uint8] | None, num_cla
     own = Scores(num_classes)
     own.add(mask, truth)
     return f"mIoU {100 * own.miou:.0f} %" if np.isfinite(own.miou) else ""
-
-
-def metric_rows(path: Path) -> Iterable[dict[str, Any]]:
-    """The lines of a run's metrics.jsonl."""
-    if path.is_file():
-        for line in path.read_text(encoding="utf-8").splitlines():
-            yield json.loads(line)

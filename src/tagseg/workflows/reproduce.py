@@ -6,7 +6,6 @@ inputs are passed over, an unfinished one goes on. Reads top to bottom.
 
 from __future__ import annotations
 
-import json
 import tarfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -18,18 +17,18 @@ from tagseg.data.photo import read_photo
 from tagseg.data.sources import open_sources
 from tagseg.data.voc import list_splits, listed_photos
 from tagseg.devices import AUTO, choose_device
-from tagseg.engine.interrupt import Interruption, check
 from tagseg.errors import UserError
-from tagseg.files import make_folder, replacing, write_text
+from tagseg.files import make_folder, replacing, to_json, write_text
+from tagseg.interrupt import Interruption, check
 from tagseg.outputs.palette import write_mask
 from tagseg.prediction.load import load
 from tagseg.recipe import Recipe
 from tagseg.reproduce.plan import PUBLISHED, Setting, Training, missing_data, plan_lines, trainings
 from tagseg.reproduce.table import PaperTable
+from tagseg.run_folder import ChainFolder, RunFolder
 from tagseg.workflows.label import label
 from tagseg.workflows.reproduce_page import write_results
 from tagseg.workflows.run import Stages, digest_file, digest_masks, digest_photos
-from tagseg.workflows.train import finished, run_result
 
 TEST_PLACE = "results/VOC2012/Segmentation/comp6_test_cls"
 """The folder inside the archive that VOC's server takes; comp6: other data than VOC's were used for training."""
@@ -56,7 +55,7 @@ def reproduce(
     where = choose_device(device)
 
     def done(seed: int, training: Training) -> bool:
-        return finished(_place(out, seed) / training.name)
+        return RunFolder(_place(out, seed) / training.name).finished
 
     for line in plan_lines(table, setting, seeds, str(where), done, measured=measured):
         say(line)
@@ -68,8 +67,8 @@ def reproduce(
     for seed in seeds:
         make_folder(out)
         _one_seed(table, setting, _place(out, seed), seed, device, say)
-    results = [{row.stage: run_result(_place(out, seed) / row.stage) for row in table.rows} for seed in seeds]
-    write_text(out / "results.json", json.dumps(_record(table, setting, seeds, results), indent=2, ensure_ascii=False))
+    results = [{row.stage: RunFolder(_place(out, seed) / row.stage).result() for row in table.rows} for seed in seeds]
+    write_text(out / "results.json", to_json(_record(table, setting, seeds, results), indent=2))
     if table.test and setting.on == PUBLISHED:
         _test_masks(table, setting, out, seeds[0], device, say)
     return write_results(table, setting, out, seeds, results)
@@ -99,15 +98,16 @@ def _one_seed(
         if training.masks is not None:
             maker, masks = training.masks, place / f"{training.masks}-masks"
             if maker not in labelled:
-                if stages.due(masks.name, masks, [photos, digests[maker]]):
+                if stages.due(masks.name, [photos, digests[maker]]):
                     say(f"Pseudo masks of {len(sources.train)} photos by {maker}, their tags used, in {masks}.")
-                    label(load(place / maker, device=device), sources.train, masks)
+                    model = load(place / maker, device=device)
+                    label(model, sources.train, masks, overwrite=stages.anew(masks.name))
                     stages.done(masks.name)
                 labelled[maker] = digest_masks(masks)
             recipe = recipe.model_copy(update={"data": recipe.data.model_copy(update={"masks": masks})})
             inputs.append(labelled[maker])
-        stages.train(training.name, recipe, place / training.name, *inputs)
-        digests[training.name] = digest_file(place / training.name / "model.safetensors")
+        stages.train(training.name, recipe, *inputs)
+        digests[training.name] = digest_file(RunFolder(place / training.name).weights)
 
 
 def _rooted(recipe: Recipe, place: Path) -> Recipe:
@@ -115,7 +115,7 @@ def _rooted(recipe: Recipe, place: Path) -> Recipe:
     data = recipe.data
     if data.format != "scenes" or data.root is not None:
         return recipe
-    return recipe.model_copy(update={"data": data.model_copy(update={"root": place / "scenes"})})
+    return recipe.model_copy(update={"data": data.model_copy(update={"root": ChainFolder(place).scenes})})
 
 
 def _record(

@@ -24,8 +24,8 @@ from tagseg.prediction.load import load
 from tagseg.prediction.score import AFTER
 from tagseg.reproduce.plan import PUBLISHED, Setting
 from tagseg.reproduce.table import Cell, PaperTable, Row
+from tagseg.workflows.opened import run_recipe
 from tagseg.workflows.report import score_note
-from tagseg.workflows.train import run_recipe
 
 PROTOCOL = "without tags"
 PAGE, MARKDOWN = "table.html", "table.md"

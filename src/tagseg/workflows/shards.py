@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from tagseg.data.photo import PIXEL_CAP
-from tagseg.engine.interrupt import Interruption, check
 from tagseg.errors import UserError
+from tagseg.interrupt import Interruption, check
 from tagseg.scale.containers import CONTAINERS
 from tagseg.scale.finish import Finished, finish, to_retry
 from tagseg.scale.numbers import own_shards

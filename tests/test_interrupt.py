@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from tagseg.engine.interrupt import EXIT_INTERRUPTED, Interrupted, Interruption, check, requested
+from tagseg.interrupt import EXIT_INTERRUPTED, Interrupted, Interruption, check, requested
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
