@@ -10,7 +10,7 @@ from torch import nn
 from tagseg.backbones import create_backbone
 from tagseg.distributed import world_size
 from tagseg.errors import UserError
-from tagseg.methods import METHODS
+from tagseg.methods import find_method
 from tagseg.methods.method import Method, MethodSettings
 from tagseg.segmenters.segformer_head import GlobalBatchNorm2d
 from tagseg.settings import Settings
@@ -54,7 +54,7 @@ def build_method(
             parameter.requires_grad_(False)
     if not model.frozen_norm and world_size() > 1:
         share_statistics(backbone)
-    build: Any = METHODS[settings.name]  # every method takes its own kind of settings
+    build: Any = find_method(settings.name)  # every method takes its own kind of settings
     return build(backbone, classes, settings)
 
 
