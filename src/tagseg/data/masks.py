@@ -147,7 +147,10 @@ def refuse_ignored_objects(masks: Iterable[Path | NDArray[np.uint8]], where: str
     """
     ignored = False
     for mask in masks:
-        held = present(read_mask(mask) if isinstance(mask, Path) else mask)
+        try:
+            held = present(read_mask(mask) if isinstance(mask, Path) else mask)
+        except UserError:
+            continue  # a mask that cannot be read is named when it is used
         if held[1:IGNORE].any():
             return
         ignored = ignored or bool(held[IGNORE])

@@ -13,6 +13,8 @@ from tagseg.data.suffixes import PHOTO_SUFFIXES, suffix, to_read
 from tagseg.data.tables import Problem, Row
 from tagseg.data.text import NO_TAG, clean, quoted
 
+_SPLITS = frozenset(("train", "val", "test", "valid", "validation", "training", "testing", "Train", "Val", "Test"))
+
 
 class Finder:
     """Finds photos by what a table calls them.
@@ -83,6 +85,14 @@ def class_folder_rows(images: Path, files: Iterable[str]) -> tuple[list[Row], li
             rows.append(Row(number, file, () if tag.lower() in NO_TAG else (tag,)))
         else:
             stray.append(file)
+    splits = {row.file.partition("/")[0] for row in rows}
+    if rows and splits <= _SPLITS and all(row.file.count("/") > 1 for row in rows):
+        one = min(splits, key=lambda name: "train" not in name.lower())
+        text = (
+            f"{images} holds {' and '.join(sorted(splits))}, each with folders of classes; give one of them: "
+            f"--images {images / one}"
+        )
+        problems.append(Problem("class folders", "", text))
     for file in stray:
         text = f"{images / file} lies in no class folder; move it into one, or give a table of tags"
         problems.append(Problem("photo without tags", file, text))

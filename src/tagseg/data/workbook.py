@@ -39,7 +39,7 @@ def is_workbook(data: bytes) -> bool:
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             return any(name.startswith("xl/") for name in archive.namelist())
-    except (zipfile.BadZipFile, ValueError, OSError):
+    except Exception:  # a damaged zip file raises any type
         return False
 
 
