@@ -40,7 +40,7 @@ def check_classes(classes: Iterable[str]) -> tuple[str, ...]:
         if not name or before != before.strip():
             raise UserError(f"class name {before!r} is empty or has spaces around it; correct the list of classes")
         if (flaw := name_flaw(name)) is not None:
-            raise UserError(f"{quoted(name)} {flaw}; leave it out of the classes")
+            raise UserError(f"{quoted(name)} {flaw}; rename it, or leave it out of the classes")
     for name, count in Counter(names).items():
         if count > 1:
             raise UserError(f"class {quoted(name)} stands twice in the list of classes")

@@ -117,6 +117,7 @@ def place_rows(
             continue
         if matches is None:
             text = f"{where}: {quoted(row.file)} leads outside the images folder; write a path relative to {images}"
+            text += f", such as {near}" if (near := finder.near(row.file)) else ""
             problems.append(Problem("path outside", row.file, text))
         elif not matches:
             problems.append(Problem("missing photo", row.file, f"{where}: {_missing(row.file, finder, images)}"))

@@ -16,6 +16,7 @@ from tagseg.data.scenes import write_scenes
 from tagseg.data.tagged import TaggedImages, no_mask_fits, open_tagged
 from tagseg.data.voc import open_voc
 from tagseg.errors import UserError
+from tagseg.foreign import read_text
 from tagseg.review.training import Reviewed, with_review
 from tagseg.settings import Count, Settings
 
@@ -175,7 +176,7 @@ def with_extra(data: TaggedImages, extra: ExtraSettings) -> TaggedImages:
     nor in the source's own `classes.txt`.
     """
     own = extra.root / "classes.txt"
-    listed = own.read_text(encoding="utf-8").split("\n") if own.is_file() else []
+    listed = read_text(own, "a list of classes").split("\n") if own.is_file() else []
     known = (*data.classes, *(name for line in listed if (name := line.strip()) and name not in data.classes))
     table = extra.root / "tags.csv"
     tags = extra.tags or (table if table.is_file() else None)
