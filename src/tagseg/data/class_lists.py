@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tagseg.data.tagged import check_classes
+from tagseg.data.classes import check_classes
 from tagseg.data.text import clean, quoted
 from tagseg.errors import UserError
 from tagseg.foreign import read_text

@@ -16,7 +16,7 @@ from PIL import Image, ImageOps
 from tagseg.data.masks import read_mask as read_mask
 from tagseg.data.pictures import PIXEL_CAP as PIXEL_CAP
 from tagseg.data.pictures import check_cap, decoding, open_picture, refuse
-from tagseg.data.suffixes import HAS_AVIF, HAS_HEIC
+from tagseg.data.suffixes import HAS_AVIF, HAS_HEIC, suffix
 from tagseg.data.suffixes import PHOTO_SUFFIXES as PHOTO_SUFFIXES
 from tagseg.data.tiff import check_tiff, full_page, stored_16_bits, unpack_planes
 from tagseg.errors import UserError
@@ -132,6 +132,17 @@ def photo_size(path: Path) -> tuple[int, int]:
             tags = getattr(image, "tag_v2", None) if image.format == "TIFF" else None
             width, height = (int(tags[256]), int(tags[257])) if tags is not None else image.size
             return (width, height) if _orientation(image) in (5, 6, 7, 8) else (height, width)
+    except Exception as error:
+        refuse(str(path), "photo", PHOTO_FORMATS, error)
+
+
+def page_count(path: Path) -> int:
+    """How many pages a TIFF has, of which `read_photo` reads one; 1 for all other formats."""
+    if suffix(path.name) not in (".tif", ".tiff"):
+        return 1
+    try:
+        with open_picture(path, PHOTO_FORMATS) as image:
+            return int(getattr(image, "n_frames", 1)) if image.format == "TIFF" else 1
     except Exception as error:
         refuse(str(path), "photo", PHOTO_FORMATS, error)
 

@@ -6,9 +6,9 @@ import os
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
+from pydantic import Field, model_validator
 
 from tagseg.data.folders import find_photos, stem
 from tagseg.data.mask_numbers import MaskNumbers
@@ -16,6 +16,7 @@ from tagseg.data.scenes import write_scenes
 from tagseg.data.tagged import TaggedImages, no_mask_fits, open_tagged
 from tagseg.data.voc import open_voc
 from tagseg.errors import UserError
+from tagseg.foreign import read_text
 from tagseg.review.training import Reviewed, with_review
 from tagseg.settings import Count, Settings
 
@@ -50,6 +51,13 @@ class DataSettings(Settings):
     scenes: generated pictures, written to the run folder unless `root` is given. voc: the layout of PASCAL VOC.
     tagged: a folder of photos and a table of tags, or one folder per class.
     """
+
+    LATER: ClassVar[tuple[str, ...]] = (
+        "review",
+        "file_column",
+        "tags_column",
+        "extra",
+    )
 
     format: Literal["scenes", "voc", "tagged"] = "scenes"
     root: Path | None = Field(None, description="the folder of the data set, or of the photos")
@@ -103,12 +111,6 @@ class DataSettings(Settings):
             changes["extra"] = self.extra.model_copy(update=more)
         return self.model_copy(update=changes)
 
-    @model_serializer(mode="wrap")
-    def _written(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        # What came later is written where it is used alone: the recipes of older runs stay equal to the letter.
-        later = ("file_column", "tags_column", "review", "extra")
-        return {name: value for name, value in write(self).items() if name not in later or value is not None}
-
     @model_validator(mode="after")
     def _has_root(self) -> DataSettings:
         if self.format != "scenes" and self.root is None:
@@ -116,6 +118,9 @@ class DataSettings(Settings):
         if self.truth is not None and self.format != "tagged":
             raise ValueError(f"truth is for format tagged: {self.format} has true masks of its own")
         return self
+
+
+LABELLED = ".tagseg-label"  # what `tagseg label` leaves beside its masks
 
 
 @dataclass(frozen=True)
@@ -155,7 +160,8 @@ def open_sources(settings: DataSettings, run: Path) -> Sources:
         train = with_extra(train, settings.extra)
     if settings.format != "tagged" and settings.masks is not None:
         train = with_masks(train, settings.masks)
-    train = _looked_at(train)
+    if settings.masks is None or not (settings.masks / LABELLED).is_file():  # pseudo masks have the run's numbers
+        train = _looked_at(train)
     if not train.photos:
         raise UserError(f"{settings.root} holds no photo to train on: check data.root, data.train and data.tags.")
     if settings.review is None:
@@ -171,7 +177,7 @@ def with_extra(data: TaggedImages, extra: ExtraSettings) -> TaggedImages:
     nor in the source's own `classes.txt`.
     """
     own = extra.root / "classes.txt"
-    listed = own.read_text(encoding="utf-8").split("\n") if own.is_file() else []
+    listed = read_text(own, "a list of classes").split("\n") if own.is_file() else []
     known = (*data.classes, *(name for line in listed if (name := line.strip()) and name not in data.classes))
     table = extra.root / "tags.csv"
     tags = extra.tags or (table if table.is_file() else None)

@@ -9,8 +9,8 @@ Shapes: B photos, C classes, K = C + 1, F feature channels, H W pixels, h w a gr
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import ClassVar, Literal
+from collections.abc import Mapping, Sequence
+from typing import ClassVar, Literal, Self
 
 import torch
 import torch.nn.functional as F
@@ -23,7 +23,7 @@ from tagseg.data.batches import Batch, Facts
 from tagseg.methods.afa_network import AFANetwork, AFANetworkSettings, LabelSettings
 from tagseg.methods.heads import evaluating, predicted_tags
 from tagseg.methods.losses import IGNORE, labelled_mean, upsample
-from tagseg.methods.method import MethodSettings
+from tagseg.methods.method import MethodSettings, scaled_steps
 from tagseg.settings import Settings, Steps, Weight
 
 PixelLoss = Literal["bce", "ce"]
@@ -32,8 +32,15 @@ PixelLoss = Literal["bce", "ce"]
 class BackgroundSettings(Settings):
     """Background-aware propagation: labels whose background score is the segmentation's."""
 
+    LATER: ClassVar[tuple[str, ...]] = ("own_view",)
+
     from_step: Steps | None = Field(4000, description="step from which these labels teach; none: never")
     confidence: Weight = Field(0.5, description="score below which a pixel is left out")
+    own_view: Literal["training", "evaluated"] = Field(
+        "training",
+        description="the photo's own view: what the training pass gave, with dropout and the batch's statistics, or read "
+        "anew as the other views are",
+    )
 
 
 class ClassToSegSettings(Settings):
@@ -52,6 +59,11 @@ class SegToClassSettings(Settings):
     threshold: as_released compares the largest logit with `confidence`; as_meant the largest probability (a sigmoid
     where the segmentation is trained by bce, else a softmax).
     """
+
+    LATER: ClassVar[tuple[str, ...]] = (
+        "normalized",
+        "below",
+    )
 
     weight: Weight = 0.1
     from_step: Steps = 2000
@@ -82,11 +94,25 @@ class BMPSettings(AFANetworkSettings):
     class_to_seg: ClassToSegSettings = ClassToSegSettings()
     seg_to_class: SegToClassSettings = SegToClassSettings()
 
+    def scaled(self, factor: float) -> Self:
+        """The steps from which labels are background-aware, and from which the CAM gets feedback, follow."""
+        starts = {
+            key: block.model_copy(update={"from_step": scaled_steps(block.from_step, factor)})
+            for key, block in (("background", self.background), ("seg_to_class", self.seg_to_class))
+        }
+        return super().scaled(factor).model_copy(update=starts)
+
 
 class BMP(AFANetwork):
     """L_cls alone, then with L_c2s and L_aff, then with the feedback L_s2c; branches CAM ... BSP and P_s."""
 
     Settings: ClassVar[type[MethodSettings]] = BMPSettings
+    own_photos: ClassVar[str | None] = "photos-bmp"
+    meanings: ClassVar[Mapping[str, str]] = {
+        **AFANetwork.meanings,
+        "BSP": "background-aware propagation: the CAM against the segmentation's background",
+    }
+    drawn: ClassVar[tuple[str, ...]] = ("BSP", "P_s")
     settings: BMPSettings
 
     def losses(self, batch: Batch, step: int) -> dict[str, Tensor]:
@@ -105,7 +131,8 @@ class BMP(AFANetwork):
         needs_cam_label = not background_aware or (affinity_BNN is not None and settings.affinity_weight > 0)
         if background_aware:
             known = (logit_BKHW.detach(), cam_logit_BCHW.detach())
-            background_BHW, cam_BCHW = self.view_scores(image_B3HW, known)
+            taken = known if settings.background.own_view == "training" else None
+            background_BHW, cam_BCHW = self.view_scores(image_B3HW, taken)
             label_BHW = self.background_labels(batch, image_B3HW, background_BHW, cam_BCHW)
         else:
             cam_BCHW = self.view_cams(image_B3HW, stages[-1])

@@ -220,7 +220,7 @@ def read_facts(folder: Path) -> dict[str, dict[str, Any]]:
         try:
             row = json.loads(line)
             known[str(row["photo"])] = row
-        except (ValueError, KeyError, TypeError):  # torn by a kill: that photo is labelled again
+        except (ValueError, KeyError, TypeError, RecursionError):  # torn by a kill: that photo is labelled again
             continue
     return known
 
