@@ -5,7 +5,10 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from tagseg.cores import wait_quietly
+
 __version__ = "0.1.0"
+wait_quietly()
 
 if TYPE_CHECKING:
     from tagseg.recipe import load_recipe

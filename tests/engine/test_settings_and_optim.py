@@ -1,5 +1,3 @@
-import os
-
 import pytest
 import torch
 from pydantic import ValidationError
@@ -86,7 +84,7 @@ def test_warm_up_is_linear_and_the_decay_counts_from_step_0():
 
 
 def test_processes_that_load_photos_are_at_most_two_a_core(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "cpu_count", lambda: 3)
+    monkeypatch.setattr("tagseg.engine.processes.cores", lambda: 3)
     for asked, given in ((0, 0), (4, 4), (60, 6), (256, 6)):
         assert loading_workers(TrainSettings(workers=asked), torch.device("cpu")) == given
     assert loading_workers(TrainSettings(), torch.device("cuda")) == default_workers(torch.device("cuda")) == 2

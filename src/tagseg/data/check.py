@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
-import os
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +13,7 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING
 
+from tagseg.cores import cores
 from tagseg.data.folders import look_into, some, stem
 from tagseg.data.mask_numbers import MaskNumbers
 from tagseg.data.photo import look_at_photo
@@ -130,7 +130,7 @@ def check_tagged(data: TaggedImages, *, progress: Progress | None = None) -> Che
             problems.append(Problem("class without photos", "", text, fatal=False))
     sizes: list[tuple[int, int]] = []
     numbers = MaskNumbers(data)
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(cores()) as pool:
         looked = pool.map(lambda i: _look(data, i, numbers), range(len(data)))
         for done, (size, found) in enumerate(looked, start=1):
             if size is not None:

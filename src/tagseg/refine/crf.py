@@ -5,7 +5,6 @@ Shapes: H W pixels (N = H * W), L labels.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tagseg.cores import cores
 from tagseg.errors import UserError
 from tagseg.refine.arrays import Taken
 from tagseg.refine.crf_checks import (
@@ -31,7 +31,6 @@ from tagseg.refine.scratch import Scratch, borrowed
 
 Array = TypeVar("Array", np.ndarray, Tensor)
 Compatibility = np.ndarray | Sequence[Sequence[float]]
-SMALL = 2_000_000  # pixels times labels of a photo that isn't worth several threads (measured: even at 1.5 million)
 
 
 @dataclass(frozen=True)
@@ -97,8 +96,8 @@ def dense_crf(  # type: ignore[misc]  # the settings are spelt out below, once
     otherwise.
     lattice: the photo's bilateral `Lattice`, when it is at hand; for a list on a CUDA device also that of all its photos
     together (`Lattice.of_batch`), once for each map.
-    threads: cores to use; None: all. padding: as in `Lattice.bilateral`. backend: "numba" (CPU), "torch" (any device),
-    "triton" (CUDA), or "auto": numba on the CPU, elsewhere one of the others.
+    threads: cores to use at most; None: all that this process may use. padding: as in `Lattice.bilateral`.
+    backend: "numba" (CPU), "torch" (any device), "triton" (CUDA), or "auto": numba on the CPU, elsewhere one of the others.
     check_finite: whether the values of maps on a device are looked through, for which the host has to wait.
     """
     single = not isinstance(image, (list, tuple))
@@ -134,7 +133,7 @@ def dense_crf(  # type: ignore[misc]  # the settings are spelt out below, once
 
         results = mean_field_batch(photos, settings)
     else:
-        results = _on_cpu(photos, settings, threads or os.cpu_count() or 1)
+        results = _on_cpu(photos, settings, threads or cores())
     return results[0] if single else results
 
 
@@ -187,7 +186,6 @@ def _one(photo: Photo, bilateral: Lattice | None, settings: Settings, threads: i
     cost = (
         settings.cost if settings.cost is None or photo.kept is None else settings.cost[np.ix_(photo.kept, photo.kept)]
     )
-    threads = threads if kept.size >= SMALL else 1
     marginal = mean_field(
         kept.reshape(len(kept), -1), settings.unary, terms, cost, settings.iterations, threads, scratch
     )
