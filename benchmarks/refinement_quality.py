@@ -19,7 +19,8 @@ from tagseg.prediction.maps import as_image, class_mask
 from tagseg.refine import PixelAdaptive
 from tagseg.scores import Scores
 from tagseg.segmenter import load
-from tagseg.workflows.train import machine, run_sources
+from tagseg.workflows.opened import run_sources
+from tagseg.workflows.train import machine
 
 
 def main() -> None:

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from tagseg.engine.checkpoint import load_weights, save_weights
 from tagseg.methods import METHODS
+from tagseg.weights import load_weights, save_weights
 from tests.methods.small import SMALL, TWO, batch, build
 
 BRANCHES = {

@@ -287,3 +287,25 @@ def test_confidence_is_the_probability_of_the_class() -> None:
     tiled.tile = 128
     large = tiled.predict(photo(300, 300))
     np.testing.assert_array_equal(large.confidence, large.probabilities.max(0))
+
+
+@pytest.mark.parametrize(
+    ("size", "settings", "words"),
+    [
+        ((60, 60), {"long_side": 32_000}, "long_side or short_side makes 32,000 x 32,000 pixels"),
+        ((2000, 2000), {"scales": (1.0, 8.0)}, "scale 8 makes 16,000 x 16,000 pixels"),
+        ((3, 4), {"long_side": 16_000, "scales": (4.0,)}, "makes 64,000 x 48,000 pixels"),
+        ((2, 60_000), {"short_side": 512}, "makes 15,360,000 x 512 pixels"),
+    ],
+)
+def test_a_photo_is_not_enlarged_beyond_all_memory(size: tuple[int, int], settings: dict, words: str) -> None:
+    model = segmenter(**settings)
+    with pytest.raises(UserError, match=words):
+        model.predict(np.zeros((*size, 3), np.uint8))
+    with pytest.raises(UserError, match=words):
+        list(model.predict_many([np.zeros((*size, 3), np.uint8)]))
+
+
+def test_thin_photos_are_made_smaller_and_larger_as_ever() -> None:
+    for size in ((1, 3000), (3000, 1), (2, 2)):
+        assert segmenter(long_side=600, scales=(0.5, 2.0)).predict(np.zeros((*size, 3), np.uint8)).mask.shape == size

@@ -14,8 +14,9 @@ from tagseg.recipe import load_recipe, make_recipe
 from tagseg.review.proposals import ModelProposals
 from tagseg.review.session import Photo, Session
 from tagseg.review.training import Reviewed, with_review
+from tagseg.run_folder import RunFolder
 from tagseg.workflows.report import report
-from tagseg.workflows.train import run_result, train
+from tagseg.workflows.train import train
 from tests.review.photos import SIZE, segmenter, write_photos
 
 
@@ -103,7 +104,7 @@ def test_a_training_says_how_many_of_each(tmp_path: Path, base: str) -> None:
     told: list[str] = []
     run = train(make_recipe(values, [], "small"), tmp_path / "run", say=told.append)
     assert any("1 accepted, 1 corrected; 1 photos rejected" in line for line in told)
-    labels = run_result(run)["labels"]
+    labels = RunFolder(run).result()["labels"]
     assert labels.startswith("image-level tags and 2 reviewed" if base == "bmp-scenes" else "the masks given and 2")
     assert json.loads((run / "model.json").read_text())["training"]["labels"] == labels
     assert "1 accepted, 1 corrected" in report(run).read_text(encoding="utf-8")

@@ -108,6 +108,11 @@ def test_hugging_face_s_client_reads_the_answers(client: TestClient) -> None:
         ({"files": [("image", ("a", PHOTO))] * 2, "data": {"form": "png"}}, 400, "one photo"),
         ({"data": {"tags": "x"}, "files": {}}, 422, "none of"),
         ({"content": b"--x", "headers": {"content-type": "multipart/form-data; boundary=y"}}, 400, ""),
+        (
+            {"files": {"image": ("a", PHOTO)}, "data": {"threshold": "2"}, "params": {"threshold": "0"}},
+            400,
+            "threshold",
+        ),
         ({"content": PHOTO, "params": {"threshold": "nan"}}, 400, "threshold"),
         ({"content": PHOTO, "headers": {"origin": "https://evil.example"}}, 403, "other sites"),
         ({"content": PHOTO, "headers": {"host": "evil.example"}}, 400, "name"),
@@ -143,12 +148,12 @@ class Slow(Segmenter):
         super().__init__(other.method, other.settings)
         self.go = threading.Event()
         self.go.set()
-        self.batches: list[int] = []
+        self.gathered: list[int] = []
 
     def predict_many(self, requests, *, crf=True):  # type: ignore[no-untyped-def]
         requests = list(requests)
         self.go.wait(20)
-        self.batches.append(len(requests))
+        self.gathered.append(len(requests))
         return super().predict_many(requests, crf=crf)
 
 
@@ -174,7 +179,7 @@ def test_a_full_queue_asks_to_come_back_and_what_waits_goes_together() -> None:
         thread.join()
     assert statuses.count(200) + statuses.count(503) == 100
     assert 4 <= statuses.count(200) <= 7  # the queue, and what the model had taken already
-    assert max(slow.batches) > 1
+    assert max(slow.gathered) > 1
     client.__exit__(None, None, None)
 
 

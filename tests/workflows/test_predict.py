@@ -14,8 +14,8 @@ import pytest
 from PIL import Image
 
 from tagseg.data.photo import read_mask
-from tagseg.engine.interrupt import Interrupted
 from tagseg.errors import UserError
+from tagseg.interrupt import Interrupted
 from tagseg.outputs import read_summaries
 from tagseg.outputs.coco import read_coco
 from tagseg.prediction.settings import PredictSettings
@@ -264,11 +264,19 @@ def test_no_photo_is_overwritten_by_its_mask(tmp_path: Path) -> None:
     folder = tmp_path / "photos"
     photo = write(folder / "a.png", BLUE)
     before = photo.read_bytes()
-    with pytest.raises(UserError, match="folder of the photos: choose another --out"):
-        predict(segmenter(), folder, folder)
-    complain(predict(segmenter(), photo, folder), "lies in the folder of the results")
-    assert predict(segmenter(), folder, folder / "masks").done == 1
-    assert predict(segmenter(), folder, folder / "masks").already == 1  # its own masks are no photos
+    pattern = f"{folder}/*.png"
+    for source, out in (
+        (folder, folder),
+        (photo, folder),
+        (pattern, folder),
+        (folder, folder / "masks"),
+        (folder, tmp_path),
+    ):
+        with pytest.raises(UserError, match=r"which this command reads|is read by this command"):
+            predict(segmenter(), source, out)
+    (tmp_path / "list.txt").write_text("photos/a.png\n", encoding="utf-8")
+    complain(predict(segmenter(), tmp_path / "list.txt", folder), "lies in the folder of the results")
+    assert predict(segmenter(), photo, folder / "masks").done == 1
     assert photo.read_bytes() == before
 
 

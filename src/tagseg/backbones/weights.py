@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from zipfile import ZipFile, is_zipfile
@@ -16,6 +17,20 @@ from tagseg.foreign import reading, shown
 
 PICKLE_SUFFIXES = (".pth", ".pt", ".bin", ".ckpt")
 WRAPPERS = ("state_dict", "model_state_dict", "model")
+
+
+def hub_name(weights: str) -> tuple[str | None, str | None]:
+    """Repository and commit of weights on the hub, as in "hub", "hub@COMMIT", "owner/name@COMMIT".
+
+    The repository is "" for the model's own, and None for what is no name on the hub but a file. COMMIT: 40 hexadecimal
+    digits, which stand for the same bytes for ever, as the name of a branch doesn't.
+    """
+    match = re.fullmatch(r"(hub|[\w.-]+/[\w.-]+?)(?:@([0-9a-f]{40}))?", weights)
+    if match is None and re.match(r"(hub|[\w.-]+/[\w.-]+)@", weights) and not Path(weights).exists():
+        raise UserError(f"weights {shown(weights)}: behind @ stands a commit, 40 hexadecimal digits, no branch or tag.")
+    if match is None or (match[2] is None and match[1] != "hub" and Path(weights).suffix):
+        return None, None
+    return "" if match[1] == "hub" else match[1], match[2]
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tagseg.cli.frame import Classes, Out, Tags, app, class_names, console
+from tagseg.cli.frame import Classes, Out, Tags, app, class_names, say
 from tagseg.errors import UserError
 
 if TYPE_CHECKING:
@@ -102,8 +102,8 @@ def convert(
 
 
 def _tell(result: Exchanged, text: str) -> None:
-    console.print(text, markup=False, soft_wrap=True)
+    say(text)
     for problem in result.problems:
-        console.print(problem, style="yellow", markup=False, soft_wrap=True)
+        say(problem, style="yellow")
     if result.problems:
         raise UserError(f"{len(result.problems)} mask(s) did not fit: see above.")

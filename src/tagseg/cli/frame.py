@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import json
+import sys
+import unicodedata
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderHook
+from rich.control import Control
+from rich.segment import Segment
 
 from tagseg import __version__
 
@@ -18,7 +24,51 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
+JOINERS = "\n\u200c\u200d"  # a line's end, and what stands inside words and pictures of many languages
 console = Console()
+"""For tables; sentences go through `say`."""
+
+
+class _Escaped:
+    """A thing to print whose control characters, which a name may hold, are shown and not sent to the terminal."""
+
+    def __init__(self, inner: Any) -> None:
+        self.inner = inner
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Segment]:
+        for segment in console.render(self.inner, options):
+            yield segment if segment.control else Segment(printable(segment.text), segment.style)
+
+
+class _Escape(RenderHook):
+    def process_renderables(self, renderables: list[Any]) -> list[Any]:
+        return [item if isinstance(item, Control) else _Escaped(item) for item in renderables]
+
+
+def printable(text: str) -> str:
+    """The text with a sign in place of each character that would move the cursor, ring a bell or turn the writing round."""
+
+    def is_harmless(c: str) -> bool:
+        return c in JOINERS or unicodedata.category(c) not in ("Cc", "Cf", "Cs", "Zl", "Zp")
+
+    return "".join(c if is_harmless(c) else "\N{REPLACEMENT CHARACTER}" for c in text)
+
+
+def say(text: object, style: str = "") -> None:
+    """Print a sentence as it is: no markup, no line breaks but its own."""
+    console.print(str(text), style=style or None, markup=False, highlight=False, soft_wrap=True)
+
+
+def open_terminal() -> None:
+    """Make every stream take every name, whatever its encoding, and no control character of one."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+complaints = Console(stderr=True, soft_wrap=True, highlight=False)
+for one in (console, complaints):
+    one.push_render_hook(_Escape())
 
 Images = Annotated[Path, typer.Option("--images", help="folder of photos, or one folder per class")]
 Tags = Annotated[
@@ -33,7 +83,10 @@ Masks = Annotated[Path | None, typer.Option("--masks", help="folder of true mask
 Classes = Annotated[str | None, typer.Option("--classes", help="class names in order, separated by commas")]
 OwnImages = Annotated[Path | None, typer.Option("--images", help="own photos, without a recipe")]
 Set = Annotated[list[str] | None, typer.Option("--set", help="key.sub=value, may be given several times")]
-Method = Annotated[str, typer.Option("--method", help="the system for own photos")]
+Method = Annotated[
+    str | None,
+    typer.Option("--method", help="for own photos: a method in place of the best, or module:Class of your own"),
+]
 Out = Annotated[Path, typer.Option("--out", "-o", help="folder for the results")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="start anew although there are results")]
 Review = Annotated[
@@ -53,7 +106,7 @@ Precision = Annotated[str | None, typer.Option(help="fp32, or bf16: faster on pr
 
 def _version(wanted: bool) -> None:
     if wanted:
-        console.print(f"tagseg {__version__}", highlight=False)
+        say(f"tagseg {__version__}")
         raise typer.Exit
 
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from tagseg.cli.frame import Classes, FileColumn, Separator, Tags, TagsColumn, app, class_names, console
+from tagseg.cli.frame import Classes, FileColumn, Separator, Tags, TagsColumn, app, class_names, say
 
 Host = Annotated[str, typer.Option(help="address to listen on; beyond this machine (0.0.0.0) a token is needed")]
 Port = Annotated[int, typer.Option(min=0, max=65535, help="port to listen on; 0 takes a free one")]
@@ -60,14 +60,14 @@ def review(
         classes=class_names(classes),
         model=model,
         columns={"separator": separator, "file_column": file_column, "tags_column": tags_column},
-        say=console.print,
+        say=say,
     )
 
-    def say(url: str) -> None:
-        console.print(f"{len(session.photos)} photos; decisions go to {folder}. The page: {url}", soft_wrap=True)
-        console.print(f"Then: tagseg train --images ... --tags ... --review {folder} --out ...", markup=False)
+    def announce(url: str) -> None:
+        say(f"{len(session.photos)} photos; decisions go to {folder}. The page: {url}")
+        say(f"Then: tagseg train --images ... --tags ... --review {folder} --out ...")
 
-    listen(create_app(session, hosts=address.hosts, token=address.token), address, say=say, browser=browser)
+    listen(create_app(session, hosts=address.hosts, token=address.token), address, say=announce, browser=browser)
 
 
 @app.command()
@@ -117,10 +117,10 @@ def serve(
     access = os.environ.get("LABEL_STUDIO_TOKEN")
     routes = Backend(service, images=images, url=label_studio_url, access=access).routes() if label_studio else []
 
-    def say(url: str) -> None:
-        console.print(f"{service.name}, version {service.version}: {url}", soft_wrap=True)
+    def announce(url: str) -> None:
+        say(f"{service.name}, version {service.version}: {url}")
         if label_studio:
-            console.print(LOOPBACK_HINT, soft_wrap=True)
+            say(LOOPBACK_HINT)
 
     app = create_app(service, hosts=address.hosts, token=address.token, routes=routes)
-    listen(app, address, say=say, browser=browser)
+    listen(app, address, say=announce, browser=browser)

@@ -1,14 +1,12 @@
-"""Commands that read photos with tags and train: demo, check, recipes, train, label, run."""
+"""Commands that read photos with tags and train: demo, check, train, label, run."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.progress import Progress
-from rich.table import Table
 
 from tagseg.cli.frame import (
     Classes,
@@ -33,6 +31,7 @@ from tagseg.cli.frame import (
     app,
     class_names,
     console,
+    say,
     with_review,
 )
 from tagseg.errors import UserError
@@ -51,7 +50,7 @@ def demo(
     """
     from tagseg.workflows.demo import demo
 
-    demo(out, seed=seed, overwrite=overwrite, device=device, console=console)
+    demo(out, seed=seed, overwrite=overwrite, device=device, console=console, say=say)
 
 
 @app.command()
@@ -86,29 +85,10 @@ def check(
     console.print(table(result))
     if out is not None:
         write_problems(result, out)
-        console.print(f"All problems are in {out}.", markup=False, soft_wrap=True)
+        say(f"All problems are in {out}.")
     fatal = [problem for problem in result.problems if problem.fatal]
     if fatal:
         raise UserError(f"{len(fatal)} of {len(result.problems)} problem(s) stop training: see the table above.")
-
-
-@app.command()
-def recipes() -> None:
-    """List the shipped recipes.
-
-    Example: tagseg recipes
-    """
-    from tagseg.recipe import shipped_recipes
-
-    _list("recipe", "train", shipped_recipes())
-
-
-def _list(kind: str, command: str, texts: Mapping[str, str]) -> None:
-    """Print what is shipped: each name, and the first line of its text."""
-    table = Table(kind, "what it is", title=f"Shipped {kind}s: tagseg {command} NAME --out RUN")
-    for name, text in texts.items():
-        table.add_row(name, text.partition("\n")[0].lstrip("# "))
-    console.print(table)
 
 
 @app.command()
@@ -123,7 +103,7 @@ def train(
     separator: Separator = None,
     file_column: FileColumn = None,
     tags_column: TagsColumn = None,
-    method: Method = "bmp",
+    method: Method = None,
     device: Device = "auto",
     review: Review = None,
     overwrite: Overwrite = False,
@@ -137,22 +117,29 @@ def train(
     Example: tagseg train --images photos --tags tags.csv --review review --out runs/better
     """
     from tagseg.distributed import rank
+    from tagseg.places import check_output
     from tagseg.recipe import load_recipe
+    from tagseg.run_folder import RunFolder
     from tagseg.workflows.own_photos import own_data, own_recipe
     from tagseg.workflows.report import report
-    from tagseg.workflows.train import finished, train
+    from tagseg.workflows.train import train
 
+    run = RunFolder(out)
     if (recipe is None) == (images is None):
         raise UserError("Give either a recipe (`tagseg recipes` lists them) or --images DIR with --tags FILE.")
     if images is not None:
         data = own_data(images, tags, masks, class_names(classes), separator, file_column, tags_column, review)
-        chosen = own_recipe(data, method, settings or [], say=console.print)
+        # what was picked is nothing new for a run that is finished
+        aloud = say if overwrite or not run.finished else str
+        chosen = own_recipe(data, method, settings or [], device=device, say=aloud)
     else:
         chosen = load_recipe(str(recipe), with_review(settings, review))
-    train(chosen, out, overwrite=overwrite, device=device, say=console.print)
-    if finished(out) and rank() == 0:
-        page = report(out, device=device)
-        console.print(f"Model, scores and report are in {out}: open {page}.")
+        if Path(str(recipe)).is_file() and not (run.holds_run() and run.recipe.samefile(str(recipe))):
+            check_output(out, [Path(str(recipe))])
+    train(chosen, out, overwrite=overwrite, device=device, say=say)
+    if run.finished and rank() == 0:
+        page = run.report if run.report.is_file() else report(out, device=device)
+        say(f"Model, scores and report are in {out}: open {page}.")
 
 
 @app.command()
@@ -203,13 +190,13 @@ def label(
             tags_column=tags_column,
         )
         for note in data.notes:
-            console.print(note, markup=False, soft_wrap=True)
+            say(note)
         count = label(segmenter, data, out, confidence=confidence, tags=use_tags, overwrite=overwrite)
         photos = len(data)
     used = "tags were used" if use_tags else "tags were not used"
-    console.print(f"{count} masks written to {out} ({photos - count} were there already); {used}.")
+    say(f"{count} masks written to {out} ({photos - count} were there already); {used}.")
     if scores is not None:
-        console.print(f"mIoU {percent(100 * scores.miou)} % against the true masks of {scores.photos} of these photos.")
+        say(f"mIoU {percent(100 * scores.miou)} % against the true masks of {scores.photos} of these photos.")
 
 
 @app.command()
@@ -226,7 +213,7 @@ def run(
     separator: Separator = None,
     file_column: FileColumn = None,
     tags_column: TagsColumn = None,
-    method: Method = "bmp",
+    method: Method = None,
     device: Device = "auto",
     review: Review = None,
 ) -> None:
@@ -236,7 +223,8 @@ def run(
 
     Example: tagseg run chain-scenes --set segmenter.train.steps=100 --out runs/chain
     """
-    from tagseg.workflows.chain import load_chain, shipped_chains
+    from tagseg.cli.recipes import list_chains
+    from tagseg.workflows.chain import load_chain
     from tagseg.workflows.own_photos import own_chain, own_data
     from tagseg.workflows.run import run
 
@@ -244,11 +232,11 @@ def run(
         raise UserError("Give either a chain (`tagseg run` lists them) or --images DIR with --tags FILE.")
     if images is not None:
         data = own_data(images, tags, masks, class_names(classes), separator, file_column, tags_column, review)
-        chain = own_chain(data, method, settings or [], say=console.print)
+        chain = own_chain(data, method, settings or [], device=device, say=say)
     elif recipe is not None:
         chain = load_chain(recipe, with_review(settings, review))
     else:
-        _list("chain", "run", shipped_chains())
+        list_chains()
         return
-    page = run(chain, out, device=device, say=console.print)
-    console.print(f"The model is {out / chain.stages[-1]}; pseudo masks, scores and report are in {out}: open {page}.")
+    page = run(chain, out, device=device, say=say)
+    say(f"The model is {out / chain.stages[-1]}; pseudo masks, scores and report are in {out}: open {page}.")

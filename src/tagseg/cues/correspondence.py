@@ -28,13 +28,16 @@ def correspondence_loss(
     samples: int = 40,
     shift: float = 0.0,
     centre: bool = True,
+    restore: bool = True,
+    both: bool = False,
 ) -> Tensor:
     """Minus the mean over pairs of positions of max(seg agreement, 0) x (CAM agreement - shift) (TSCD's SCD loss).
 
     cam1, cam2: CAMs of two views of the photos; seg1, seg2: segmentation logits of the same views. Each agreement is
     the cosine of the channels at a position of view 1 and one of view 2, over all pairs of samples x samples random
     positions of each view. The positions of a photo follow from its seed.
-    centre: take each position's mean CAM agreement away, and put the batch's mean back.
+    centre: take each position's mean CAM agreement away. restore: put the batch's mean back, as released. both: take
+        the mean agreement of view 2's positions away too.
     shift: agreement of CAMs above which segmentations are drawn together, below which they are pushed apart.
     Gradient reaches the segmentations only.
     """
@@ -45,9 +48,12 @@ def correspondence_loss(
         constant = cam1_BCP.new_full((), -shift)
         if centre:  # the mean of a position's cosines is its cosine with the mean: no matrix of pairs is needed
             mean_BC1 = cam2_BCP.mean(2, keepdim=True)
-            sum_ = (cam1_BCP.sum(2, keepdim=True) * mean_BC1).sum() * cam2_BCP.shape[2]
-            constant = constant + global_sum(sum_) / global_sum(pairs)
+            if restore:
+                sum_ = (cam1_BCP.sum(2, keepdim=True) * mean_BC1).sum() * cam2_BCP.shape[2]
+                constant = constant + global_sum(sum_) / global_sum(pairs)
             cam2_BCP = cam2_BCP - mean_BC1
+            if both:
+                cam1_BCP = cam1_BCP - cam1_BCP.mean(2, keepdim=True)
     seg1_BKP, seg2_BKP = _sample(seg1_BKHW, position1_BP12), _sample(seg2_BKhw, position2_BP12)
     return -global_mean(_PairSum.apply(seg1_BKP, seg2_BKP, cam1_BCP, cam2_BCP, constant), pairs)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
-import os
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,16 +13,13 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
-
+from tagseg.cores import cores
 from tagseg.data.folders import look_into, some, stem
 from tagseg.data.mask_numbers import MaskNumbers
-from tagseg.data.photo import page_count
-from tagseg.data.suffixes import suffix
+from tagseg.data.photo import look_at_photo
 from tagseg.data.tables import Problem
 from tagseg.data.tagged import TaggedImages, collect_tagged
-from tagseg.data.text import printable
+from tagseg.data.text import printable, quoted
 from tagseg.errors import UserError
 from tagseg.files import write_text
 
@@ -132,9 +128,15 @@ def check_tagged(data: TaggedImages, *, progress: Progress | None = None) -> Che
         if count == 0:
             text = f"no photo has the tag {name!r}, so this class cannot be learned"
             problems.append(Problem("class without photos", "", text, fatal=False))
+    for name in data.classes:
+        if ":" in name or name.startswith("#"):
+            text = (
+                f"class {quoted(name)} cannot be exported to CVAT, whose labelmap.txt takes no ':' and no leading '#'"
+            )
+            problems.append(Problem("class name", "", text, fatal=False))
     sizes: list[tuple[int, int]] = []
     numbers = MaskNumbers(data)
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(cores()) as pool:
         looked = pool.map(lambda i: _look(data, i, numbers), range(len(data)))
         for done, (size, found) in enumerate(looked, start=1):
             if size is not None:
@@ -223,11 +225,10 @@ def _look(data: TaggedImages, i: int, numbers: MaskNumbers) -> tuple[tuple[int, 
     photo = data.photos[i]
     name = photo.file
     try:
-        pixels_HW3 = data.photo(i)
-        pages = page_count(photo.photo) if suffix(name) in (".tif", ".tiff") else 1
+        facts = look_at_photo(photo.photo, dark=DARK)
     except UserError as error:
         return None, [Problem("broken photo", name, str(error))]
-    height, width = pixels_HW3.shape[:2]
+    height, width, pages = facts.height, facts.width, facts.pages
     problems = []
     if min(height, width) < SMALL_SIDE:
         text = f"{name} is only {width} x {height} pixels; leave it out unless that is meant"
@@ -238,28 +239,20 @@ def _look(data: TaggedImages, i: int, numbers: MaskNumbers) -> tuple[tuple[int, 
     if pages > 1:
         text = f"{name} has {pages} pages, of which one is read; save those you need as photos of their own"
         problems.append(Problem("several pages", name, text, fatal=False))
-    if (text := _shows_nothing(pixels_HW3)) and min(height, width) > 1:
-        problems.append(Problem("empty photo", name, f"{name} {text}", fatal=False))
+    if facts.brightest <= DARK:
+        text = (
+            f"{name} is nearly black (its brightest value is {facts.brightest} of 255); was it stored with fewer bits?"
+        )
+        problems.append(Problem("empty photo", name, text, fatal=False))
+    elif facts.flat and (height, width) != (1, 1):
+        problems.append(Problem("empty photo", name, f"{name} is of one color all over", fatal=False))
     try:
-        mask_HW = data.mask(i)
+        mask_HW = data.mask(i, size=(height, width))
     except UserError as error:
         problems.append(Problem("mask that doesn't fit", name, str(error)))
     else:
         numbers.add(photo.tags, mask_HW)
     return (height, width), problems
-
-
-def _shows_nothing(photo_HW3: NDArray[np.uint8]) -> str:
-    """Why a photo shows nothing, as the end of a sentence; empty where it shows something."""
-    # A few rows tell for nearly all photos; only what they leave open is looked at whole.
-    rows = photo_HW3[:: max(len(photo_HW3) // 8, 1)]
-    if rows.max() <= DARK and (brightest := int(photo_HW3.max())) <= DARK:
-        return (
-            f"is nearly black (its brightest value is {brightest} of 255); was it stored with fewer bits than it says?"
-        )
-    if (rows == rows[0, 0]).all() and (photo_HW3 == photo_HW3[0, 0]).all():
-        return "is of one color all over"
-    return ""
 
 
 def _duplicates(data: TaggedImages) -> Iterable[Problem]:

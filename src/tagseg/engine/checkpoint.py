@@ -1,4 +1,4 @@
-"""Checkpoints and weights on disk: whole or not there, verified when read, never unpickled.
+"""Checkpoints on disk: whole or not there, verified when read, never unpickled.
 
 A checkpoint is `step-XXXXXXX.safetensors` (weights and optimiser as tensors, the rest as JSON in the file's metadata)
 and a manifest of the same name ending in .json, written last: a checkpoint without a manifest does not count.
@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -24,102 +23,20 @@ from torch.optim.swa_utils import AveragedModel
 
 from tagseg.errors import UserError
 from tagseg.files import remove_temporaries, replacing, write_text
-from tagseg.foreign import read_json, reading, shown
+from tagseg.foreign import read_json, reading
+from tagseg.run_folder import CHECKPOINT
+from tagseg.weights import AVERAGE, MODEL, load_weights, named, read_weights, read_with_facts, save_weights
 
-KIND, FIX = "safetensors", "it is damaged or of another kind"
-_MODEL, _AVERAGE, _OPTIMIZER = "model.", "average.", "optimizer."
+__all__ = ["Checkpoint", "Checkpoints", "load_weights", "pack", "read_weights", "save_weights", "unpack"]
 
-
-def save_weights(path: Path, module: nn.Module) -> None:
-    """Write a module's weights as safetensors, atomically."""
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()}
-    with replacing(path, durable=True) as temporary:
-        save_file(tensors, temporary)
-
-
-def read_weights(path: Path) -> dict[str, Tensor]:
-    """The weights of a safetensors file by name, on the CPU; of a checkpoint, those that were scored: the mean, if any.
-
-    Raises UserError when the file is missing or is not safetensors.
-    """
-    tensors, facts = _read(path)
-    if facts is None:
-        return tensors
-    return _named(tensors, _AVERAGE) or _named(tensors, _MODEL)
-
-
-def load_weights(path: Path, module: nn.Module) -> None:
-    """Fill a module with the weights of a file; every name and shape has to fit.
-
-    Raises UserError that names the file and what does not fit.
-    """
-    tensors = read_weights(path)
-    _check_fit(path, {name: tuple(tensor.shape) for name, tensor in tensors.items()}, module)
-    module.load_state_dict(tensors)
-
-
-def check_weights(path: Path, module: nn.Module) -> None:
-    """Raise as `load_weights` does, by the file's header alone: nothing of the weights is read, or filled in.
-
-    module: may lie on the device "meta", where it takes no memory.
-    """
-    _check_file(path)
-    with reading(path, KIND, FIX), safe_open(path, framework="pt") as file:
-        names = list(file.keys())
-        kinds = [kind for kind in (_AVERAGE, _MODEL) if any(name.startswith(kind) for name in names)]
-        kind = kinds[0] if kinds and "facts" in (file.metadata() or {}) else ""
-        shapes = {
-            name.removeprefix(kind): tuple(file.get_slice(name).get_shape()) for name in names if name.startswith(kind)
-        }
-    _check_fit(path, shapes, module)
-
-
-def _check_fit(path: Path, given: dict[str, tuple[int, ...]], module: nn.Module) -> None:
-    own = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
-    lacking = [name for name in own if name not in given]
-    unknown = [shown(name)[1:-1] for name in given if name not in own]
-    shapes = [f"{name} {given[name]} for {own[name]}" for name in own if name in given and given[name] != own[name]]
-    problems = [
-        f"{what} {_some(names)}"
-        for what, names in (("lacks", lacking), ("has unknown", unknown), ("has", shapes))
-        if names
-    ]
-    if problems:
-        raise UserError(f"{path} does not fit this model: it {', '.join(problems)}; give the file that belongs to it.")
-
-
-def _some(names: list[str], limit: int = 3) -> str:
-    more = f" and {len(names) - limit} more" if len(names) > limit else ""
-    return ", ".join(names[:limit]) + more
-
-
-def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any] | None]:
-    """Tensors and, of a checkpoint, the facts beside them."""
-    _check_file(path)
-    with reading(path, KIND, FIX):
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no dict)
-        facts = json.loads(metadata["facts"]) if "facts" in metadata else None
-        if not isinstance(facts, dict | None):
-            raise ValueError("its facts are no table")
-        return tensors, facts
-
-
-def _check_file(path: Path) -> None:
-    if not path.is_file():
-        raise UserError(f"{path} does not exist or is not a file: give a .safetensors file.")
-
-
-def _named(tensors: dict[str, Tensor], kind: str) -> dict[str, Tensor]:
-    return {name.removeprefix(kind): tensor for name, tensor in tensors.items() if name.startswith(kind)}
+_OPTIMIZER = "optimizer."
 
 
 def pack(method: nn.Module, optimizer: Optimizer, average: AveragedModel | None = None) -> dict[str, Tensor]:
     """Weights, optimiser state and mean of the weights as tensors on the CPU, named by parameter."""
-    tensors = {_MODEL + name: tensor for name, tensor in method.state_dict().items()}
+    tensors = {MODEL + name: tensor for name, tensor in method.state_dict().items()}
     if average is not None:
-        tensors |= {_AVERAGE + name: tensor for name, tensor in average.module.state_dict().items()}
+        tensors |= {AVERAGE + name: tensor for name, tensor in average.module.state_dict().items()}
     for name, parameter in method.named_parameters():
         for slot, value in optimizer.state.get(parameter, {}).items():
             if value is not None:  # SGD without momentum keeps an empty slot
@@ -135,9 +52,9 @@ def unpack(
     steps: int = 1,
 ) -> None:
     """Put back what `pack` gave after so many steps."""
-    method.load_state_dict(_named(tensors, _MODEL))
+    method.load_state_dict(named(tensors, MODEL))
     if average is not None:
-        average.module.load_state_dict(_named(tensors, _AVERAGE))
+        average.module.load_state_dict(named(tensors, AVERAGE))
         average.n_averaged.fill_(steps)
     parameters = dict(method.named_parameters())
     for name, tensor in tensors.items():
@@ -171,7 +88,7 @@ class Checkpoints:
     def all(self) -> list[Checkpoint]:
         """Those with a manifest, oldest first, not yet verified."""
         found = []
-        for manifest in self.folder.glob("step-*.json"):
+        for manifest in self.folder.glob(f"{CHECKPOINT}.json"):
             with suppress(UserError), reading(manifest, "a manifest"):
                 # One that cannot be read was not written by us, for manifests are written atomically.
                 entry = read_json(manifest, "a manifest")
@@ -218,7 +135,7 @@ class Checkpoints:
                     raise UserError(
                         f"{checkpoint.path} is damaged: its checksum differs from the one it was saved with."
                     )
-                tensors, facts = _read(checkpoint.path)
+                tensors, facts = read_with_facts(checkpoint.path)
                 if facts is None:
                     raise UserError(f"{checkpoint.path} holds weights alone, without the state of a training.")
             except UserError as error:
@@ -238,7 +155,7 @@ class Checkpoints:
             if checkpoint.step > newest:
                 self._delete(checkpoint.path)
         complete = {checkpoint.path for checkpoint in self.all()}
-        for path in self.folder.glob("step-*.safetensors"):
+        for path in self.folder.glob(f"{CHECKPOINT}.safetensors"):
             if path not in complete:
                 self._delete(path)
 

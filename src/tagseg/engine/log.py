@@ -13,6 +13,7 @@ import numpy as np
 from tagseg.errors import UserError
 from tagseg.files import write_text
 from tagseg.foreign import DATA_CAP, read_bytes, reading
+from tagseg.run_folder import RunFolder
 
 
 class RunLog:
@@ -24,10 +25,10 @@ class RunLog:
     def __init__(self, out: Path, start: int) -> None:
         from torch.utils.tensorboard import SummaryWriter  # slow to import, and only the writing process needs it
 
-        path = out / "metrics.jsonl"
-        _drop_lines(path, start)
-        self._file = path.open("a", encoding="utf-8", newline="\n")
-        self._events = SummaryWriter(str(out / "events"), purge_step=start)
+        run = RunFolder(out)
+        _drop_lines(run.metrics, start)
+        self._file = run.metrics.open("a", encoding="utf-8", newline="\n")
+        self._events = SummaryWriter(str(run.events), purge_step=start)
 
     def write(self, row: dict[str, Any]) -> None:
         """Add a line. `row`: "step", numbers by name, and possibly "scores" with numbers by name."""

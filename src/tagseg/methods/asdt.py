@@ -8,8 +8,8 @@ Shapes: B photos, K classes with background, C = K - 1, H W pixels, h w feature 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import ClassVar, Literal
+from collections.abc import Mapping, Sequence
+from typing import ClassVar, Literal, Self
 
 import torch
 from pydantic import Field
@@ -31,6 +31,11 @@ from tagseg.settings import Weight
 class ASDTSettings(RRMSettings):
     """Settings of ASDT; the teaching modes are the rows of the paper's Table 4."""
 
+    LATER: ClassVar[tuple[str, ...]] = (
+        "student_gradient_low",
+        "teacher_background",
+    )
+
     name: Literal["asdt"] = "asdt"  # type: ignore[assignment]
     teaching: Literal["alternate", "class-teacher", "seg-teacher", "max", "mean"] = Field(
         "alternate",
@@ -45,13 +50,40 @@ class ASDTSettings(RRMSettings):
     student_gradient: float = Field(
         1.0, ge=0, le=1, description="share of the student's gradient that enters the backbone, times backbone_gradient"
     )
+    student_gradient_low: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        description="in its place in steps in which the student does not learn from the class-teacher's labels; none: the same",
+    )
+    teacher_background: Literal["all", "agreed"] = Field(
+        "all",
+        description="which background of the seg-teacher's labels the student learns: all of it, or only where the "
+        "class-teacher is sure of it too, the rest being left open",
+    )
     teacher_crf: CRFSettings = Field(CRFSettings(), description="CRF that turns P_st into the hard labels B_st")
+
+    def scaled(self, factor: float) -> Self:
+        """The wave's warm-up follows too; its period only gets shorter."""
+        wave, shorter = self.wave, min(factor, 1)
+        period = max(round(wave.period * shorter), 1)
+        times = {"warmup": round(wave.warmup * factor), "period": period}
+        times["high"] = min(round(wave.high * shorter), period)
+        return super().scaled(factor).model_copy(update={"wave": wave.model_copy(update=times)})
 
 
 class ASDT(RRM):
     """Two teachers and a student (ASDT section 3): branches P_ct, P_st, P_s and their combination max(P_st, P_s)."""
 
     Settings: ClassVar[type[MethodSettings]] = ASDTSettings
+    own_photos: ClassVar[str | None] = "photos-asdt"
+    meanings: ClassVar[Mapping[str, str]] = {
+        **RRM.meanings,
+        "P_st": "seg-teacher",
+        "P_s": "student",
+        "combined": "the larger of seg-teacher and student",
+    }
+    drawn: ClassVar[tuple[str, ...]] = ("P_st", "P_s")
     settings: ASDTSettings
 
     def __init__(self, backbone: Backbone, classes: tuple[str, ...], settings: ASDTSettings) -> None:
@@ -69,7 +101,7 @@ class ASDT(RRM):
         teacher_lattice = self.teacher_lattice(batch, step)
         image_B3HW = batch.image()
         stages = self.backbone.stages(image_B3HW)
-        shared = self.features_for_heads(stages, step, settings.student_gradient)
+        shared = self.features_for_heads(stages, step, self.student_share(step))
         student_BKHW = teacher_BKHW = self.logits("student", shared, batch.size, batch.seed_B)
         if self.has_seg_teacher:
             shared = self.features_for_heads(stages, step)
@@ -87,7 +119,15 @@ class ASDT(RRM):
             probability_BKHW = self.teaching_probabilities(teacher_BKHW, cam_BCHW, step)
             if probability_BKHW is not None:
                 student_label_BHW = self.seg_teacher_labels(batch, probability_BKHW, teacher_lattice)
+                if settings.teacher_background == "agreed":
+                    doubted_BHW = (student_label_BHW == 0) & (class_label_BHW != 0)
+                    student_label_BHW = student_label_BHW.masked_fill(doubted_BHW, IGNORE)
         return terms | self.taught(batch, lattices, "student", student_BKHW, student_label_BHW, settings.student_weight)
+
+    def student_share(self, step: int) -> float:
+        """The share of the student's gradient that enters the backbone at a step."""
+        low = self.settings.student_gradient_low
+        return self.settings.student_gradient if low is None or self.teaching(step) == "class-teacher" else low
 
     def teaching(self, step: int) -> str:
         """Who teaches the student at a step: class-teacher, seg-teacher, max or mean."""

@@ -5,11 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from pydantic import Field
+from torch import nn
 
 from tagseg.backbones import create_backbone
+from tagseg.distributed import world_size
 from tagseg.errors import UserError
-from tagseg.methods import METHODS
+from tagseg.methods import find_method
 from tagseg.methods.method import Method, MethodSettings
+from tagseg.segmenters.segformer_head import GlobalBatchNorm2d
 from tagseg.settings import Settings
 
 
@@ -18,7 +21,7 @@ class ModelSettings(Settings):
 
     backbone: str = Field("efficientnet_lite0", max_length=200)
     output_stride: int | None = Field(16, ge=1, le=64)
-    weights: str = Field("embedded", description="embedded, none, hub, or a file")
+    weights: str = Field("embedded", description="embedded, none, hub (hub@COMMIT: as it was then), or a file")
     frozen_norm: bool = True
     frozen: tuple[str, ...] = Field(
         (), max_length=100, description="parts of the backbone that are not trained, by the start of their names"
@@ -49,5 +52,17 @@ def build_method(
             raise UserError(f"model.frozen: no part of the backbone {model.backbone} starts with {prefix!r}.")
         for parameter in part:
             parameter.requires_grad_(False)
-    build: Any = METHODS[settings.name]  # every method takes its own kind of settings
+    if not model.frozen_norm and world_size() > 1:
+        share_statistics(backbone)
+    build: Any = find_method(settings.name)  # every method takes its own kind of settings
     return build(backbone, classes, settings)
+
+
+def share_statistics(network: nn.Module) -> None:
+    """Let batch norms that are trained take their statistics over all processes.
+
+    timm's norms with an activation inside keep those of their process.
+    """
+    for module in network.modules():
+        if type(module) is nn.BatchNorm2d:
+            module.__class__ = GlobalBatchNorm2d

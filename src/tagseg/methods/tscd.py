@@ -32,13 +32,22 @@ from tagseg.settings import Settings, Weight
 class CorrespondenceSettings(Settings):
     """The self correspondence distillation (SCD) and its second view."""
 
+    LATER: ClassVar[tuple[str, ...]] = (
+        "restore",
+        "both",
+    )
+
     weight: Weight = 0.1
     view_scale: float = Field(0.3, gt=0, lt=1, description="size of the second view, against the crop")
     samples: int = Field(40, ge=1, le=128, description="samples x samples random positions of each view")
     shift: float = Field(
         0.0, ge=-10, le=10, description="agreement of CAMs from which on segmentations are drawn together"
     )
-    centre: bool = True
+    centre: bool = Field(True, description="take each position's mean agreement away")
+    restore: bool = Field(
+        True, description="put the batch's mean back, as released; the loss is then least where all pixels say the same"
+    )
+    both: bool = Field(False, description="take the mean agreement of the other view's positions away too")
     tagged: bool = Field(False, description="whether the CAMs of absent classes are left out (as released: no)")
 
 
@@ -69,6 +78,7 @@ class TSCD(AFANetwork):
     """L_cls alone, then L_cls + L_seg + L_reg + L_aux + L_SCD + L_er; the segmentation branch P_s is what counts."""
 
     Settings: ClassVar[type[MethodSettings]] = TSCDSettings
+    own_photos: ClassVar[str | None] = "tscd-voc-animals"
     settings: TSCDSettings
     symmetric_affinity: ClassVar[bool] = False
 
@@ -147,6 +157,8 @@ class TSCD(AFANetwork):
                 samples=distil.samples,
                 shift=distil.shift,
                 centre=distil.centre,
+                restore=distil.restore,
+                both=distil.both,
             )
         if equal.weight > 0 and equal.form == "as_meant":
             cam_BCHW = self.scale1_cam(feature_BFhw, batch.size) * batch.tag_BC[:, :, None, None]

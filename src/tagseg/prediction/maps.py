@@ -21,7 +21,10 @@ from tagseg.prediction.settings import PredictSettings
 from tagseg.prediction.tiling import Window
 from tagseg.refine import dense_crf
 
+# A label that is nowhere likelier than this keeps no pixel in the CRF, whose time grows with the labels it carries.
+NEGLIGIBLE = 0.01
 Read = Callable[[Method, Tensor, Tensor | None], Tensor]
+ENLARGED_CAP = 1 << 26  # pixels that a photo is enlarged to at most
 
 
 @torch.inference_mode()
@@ -35,6 +38,7 @@ def working_probabilities(
     """
     photo_B3HW = photo_BHW3.permute(0, 3, 1, 2)
     size = settings.working_size(photo_B3HW.shape[2], photo_B3HW.shape[3])
+    _check_enlarged(settings, size, photo_B3HW.shape[2] * photo_B3HW.shape[3])
     if size != photo_B3HW.shape[2:]:
         photo_B3HW = F.interpolate(photo_B3HW, size, mode="bilinear", antialias=True)
     image_B3hw = photo_B3HW.to(device_of(method)).float() / 255
@@ -61,6 +65,18 @@ def working_probabilities(
     if (len(settings.scales) == 1 or logits) and not weighted:
         return merged_BKhw
     return merged_BKhw / merged_BKhw.sum(1, keepdim=True)
+
+
+def _check_enlarged(settings: PredictSettings, size: tuple[int, int], pixels: int) -> None:
+    """Refuse to enlarge a photo beyond all memory: the cap on photos says nothing of what is made of them."""
+    scale = max(1.0, *settings.scales)
+    height, width = (max(round(side * scale), 1) for side in size)
+    if height * width > max(ENLARGED_CAP, pixels):
+        cause = f"scale {scale:g}" if size[0] * size[1] <= max(ENLARGED_CAP, pixels) else "long_side or short_side"
+        raise UserError(
+            f"{cause} makes {width:,} x {height:,} pixels of a photo, more than {ENLARGED_CAP:,}: set a smaller one, "
+            "or leave the photo out."
+        )
 
 
 def _probabilities(method: Method, image_B3hw: Tensor, tag_BC: Tensor | None) -> Tensor:
@@ -149,14 +165,21 @@ def refine_probabilities(
     probabilities: Sequence[Tensor],
     threads: int | None = None,
 ) -> list[Tensor]:
-    """The dense CRF over several photos, with the labels that have a probability anywhere (the others stay 0)."""
+    """The dense CRF over several photos, with the labels that are likely enough anywhere to keep a pixel.
+
+    The others come back as 0.
+    """
     crf = settings.crf
-    if crf is None:
+    if crf is None or not probabilities:
         return list(probabilities)
-    present = [p.amax((1, 2)).nonzero().flatten() for p in probabilities]
+    device = probabilities[0].device
+    # one read for all photos: on a device each would be a wait
+    peaks = torch.stack([p.amax((1, 2)) for p in probabilities]).tolist()
+    carried = [[k for k, peak in enumerate(own) if peak >= NEGLIGIBLE] or list(range(len(own))) for own in peaks]
+    present = [torch.tensor(labels).to(device, non_blocking=True) for labels in carried]
     refined = dense_crf(
-        [torch.from_numpy(photo).to(p.device) for photo, p in zip(photos, probabilities, strict=True)],
-        [p[labels].contiguous() for p, labels in zip(probabilities, present, strict=True)],
+        [torch.from_numpy(photo).to(device, non_blocking=True) for photo in photos],
+        [p.index_select(0, labels) for p, labels in zip(probabilities, present, strict=True)],
         gaussian=crf.gaussian,
         bilateral=crf.bilateral,
         iterations=crf.iterations,
@@ -165,9 +188,7 @@ def refine_probabilities(
     )
     whole = []
     for probability, labels, marginal in zip(probabilities, present, refined, strict=True):
-        result = torch.zeros_like(probability)
-        result[labels] = marginal
-        whole.append(result)
+        whole.append(torch.zeros_like(probability).index_copy_(0, labels, marginal))
     return whole
 
 

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from tagseg.data.tagged import TaggedImages
 from tagseg.distributed import rank, world_size
-from tagseg.engine.interrupt import check
+from tagseg.interrupt import check
 from tagseg.methods import Method
 from tagseg.prediction.maps import branch_maps, class_mask, reduced, refine_probabilities, working_probabilities
 from tagseg.prediction.prediction import BACKGROUND

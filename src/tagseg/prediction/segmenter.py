@@ -5,7 +5,6 @@ Shapes: K classes with background, C = K - 1 tags, B photos of one size, H W pix
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from itertools import groupby
@@ -20,15 +19,17 @@ from torch import Tensor
 
 from tagseg.data.given import GivenPhoto, as_photo
 from tagseg.devices import choose_device, is_out_of_memory, memory_sentence
-from tagseg.engine.interrupt import check
 from tagseg.errors import UserError
-from tagseg.files import write_text
+from tagseg.files import to_json, write_text
+from tagseg.interrupt import check
 from tagseg.methods import Method
+from tagseg.prediction.hub import push
 from tagseg.prediction.maps import device_of, refine_probabilities, resized_window, working_probabilities
 from tagseg.prediction.prediction import BACKGROUND, Prediction
 from tagseg.prediction.settings import PredictSettings
 from tagseg.prediction.tiling import Window, blend_tiles
 from tagseg.prediction.work import ADVICE, BATCH, Batches, batched_map, ordered_map, workers_of
+from tagseg.run_folder import RunFolder
 from tagseg.settings import first_fault
 
 WHOLE = 4  # photos up to so many tiles are read in one piece
@@ -42,7 +43,7 @@ class Segmenter:
 
     tile: side in pixels of the tiles in which photos of more than four tiles' area are read. batch: photos of one size
     that go through the model together, at most; None: by the device, 1 on a CPU. facts: what else is known of the model,
-    such as its training and scores.
+    such as its training and scores. places: files and folders of the model, where no result may go.
     """
 
     def __init__(
@@ -57,6 +58,7 @@ class Segmenter:
         self.facts = facts or {}
         self.tile = 1024
         self.batch: int | None = None
+        self.places: tuple[Path, ...] = ()
 
     def __repr__(self) -> str:
         names = ", ".join(self.classes[1:])
@@ -155,7 +157,7 @@ class Segmenter:
         best_HW, mask_HW = probability_KHW.max(0)
         return Prediction(
             mask_HW.to(torch.uint8).cpu().numpy(),
-            probability_KHW.float().cpu().numpy(),
+            probability_KHW,
             self.classes,
             best_HW.float().cpu().numpy(),
         )
@@ -252,10 +254,25 @@ class Segmenter:
             **self.facts,
         }
 
+    def push_to_hub(
+        self,
+        repo: str,
+        *,
+        private: bool | None = None,
+        revision: str | None = None,
+        token: str | None = None,
+        message: str | None = None,
+    ) -> str:
+        """Upload the model with its card to the Hugging Face Hub as `owner/name`; returns what `tagseg.load` takes.
+
+        private: of a repository that is not there yet. revision: a branch. token: else HF_TOKEN or `hf auth login`.
+        Raises UserError when the Hub refuses.
+        """
+        return push(self, repo, private=private, revision=revision, token=token, message=message)
+
     def save(self, folder: Path, facts: dict[str, Any]) -> None:
         """Write model.json beside model.safetensors: `describe`, with facts such as the scores."""
-        text = json.dumps(self.describe() | facts, indent=2, ensure_ascii=False)
-        write_text(folder / "model.json", text)
+        write_text(RunFolder(folder).model, to_json(self.describe() | facts, indent=2))
 
 
 def own_threads(workers: int) -> int | None:

@@ -11,6 +11,7 @@ from typing import TypeVar
 
 import torch
 
+from tagseg.cores import cores
 from tagseg.devices import is_out_of_memory, memory_sentence
 from tagseg.errors import UserError
 
@@ -41,19 +42,72 @@ def ordered_map(function: Callable[[T], R], items: Iterable[T], workers: int) ->
     if workers == 1:
         yield from map(function, items)
         return
-    waiting: deque[Future[R]] = deque()
     with ThreadPoolExecutor(workers) as pool:
         _one_thread_each(pool, workers)
-        try:
-            for item in items:
-                waiting.append(pool.submit(function, item))
-                if len(waiting) > workers:
-                    yield waiting.popleft().result()
-            while waiting:
+        yield from _in_order(pool, function, items, workers)
+
+
+def ahead(function: Callable[[T], R], items: Iterable[T], device: torch.device) -> Iterator[R]:
+    """Results in the order of the items, by threads that read files while a device computes; on a CPU one by one.
+
+    On a CPU the cores have their photos already.
+    """
+    threads = file_threads(device)
+    if threads == 0:
+        yield from map(function, items)
+        return
+    with ThreadPoolExecutor(threads) as pool:
+        yield from _in_order(pool, function, items, 2 * BATCH)
+
+
+class Behind:
+    """Threads that write files while a device computes; on a CPU each is written at once. Close it to wait for all.
+
+    together: whether several files may be written at the same time; else they come one after another, in order.
+    """
+
+    def __init__(self, device: torch.device, *, together: bool) -> None:
+        threads = file_threads(device)
+        self._pool = ThreadPoolExecutor(threads if together else 1) if threads else None
+        self._waiting: deque[Future[None]] = deque()
+
+    def __call__(self, write: Callable[[], None]) -> None:
+        """Write, or have it written soon. Raises what an earlier writing has raised."""
+        if self._pool is None:
+            write()
+            return
+        self._waiting.append(self._pool.submit(write))
+        while len(self._waiting) > 2 * BATCH or (self._waiting and self._waiting[0].done()):
+            self._waiting.popleft().result()
+
+    def __enter__(self) -> Behind:
+        return self
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        if self._pool is not None:
+            self._pool.shutdown()  # what is half done gets done
+        while self._waiting and kind is None:
+            self._waiting.popleft().result()
+
+
+def file_threads(device: torch.device) -> int:
+    """Threads that read, and as many that write, beside a device; 0: the caller does both itself."""
+    return 0 if device.type == "cpu" else max(2, min(8, cores()))
+
+
+def _in_order(pool: ThreadPoolExecutor, function: Callable[[T], R], items: Iterable[T], most: int) -> Iterator[R]:
+    """Results of a pool in the order of the items, which are taken no more than `most` ahead."""
+    waiting: deque[Future[R]] = deque()
+    try:
+        for item in items:
+            waiting.append(pool.submit(function, item))
+            if len(waiting) > most:
                 yield waiting.popleft().result()
-        finally:
-            for future in waiting:
-                future.cancel()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        for future in waiting:
+            future.cancel()
 
 
 def _one_thread_each(pool: ThreadPoolExecutor, workers: int) -> None:

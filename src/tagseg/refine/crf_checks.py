@@ -8,12 +8,11 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from tagseg.errors import UserError
 from tagseg.foreign import shown
 from tagseg.refine.lattice import Lattice
+from tagseg.refine.tensors import is_tensor
 
 if TYPE_CHECKING:
     from tagseg.refine.crf import Settings
@@ -37,10 +36,10 @@ def check_settings(settings: Settings, threads: int | None) -> None:
             raise UserError(f"the weight of {name} must be a finite number, not {shown(kernel[-1])}.")
     if not isinstance(settings.iterations, (int, np.integer)) or settings.iterations < 0:
         raise UserError(f"iterations must be 0 or more, not {shown(settings.iterations)}.")
-    if settings.unary not in UNARIES:
-        raise UserError(f"unary must be one of {', '.join(UNARIES)}, not {settings.unary}.")
+    if not isinstance(settings.unary, str) or settings.unary not in UNARIES:
+        raise UserError(f"unary must be one of {', '.join(UNARIES)}, not {shown(settings.unary)}.")
     sides: Any = settings.normalization
-    if not isinstance(sides, (tuple, list)) or len(sides) != 2 or any(side not in NORMALIZATIONS for side in sides):
+    if not isinstance(sides, (tuple, list)) or len(sides) != 2 or not set(map(str, sides)) <= set(NORMALIZATIONS):
         raise UserError(
             f"normalization must be one or two of {', '.join(NORMALIZATIONS)}, not {settings.normalization}."
         )
@@ -65,15 +64,18 @@ def check_maps(image: Any, maps: Any, settings: Settings, lattice: Lattice | Non
         raise UserError(f"the lattice is of a photo of {lattice.height} x {lattice.width}, not {height} x {width}.")
 
 
-def check_values(maps: Any, unary: str) -> None:
-    """Refuse NaN and infinite values, and what cannot be probabilities: percent, bytes, logits."""
-    low, high = (float(end) for end in (torch.aminmax(maps) if isinstance(maps, Tensor) else (maps.min(), maps.max())))
+def check_values(maps: Any, unary: str, *, logits: str = 'pass logits with unary="logits"') -> None:
+    """Refuse NaN and infinite values, and what cannot be probabilities: percent, bytes, logits.
+
+    logits: what to do with those, as a clause.
+    """
+    low, high = (float(end) for end in (maps.aminmax() if is_tensor(maps) else (maps.min(), maps.max())))
     if not (math.isfinite(low) and math.isfinite(high)):
         raise UserError(f"the {unary} hold NaN or infinite values; replace them before the dense CRF.")
     if unary == "probabilities" and not -TOLERANCE <= low <= high <= 1 + TOLERANCE:
-        fix = 'give logits as such, with unary="logits", or take their softmax'
+        fix = logits
         if low >= 0 and high <= 255:
-            fix = f"divide them by {100 if high <= 100 else 255}, {fix}"
+            fix = f"divide them by {100 if high <= 100 else 255}, or {logits}"
         raise UserError(f"probabilities must lie from 0 to 1, and these reach from {low:.4g} to {high:.4g}: {fix}.")
 
 

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tagseg.refine import fused
+from tagseg.refine.compiled import compiled_works
 
 DILATIONS = (1, 2, 4, 8, 12, 24)
 DIRECTIONS = ((-1, -1), (-1, 0), (-1, 1), (0, -1), (0, 1), (1, -1), (1, 0), (1, 1))
@@ -75,7 +76,7 @@ class PixelAdaptive:
                 part = self(image_B3HW[n : n + 1, :, :rows, :columns], map_BKHW[n : n + 1, :, :rows, :columns])
                 refined_BKHW[n : n + 1, :, :rows, :columns] = part
             return refined_BKHW
-        if map_BKHW.device.type == "cpu" and self.backend == "auto" and not has_gradient:
+        if map_BKHW.device.type == "cpu" and self.backend == "auto" and not has_gradient and compiled_works():
             from tagseg.refine import pixel_adaptive_cpu
 
             kernels = _kernel_cpu(image_B3HW, self.kind)
@@ -101,7 +102,7 @@ class PixelAdaptive:
     @torch.no_grad()
     def kernel(self, image_B3HW: Tensor) -> Tensor:
         """The neighbours' weights (B, 48, H, W) float32; neighbours in the order of `OFFSETS`."""
-        if image_B3HW.device.type == "cpu":
+        if image_B3HW.device.type == "cpu" and compiled_works():
             kernels = [torch.from_numpy(kernel_HJW) for kernel_HJW in _kernel_cpu(image_B3HW, self.kind)]
             return torch.stack(kernels).transpose(1, 2)
         return kernel_torch(image_B3HW.float(), self.kind)

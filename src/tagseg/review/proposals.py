@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import base64
 import json
-import shutil
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -22,7 +21,7 @@ from PIL import Image
 from tagseg.data.folders import find_photos, stem
 from tagseg.data.photo import photo_size, read_mask, read_photo
 from tagseg.errors import UserError
-from tagseg.files import make_folder
+from tagseg.files import make_folder, write_text
 from tagseg.outputs.palette import write_mask
 from tagseg.outputs.writer import safe_name
 from tagseg.review.doubt import Doubt, doubt_of_mask, doubt_of_probabilities
@@ -37,12 +36,15 @@ FEATURES = 64  # numbers kept of the model's description of a photo
 
 @dataclass(frozen=True)
 class Proposal:
-    """What is known of a photo's proposed mask. size: (H, W). found: the classes in it. features: (D,) float32."""
+    """What is known of a photo's proposed mask. size: (H, W). found: the classes in it. features: D numbers, float16.
+
+    Packed numbers: thousands of small arrays, each made between two large photos, would leave holes that nothing fills.
+    """
 
     size: tuple[int, int]
     found: tuple[int, ...]
     doubt: Doubt
-    features: NDArray[np.float32]
+    features: bytes
 
 
 class Proposals(ABC):
@@ -128,34 +130,24 @@ class ModelProposals(Proposals):
     can_label = True
 
     def __init__(self, segmenter: Segmenter, folder: Path) -> None:
-        from tagseg.workflows.claim import claim_results
+        from tagseg.workflows.claim import made_by
 
         self.segmenter, self.folder, self.classes = segmenter, folder, segmenter.classes
         self.lock = threading.Lock()
-        already = len(list(folder.glob("*"))) if folder.is_dir() else 0
-        try:
-            make_folder(folder)
-            claim_results(folder / ".made-by", segmenter, ["review"], already=already, overwrite=False)
-        except UserError:  # of another model: its proposals are of no use any more, what a person decided is elsewhere
-            shutil.rmtree(folder, ignore_errors=True)
-            make_folder(folder)
-            claim_results(folder / ".made-by", segmenter, ["review"], already=0, overwrite=False)
-        self.known: dict[str, dict[str, Any]] = {}
-        path = folder / FACTS
-        for line in path.read_bytes().splitlines() if path.is_file() else []:
-            try:
-                row = json.loads(line)
-                self.known[row["photo"]] = row
-            except (ValueError, KeyError, TypeError):  # torn by a kill: that photo is labelled again
-                continue
+        make_folder(folder)
+        path, marker, by = folder / FACTS, folder / ".made-by", made_by(segmenter, ["review"])
+        if not marker.is_file() or marker.read_text(encoding="utf-8") != by:
+            path.unlink(missing_ok=True)  # of another model: its masks are replaced as photos are looked at
+            write_text(marker, by)
+        self.known = read_facts(folder)
 
     def describe(self, name: str, photo: Path, tags: Sequence[str] | None, retagged: bool = False) -> Proposal:
         """Label a photo, or take what is there for these tags."""
-        row = self.known.get(name)
-        if row is None or row["tags"] != _listed(tags) or not self._path(name).is_file():
-            with self.lock:
-                row = self._label(name, photo, tags)
-        features = np.frombuffer(base64.b64decode(row["features"]), dtype=np.float16).astype(np.float32)
+        row = self._found(name, tags)
+        if row is None:
+            with self.lock:  # another thread may have labelled it while this one waited
+                row = self._found(name, tags) or self._label(name, photo, tags)
+        features = base64.b64decode(row["features"])
         doubt = Doubt(row["doubt"], row["reason"], tuple(tuple(spot) for spot in row["spots"]))
         return Proposal((row["size"][0], row["size"][1]), tuple(row["found"]), doubt, features)
 
@@ -173,6 +165,10 @@ class ModelProposals(Proposals):
         image_13hw = torch.from_numpy(np.ascontiguousarray(photo_HW3[::step, ::step])).permute(2, 0, 1)[None] / 255
         with self.lock, torch.inference_mode():
             return self.segmenter.method.cams(image_13hw.to(self.segmenter.device))[0, index - 1].float().cpu().numpy()
+
+    def _found(self, name: str, tags: Sequence[str] | None) -> dict[str, Any] | None:
+        row = self.known.get(name)
+        return row if row is not None and row["tags"] == _listed(tags) and self._path(name).is_file() else None
 
     def _label(self, name: str, photo: Path, tags: Sequence[str] | None) -> dict[str, Any]:
         photo_HW3 = read_photo(photo)
@@ -217,6 +213,18 @@ class ModelProposals(Proposals):
         return self.folder / f"{safe_name(name)}.png"
 
 
+def read_facts(folder: Path) -> dict[str, dict[str, Any]]:
+    """What the model found out of each photo, by its name: of the photos whose mask in the folder is that model's."""
+    path, known = folder / FACTS, {}
+    for line in path.read_bytes().splitlines() if path.is_file() else []:
+        try:
+            row = json.loads(line)
+            known[str(row["photo"])] = row
+        except (ValueError, KeyError, TypeError, RecursionError):  # torn by a kill: that photo is labelled again
+            continue
+    return known
+
+
 def _listed(tags: Sequence[str] | None) -> list[str] | None:
     return None if tags is None else sorted(tags)
 
@@ -231,7 +239,7 @@ def classes_in(mask_HW: NDArray[np.uint8]) -> tuple[int, ...]:
     return tuple(int(k) for k in np.flatnonzero(counts[:255]) if k)
 
 
-def _look(photo: Path) -> NDArray[np.float32]:
+def _look(photo: Path) -> bytes:
     """A photo's colours and coarse layout, where no model describes it."""
     small = Image.fromarray(read_photo(photo, min_side=LOOK)).resize((LOOK, LOOK), Image.Resampling.BOX)
-    return np.asarray(small, dtype=np.float32).ravel() / np.float32(255)
+    return (np.asarray(small, dtype=np.float16).ravel() / np.float16(255)).tobytes()

@@ -152,13 +152,11 @@ def _shaped(asked: Asked, photos: list[NDArray[np.uint8]], found: list[Predictio
 
 async def _asked(request: Request, service: Service) -> Asked:
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    query: dict[str, Any] = dict(request.query_params)
+    given: dict[str, Any] = {}
     if kind == "multipart/form-data":
         asked, given = await _from_form(request, service)
-        query = given | query
     elif kind == "application/json":
         asked, given = _from_json(await _json(request))
-        query = given | query
     else:
         content = await request.body()
         if not content:
@@ -170,7 +168,8 @@ async def _asked(request: Request, service: Service) -> Asked:
     for wanted, form in (("image/png", "png"), ("image/jpeg", "overlay")):
         if accepted.startswith(wanted):
             asked.form = form
-    _take(asked, query)
+    _take(asked, given)
+    _take(asked, dict(request.query_params))  # the address has the last word
     if asked.form in ("png", "overlay") and len(asked.photos) > 1:
         raise HTTPException(400, f"The form {asked.form} holds one photo; ask for json.")
     return asked

@@ -15,7 +15,8 @@ from rich.table import Table
 from tagseg.data.tagged import TaggedImages
 from tagseg.devices import AUTO
 from tagseg.errors import UserError
-from tagseg.files import make_folder, write_text
+from tagseg.files import to_json, write_text
+from tagseg.foreign import read_json, reading
 from tagseg.outputs.report import (
     Example,
     ReportData,
@@ -26,14 +27,18 @@ from tagseg.outputs.report import (
     spread,
     write_report,
 )
+from tagseg.places import check_output
 from tagseg.prediction.load import load
 from tagseg.prediction.score import AFTER, percent
-from tagseg.workflows.label import SCORES as PSEUDO
+from tagseg.result_folder import ResultFolder
+from tagseg.run_folder import RunFolder
+from tagseg.workflows.opened import run_recipe, run_sources
 from tagseg.workflows.report import score_note
-from tagseg.workflows.train import run_recipe, run_result, run_sources
 
 PHOTOS = 10
 PROTOCOL = "without tags"
+MARKER = ".tagseg-compare"  # in the folder: which of its files are a comparison
+FILES = ("compare.json", "compare.md", "compare.html")
 NUMBERS = ("before CRF", "after CRF", "pseudo masks", "minutes", "memory GiB")
 HEADS = ("run", "branch", *NUMBERS, "trained with")
 
@@ -50,9 +55,11 @@ def compare(runs: Sequence[Path], out: Path, *, device: str = AUTO) -> Table:
     """Write `compare.html`, `compare.md` and `compare.json` to `out` and return the table for the terminal.
 
     Runs of one recipe with several seeds share their rows: means, and the lowest and highest value.
-    Raises UserError for a run that isn't finished, or was scored on other photos or classes than the first.
+    Raises UserError for a run that isn't finished, or was scored on other photos or classes than the first; for an `out`
+    that is, holds or lies inside one of the runs' files or photos, or holds files of these names that others wrote.
     """
-    results = {run: run_result(run) for run in runs}
+    check_output(out, [place for run in runs for place in RunFolder.of(run).places()])
+    results = {run: RunFolder.of(run).result() for run in runs}
     data = [run_sources(run).val for run in runs]
     for run, val in zip(runs, data, strict=True):
         if val is None:
@@ -63,11 +70,15 @@ def compare(runs: Sequence[Path], out: Path, *, device: str = AUTO) -> Table:
             )
     groups = _groups(runs)
     rows = [row for group in groups for row in _rows(group, [results[run] for run in group.runs])]
-    make_folder(out)
-    write_text(out / "compare.json", json.dumps(rows, indent=2, ensure_ascii=False))
-    write_text(out / "compare.md", _markdown(rows))
     assert data[0] is not None
-    _page(groups, results, rows, data[0], out / "compare.html", device)
+    check_output(out, [place for val in data if val is not None for place in val.places])
+    folder = ResultFolder.claim(out, MARKER, "compare", [], overwrite=False, rewritten=FILES)
+    folder.begin(FILES)
+    facts, text, page = (out / name for name in FILES)
+    _page(groups, results, rows, data[0], page, device)
+    write_text(facts, to_json(rows, indent=2))
+    write_text(text, _markdown(rows))
+    folder.wrote(FILES)
     return _terminal_table(groups, rows, f"mIoU in %, {len(data[0])} photos, no tags used")
 
 
@@ -141,8 +152,11 @@ def _terminal_table(groups: Sequence[Group], rows: list[dict[str, Any]], title: 
 
 def _pseudo_masks(run: Path) -> float | None:
     """Score of the masks that `tagseg label` made of the run's training photos, tags used."""
-    path = run / PSEUDO
-    return json.loads(path.read_text(encoding="utf-8"))["miou"] if path.is_file() else None
+    path = RunFolder.of(run).pseudo_scores
+    if not path.is_file():
+        return None
+    with reading(path, "scores of pseudo masks"):
+        return float(read_json(path, "scores of pseudo masks")["miou"])
 
 
 def _mean(values: Sequence[float | None]) -> float | None:

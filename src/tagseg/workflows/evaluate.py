@@ -5,7 +5,6 @@ Shapes: H W pixels, K classes with background.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,11 +19,13 @@ from rich.table import Table
 from rich.text import Text
 
 from tagseg.data.folders import find_photos, stem
-from tagseg.data.masks import ignored_objects, read_mask
+from tagseg.data.masks import ignored_objects, present, read_mask
 from tagseg.data.tagged import IGNORE, UNKNOWN, check_classes
 from tagseg.data.voc import open_voc
 from tagseg.errors import UserError
-from tagseg.files import replacing
+from tagseg.files import make_folder, to_json, write_text
+from tagseg.foreign import read_json
+from tagseg.places import check_output, is_link
 from tagseg.scores import Scores
 
 BACKGROUND = "background"
@@ -117,7 +118,7 @@ def evaluate(
     for name, path in track(wanted.items(), description="Scoring", disable=len(wanted) < 100):
         prediction_HW, truth_HW = read_mask(files[name]), read_mask(path, colors=colors)
         for row, mask_HW in zip(seen, (truth_HW, prediction_HW), strict=True):
-            row |= np.bincount(mask_HW.ravel(), minlength=256) > 0
+            row |= present(mask_HW)
         _check_values(files[name], prediction_HW, names)
         if values is None:
             _check_values(path, truth_HW, names)
@@ -160,10 +161,26 @@ def table(result: Evaluation) -> RenderableType:
     return Group(*parts, facts, Text(result.protocol))
 
 
+def check_file(path: Path, *inputs: Path) -> None:
+    """Raise UserError where numbers cannot go to `path`: among what is read, or over a file that holds something else."""
+    check_output(path, inputs)
+    if path.is_dir():
+        raise UserError(f"{path} is a folder: choose a file name for --out.")
+    if not path.exists():
+        return
+    try:
+        facts = read_json(path, "scores")
+    except UserError:
+        facts = None
+    if not isinstance(facts, dict) or "protocol" not in facts or is_link(path):
+        raise UserError(f"{path} is there already and holds no scores of `tagseg evaluate`: choose another --out.")
+
+
 def write_json(result: Evaluation, path: Path) -> None:
-    """Write the numbers as JSON; UserError when the file cannot be written."""
-    with replacing(path) as temporary:
-        temporary.write_text(json.dumps(result.as_dict(), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    """Write the numbers as JSON. Raises UserError when the file cannot be written, and as `check_file`."""
+    check_file(path, result.masks, result.truth)
+    make_folder(path.parent)
+    write_text(path, to_json(result.as_dict(), indent=2) + "\n")
 
 
 def _confusion(result: Evaluation) -> Table:

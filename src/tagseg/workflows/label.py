@@ -3,33 +3,40 @@
 from __future__ import annotations
 
 import csv
-import json
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from io import StringIO
 from pathlib import Path
 from typing import TextIO
 
 import numpy as np
+from numpy.typing import NDArray
 from rich.progress import track
 
 from tagseg.data.photo import read_mask
+from tagseg.data.sources import LABELLED
 from tagseg.data.tagged import TaggedImages
-from tagseg.engine.interrupt import Interruption, check
 from tagseg.errors import UserError
-from tagseg.files import make_folder, write_text
+from tagseg.files import make_folder, to_json, write_text
+from tagseg.interrupt import Interruption, check
 from tagseg.methods.supervised import read_confidence
+from tagseg.outputs.masks import PaletteMasks
 from tagseg.outputs.palette import write_mask
+from tagseg.places import check_output
 from tagseg.prediction.prediction import BACKGROUND
 from tagseg.prediction.segmenter import Request, Segmenter
+from tagseg.prediction.work import Behind, ahead
+from tagseg.result_folder import ResultFolder
+from tagseg.run_folder import RunFolder
 from tagseg.scores import Scores
-from tagseg.workflows.claim import claim_results
-from tagseg.workflows.train import run_sources
+from tagseg.workflows.claim import made_by
+from tagseg.workflows.opened import run_sources
 
 IGNORE = 255
 CONFIDENCES = "confidence.csv"
-MARKER = ".tagseg-label"  # beside the masks: what they were made by
-SCORES = "pseudo_masks.json"  # in the run's folder
+MARKER = LABELLED  # beside the masks: what they were made by
 
 
 def label(
@@ -48,8 +55,10 @@ def label(
     0 is background, 255 a pixel whose likeliest class has a probability below `confidence`. Photos that have their mask
     already are passed over, so an interrupted run goes on. `confidence.csv` beside the masks holds, for each photo, the
     mean over its pixels of the likeliest class's probability: the weight that `supervised.confidence` gives the photo.
-    Raises UserError for a class the model doesn't know, for a folder that cannot be written, and for one with masks of
-    another model or other settings unless `overwrite` is given.
+    Raises UserError, at the end, when photos could not be read; and before anything is written, for a class the model
+    doesn't know; for an `out` that cannot be written, or is, holds or lies inside what the photos, tags or model come
+    from; for one with masks of another model or other settings unless `overwrite` is given; and for one with files that
+    tagseg did not write, or that `overwrite` would lose although a person has changed them.
     """
     known = segmenter.method.classes
     unknown = [name for name in data.classes if name not in known]
@@ -57,30 +66,57 @@ def label(
         raise UserError(
             f"The photos have the tag {unknown[0]!r}, which the model does not know; it knows {', '.join(known)}."
         )
-    make_folder(out)
-    todo = [i for i, photo in enumerate(data.photos) if overwrite or not mask_path(out, photo.name).is_file()]
-    already = len(data.photos) - len(todo)
-    made_by: list[object] = [confidence] if tags else [confidence, "no tags"]
-    claim_results(out / MARKER, segmenter, made_by, already=already, overwrite=overwrite)
-    written = 0
+    check_output(out, [*data.places, *segmenter.places])
+    for photo in data.photos:
+        PaletteMasks.check_name(photo.name)
+    names = [_file(photo.name) for photo in data.photos]
+    by = made_by(segmenter, [confidence] if tags else [confidence, "no tags"])
+    results = ResultFolder.claim(out, MARKER, by, [CONFIDENCES, *names], overwrite=overwrite)
+    todo = [index for index, name in enumerate(names) if not results.has(name)]
+    results.begin([CONFIDENCES])
+    written, problems = 0, list[str]()
+    waiting: deque[int] = deque()
+
+    def read(index: int) -> NDArray[np.uint8] | UserError:
+        try:
+            return data.photo(index)
+        except UserError as error:
+            return error
 
     def requests() -> Iterator[Request]:
-        for index in todo:
+        for index, photo in zip(todo, ahead(read, todo, segmenter.device), strict=True):
             check()
             told = tuple(data.classes[tag - 1] for tag in data.photos[index].tags)
-            yield data.photo(index), told if tags else None
+            if isinstance(photo, UserError):
+                problems.append(str(photo))
+                continue
+            waiting.append(index)
+            yield photo, told if tags else None
 
-    with Interruption(), _confidence_table(out / CONFIDENCES, overwrite) as add_confidence:
-        predictions = zip(todo, segmenter.predict_many(requests()), strict=True)
-        for index, prediction in track(predictions, "Labelling", total=len(todo), disable=len(todo) < 9):
+    def write(name: str, mask: NDArray[np.uint8]) -> None:
+        results.begin([name])
+        make_folder((out / name).parent)
+        write_mask(out / name, mask)
+        results.wrote([name])
+
+    with (
+        Interruption(),
+        _confidence_table(out / CONFIDENCES, overwrite) as add_confidence,
+        Behind(segmenter.device, together=True) as behind,
+    ):
+        predictions = segmenter.predict_many(requests())
+        for prediction in track(predictions, "Labelling", total=len(todo), disable=len(todo) < 9):
+            index = waiting.popleft()
             name = data.photos[index].name
             # before the mask: where a mask is, there is a row for it
             add_confidence({name: float(prediction.confidence.mean(dtype=np.float64))})
             mask = np.where(prediction.confidence >= confidence, prediction.mask, np.uint8(IGNORE))
-            path = mask_path(out, name)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_mask(path, mask)
+            behind(partial(write, names[index], mask))
             written += 1
+    results.wrote([CONFIDENCES])
+    results.end()
+    if problems:
+        raise UserError(f"{len(problems)} of {len(todo)} photos were not labelled; the first: {problems[0]}")
     return written
 
 
@@ -102,7 +138,7 @@ def label_run(
             **({} if tags else {"tags": "not used"}),
             **scores.as_dict((BACKGROUND, *data.classes)),
         }
-        write_text(run / SCORES, json.dumps(facts, indent=2, ensure_ascii=False))
+        write_text(RunFolder.of(run).pseudo_scores, to_json(facts, indent=2))
     return written, len(data), scores
 
 
@@ -112,7 +148,7 @@ def score_labels(masks: Path, data: TaggedImages) -> Scores | None:
     for index, photo in enumerate(data.photos):
         truth = data.mask(index)
         if truth is not None:
-            scores.add(read_mask(mask_path(masks, photo.name)), truth)
+            scores.add(read_mask(masks / _file(photo.name)), truth)
     return scores if scores.photos else None
 
 
@@ -145,6 +181,6 @@ def _write_rows(file: TextIO, confidences: dict[str, float]) -> None:
     csv.writer(file, lineterminator="\n").writerows((name, f"{value:.4f}") for name, value in confidences.items())
 
 
-def mask_path(out: Path, name: str) -> Path:
-    """Where the mask of a photo goes."""
-    return out / f"{name}.png"
+def _file(name: str) -> str:
+    """Where the mask of a photo goes, below the folder of masks."""
+    return f"{name}.png"

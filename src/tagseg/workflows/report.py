@@ -5,8 +5,6 @@ Shapes: C tags, H W pixels.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -34,26 +32,28 @@ from tagseg.prediction.score import AFTER, percent, spread_indices
 from tagseg.prediction.segmenter import WHOLE, Segmenter
 from tagseg.prediction.settings import PredictSettings
 from tagseg.recipe import Recipe
+from tagseg.run_folder import RunFolder
 from tagseg.scores import Scores
-from tagseg.workflows.train import run_recipe, run_result, run_sources
+from tagseg.workflows.opened import run_recipe, run_sources
 
 PHOTOS = 8
-NAMES = {"P_st": "seg-teacher", "P_s": "student"}
 
 
 def report(run: Path, *, device: str | torch.device = AUTO) -> Path:
-    """Write `report.html` into a finished run folder and return its path. Raises UserError where the run isn't finished."""
-    facts = run_result(run)
-    recipe = run_recipe(run)
-    sources = run_sources(run)
-    segmenter = load(run, device=device)
-    page = run / "report.html"
-    write_report(_collect(run, facts, recipe, segmenter, sources.train, sources.val), page)
-    return page
+    """Write the page of a finished run into its folder and return its path; of a chain, that of its last stage.
+
+    Raises UserError where the run isn't finished, or its photos have moved or have other classes now.
+    """
+    folder = RunFolder.of(run)
+    facts = folder.result()
+    recipe, sources = run_recipe(folder.path), run_sources(folder.path)
+    segmenter = load(folder.path, device=device)
+    write_report(_collect(folder, facts, recipe, segmenter, sources.train, sources.val), folder.report)
+    return folder.report
 
 
 def _collect(
-    run: Path,
+    run: RunFolder,
     facts: dict[str, Any],
     recipe: Recipe,
     segmenter: Segmenter,
@@ -91,14 +91,16 @@ def _collect(
         bars = ClassBars("IoU by class", classes, series)
     figures += [(f"{facts['minutes']:.1f}", "minutes"), (f"{facts['peak_memory_gib']:.1f} GiB", "peak memory")]
     return ReportData(
-        title=recipe.title or run.name,
+        title=recipe.title or run.path.name,
         classes=classes,
         lead=f"{recipe.method.name} on {recipe.model.backbone}, {recipe.train.steps} steps of {recipe.train.batch_size} photos.",
         protocol=protocol,
         figures=tuple(figures),
-        tables=(branch_table("mIoU of every branch, without tags", scores),) if scores else (),
+        tables=(branch_table("mIoU of every branch, without tags", scores, meanings=segmenter.method.meanings),)
+        if scores
+        else (),
         bars=bars,
-        rows=list(metric_rows(run / "metrics.jsonl")),
+        rows=list(run.metric_rows()),
         examples=tuple(_example(segmenter, shown, i, why, tags=val is None) for i, why in chosen),
         facts=(
             ("Classes", ", ".join(classes[1:])),
@@ -115,7 +117,7 @@ def _collect(
 
 @torch.inference_mode()
 def _example(segmenter: Segmenter, data: TaggedImages, index: int, why: str, *, tags: bool) -> Example:
-    """Photo, class-teacher's heat, each segmentation branch, the final mask, and the truth where there is one."""
+    """Photo, the CAM's heat, the branches that the method has drawn, the final mask, and the truth where there is one."""
     photo, truth = data.photo(index), data.mask(index)
     name, classes, method = data.photos[index].name, segmenter.classes, segmenter.method
     told = tuple(classes[tag] for tag in data.photos[index].tags)
@@ -123,14 +125,13 @@ def _example(segmenter: Segmenter, data: TaggedImages, index: int, why: str, *, 
     photo_1HW3, size = torch.from_numpy(small)[None], (photo.shape[0], photo.shape[1])
     branches = branch_maps(method, photo_1HW3, segmenter.tag_vector(told)[None] if tags else None)
     panels: list[Panel] = [photo_panel(photo, name)]
-    if "P_ct" in branches:
+    if method.cam_name:
         cam_1Chw = method.cams(as_image(photo_1HW3, segmenter.device))
         heat_hw = (resize(cam_1Chw, size)[0].cpu() * segmenter.tag_vector(told)[:, None, None]).amax(0).clamp(0, 1)
-        panels.append(heat_panel("class-teacher", photo, heat_hw.numpy(), name))
-    for key, label in NAMES.items():
-        if key in branches:
-            mask = class_mask(resize(branches[key], size)[0])
-            panels.append(mask_panel(label, photo, mask, classes, name, note=score_note(mask, truth, len(classes))))
+        panels.append(heat_panel(method.cam_name, photo, heat_hw.numpy(), name))
+    for key in [key for key in method.drawn if key in branches] or list(branches)[-1:]:
+        mask, label = class_mask(resize(branches[key], size)[0]), method.meanings.get(key, key).partition(":")[0]
+        panels.append(mask_panel(label, photo, mask, classes, name, note=score_note(mask, truth, len(classes))))
     final = segmenter.predict(photo, tags=told if tags else None).mask
     panels.append(mask_panel("final mask", photo, final, classes, name, note=score_note(final, truth, len(classes))))
     seen = set(np.unique(final).tolist())
@@ -160,10 +161,3 @@ def score_note(mask: NDArray[np.uint8], truth: NDArray[np.uint8] | None, num_cla
     own = Scores(num_classes)
     own.add(mask, truth)
     return f"mIoU {100 * own.miou:.0f} %" if np.isfinite(own.miou) else ""
-
-
-def metric_rows(path: Path) -> Iterable[dict[str, Any]]:
-    """The lines of a run's metrics.jsonl."""
-    if path.is_file():
-        for line in path.read_text(encoding="utf-8").splitlines():
-            yield json.loads(line)

@@ -12,6 +12,7 @@ from tagseg.data.tagged import TaggedImages, open_tagged
 from tagseg.errors import UserError
 from tagseg.foreign import read_text
 from tagseg.outputs.masks import CLASSES_FILE
+from tagseg.prediction.hub import is_address
 from tagseg.review.proposals import FolderProposals, ModelProposals, Proposals
 from tagseg.review.session import Photo, Session
 
@@ -45,8 +46,8 @@ def open_review(
     """
     given: dict[str, Any] = dict(columns or {})
     table: Table = partial(open_tagged, tags=tags, **given)
-    is_model = source.is_file() or (source / "model.json").is_file()
-    if not source.exists():
+    is_model = is_address(source) or source.is_file() or (source / "model.json").is_file()
+    if not is_model and not source.exists():
         raise UserError(f"{source} does not exist: give a run folder, or a folder of masks.")
     if is_model:
         segmenter = _load(source)
@@ -79,7 +80,7 @@ def _load(run: Path) -> Segmenter:
 
 
 def _run_photos(run: Path) -> list[Photo]:
-    from tagseg.workflows.train import run_sources
+    from tagseg.workflows.opened import run_sources
 
     data = run_sources(run).train
     return [Photo(p.name, p.photo, tuple(data.classes[k - 1] for k in p.tags)) for p in data.photos]
