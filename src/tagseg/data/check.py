@@ -19,7 +19,7 @@ from tagseg.data.mask_numbers import MaskNumbers
 from tagseg.data.photo import look_at_photo
 from tagseg.data.tables import Problem
 from tagseg.data.tagged import TaggedImages, collect_tagged
-from tagseg.data.text import printable
+from tagseg.data.text import printable, quoted
 from tagseg.errors import UserError
 from tagseg.files import write_text
 
@@ -128,6 +128,12 @@ def check_tagged(data: TaggedImages, *, progress: Progress | None = None) -> Che
         if count == 0:
             text = f"no photo has the tag {name!r}, so this class cannot be learned"
             problems.append(Problem("class without photos", "", text, fatal=False))
+    for name in data.classes:
+        if ":" in name or name.startswith("#"):
+            text = (
+                f"class {quoted(name)} cannot be exported to CVAT, whose labelmap.txt takes no ':' and no leading '#'"
+            )
+            problems.append(Problem("class name", "", text, fatal=False))
     sizes: list[tuple[int, int]] = []
     numbers = MaskNumbers(data)
     with ThreadPoolExecutor(cores()) as pool:
