@@ -68,8 +68,11 @@ class MentorSettings(AFANetworkSettings):
     """Settings of Mentor; every part of it can be switched off by itself."""
 
     name: Literal["mentor"] = "mentor"  # type: ignore[assignment]
-    pooling: Literal["max", "mean", "soft"] = "mean"
-    class_steps: Steps = 0
+    pooling: Literal["max", "mean", "soft"] = Field(
+        "mean",
+        description="over the photo, before the classifier: maximum or mean of features, or soft maximum of scores",
+    )
+    class_steps: Steps = Field(0, description="steps at the start that train the classifier alone")
     affinity_weight: float = Field(0.0, ge=0, le=0, description="affinities are not learned")
     teacher: Literal["average", "own"] = Field(
         "average", description="who labels: the running mean of the weights (train.average), or the weights as they are"
