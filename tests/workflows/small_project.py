@@ -12,7 +12,7 @@ from tagseg.errors import UserError
 from tagseg.outputs.palette import write_mask
 
 FAST = ("train.steps=1", "train.workers=0", "model.start=null", "train.batch_size=2", "train.crop=64")
-FAST += ("train.short_side=64", "method.hidden=8", "method.cam_scales=[1.0]")
+FAST += ("predict.crf=null", "train.short_side=64", "method.hidden=8", "method.cam_scales=[1.0]")
 
 
 def command(*words: object) -> str:
