@@ -54,6 +54,8 @@ def main() -> int:
     parser.add_argument(
         "--data", type=Path, help="a folder in VOC layout for the resumed training; else generated scenes"
     )
+    parser.add_argument("--recipes", help="of the steps, separated by commas; else all published ones")
+    parser.add_argument("--quick", action="store_true", help="kernels: the Triton forms alone, fewer comparisons")
     parser.add_argument("--section", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.section:
@@ -126,7 +128,8 @@ def describe(options: argparse.Namespace) -> Iterator[str]:
 def in_its_own_process(name: str, seconds: float, options: argparse.Namespace, page: Page) -> str:
     """Run a section, its lines as they come; the last sentence says how it ended."""
     command = [sys.executable, str(HERE / "gpu.py"), "--section", name, "--seconds", str(int(seconds) - 3)]
-    command += ["--small"] if options.small else []
+    command += [f"--{flag}" for flag in ("small", "quick") if getattr(options, flag)]
+    command += ["--recipes", options.recipes] if options.recipes else []
     command += ["--data", str(options.data)] if options.data else []
     environment = dict(os.environ)
     source = str(HERE.parent / "src")
@@ -179,7 +182,7 @@ def run_section(options: argparse.Namespace) -> int:
     left: Callable[[], float] = lambda: end - time.monotonic()  # noqa: E731
     for name in options.section.split(","):
         print(f"\n## {SECTIONS[name].title}\n", flush=True)
-        for line in gpu_sections.SECTIONS[name](options.small, left, options.data):
+        for line in gpu_sections.SECTIONS[name](options, left):
             print(line, flush=True)
     return 0
 

@@ -61,8 +61,9 @@ def crf_rows(
     forms: tuple[Backend, ...],
     device: torch.device,
     left: Callable[[], float],
+    by_cpu: int,
 ) -> Iterator[str]:
-    """height, width, batch, bilateral, labels for each case."""
+    """height, width, batch, bilateral, labels for each case; by_cpu: cases that the CPU's form is compared with."""
     for number, (height, width, batch, bilateral, labels) in enumerate(cases):
         if left() < 5:
             yield f"| {width}x{height}, {labels} labels: no time left |" + " |" * 8
@@ -73,8 +74,8 @@ def crf_rows(
         # each photo an array of its own: equal ones would share their lattice
         there = [images[n % kinds].to(device).clone() for n in range(batch)]
         maps_there = [maps[n % kinds].to(device).clone() for n in range(batch)]
-        # the CPU compiles for each number of labels, which takes it long: two cases have its word, the others torch's
-        truth = "the CPU" if number < 2 or device.type == "cpu" else "torch"
+        # the CPU compiles for each number of labels, which takes it long: a few cases have its word, the others torch's
+        truth = "the CPU" if number < by_cpu or device.type == "cpu" else "torch"
         if truth == "torch":
             expected = [r.cpu() for r in dense_crf(there[:2], maps_there[:2], bilateral=bilateral, backend="torch")]
         else:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from argparse import Namespace
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -26,23 +27,26 @@ Left = Callable[[], float]
 HERE = Path(__file__).resolve().parent
 
 
-def kernels(small: bool, left: Left, data: Path | None) -> Iterator[str]:
+def kernels(options: Namespace, left: Left) -> Iterator[str]:
     """CRF, PAR, VARM and energy."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     forms: tuple[gpu_kernels.Backend, ...] = ("triton", "torch") if device.type == "cuda" else ("torch",)
+    forms = forms[:1] if options.quick else forms
     yield gpu_kernels.PAR_HEAD
-    sizes = (16, 1, (2,)) if small else (512, 4, (4, 21))
+    sizes = (16, 1, (2,)) if options.small else (512, 4, (4,)) if options.quick else (512, 4, (4, 21))
     yield from gpu_kernels.par_rows(*sizes, (*forms, "direct"), device)
     yield f"\n{gpu_kernels.ENERGY_HEAD}"
-    yield from gpu_kernels.energy_rows(*((16, 1, 3) if small else (321, 4, 21)), forms, device)
+    yield from gpu_kernels.energy_rows(*((16, 1, 3) if options.small else (321, 4, 21)), forms, device)
     yield f"\n{gpu_kernels.CRF_HEAD}"
     wide, narrow = (80.0, 13.0, 10.0), (83.0, 5.0, 4.0)
     cases = [(321, 321, 32, wide, 5), (321, 321, 32, narrow, 21), (375, 500, 16, wide, 5), (375, 500, 1, wide, 21)]
     cases += [(321, 321, 32, wide, 21), (375, 500, 16, narrow, 21), (1500, 2000, 1, wide, 2)]
-    yield from gpu_kernels.crf_rows([(16, 20, 1, wide, 2)] if small else cases, forms, device, left)
+    yield from gpu_kernels.crf_rows(
+        [(16, 20, 1, wide, 2)] if options.small else cases, forms, device, left, 1 if options.quick else 2
+    )
 
 
-def steps(small: bool, left: Left, data: Path | None) -> Iterator[str]:
+def steps(options: Namespace, left: Left) -> Iterator[str]:
     """All recipes, both precisions."""
     if not torch.cuda.is_available():
         yield "No GPU: operations and host reads of a small step on the CPU, as the tests count them.\n"
@@ -50,10 +54,11 @@ def steps(small: bool, left: Left, data: Path | None) -> Iterator[str]:
         yield gpu_steps.counted_row("rrm-scenes")
         return
     yield gpu_steps.HEAD
-    yield from gpu_steps.rows(gpu_steps.RECIPES[: 1 if small else None], ("fp32", "bf16"), left)
+    recipes = tuple(options.recipes.split(",")) if options.recipes else gpu_steps.RECIPES
+    yield from gpu_steps.rows(recipes, ("fp32", "bf16"), left)
 
 
-def plain(small: bool, left: Left, data: Path | None) -> Iterator[str]:
+def plain(options: Namespace, left: Left) -> Iterator[str]:
     """Some recipes without the Triton kernels, for comparison in the same run."""
     if not torch.cuda.is_available():
         yield "Skipped: no GPU."
@@ -62,7 +67,7 @@ def plain(small: bool, left: Left, data: Path | None) -> Iterator[str]:
     yield from gpu_steps.rows(("bmp-voc12-mit_b1", "rrm-voc12", "asdt-voc12", "tscd-voc12-mit_b1"), ("fp32",), left)
 
 
-def compiled(small: bool, left: Left, data: Path | None) -> Iterator[str]:
+def compiled(options: Namespace, left: Left) -> Iterator[str]:
     """`train.compile: true` on recipes that wait for launches."""
     if not torch.cuda.is_available():
         yield "Skipped: no GPU."
@@ -73,14 +78,14 @@ def compiled(small: bool, left: Left, data: Path | None) -> Iterator[str]:
     yield from gpu_steps.rows(("supervised-voc12-deeplab_v2",), ("fp32", "bf16"), left, ("train.micro_batch=null",))
 
 
-def predict(small: bool, left: Left, data: Path | None) -> Iterator[str]:
+def predict(options: Namespace, left: Left) -> Iterator[str]:
     """Photos a second from files to masks."""
     from tagseg.data.photo import read_photo
     from tagseg.workflows.predict import predict as predict_files
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    count = 1 if small else 256
-    names = ("asdt-scenes",) if small else ("asdt-scenes", "bmp-voc12-mit_b1")
+    count = 1 if options.small else 256
+    names = ("asdt-scenes",) if options.small else ("asdt-scenes", "bmp-voc12-mit_b1")
     yield "| model | what | photos/s | pixels that differ from the CPU's |\n|---|---|---:|---:|"
     with tempfile.TemporaryDirectory() as temporary:
         photos = Path(temporary, "photos")
@@ -91,7 +96,7 @@ def predict(small: bool, left: Left, data: Path | None) -> Iterator[str]:
             torch.manual_seed(0)
             method = build_method(recipe.method, recipe.model, gpu_steps.CLASSES, weights="none")
             segmenter = Segmenter(method)
-            few = (1 if small else 3) if name == names[0] else 0  # a CPU takes long
+            few = (1 if options.small else 3) if name == names[0] else 0  # a CPU takes long
             some = [read_photo(path) for path in sorted(photos.iterdir())[:few]]
             expected = [segmenter.predict(photo).mask for photo in some]
             segmenter.to(device)
@@ -132,7 +137,7 @@ def _label(name: str, segmenter: Segmenter, photos: Path, out: Path, count: int)
     yield f"| {name} | label, CRF, {segmenter.device.type} | {len(source) / seconds:.1f} | |"
 
 
-def tests(small: bool, left: Left, data: Path | None) -> Iterator[str]:
+def tests(options: Namespace, left: Left) -> Iterator[str]:
     """The tests that need a GPU, each failure by name."""
     if not torch.cuda.is_available():
         yield "Skipped: no GPU."
@@ -140,7 +145,7 @@ def tests(small: bool, left: Left, data: Path | None) -> Iterator[str]:
     yield from _pytest(["-m", "gpu", "tests/refine"], left)
 
 
-def suite(small: bool, left: Left, data: Path | None) -> Iterator[str]:
+def suite(options: Namespace, left: Left) -> Iterator[str]:
     """As many of all tests as there is time for, on a machine whose trainings run on a GPU; each failure by name."""
     if not torch.cuda.is_available():
         yield "Skipped: no GPU."
@@ -183,15 +188,15 @@ def _pytest(arguments: list[str], left: Left) -> Iterator[str]:
     yield f"{cut}{passed} passed, {len(broken)} did not; {last}"
 
 
-def resume(small: bool, left: Left, data: Path | None) -> Iterator[str]:
+def resume(options: Namespace, left: Left) -> Iterator[str]:
     """A training killed once by SIGKILL and resumed, and its losses."""
     if not hasattr(signal, "SIGKILL"):
         yield "Skipped: this system has no SIGKILL."
         return
-    recipe = "asdt-voc-animals-same" if data else "tscd-scenes" if not small else "classifier-scenes"
-    count = 8 if small else 300
-    overrides = [f"train.steps={count}", f"train.checkpoint_every={2 if small else 10}", "model.start=null"]
-    overrides += [f"data.root={data}"] if data else SMALL_SCENES if small else []
+    recipe = "asdt-voc-animals-same" if options.data else "tscd-scenes" if not options.small else "classifier-scenes"
+    count = 8 if options.small else 300
+    overrides = [f"train.steps={count}", f"train.checkpoint_every={2 if options.small else 10}", "model.start=null"]
+    overrides += [f"data.root={options.data}"] if options.data else SMALL_SCENES if options.small else []
     overrides += ["model.weights=none"]
     with tempfile.TemporaryDirectory() as temporary:
         out = Path(temporary, "run")
@@ -220,7 +225,7 @@ def resume(small: bool, left: Left, data: Path | None) -> Iterator[str]:
             yield f"\n```\n{run.stderr[-600:]}\n```"
 
 
-SECTIONS: dict[str, Callable[[bool, Left, Path | None], Iterator[str]]] = {
+SECTIONS: dict[str, Callable[[Namespace, Left], Iterator[str]]] = {
     "kernels": kernels,
     "steps": steps,
     "predict": predict,

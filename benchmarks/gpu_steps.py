@@ -66,7 +66,8 @@ def random_batch(size: int, count: int, seed: int) -> Batch:
 
 def set_up(name: str, overrides: list[str], device: torch.device) -> tuple[TrainSettings, Step]:
     """The settings of a recipe, and what takes a step with a batch under such settings."""
-    recipe = load_recipe(name, ["model.start=null", *overrides])
+    # random weights stand no published learning rate
+    recipe = load_recipe(name, ["model.start=null", "train.lr=1e-8", *overrides])
     torch.manual_seed(0)
     method = build_method(recipe.method, recipe.model, CLASSES, weights="none").train().to(device)
     if recipe.train.channels_last:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 from collections.abc import Iterable, Mapping
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +14,13 @@ from tagseg.data.sources import DataSettings
 from tagseg.engine.settings import TrainSettings
 from tagseg.errors import UserError
 from tagseg.foreign import parse_yaml, read_text, reading, shown
-from tagseg.methods import METHODS
+from tagseg.methods import METHODS, find_method, own_name
 from tagseg.methods.build import ModelSettings
 from tagseg.methods.method import MethodSettings
+from tagseg.names import nearest
 from tagseg.prediction.settings import PredictSettings
 from tagseg.settings import Settings, first_fault, merged
+from tagseg.shipped import shipped_recipes
 
 MOST_BASES = 20  # recipes that one recipe may build on
 
@@ -43,9 +43,12 @@ class Recipe(Settings):
         if not isinstance(value, dict):
             return value
         name = value.get("name")
-        if not isinstance(name, str) or name not in METHODS:
-            raise ValueError(f"there is no method called {shown(name)}; there are {', '.join(METHODS)}")
-        return METHODS[name].Settings.model_validate(value)
+        method = find_method(name)
+        if name in METHODS or ":" not in str(name):
+            return method.Settings.model_validate(value)
+        # A class of another package knows itself by its own name; the recipe keeps where it is found.
+        settings = method.Settings.model_validate(value | {"name": own_name(method)})
+        return settings.model_copy(update={"name": name})
 
     def placed(self) -> Recipe:
         """The recipe with absolute places, so that it can be used from another working directory."""
@@ -67,21 +70,6 @@ class Recipe(Settings):
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 
 
-def shipped_recipes() -> dict[str, str]:
-    """The text of every shipped recipe by its name."""
-    return shipped_texts("recipes")
-
-
-def shipped_texts(*folder: str) -> dict[str, str]:
-    """The texts of the YAML files in a folder of the package, by their names without suffix."""
-    found = {
-        f.name.removesuffix(".yaml"): f.read_text(encoding="utf-8")
-        for f in files("tagseg").joinpath(*folder).iterdir()
-        if f.name.endswith(".yaml")
-    }
-    return dict(sorted(found.items()))
-
-
 def load_recipe(name: str | Path, overrides: list[str] | None = None) -> Recipe:
     """A shipped recipe by name or a YAML file, with `key.sub=value` overrides.
 
@@ -97,9 +85,10 @@ def _read_values(name: str, seen: tuple[str, ...]) -> dict[str, Any]:
         raise UserError(f"Recipe {name} is its own base: {' -> '.join((*seen, name))}.")
     if len(seen) > MOST_BASES:
         raise UserError(f"Recipe {seen[0]} has more than {MOST_BASES} bases, one below the other: take some out.")
-    near = difflib.get_close_matches(name, shipped, n=1)
-    hint = f"did you mean {near[0]}?" if near else "`tagseg recipes` lists the shipped ones."
+    near = nearest(name, shipped)
+    hint = f"did you mean {near}?" if near else "`tagseg recipes` lists the shipped ones."
     values = read_yaml(name, shipped, "recipe", Recipe.model_fields, hint)
+    values.pop("about", None)  # what is known of a recipe holds for it alone, not for what is based on it
     base = values.pop("base", None)
     if base is None:
         return values

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from tagseg.errors import UserError
-from tagseg.foreign import DATA_CAP, read_json, read_text
+from tagseg.foreign import DATA_CAP, read_json, read_text, reading
 
 CHECKPOINT = "step-*"  # weights, and a manifest of the same name
 
@@ -89,13 +90,11 @@ class RunFolder:
         """The lines of metrics.jsonl; those that are no numbers by name are passed over."""
         if not self.metrics.is_file():
             return
-        for line in read_text(self.metrics, "the numbers of a run", DATA_CAP).splitlines():
-            try:
+        for line in read_text(self.metrics, "the numbers of a run", DATA_CAP).split("\n"):
+            with suppress(UserError), reading(self.metrics, "a line of numbers"):  # a line that a kill cut short
                 row = json.loads(line)
                 if math.isfinite(row["step"]):
                     yield row
-            except (ValueError, TypeError, KeyError, RecursionError):
-                continue  # a line that a kill cut short
 
     def places(self) -> list[Path]:
         """What no result may be written over: the run's own files and folders. Other folders beside them are free."""

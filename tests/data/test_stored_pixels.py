@@ -17,7 +17,7 @@ from PIL import Image, ImageFile
 from tagseg.data import pictures
 from tagseg.data.check import check_photos
 from tagseg.data.folders import find_photos
-from tagseg.data.photo import page_count, photo_size, read_mask, read_photo
+from tagseg.data.photo import look_at_photo, photo_size, read_mask, read_photo
 from tagseg.data.suffixes import HAS_AVIF, HAS_HEIC
 from tagseg.errors import UserError
 from tests.limited import LIMITS, finished
@@ -84,7 +84,8 @@ def test_the_first_page_that_is_no_thumbnail_is_read(tmp_path: Path) -> None:
     assert read_photo(tmp_path / "a.tif").shape == (48, 64, 3)
     assert int(read_photo(tmp_path / "a.tif")[0, 0, 0]) == 200
     assert photo_size(tmp_path / "a.tif") == (48, 64)
-    assert page_count(tmp_path / "a.tif") == 3
+    facts = look_at_photo(tmp_path / "a.tif", dark=25)
+    assert (facts.pages, facts.brightest, facts.flat, facts.height) == (3, 200, True, 48)
 
 
 def test_check_names_photos_that_show_nothing_and_pages_that_are_not_read(tmp_path: Path, table: Make) -> None:
@@ -107,8 +108,24 @@ def test_check_names_photos_that_show_nothing_and_pages_that_are_not_read(tmp_pa
         "thin photo": "thin.png is 1700 x 33 pixels, more than 50 times as long as wide; cut it",
     }
     assert result.problems[0].text == (
-        "dark.tif is nearly black (its brightest value is 15 of 255); was it stored with fewer bits than it says?"
+        "dark.tif is nearly black (its brightest value is 15 of 255); was it stored with fewer bits?"
     )
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "tif", "webp"])
+@pytest.mark.parametrize("turn", [1, 3, 6, 8])
+def test_a_look_gives_the_size_that_reading_gives(tmp_path: Path, suffix: str, turn: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = turn
+    path = tmp_path / f"a.{suffix}"
+    noise = np.random.default_rng(0).integers(0, 256, (40, 60, 3), np.uint8)
+    Image.fromarray(noise).save(path, exif=exif)
+    facts = look_at_photo(path, dark=25)
+    assert (facts.height, facts.width) == read_photo(path).shape[:2] == photo_size(path)
+    assert not facts.flat
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(UserError, match=rf"a\.{suffix}"):
+        look_at_photo(path, dark=25)
 
 
 def test_transparency_of_16_bits(tmp_path: Path) -> None:
@@ -185,6 +202,7 @@ def test_large_photos_wait_for_one_another(tmp_path: Path, monkeypatch: pytest.M
     Image.new("RGB", (300, 200)).save(tmp_path / "a.png")
     memory = pictures._Memory(2 * 300 * 200 * pictures.BYTES_A_PIXEL)
     monkeypatch.setattr(pictures, "_memory", memory)
+    monkeypatch.setattr(pictures, "SMALL", 0)
     highest, loading = 0, ImageFile.ImageFile.load
 
     def load(self: Image.Image, *args: Any) -> Any:

@@ -1,5 +1,10 @@
 """The Triton kernels, in Triton's interpreter on a CPU and on a GPU where there is one, against the other forms."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -142,6 +147,16 @@ def test_the_dense_energy_and_its_gradient(device):
     (expected, slope), (got, gradient) = loss("cpu", "numba"), loss(device, "triton")
     assert got.item() == pytest.approx(expected.item(), rel=1e-5)
     assert torch.allclose(gradient, slope, atol=1e-5)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="the tests above compile them")
+def test_the_compiler_takes_every_kernel_for_a_gpu():
+    environment = {key: value for key, value in os.environ.items() if key != "TRITON_INTERPRET"}
+    script = Path(__file__).with_name("compile_triton.py")
+    run = subprocess.run([sys.executable, script], capture_output=True, text=True, env=environment, check=False)
+    assert run.returncode == 0, run.stderr[-2000:]
+    names = {"_weights", "_propagate", "_locate", "_renumber", "_neighbours", "_splat", "_blur", "_slice", "_update"}
+    assert set(run.stdout.split()) == names
 
 
 def test_a_device_that_triton_does_not_serve_is_refused(monkeypatch):

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from starlette.types import ASGIApp
 
 from tagseg.outputs.palette import write_mask
 from tagseg.prediction.settings import PredictSettings
@@ -14,7 +15,7 @@ from tagseg.review.app import create_app
 from tagseg.review.proposals import ModelProposals
 from tagseg.review.session import Photo, Session
 from tagseg.segmenter import Segmenter
-from tagseg.web.listen import make_server, open_address
+from tagseg.web.listen import Address, make_server, open_address
 from tests.colours import Colours
 
 SIZE = (60, 80)
@@ -58,17 +59,23 @@ def write_masks(folder: Path, photos: list[Photo]) -> Path:
 
 
 @contextmanager
-def served(session: Session) -> Iterator[str]:
-    """The address of a server with the page of a session."""
-    address = open_address("127.0.0.1", 0)
-    server = make_server(create_app(session, hosts=address.hosts))
-    server.config.lifespan = "on"
+def run_server(app: ASGIApp, address: Address) -> Iterator[None]:
+    """A server in a thread, ended afterwards."""
+    server = make_server(app)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [address.socket]}, daemon=True)
     thread.start()
     while not server.started:
         assert thread.is_alive()
     try:
-        yield address.url
+        yield
     finally:
         server.should_exit = True
         thread.join(20)
+
+
+@contextmanager
+def served(session: Session) -> Iterator[str]:
+    """The address of a server with the page of a session."""
+    address = open_address("127.0.0.1", 0)
+    with run_server(create_app(session, hosts=address.hosts), address):
+        yield address.url

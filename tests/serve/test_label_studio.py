@@ -99,7 +99,7 @@ def test_a_click_gives_the_piece_that_it_lies_in(client: TestClient) -> None:
 def test_clicks_add_and_take_away() -> None:
     p = np.zeros((2, 10, 20), np.float32)
     p[1, :, 2:6] = p[1, 3:8, 10:18] = 0.9
-    prediction = Prediction((p[1] > 0.5).astype(np.uint8), p, ("background", "cow"))
+    prediction = Prediction((p[1] > 0.5).astype(np.uint8), p, ("background", "cow"), p.max(0))
 
     def click(x: float, y: float, positive: bool = True) -> dict[str, object]:
         value = {"x": 5 * x, "y": 10 * y, "keypointlabels": ["cow"]}

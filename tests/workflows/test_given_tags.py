@@ -170,4 +170,8 @@ def test_photos_of_several_pages_are_read_once(tmp_path: Path) -> None:
     pages = [Image.fromarray(np.full((30, 40, 3), BLUE, np.uint8)) for _ in range(3)]
     (tmp_path / "photos").mkdir()
     pages[0].save(tmp_path / "photos" / "a.tif", save_all=True, append_images=pages[1:])
-    assert predict(segmenter(), tmp_path / "photos", tmp_path / "out").done == 1
+    with zipfile.ZipFile(tmp_path / "photos.zip", "w") as archive:
+        archive.write(tmp_path / "photos" / "a.tif", "a.tif")
+    for number, source in enumerate((tmp_path / "photos", tmp_path / "photos.zip")):
+        result = predict(segmenter(), source, tmp_path / f"out{number}")
+        assert (result.done, result.notes) == (1, ["a.tif has 3 pages, of which one was read."])

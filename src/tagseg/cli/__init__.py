@@ -10,7 +10,15 @@ from typing import Any
 
 import typer
 
-from tagseg.cli import data, exchanging, reproducing, reviewing, training, using  # noqa: F401  (their commands join the app)
+from tagseg.cli import (  # noqa: F401  (their commands join the app)
+    data,
+    exchanging,
+    recipes,
+    reproducing,
+    reviewing,
+    training,
+    using,
+)
 from tagseg.cli.frame import app, complaints, open_terminal
 from tagseg.errors import UserError
 

@@ -83,7 +83,10 @@ Masks = Annotated[Path | None, typer.Option("--masks", help="folder of true mask
 Classes = Annotated[str | None, typer.Option("--classes", help="class names in order, separated by commas")]
 OwnImages = Annotated[Path | None, typer.Option("--images", help="own photos, without a recipe")]
 Set = Annotated[list[str] | None, typer.Option("--set", help="key.sub=value, may be given several times")]
-Method = Annotated[str, typer.Option("--method", help="the system for own photos")]
+Method = Annotated[
+    str | None,
+    typer.Option("--method", help="for own photos: a method in place of the best, or module:Class of your own"),
+]
 Out = Annotated[Path, typer.Option("--out", "-o", help="folder for the results")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="start anew although there are results")]
 Review = Annotated[

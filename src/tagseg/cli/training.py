@@ -1,14 +1,12 @@
-"""Commands that read photos with tags and train: demo, check, recipes, train, label, run."""
+"""Commands that read photos with tags and train: demo, check, train, label, run."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.progress import Progress
-from rich.table import Table
 
 from tagseg.cli.frame import (
     Classes,
@@ -94,25 +92,6 @@ def check(
 
 
 @app.command()
-def recipes() -> None:
-    """List the shipped recipes.
-
-    Example: tagseg recipes
-    """
-    from tagseg.recipe import shipped_recipes
-
-    _list("recipe", "train", shipped_recipes())
-
-
-def _list(kind: str, command: str, texts: Mapping[str, str]) -> None:
-    """Print what is shipped: each name, and the first line of its text."""
-    table = Table(kind, "what it is", title=f"Shipped {kind}s: tagseg {command} NAME --out RUN")
-    for name, text in texts.items():
-        table.add_row(name, text.partition("\n")[0].lstrip("# "))
-    console.print(table)
-
-
-@app.command()
 def train(
     recipe: Annotated[str | None, typer.Argument(help="name of a shipped recipe, or a YAML file")] = None,
     out: Out = Path("run"),
@@ -124,7 +103,7 @@ def train(
     separator: Separator = None,
     file_column: FileColumn = None,
     tags_column: TagsColumn = None,
-    method: Method = "bmp",
+    method: Method = None,
     device: Device = "auto",
     review: Review = None,
     overwrite: Overwrite = False,
@@ -153,7 +132,8 @@ def train(
     if images is not None:
         data = own_data(images, tags, masks, class_names(classes), separator, file_column, tags_column, review)
         # what was picked is nothing new for a run that is finished
-        chosen = own_recipe(data, method, settings or [], say=say if overwrite or not run.finished else str)
+        aloud = say if overwrite or not run.finished else str
+        chosen = own_recipe(data, method, settings or [], device=device, say=aloud)
     else:
         chosen = load_recipe(str(recipe), with_review(settings, review))
         if Path(str(recipe)).is_file() and not (run.holds_run() and run.recipe.samefile(str(recipe))):
@@ -238,7 +218,7 @@ def run(
     separator: Separator = None,
     file_column: FileColumn = None,
     tags_column: TagsColumn = None,
-    method: Method = "bmp",
+    method: Method = None,
     device: Device = "auto",
     review: Review = None,
 ) -> None:
@@ -248,7 +228,8 @@ def run(
 
     Example: tagseg run chain-scenes --set segmenter.train.steps=100 --out runs/chain
     """
-    from tagseg.workflows.chain import load_chain, shipped_chains
+    from tagseg.cli.recipes import list_chains
+    from tagseg.workflows.chain import load_chain
     from tagseg.workflows.own_photos import own_chain, own_data
     from tagseg.workflows.run import run
 
@@ -256,11 +237,11 @@ def run(
         raise UserError("Give either a chain (`tagseg run` lists them) or --images DIR with --tags FILE.")
     if images is not None:
         data = own_data(images, tags, masks, class_names(classes), separator, file_column, tags_column, review)
-        chain = own_chain(data, method, settings or [], say=say)
+        chain = own_chain(data, method, settings or [], device=device, say=say)
     elif recipe is not None:
         chain = load_chain(recipe, with_review(settings, review))
     else:
-        _list("chain", "run", shipped_chains())
+        list_chains()
         return
     page = run(chain, out, device=device, say=say)
     say(f"The model is {out / chain.stages[-1]}; pseudo masks, scores and report are in {out}: open {page}.")

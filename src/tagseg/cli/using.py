@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -28,12 +28,18 @@ from tagseg.cli.frame import (
 )
 from tagseg.errors import UserError
 
+if TYPE_CHECKING:
+    from tagseg.prediction.segmenter import Segmenter
+    from tagseg.scale.finish import Finished
+
 
 @app.command()
 def predict(
     run: Annotated[Path, typer.Argument(help="a finished run folder, or a .safetensors file of `tagseg export`")],
     images: Annotated[list[str], typer.Argument(help="folders, photos, .zip, .txt lists of paths, quoted patterns")],
-    out: Out = Path("predictions"),
+    out: Annotated[
+        str, typer.Option("--out", "-o", help="folder for the results; with --shards a store too")
+    ] = "predictions",
     format: Annotated[str, typer.Option(help="png, overlay, coco, yolo, label-studio, cvat ...")] = "png",
     crf: Annotated[bool, typer.Option(help="refine with the dense CRF")] = True,
     tags: Annotated[Path | None, typer.Option("--tags", help="table of tags, used for the photos it names")] = None,
@@ -55,6 +61,14 @@ def predict(
         str | None, typer.Option(help="label-studio: what stands before a photo's name, in place of local files")
     ] = None,
     overwrite: Overwrite = False,
+    shards: Annotated[int | None, typer.Option(min=1, help="cut the photos into so many parts: docs/scale.md")] = None,
+    shard: Annotated[str | None, typer.Option(help="do this part alone, such as 3/100; numbers begin at 0")] = None,
+    container: Annotated[str, typer.Option(help="of a part's masks: tar, parquet, png")] = "tar",
+    engine: Annotated[str, typer.Option(help="what works on the parts: local, ray")] = "local",
+    address: Annotated[str | None, typer.Option(help="ray: of a cluster; else this machine")] = None,
+    workers: Annotated[int, typer.Option(min=1, help="ray: how many at once")] = 1,
+    timeout: Annotated[float | None, typer.Option(min=0.1, help="parts: seconds that a photo may take")] = None,
+    retry_errors: Annotated[bool, typer.Option("--retry-errors", help="parts: do the failed photos again")] = False,
 ) -> None:
     """Segment photos, without tags unless a table of them is given. The same command goes on where it stopped.
 
@@ -63,14 +77,32 @@ def predict(
     from tagseg.prediction.load import load
     from tagseg.workflows.predict import predict
 
-    segmenter = load(run, device=device)
-    segmenter.set(scales=scales, flip=flip, merge=merge, long_side=long_side, short_side=short_side)
-    segmenter.set(precision=precision, tagged_background=tagged_background)
-    segmenter.tile = tile
+    def build() -> Segmenter:
+        segmenter = load(run, device=device)
+        segmenter.set(scales=scales, flip=flip, merge=merge, long_side=long_side, short_side=short_side)
+        segmenter.set(precision=precision, tagged_background=tagged_background)
+        segmenter.tile = tile
+        return segmenter
+
+    if shards is None and (
+        shard is not None or retry_errors or engine != "local" or timeout is not None or "://" in out
+    ):
+        raise UserError("--shard, --retry-errors, --engine, --timeout and stores need --shards N: docs/scale.md.")
+    if shards is not None:
+        from tagseg.workflows.shards import Shards, predict_shards, read_tags
+
+        how = Shards(shards, shard, container, engine, address, workers, timeout, retry_errors)
+        given = (
+            None if tags is None else read_tags(tags, images, class_names(classes), separator, file_column, tags_column)
+        )
+        whole = predict_shards(build, images, out, how, crf=crf, pixel_cap=pixel_cap, tags=given, say=say)
+        if whole is not None:
+            _say_finished(whole, out)
+        return
     result = predict(
-        segmenter,
+        build(),
         images,
-        out,
+        Path(out),
         format=format,
         crf=crf,
         tags=tags,
@@ -91,6 +123,38 @@ def predict(
         for problem in result.problems:
             say(problem, style="yellow")
         raise UserError(f"{len(result.problems)} photo(s) could not be read: see above.")
+
+
+@app.command()
+def finish(
+    out: Annotated[str, typer.Argument(help="where `tagseg predict --shards` wrote")],
+    format: Annotated[str | None, typer.Option(help="png, coco, label-studio, cvat, json: write all masks so")] = None,
+    to: Annotated[Path | None, typer.Option("--to", help="folder for them")] = None,
+) -> None:
+    """Check that all shards are done, and write their index; with --format, write their masks in another form.
+
+    Example: tagseg finish masks --format coco --to annotations
+    """
+    from tagseg.scale.finish import finish, merge
+    from tagseg.scale.places import open_place
+
+    place = open_place(out)
+    whole = finish(place)
+    if format is not None:
+        if to is None:
+            raise UserError("--format needs a folder: --to DIR.")
+        say(f"{merge(place, format, to)} masks written to {to}.")
+    _say_finished(whole, out)
+
+
+def _say_finished(whole: Finished, out: str) -> None:
+    say(f"{whole.masks} of {whole.photos} photos segmented in {whole.seconds:.0f} s of work; results are in {out}.")
+    if whole.errors:
+        for name, why in whole.errors[:5]:
+            say(f"{name}: {why}", style="yellow")
+        raise UserError(
+            f"{len(whole.errors)} photo(s) failed: {out}/index.jsonl.gz names them, --retry-errors does them again."
+        )
 
 
 @app.command()

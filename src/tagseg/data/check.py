@@ -14,13 +14,9 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
-
 from tagseg.data.folders import look_into, some, stem
 from tagseg.data.mask_numbers import MaskNumbers
-from tagseg.data.photo import page_count
-from tagseg.data.suffixes import suffix
+from tagseg.data.photo import look_at_photo
 from tagseg.data.tables import Problem
 from tagseg.data.tagged import TaggedImages, collect_tagged
 from tagseg.data.text import printable
@@ -223,11 +219,10 @@ def _look(data: TaggedImages, i: int, numbers: MaskNumbers) -> tuple[tuple[int, 
     photo = data.photos[i]
     name = photo.file
     try:
-        pixels_HW3 = data.photo(i)
-        pages = page_count(photo.photo) if suffix(name) in (".tif", ".tiff") else 1
+        facts = look_at_photo(photo.photo, dark=DARK)
     except UserError as error:
         return None, [Problem("broken photo", name, str(error))]
-    height, width = pixels_HW3.shape[:2]
+    height, width, pages = facts.height, facts.width, facts.pages
     problems = []
     if min(height, width) < SMALL_SIDE:
         text = f"{name} is only {width} x {height} pixels; leave it out unless that is meant"
@@ -238,28 +233,20 @@ def _look(data: TaggedImages, i: int, numbers: MaskNumbers) -> tuple[tuple[int, 
     if pages > 1:
         text = f"{name} has {pages} pages, of which one is read; save those you need as photos of their own"
         problems.append(Problem("several pages", name, text, fatal=False))
-    if (text := _shows_nothing(pixels_HW3)) and min(height, width) > 1:
-        problems.append(Problem("empty photo", name, f"{name} {text}", fatal=False))
+    if facts.brightest <= DARK:
+        text = (
+            f"{name} is nearly black (its brightest value is {facts.brightest} of 255); was it stored with fewer bits?"
+        )
+        problems.append(Problem("empty photo", name, text, fatal=False))
+    elif facts.flat and (height, width) != (1, 1):
+        problems.append(Problem("empty photo", name, f"{name} is of one color all over", fatal=False))
     try:
-        mask_HW = data.mask(i)
+        mask_HW = data.mask(i, size=(height, width))
     except UserError as error:
         problems.append(Problem("mask that doesn't fit", name, str(error)))
     else:
         numbers.add(photo.tags, mask_HW)
     return (height, width), problems
-
-
-def _shows_nothing(photo_HW3: NDArray[np.uint8]) -> str:
-    """Why a photo shows nothing, as the end of a sentence; empty where it shows something."""
-    # A few rows tell for nearly all photos; only what they leave open is looked at whole.
-    rows = photo_HW3[:: max(len(photo_HW3) // 8, 1)]
-    if rows.max() <= DARK and (brightest := int(photo_HW3.max())) <= DARK:
-        return (
-            f"is nearly black (its brightest value is {brightest} of 255); was it stored with fewer bits than it says?"
-        )
-    if (rows == rows[0, 0]).all() and (photo_HW3 == photo_HW3[0, 0]).all():
-        return "is of one color all over"
-    return ""
 
 
 def _duplicates(data: TaggedImages) -> Iterable[Problem]:

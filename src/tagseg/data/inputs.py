@@ -20,7 +20,7 @@ import numpy as np
 
 from tagseg.data.folders import is_hidden, look_into, some, stem
 from tagseg.data.paths import inside, lies_inside
-from tagseg.data.photo import photo_size, read_photo
+from tagseg.data.photo import page_count, photo_size, read_photo
 from tagseg.data.pictures import PIXEL_CAP
 from tagseg.data.suffixes import PHOTO_SUFFIXES, UNREAD_SUFFIXES, suffix, to_read
 from tagseg.data.text import quoted
@@ -53,17 +53,30 @@ class PhotoInput:
 
     def read(self, *, pixel_cap: int = PIXEL_CAP) -> np.ndarray:
         """The photo as uint8 (H, W, 3) RGB. Raises UserError that names it when it is broken, or beyond the cap."""
+        shown = str(self.path) if self.archive is None else f"{self.path}: {self.member}"
+        with self._file(shown, pixel_cap) as path:
+            try:
+                return _read(path, shown, pixel_cap)
+            except UserError as error:
+                raise UserError(str(error).replace(str(path), shown)) from error
+
+    def pages(self, *, pixel_cap: int = PIXEL_CAP) -> int:
+        """How many pages the photo has, of which `read` gives one. Raises UserError as `read` does."""
+        if suffix(self.file_name) not in (".tif", ".tiff"):
+            return 1
+        with self._file(f"{self.path}: {self.member}", pixel_cap) as path:
+            return page_count(path)
+
+    @contextmanager
+    def _file(self, shown: str, pixel_cap: int) -> Iterator[Path]:
         if self.archive is None:
-            return _read(self.path, str(self.path), pixel_cap)
-        shown = f"{self.path}: {self.member}"
+            yield self.path
+            return
         with tempfile.TemporaryDirectory(prefix="tagseg-") as folder:
             # Its own name there: what a zip file calls it decides nothing about where it goes.
             unpacked = Path(folder, "photo" + PurePosixPath(self.file_name).suffix)
             _unpack(self.archive, self.member, unpacked, shown, pixel_cap)
-            try:
-                return _read(unpacked, shown, pixel_cap)
-            except UserError as error:
-                raise UserError(str(error).replace(str(unpacked), shown)) from error
+            yield unpacked
 
 
 @dataclass

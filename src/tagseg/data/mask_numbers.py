@@ -9,7 +9,7 @@ from threading import Lock
 import numpy as np
 from numpy.typing import NDArray
 
-from tagseg.data.masks import IGNORE, ignored_objects
+from tagseg.data.masks import IGNORE, ignored_objects, present
 from tagseg.data.tagged import TaggedImages
 
 ENOUGH = 50  # masks of photos with a tag that are looked at for its class
@@ -36,7 +36,7 @@ class MaskNumbers:
         """Count a mask in the run's numbers, and the tags of its photo; threads may do so side by side."""
         if mask_HW is None:
             return
-        held = np.bincount(mask_HW.ravel(), minlength=256) > 0
+        held = present(mask_HW)
         with self._lock:
             self.masks += 1
             self.held |= held

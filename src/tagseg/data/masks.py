@@ -6,6 +6,7 @@ Shapes: H W pixels.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +46,7 @@ def read_mask(path: Path, *, pixel_cap: int = PIXEL_CAP, colors: Sequence[Color]
                 depth = _grey_bits(image)
                 stored_HW = np.array(image, dtype=np.uint8)
                 if image.mode == "P":
-                    numbers = _palette_numbers(path, image, stored_HW, colors)
+                    numbers = _palette_numbers(path, image, colors)
                     return stored_HW if numbers is None else numbers[stored_HW]
                 if depth < 8 and image.mode == "L":
                     stored_HW //= 255 // (2**depth - 1)  # Pillow stretches 2 and 4 bits to 0..255
@@ -66,15 +67,12 @@ def _grey_bits(image: ImageFile.ImageFile) -> int:
     return 8
 
 
-def _palette_numbers(
-    path: Path, image: Image.Image, stored_HW: NDArray[np.uint8], colors: Sequence[Color] | None
-) -> NDArray[np.uint8] | None:
+def _palette_numbers(path: Path, image: Image.Image, colors: Sequence[Color] | None) -> NDArray[np.uint8] | None:
     """The class number of each index of a palette, (256,); None where the indices are the numbers."""
-    palette = np.zeros((256, 3), np.int64)
     entries = np.frombuffer(bytes(image.getpalette("RGB") or []), np.uint8).reshape(-1, 3)[:256]
-    palette[: len(entries)] = entries
-    used = np.flatnonzero(np.bincount(stored_HW.ravel(), minlength=256))
-    shown = palette[used]
+    used = np.flatnonzero(image.histogram())
+    shown = np.zeros((len(used), 3), np.int64)
+    shown[used < len(entries)] = entries[used[used < len(entries)]]
     numbers = np.arange(256)
     if colors is not None:
         known = {color: i for i, color in enumerate(colors)}
@@ -84,8 +82,8 @@ def _palette_numbers(
     if (shown == shown[:, :1]).all():
         return _grey_numbers(path, used, shown[:, 0], numbers)
     # As many entries as are used, and all of them VOC's colors: a program that shrinks files has renumbered them.
-    voc = {_rgb(color): i for i, color in enumerate(_voc_colors())}
-    if len(entries) == len(used) > 1 and all(_rgb(color) in voc for color in shown):
+    if len(entries) == len(used) > 1 and all(_rgb(color) in _voc_numbers() for color in shown):
+        voc = _voc_numbers()
         meant = [voc[_rgb(color)] for color in shown]
         if meant != used.tolist() and max(meant) < _WEB_COLORS:
             raise UserError(
@@ -130,10 +128,16 @@ def _rgb(color: NDArray[Any]) -> Color:
     return int(color[0]), int(color[1]), int(color[2])
 
 
-def _voc_colors() -> NDArray[np.uint8]:
+@cache
+def _voc_numbers() -> dict[Color, int]:
     from tagseg.outputs.palette import PALETTE
 
-    return PALETTE
+    return {_rgb(color): i for i, color in enumerate(PALETTE)}
+
+
+def present(mask_HW: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """Which of the 256 numbers a mask holds, as bool (256,)."""
+    return np.array(Image.fromarray(mask_HW).histogram()) > 0  # four times as fast as numpy.bincount
 
 
 def refuse_ignored_objects(masks: Iterable[Path | NDArray[np.uint8]], where: str) -> None:
@@ -143,10 +147,13 @@ def refuse_ignored_objects(masks: Iterable[Path | NDArray[np.uint8]], where: str
     """
     ignored = False
     for mask in masks:
-        counts = np.bincount((read_mask(mask) if isinstance(mask, Path) else mask).ravel(), minlength=256)
-        if counts[1:IGNORE].any():
+        try:
+            held = present(read_mask(mask) if isinstance(mask, Path) else mask)
+        except UserError:
+            continue  # a mask that cannot be read is named when it is used
+        if held[1:IGNORE].any():
             return
-        ignored = ignored or counts[IGNORE] > 0
+        ignored = ignored or bool(held[IGNORE])
     if ignored:
         raise UserError(ignored_objects(where))
 

@@ -5,6 +5,7 @@ Shapes: H W pixels after EXIF orientation.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
@@ -15,7 +16,7 @@ from PIL import Image, ImageOps
 from tagseg.data.masks import read_mask as read_mask
 from tagseg.data.pictures import PIXEL_CAP as PIXEL_CAP
 from tagseg.data.pictures import check_cap, decoding, open_picture, refuse
-from tagseg.data.suffixes import HAS_AVIF, HAS_HEIC
+from tagseg.data.suffixes import HAS_AVIF, HAS_HEIC, suffix
 from tagseg.data.suffixes import PHOTO_SUFFIXES as PHOTO_SUFFIXES
 from tagseg.data.tiff import check_tiff, full_page, stored_16_bits, unpack_planes
 from tagseg.errors import UserError
@@ -61,14 +62,65 @@ def photo_of_image(image: Image.Image, *, pixel_cap: int = PIXEL_CAP) -> np.ndar
 
 
 def _decoded(shown: str, image: Image.Image) -> NDArray[np.uint8]:
+    turn, deep = _prepared(shown, image)
+    with decoding(image):
+        image.load()
+        return _rgb(shown, image if turn == 1 else ImageOps.exif_transpose(image), deep)
+
+
+def _prepared(shown: str, image: Image.Image) -> tuple[int, bool]:
+    """The picture's orientation and `_is_deep`, before it is decoded; UserError where its values are those of no photo."""
     turn = _orientation(image)
     if image.format == "TIFF":
         check_tiff(shown, image)
         unpack_planes(image)
-    deep = _is_deep(image)
-    with decoding(image):
-        image.load()
-        return _rgb(shown, image if turn == 1 else ImageOps.exif_transpose(image), deep)
+    return turn, _is_deep(image)
+
+
+@dataclass(frozen=True)
+class PhotoFacts:
+    """What decoding a photo tells. brightest: its largest value, 0..255, and flat: whether it is of one color; both only
+    looked for where a few pixels leave it open (255, False). pages: of a TIFF, else 1.
+    """
+
+    height: int
+    width: int
+    brightest: int = 255
+    flat: bool = False
+    pages: int = 1
+
+
+def look_at_photo(path: Path, *, dark: int, pixel_cap: int = PIXEL_CAP) -> PhotoFacts:
+    """Decode a photo whole, and tell its size after EXIF orientation and whether it shows anything brighter than `dark`.
+
+    Raises UserError as `read_photo` does, whose array is spared where it would tell nothing more.
+    """
+    try:
+        with open_picture(path, PHOTO_FORMATS) as image:
+            pages = int(getattr(image, "n_frames", 1)) if image.format == "TIFF" else 1
+            full_page(image)
+            check_cap(str(path), image, pixel_cap)
+            turn, deep = _prepared(str(path), image)
+            with decoding(image):
+                image.load()
+                if image.format != "TIFF" and _shows_something(image, dark):
+                    width, height = image.size if turn < 5 else image.size[::-1]
+                    return PhotoFacts(height, width, pages=pages)
+                rgb_HW3 = _rgb(str(path), image if turn == 1 else ImageOps.exif_transpose(image), deep)
+                flat = bool((rgb_HW3 == rgb_HW3[0, 0]).all())
+                return PhotoFacts(len(rgb_HW3), rgb_HW3.shape[1], int(rgb_HW3.max()), flat, pages)
+    except Exception as error:
+        refuse(str(path), "photo", PHOTO_FORMATS, error)
+
+
+def _shows_something(image: Image.Image, dark: int) -> bool:
+    """Whether a few pixels of a loaded picture tell already that it is neither dark nor of one color."""
+    if image.mode not in ("RGB", "L") or "transparency" in image.info:
+        return False
+    width, height = image.size
+    pixels = {image.getpixel((width * i // 7, height * (3 * i % 7) // 7)) for i in range(7)}
+    brightest = max(max(pixel) if isinstance(pixel, tuple) else pixel or 0 for pixel in pixels)
+    return len(pixels) > 1 and brightest > dark
 
 
 def photo_size(path: Path) -> tuple[int, int]:
@@ -85,7 +137,9 @@ def photo_size(path: Path) -> tuple[int, int]:
 
 
 def page_count(path: Path) -> int:
-    """How many pages a TIFF has; 1 for all other formats."""
+    """How many pages a TIFF has, of which `read_photo` reads one; 1 for all other formats."""
+    if suffix(path.name) not in (".tif", ".tiff"):
+        return 1
     try:
         with open_picture(path, PHOTO_FORMATS) as image:
             return int(getattr(image, "n_frames", 1)) if image.format == "TIFF" else 1

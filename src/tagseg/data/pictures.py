@@ -35,6 +35,7 @@ if HAS_HEIC:
     pillow_heif.register_heif_opener()
 
 PIXEL_CAP = 100_000_000
+SMALL = 16 << 20  # bytes, below which pictures are decoded side by side as they come
 BYTES_A_PIXEL = 12  # what decoding and converting to RGB take at their height
 
 
@@ -121,8 +122,9 @@ if hasattr(os, "register_at_fork"):
 
 @contextmanager
 def decoding(image: Image.Image) -> Iterator[None]:
-    """Wait until there is memory to decode a picture, and hold it within the block."""
-    with _memory.take(image.size[0] * image.size[1] * BYTES_A_PIXEL):
+    """Wait until there is memory to decode a picture, and hold it within the block; small ones never wait."""
+    amount = image.size[0] * image.size[1] * BYTES_A_PIXEL
+    with _memory.take(amount) if amount > SMALL else nullcontext():
         yield
 
 

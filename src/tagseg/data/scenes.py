@@ -13,6 +13,7 @@ import json
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from PIL import Image, ImageDraw, ImageFilter
 
 from tagseg.errors import UserError
 from tagseg.files import replacing
+from tagseg.foreign import read_json
 from tagseg.outputs.palette import write_mask
 
 SCENE_CLASSES = ("banded", "chequered", "dotted", "ringed", "starred", "striped")
@@ -122,10 +124,9 @@ def _read_marker(root: Path) -> dict[str, object] | None:
     """What `root` says it holds; None when it is empty or absent."""
     if not root.exists() or (root.is_dir() and not any(root.iterdir())):
         return None
-    try:
-        found = json.loads((root / "scenes.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        found = None
+    found = None
+    with suppress(UserError):
+        found = read_json(root / "scenes.json", "the marker of a set of scenes")
     return found if isinstance(found, dict) else {}
 
 

@@ -16,6 +16,7 @@ from tagseg.data.scenes import write_scenes
 from tagseg.data.tagged import TaggedImages, no_mask_fits, open_tagged
 from tagseg.data.voc import open_voc
 from tagseg.errors import UserError
+from tagseg.foreign import read_text
 from tagseg.review.training import Reviewed, with_review
 from tagseg.settings import Count, Settings
 
@@ -118,6 +119,9 @@ class DataSettings(Settings):
         return self
 
 
+LABELLED = ".tagseg-label"  # what `tagseg label` leaves beside its masks
+
+
 @dataclass(frozen=True)
 class Sources:
     """The photos to train on, and those with true masks to measure scores on (none: no scores)."""
@@ -155,7 +159,8 @@ def open_sources(settings: DataSettings, run: Path) -> Sources:
         train = with_extra(train, settings.extra)
     if settings.format != "tagged" and settings.masks is not None:
         train = with_masks(train, settings.masks)
-    train = _looked_at(train)
+    if settings.masks is None or not (settings.masks / LABELLED).is_file():  # pseudo masks have the run's numbers
+        train = _looked_at(train)
     if not train.photos:
         raise UserError(f"{settings.root} holds no photo to train on: check data.root, data.train and data.tags.")
     if settings.review is None:
@@ -171,7 +176,7 @@ def with_extra(data: TaggedImages, extra: ExtraSettings) -> TaggedImages:
     nor in the source's own `classes.txt`.
     """
     own = extra.root / "classes.txt"
-    listed = own.read_text(encoding="utf-8").split("\n") if own.is_file() else []
+    listed = read_text(own, "a list of classes").split("\n") if own.is_file() else []
     known = (*data.classes, *(name for line in listed if (name := line.strip()) and name not in data.classes))
     table = extra.root / "tags.csv"
     tags = extra.tags or (table if table.is_file() else None)

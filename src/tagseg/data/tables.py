@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tagseg.data.columns import Columns, find_columns, indicator, is_known, is_null
-from tagseg.data.lists import all_listed, listed
+from tagseg.data.lists import all_listed, is_object, listed
 from tagseg.data.separators import Splitter
 from tagseg.data.sheets import MISSING, Sheet, read_sheet
 from tagseg.data.text import NO_TAG, clean, name_flaw, printable, quoted
@@ -102,6 +102,8 @@ def _rows(source: str, sheet: Sheet, columns: Columns, classes: set[str], proble
     for number, cells in sheet.rows:
         where = f"{source}, {unit} {number}"
         file = cells[columns.file] if columns.file < len(cells) else ""
+        if isinstance(file, dict) and isinstance(file.get("path"), str):
+            file = file["path"]  # as Hugging Face writes pictures
         if isinstance(file, int) and not isinstance(file, bool):
             file = str(file)  # photos that are numbered
         if not isinstance(file, str) or not file.strip():
@@ -137,6 +139,8 @@ def _rows(source: str, sheet: Sheet, columns: Columns, classes: set[str], proble
                 lines = [line for line in re.split(r"[\r\n]+", cell.strip()) if line.strip()]
                 if items is not None:
                     whole += items
+                elif is_object(cell):
+                    wrong = f"the tags of {file} must be a text or a list of texts, not {quoted(cell)}"
                 elif len(lines) > 1 and sheet.delimiter is not None and sheet.delimiter in cell:
                     wrong = f"a cell runs over several lines ({quoted(cell)}); a quotation mark is missing or too many"
                 elif len(lines) > 1:

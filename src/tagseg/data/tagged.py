@@ -5,21 +5,20 @@ Shapes: H W pixels, C classes without background, K = C + 1.
 
 from __future__ import annotations
 
-import difflib
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 
+from tagseg.data.classes import check_classes as check_classes
+from tagseg.data.classes import derive_classes
+from tagseg.data.classes import unknown_tag as unknown_tag
 from tagseg.data.folders import PhotoFolder, find_photos, look_into, some, stem
-from tagseg.data.masks import Color, read_mask
+from tagseg.data.masks import Color, present, read_mask
 from tagseg.data.photo import photo_size, read_photo
 from tagseg.data.rows import Finder, class_folder_rows, place_rows
-from tagseg.data.tables import Problem, Row, read_table
-from tagseg.data.text import clean, name_flaw, quoted
+from tagseg.data.tables import Problem, read_table
 from tagseg.errors import UserError
 
 IGNORE = 255
@@ -85,13 +84,14 @@ class TaggedImages:
         """
         return read_photo(self.photos[i].photo, min_side=min_side)
 
-    def mask(self, i: int) -> np.ndarray | None:
+    def mask(self, i: int, *, size: tuple[int, int] | None = None) -> np.ndarray | None:
         """True mask of photo `i` in the run's class indices, 255 = ignore: uint8 (H, W); None where there is none.
 
+        size: (H, W) of the photo, where that is known.
         Raises UserError when its size differs from the photo's or it holds a value that no class has.
         """
         path = self.photos[i].mask
-        return None if path is None else self._read_mask(i, path, self.mask_values, self.mask_colors)
+        return None if path is None else self._read_mask(i, path, self.mask_values, self.mask_colors, size)
 
     def true_mask(self, i: int) -> np.ndarray | None:
         """What `mask` is, for the mask of photo `i` that a person has looked at."""
@@ -105,23 +105,28 @@ class TaggedImages:
         return vector_C
 
     def _read_mask(
-        self, i: int, path: Path, mask_values: tuple[int, ...] | None, colors: tuple[Color, ...] | None = None
+        self,
+        i: int,
+        path: Path,
+        mask_values: tuple[int, ...] | None,
+        colors: tuple[Color, ...] | None = None,
+        size: tuple[int, int] | None = None,
     ) -> np.ndarray:
         stored_HW = read_mask(path, colors=colors)
-        size = photo_size(self.photos[i].photo)
+        size = size or photo_size(self.photos[i].photo)
         if stored_HW.shape != size:
             raise UserError(
                 f"mask {path} is {stored_HW.shape[1]} x {stored_HW.shape[0]} pixels, but its photo "
                 f"{self.photos[i].photo.name} is {size[1]} x {size[0]}; masks need the photo's size"
             )
         values = np.array(mask_values or range(256), dtype=np.uint8)
-        for stored in np.flatnonzero(np.bincount(stored_HW.ravel(), minlength=256)):
+        for stored in np.flatnonzero(present(stored_HW)):
             if len(self.classes) < values[stored] < IGNORE:
                 raise UserError(
                     f"mask {path} holds the value {stored}, which none of the {len(self.classes)} classes has; "
                     "0 is background and 255 is ignored"
                 )
-        return values[stored_HW]
+        return stored_HW if mask_values is None else values[stored_HW]
 
 
 def open_tagged(
@@ -206,7 +211,7 @@ def collect_tagged(
         )
     placed = place_rows(rows, Finder(folder.photos, [images]), source, problems)
     if known is None:
-        known = _derive_classes(placed.values(), source, problems)
+        known = derive_classes(placed.values(), source, problems)
     index = {name: i for i, name in enumerate(known, start=1)}
     masks_there = {} if masks is None else find_photos(masks)
     mask_files = {stem(file): path for file, path in masks_there.items()}
@@ -279,53 +284,3 @@ def _beside(images: Path, tags: Path | None) -> set[str]:
     if tags is None or not tags.resolve().is_relative_to(images.resolve()):
         return set()
     return {tags.resolve().relative_to(images.resolve()).as_posix()}
-
-
-def unknown_tag(where: str, file: str, tag: str, known: Sequence[str]) -> str:
-    """The sentence about a tag that is no class, with the nearest class."""
-    hint = _nearest(tag.lower()[:200], tuple(known))
-    return f"{where}: {file} has the tag {quoted(tag)}, which is not among the classes{hint}"
-
-
-@lru_cache(maxsize=1000)
-def _nearest(tag: str, known: tuple[str, ...]) -> str:
-    by_lower = {name.lower(): name for name in known}
-    near = difflib.get_close_matches(tag, list(by_lower), n=1, cutoff=0.0)
-    return f"; did you mean {quoted(by_lower[near[0]])}?" if near else ""
-
-
-def check_classes(classes: Iterable[str]) -> tuple[str, ...]:
-    """The classes as a tuple, in the form of `clean`; raises UserError when one cannot be a class or stands twice."""
-    written = tuple(classes)
-    if len(written) >= UNKNOWN:
-        raise UserError(
-            f"there are {len(written):,} classes, but masks hold at most {UNKNOWN - 1}; they begin with "
-            + ", ".join(map(quoted, written[:3]))
-        )
-    names = tuple(map(clean, written))
-    for name, before in zip(names, written, strict=True):
-        if not name or before != before.strip():
-            raise UserError(f"class name {before!r} is empty or has spaces around it; correct the list of classes")
-        if (flaw := name_flaw(name)) is not None:
-            raise UserError(f"{quoted(name)} {flaw}; leave it out of the classes")
-    for name, count in Counter(names).items():
-        if count > 1:
-            raise UserError(f"class {quoted(name)} stands twice in the list of classes")
-    return names
-
-
-def _derive_classes(rows: Iterable[Row], source: str, problems: list[Problem]) -> tuple[str, ...]:
-    first: dict[str, Row] = {}
-    for row in rows:
-        for tag in row.tags:
-            first.setdefault(tag, row)
-    by_lower: dict[str, str] = {}
-    for tag, row in first.items():
-        other = by_lower.setdefault(tag.lower(), tag)
-        if other != tag:
-            text = (
-                f"{source}, row {row.number}: {row.file} has the tag {tag!r}, but row {first[other].number} writes "
-                f"{other!r}; spell a class in one way"
-            )
-            problems.append(Problem("unknown tag", row.file, text))
-    return check_classes(sorted(first))

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from tagseg.data.class_lists import ClassList, find_class_list
+from tagseg.data.classes import check_classes, unknown_tag
 from tagseg.data.folders import find_photos, stem
 from tagseg.data.label_files import read_label_file
 from tagseg.data.layouts import VOC_CLASSES, Layout, find_layout
@@ -19,7 +20,7 @@ from tagseg.data.masks import read_mask
 from tagseg.data.paths import inside
 from tagseg.data.rows import Finder, place_rows
 from tagseg.data.tables import read_table
-from tagseg.data.tagged import IGNORE, UNKNOWN, TaggedImages, TaggedPhoto, check_classes, refuse, unknown_tag
+from tagseg.data.tagged import IGNORE, UNKNOWN, TaggedImages, TaggedPhoto, refuse
 from tagseg.data.voc_xml import object_names
 from tagseg.errors import UserError
 from tagseg.foreign import DATA_CAP, read_text

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Sequence
-from typing import ClassVar, Literal, Protocol, cast
+from collections.abc import Mapping, Sequence
+from typing import ClassVar, Literal, Protocol, Self, cast
 
 import torch
 import torch.nn.functional as F
@@ -23,7 +23,7 @@ from tagseg.data.batches import Batch
 from tagseg.distributed import rank
 from tagseg.methods.heads import ClassHead, predicted_tags
 from tagseg.methods.losses import tag_loss, upsample
-from tagseg.methods.method import Method, MethodSettings, ParameterGroup
+from tagseg.methods.method import Method, MethodSettings, ParameterGroup, scaled_steps
 from tagseg.refine.settings import Refinement, RefinementSettings
 from tagseg.segmenters import SegFormerHead
 from tagseg.settings import Channels, Scales, Share, Steps, Weight
@@ -74,6 +74,11 @@ class AFANetworkSettings(MethodSettings):
     affinity_weight: Weight = 0.1
     head_lr_scale: Weight = Field(10.0, gt=0, description="learning rate of the heads against the backbone's")
 
+    def scaled(self, factor: float) -> Self:
+        """The steps of the classifier alone, and from which the CAM walks, follow."""
+        labels = self.labels.model_copy(update={"walk_from": scaled_steps(self.labels.walk_from, factor)})
+        return self.model_copy(update={"class_steps": scaled_steps(self.class_steps, factor), "labels": labels})
+
 
 class AFANetwork(Method):
     """A classifier on the pooled last stage, a SegFormer decoder over all stages, affinities from attention.
@@ -82,6 +87,12 @@ class AFANetwork(Method):
     """
 
     Settings: ClassVar[type[MethodSettings]] = AFANetworkSettings
+    meanings: ClassVar[Mapping[str, str]] = {
+        "CAM": "the classifier's CAM",
+        "CAM+PAR": "the CAM refined by PAR",
+        "CAM+VARM": "the CAM refined by VARM",
+        "P_s": "segmentation branch",
+    }
     settings: AFANetworkSettings
     symmetric_affinity: ClassVar[bool] = True
 

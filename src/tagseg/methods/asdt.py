@@ -8,8 +8,8 @@ Shapes: B photos, K classes with background, C = K - 1, H W pixels, h w feature 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import ClassVar, Literal
+from collections.abc import Mapping, Sequence
+from typing import ClassVar, Literal, Self
 
 import torch
 from pydantic import Field
@@ -58,11 +58,27 @@ class ASDTSettings(RRMSettings):
     )
     teacher_crf: CRFSettings = Field(CRFSettings(), description="CRF that turns P_st into the hard labels B_st")
 
+    def scaled(self, factor: float) -> Self:
+        """The wave's warm-up follows too; its period only gets shorter."""
+        wave, shorter = self.wave, min(factor, 1)
+        period = max(round(wave.period * shorter), 1)
+        times = {"warmup": round(wave.warmup * factor), "period": period}
+        times["high"] = min(round(wave.high * shorter), period)
+        return super().scaled(factor).model_copy(update={"wave": wave.model_copy(update=times)})
+
 
 class ASDT(RRM):
     """Two teachers and a student (ASDT section 3): branches P_ct, P_st, P_s and their combination max(P_st, P_s)."""
 
     Settings: ClassVar[type[MethodSettings]] = ASDTSettings
+    own_photos: ClassVar[str | None] = "photos-asdt"
+    meanings: ClassVar[Mapping[str, str]] = {
+        **RRM.meanings,
+        "P_st": "seg-teacher",
+        "P_s": "student",
+        "combined": "the larger of seg-teacher and student",
+    }
+    drawn: ClassVar[tuple[str, ...]] = ("P_st", "P_s")
     settings: ASDTSettings
 
     def __init__(self, backbone: Backbone, classes: tuple[str, ...], settings: ASDTSettings) -> None:

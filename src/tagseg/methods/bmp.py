@@ -9,8 +9,8 @@ Shapes: B photos, C classes, K = C + 1, F feature channels, H W pixels, h w a gr
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import ClassVar, Literal
+from collections.abc import Mapping, Sequence
+from typing import ClassVar, Literal, Self
 
 import torch
 import torch.nn.functional as F
@@ -23,7 +23,7 @@ from tagseg.data.batches import Batch, Facts
 from tagseg.methods.afa_network import AFANetwork, AFANetworkSettings, LabelSettings
 from tagseg.methods.heads import evaluating, predicted_tags
 from tagseg.methods.losses import IGNORE, labelled_mean, upsample
-from tagseg.methods.method import MethodSettings
+from tagseg.methods.method import MethodSettings, scaled_steps
 from tagseg.settings import Settings, Steps, Weight
 
 PixelLoss = Literal["bce", "ce"]
@@ -82,11 +82,25 @@ class BMPSettings(AFANetworkSettings):
     class_to_seg: ClassToSegSettings = ClassToSegSettings()
     seg_to_class: SegToClassSettings = SegToClassSettings()
 
+    def scaled(self, factor: float) -> Self:
+        """The steps from which labels are background-aware, and from which the CAM gets feedback, follow."""
+        starts = {
+            key: block.model_copy(update={"from_step": scaled_steps(block.from_step, factor)})
+            for key, block in (("background", self.background), ("seg_to_class", self.seg_to_class))
+        }
+        return super().scaled(factor).model_copy(update=starts)
+
 
 class BMP(AFANetwork):
     """L_cls alone, then with L_c2s and L_aff, then with the feedback L_s2c; branches CAM ... BSP and P_s."""
 
     Settings: ClassVar[type[MethodSettings]] = BMPSettings
+    own_photos: ClassVar[str | None] = "photos-bmp"
+    meanings: ClassVar[Mapping[str, str]] = {
+        **AFANetwork.meanings,
+        "BSP": "background-aware propagation: the CAM against the segmentation's background",
+    }
+    drawn: ClassVar[tuple[str, ...]] = ("BSP", "P_s")
     settings: BMPSettings
 
     def losses(self, batch: Batch, step: int) -> dict[str, Tensor]:

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from tagseg.backbones import create_backbone
 from tagseg.errors import UserError
-from tagseg.methods import METHODS
+from tagseg.methods import find_method
 from tagseg.methods.method import Method, MethodSettings
 from tagseg.settings import Settings
 
@@ -49,5 +49,5 @@ def build_method(
             raise UserError(f"model.frozen: no part of the backbone {model.backbone} starts with {prefix!r}.")
         for parameter in part:
             parameter.requires_grad_(False)
-    build: Any = METHODS[settings.name]  # every method takes its own kind of settings
+    build: Any = find_method(settings.name)  # every method takes its own kind of settings
     return build(backbone, classes, settings)

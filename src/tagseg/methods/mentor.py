@@ -9,7 +9,7 @@ Shapes: B photos, C classes, K = C + 1, S = 1 + the tags of the photo that has m
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal, NamedTuple
+from typing import ClassVar, Literal, NamedTuple, Self
 
 import torch
 import torch.nn.functional as F
@@ -27,7 +27,7 @@ from tagseg.distributed import global_mean
 from tagseg.methods.afa_network import AFANetwork, AFANetworkSettings, LabelSettings
 from tagseg.methods.heads import evaluating
 from tagseg.methods.losses import IGNORE, background_odds, tag_loss, upsample
-from tagseg.methods.method import Method, MethodSettings
+from tagseg.methods.method import Method, MethodSettings, scaled_steps
 from tagseg.settings import Settings, Steps
 
 
@@ -92,6 +92,16 @@ class MentorSettings(AFANetworkSettings):
     seg_weight: float = Field(1.0, ge=0, le=1e6, description="weight of the segmentation's loss")
     gate: GateSettings = GateSettings()
 
+    def scaled(self, factor: float) -> Self:
+        """The steps from which labels know background and objects, and from which missed objects are left out, follow."""
+        base = super().scaled(factor)
+        starts = {
+            "background_from": scaled_steps(base.labels.background_from, factor),
+            "seg_from": scaled_steps(base.labels.seg_from, factor),
+        }
+        noise = base.noise.model_copy(update={"from_step": scaled_steps(base.noise.from_step, factor)})
+        return base.model_copy(update={"labels": base.labels.model_copy(update=starts), "noise": noise})
+
 
 class Sight(NamedTuple):
     """What the teacher sees, over scales and mirror images: logits (B, K, H, W), and the CAM (B, C, H, W) before scaling."""
@@ -104,6 +114,7 @@ class Mentor(AFANetwork):
     """L_cls + L_seg on a strong view, under the labels of an averaged teacher on the weak one; branches CAM ... and P_s."""
 
     Settings: ClassVar[type[MethodSettings]] = MentorSettings
+    own_photos: ClassVar[str | None] = "mentor-voc-animals"
     settings: MentorSettings
 
     def __init__(self, backbone: Backbone, classes: tuple[str, ...], settings: MentorSettings) -> None:

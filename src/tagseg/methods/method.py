@@ -6,7 +6,8 @@ Shapes: B photos, K classes with background = 0, C = K - 1 tags, H W pixels, h w
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import ClassVar, TypedDict
+from collections.abc import Mapping
+from typing import ClassVar, Self, TypedDict
 
 import torch
 from torch import Tensor, nn
@@ -30,6 +31,10 @@ class MethodSettings(Settings):
 
     name: str
 
+    def scaled(self, factor: float) -> Self:
+        """The same settings for a training `factor` times as long: what counts in steps follows."""
+        return self
+
 
 class Method(nn.Module, ABC):
     """A weakly supervised system on a backbone, built as `METHODS[name](backbone, classes, settings)`.
@@ -37,11 +42,18 @@ class Method(nn.Module, ABC):
     classes: the tags' names, without background.
     Settings: the class of its settings.
     needs_masks: whether training reads true masks.
+    own_photos: the recipe that training on a person's own photos starts from; None: the settings' defaults.
+    meanings: branches in words, by their names. drawn: the branches that a report draws; none: the last.
+    cam_name: what a report calls the map of `cams`; empty: it isn't drawn.
     """
 
     Settings: ClassVar[type[MethodSettings]]
     settings: MethodSettings
     needs_masks: ClassVar[bool] = False
+    own_photos: ClassVar[str | None] = None
+    meanings: ClassVar[Mapping[str, str]] = {}
+    drawn: ClassVar[tuple[str, ...]] = ()
+    cam_name: ClassVar[str] = "CAM"
 
     def __init__(self, backbone: Backbone, classes: tuple[str, ...]) -> None:
         super().__init__()
@@ -94,6 +106,11 @@ class Method(nn.Module, ABC):
     def describe_step(self, step: int) -> dict[str, float]:
         """What is worth logging of a step besides its losses, such as the level of a wave."""
         return {}
+
+
+def scaled_steps(steps: int | None, factor: float) -> int | None:
+    """A number of steps in a training `factor` times as long; none stays none."""
+    return None if steps is None else round(steps * factor)
 
 
 def present_classes(probability_BKHW: Tensor, tag_BC: Tensor) -> Tensor:

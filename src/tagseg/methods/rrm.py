@@ -5,8 +5,8 @@ Shapes: B photos, K classes with background, C = K - 1, H W pixels, h w feature 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import ClassVar, Literal
+from collections.abc import Mapping, Sequence
+from typing import ClassVar, Literal, Self
 
 import torch
 from pydantic import Field
@@ -21,7 +21,7 @@ from tagseg.data.batches import Batch
 from tagseg.methods.classifier import Classifier, ClassifierSettings
 from tagseg.methods.heads import SegHead, evaluating
 from tagseg.methods.losses import background_odds, balanced_cross_entropy, tag_loss, upsample
-from tagseg.methods.method import Method, MethodSettings
+from tagseg.methods.method import Method, MethodSettings, scaled_steps
 from tagseg.refine.energy import dense_energy, energy_lattices
 from tagseg.refine.lattice import Lattice
 from tagseg.refine.settings import Refinement, RefinementSettings
@@ -72,11 +72,19 @@ class RRMSettings(ClassifierSettings):
         1.0, ge=0, le=1, description="share of the segmentation losses' gradient that enters the backbone after them"
     )
 
+    def scaled(self, factor: float) -> Self:
+        """The steps in which the heads learn alone, and from which labels are background-aware, follow."""
+        aware = self.background_aware
+        later = aware.model_copy(update={"from_step": scaled_steps(aware.from_step, factor)})
+        return self.model_copy(update={"head_steps": scaled_steps(self.head_steps, factor), "background_aware": later})
+
 
 class RRM(Classifier):
     """L = L_cls + L_ce(reliable pixels) + dense energy, on one backbone; the segmentation head is the branch P_s."""
 
     Settings: ClassVar[type[MethodSettings]] = RRMSettings
+    own_photos: ClassVar[str | None] = "rrm-voc-animals"
+    meanings: ClassVar[Mapping[str, str]] = {**Classifier.meanings, "P_s": "segmentation head"}
     settings: RRMSettings
 
     def __init__(self, backbone: Backbone, classes: tuple[str, ...], settings: RRMSettings) -> None:

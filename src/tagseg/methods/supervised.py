@@ -6,7 +6,7 @@ Shapes: B photos, K classes with background, H W pixels, h w the grid of a head'
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar, Literal
 
@@ -96,6 +96,9 @@ class Supervised(Method):
     Settings: ClassVar[type[MethodSettings]] = SupervisedSettings
     settings: SupervisedSettings
     needs_masks: ClassVar[bool] = True
+    own_photos: ClassVar[str | None] = "photos-segmenter"
+    meanings: ClassVar[Mapping[str, str]] = {"P_s": "segmenter"}
+    cam_name: ClassVar[str] = ""
 
     def __init__(self, backbone: Backbone, classes: tuple[str, ...], settings: SupervisedSettings) -> None:
         super().__init__(backbone, classes)

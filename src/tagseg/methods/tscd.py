@@ -73,6 +73,7 @@ class TSCD(AFANetwork):
     """L_cls alone, then L_cls + L_seg + L_reg + L_aux + L_SCD + L_er; the segmentation branch P_s is what counts."""
 
     Settings: ClassVar[type[MethodSettings]] = TSCDSettings
+    own_photos: ClassVar[str | None] = "tscd-voc-animals"
     settings: TSCDSettings
     symmetric_affinity: ClassVar[bool] = False
 

@@ -11,7 +11,7 @@ from safetensors import safe_open
 from tagseg.devices import AUTO, choose_device
 from tagseg.errors import UserError
 from tagseg.foreign import read_json, reading, shown
-from tagseg.methods import METHODS
+from tagseg.methods import find_method, own_name
 from tagseg.methods.build import ModelSettings, build_method
 from tagseg.prediction.hub import fetch, is_address
 from tagseg.prediction.segmenter import Segmenter
@@ -46,7 +46,9 @@ def load(path: str | Path, *, device: str | torch.device = AUTO) -> Segmenter:
     with reading(card, "the description of a model of this version of tagseg", "train or export it anew"):
         facts = read_json(card, "JSON") if text is None else json.loads(text)
         chosen = facts.pop("method")
-        settings = METHODS[chosen["name"]].Settings.model_validate(chosen)
+        method_class = find_method(chosen["name"], stored=True)
+        settings = method_class.Settings.model_validate(chosen | {"name": own_name(method_class)})
+        settings = settings.model_copy(update={"name": chosen["name"]})
         about = facts.pop("model")
         model = ModelSettings(backbone=about["backbone"], output_stride=about["output_stride"], weights="none")
         predict = PredictSettings.model_validate(facts.pop("predict"))

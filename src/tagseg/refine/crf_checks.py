@@ -37,10 +37,10 @@ def check_settings(settings: Settings, threads: int | None) -> None:
             raise UserError(f"the weight of {name} must be a finite number, not {shown(kernel[-1])}.")
     if not isinstance(settings.iterations, (int, np.integer)) or settings.iterations < 0:
         raise UserError(f"iterations must be 0 or more, not {shown(settings.iterations)}.")
-    if settings.unary not in UNARIES:
-        raise UserError(f"unary must be one of {', '.join(UNARIES)}, not {settings.unary}.")
+    if not isinstance(settings.unary, str) or settings.unary not in UNARIES:
+        raise UserError(f"unary must be one of {', '.join(UNARIES)}, not {shown(settings.unary)}.")
     sides: Any = settings.normalization
-    if not isinstance(sides, (tuple, list)) or len(sides) != 2 or any(side not in NORMALIZATIONS for side in sides):
+    if not isinstance(sides, (tuple, list)) or len(sides) != 2 or not set(map(str, sides)) <= set(NORMALIZATIONS):
         raise UserError(
             f"normalization must be one or two of {', '.join(NORMALIZATIONS)}, not {settings.normalization}."
         )

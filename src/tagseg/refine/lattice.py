@@ -123,7 +123,7 @@ class Lattice:
 
 def chosen_backend(image: np.ndarray | Tensor, backend: str) -> str:
     """Which form serves this image: numba, torch or triton."""
-    if backend not in ("auto", "numba", "torch", "triton"):
+    if not isinstance(backend, str) or backend not in ("auto", "numba", "torch", "triton"):
         raise UserError(f"backend must be auto, numba, torch or triton, not {shown(backend)}.")
     device = image.device if isinstance(image, Tensor) else torch.device("cpu")
     if backend == "numba" and device.type != "cpu":

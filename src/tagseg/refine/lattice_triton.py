@@ -191,13 +191,13 @@ def _locate(
     elevated = tl.zeros([PIXELS, EB], tl.float32)
     total = tl.zeros([PIXELS], tl.float32)
     for i in tl.static_range(D):
-        at: tl.constexpr = D - i
+        at = D - i
         c = tl.load(feature + wide * D + at - 1, mask=live, other=0.0) * tl.load(scale + at - 1)
         elevated = tl.where((j == at)[None, :], (total - at * c)[:, None], elevated)
         total += c
     elevated = tl.where((j == 0)[None, :], total[:, None], elevated)
     used = (j < E)[None, :]
-    down: tl.constexpr = 1.0 / E
+    down = 1.0 / E
     # rounding to even by way of a number whose last bit is 1
     nearest = (elevated * down + 12582912.0) - 12582912.0
     nearest = tl.where(used, nearest, 0.0)

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tagseg.errors import UserError
-from tagseg.recipe import Recipe, load_recipe, make_recipe, shipped_recipes
+from tagseg.recipe import Recipe, load_recipe, make_recipe
 from tagseg.reproduce.cost import measure, predict_seconds, step_seconds
 from tagseg.reproduce.table import DATA, EXTRA, TWINS, DataNeed, PaperTable, Stage
+from tagseg.shipped import shipped_recipes
 
 PUBLISHED = "published"
 PLACES = (PUBLISHED, *TWINS)

@@ -19,6 +19,7 @@ from filelock import FileLock, Timeout
 
 from tagseg.errors import UserError
 from tagseg.files import write_text
+from tagseg.foreign import DATA_CAP, read_bytes, read_json, reading
 from tagseg.outputs.writer import safe_name
 
 LOCK = ".in-use"
@@ -148,10 +149,8 @@ def read_classes(folder: Path) -> tuple[str, ...] | None:
     path = folder / ABOUT
     if not path.is_file():
         return None
-    try:
-        return tuple(map(str, json.loads(path.read_text(encoding="utf-8"))["classes"]))
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path} cannot be read: {error!r}; it belongs to a review of `tagseg review`.") from error
+    with reading(path, "the classes of a review", "it belongs to a review of `tagseg review`"):
+        return tuple(map(str, read_json(path, "the classes of a review")["classes"]))
 
 
 def read_verdicts(folder: Path) -> dict[str, Verdict]:
@@ -169,18 +168,11 @@ def place(folder: Path, kind: str, name: str) -> Path:
 def _replay(path: Path) -> tuple[Decisions, int]:
     """The decisions of a journal, and how many of its bytes are whole lines."""
     decisions = Decisions()
-    try:
-        content = path.read_bytes() if path.exists() else b""
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror or error}.") from error
+    content = read_bytes(path, "a journal of decisions", DATA_CAP) if path.exists() else b""
     whole = content.rfind(b"\n") + 1
     for number, line in enumerate(content[:whole].splitlines(), start=1):
-        try:
+        with reading(f"{path}, line {number}", "a decision", "remove that line to lose no other"):
             decisions.apply(json.loads(line))
-        except (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError) as error:
-            raise UserError(
-                f"{path}, line {number} cannot be understood ({error}): remove that line to lose no other."
-            ) from error
     return decisions, whole
 
 

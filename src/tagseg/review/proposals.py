@@ -144,7 +144,7 @@ class ModelProposals(Proposals):
             try:
                 row = json.loads(line)
                 self.known[row["photo"]] = row
-            except (ValueError, KeyError, TypeError):  # torn by a kill: that photo is labelled again
+            except (ValueError, KeyError, TypeError, RecursionError):  # torn by a kill: that photo is labelled again
                 continue
 
     def describe(self, name: str, photo: Path, tags: Sequence[str] | None, retagged: bool = False) -> Proposal:

@@ -40,8 +40,7 @@ class CvatFunction:
         shapes = []
         for k in np.flatnonzero(np.bincount(prediction.mask.ravel(), minlength=256)[:IGNORE]).tolist():
             inside = prediction.mask == k
-            p_KHW = prediction.probabilities
-            if k == 0 or (p_KHW is not None and float(p_KHW[k][inside].mean()) < least):
+            if k == 0 or float(prediction.confidence[inside].mean()) < least:
                 continue
             if context.conv_mask_to_poly:
                 shapes += [self._cvat.polygon(k, ring.ravel().astype(float).tolist()) for ring in trace(inside)]

@@ -50,7 +50,7 @@ def as_json(prediction: Prediction, masks: str = "rle") -> dict[str, Any]:
             "area": int(inside.sum()),
             "share": round(float(inside.mean()), 6),
             "box": list(box(inside)),
-            "confidence": _confidence(prediction, int(k), inside),
+            "confidence": _confidence(prediction, inside),
         }
         if masks == "rle":
             about["rle"] = {"size": [height, width], "counts": compress(encode_rle(inside))}
@@ -66,19 +66,16 @@ def as_huggingface(prediction: Prediction, threshold: float = 0.0) -> list[dict[
     entries = []
     for k in np.flatnonzero(np.bincount(prediction.mask.ravel(), minlength=256)[:IGNORE]):
         inside = prediction.mask == k
-        score = _confidence(prediction, int(k), inside)
-        if score is None or score >= threshold:
+        score = _confidence(prediction, inside)
+        if score >= threshold:
             picture = base64.b64encode(_bytes(Image.fromarray(np.where(inside, 255, 0).astype(np.uint8)), "PNG"))
-            entries.append(
-                {"label": prediction.classes[k], "score": 1.0 if score is None else score, "mask": picture.decode()}
-            )
+            entries.append({"label": prediction.classes[k], "score": score, "mask": picture.decode()})
     return entries
 
 
-def _confidence(prediction: Prediction, k: int, inside: NDArray[np.bool_]) -> float | None:
-    if prediction.probabilities is None:
-        return None
-    return round(float(prediction.probabilities[k][inside].mean()), 4)
+def _confidence(prediction: Prediction, inside: NDArray[np.bool_]) -> float:
+    """The mean probability of a class over its pixels."""
+    return round(float(prediction.confidence[inside].mean()), 4)
 
 
 def _bytes(image: Image.Image, format: str, **settings: Any) -> bytes:

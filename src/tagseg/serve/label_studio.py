@@ -111,7 +111,7 @@ class Backend:
         if controls.tags is not None and not clicks:
             found = [prediction.classes[k] for k in np.unique(mask_HW) if k] if tags is None else list(tags)
             result.append(choices(found, id="tags", from_name=controls.tags, to_name=controls.image))
-        score = 0.0 if prediction.probabilities is None else float(prediction.probabilities.max(axis=0).mean())
+        score = float(prediction.confidence.mean())
         return {"model_version": self.service.version, "score": round(min(max(score, 0), 1), 4), "result": result}
 
     def _photo(self, task: Mapping[str, Any], controls: Controls) -> NDArray[np.uint8]:

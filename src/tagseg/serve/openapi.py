@@ -34,7 +34,7 @@ def document(service: Service) -> dict[str, Any]:
             "area": integer,
             "share": number,
             "box": {"type": "array", "items": integer, "description": "left, top, width, height"},
-            "confidence": {"type": ["number", "null"]},
+            "confidence": number,
             "rle": _object({"size": {"type": "array", "items": integer}, "counts": text}),
             "polygons": {"type": "array", "items": {"type": "array", "items": {"type": "array", "items": integer}}},
         },

@@ -19,7 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 from tagseg.data.folders import find_photos, stem
-from tagseg.data.masks import ignored_objects, read_mask
+from tagseg.data.masks import ignored_objects, present, read_mask
 from tagseg.data.tagged import IGNORE, UNKNOWN, check_classes
 from tagseg.data.voc import open_voc
 from tagseg.errors import UserError
@@ -120,7 +120,7 @@ def evaluate(
         check()
         prediction_HW, truth_HW = read_mask(files[name]), read_mask(path, colors=colors)
         for row, mask_HW in zip(seen, (truth_HW, prediction_HW), strict=True):
-            row |= np.bincount(mask_HW.ravel(), minlength=256) > 0
+            row |= present(mask_HW)
         _check_values(files[name], prediction_HW, names)
         if values is None:
             _check_values(path, truth_HW, names)

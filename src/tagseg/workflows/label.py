@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from rich.progress import track
 
 from tagseg.data.photo import read_mask
+from tagseg.data.sources import LABELLED
 from tagseg.data.tagged import TaggedImages
 from tagseg.errors import UserError
 from tagseg.files import make_folder, to_json, write_text
@@ -36,7 +37,7 @@ from tagseg.workflows.opened import run_sources
 
 IGNORE = 255
 CONFIDENCES = "confidence.csv"
-MARKER = ".tagseg-label"  # beside the masks: what they were made by
+MARKER = LABELLED  # beside the masks: what they were made by
 
 
 def label(

@@ -136,6 +136,8 @@ def predict(
                     photo_input, photo = waiting.popleft()
                     if segmenter.is_tiled(photo):
                         result.notes.append(_tiled(segmenter, photo_input, crf, prediction.probabilities is not None))
+                    if (pages := photo_input.pages(pixel_cap=pixel_cap)) > 1:
+                        result.notes.append(f"{photo_input.file_name} has {pages} pages, of which one was read.")
                     behind(partial(write, photo_input, photo, prediction))
         result.done = len(written)
         result.tagged = len(written & tags_of.keys())

@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 from rich.progress import track
 
 from tagseg.data.folders import find_photos, stem
-from tagseg.data.photo import read_mask, read_photo
+from tagseg.data.masks import read_mask, refuse_ignored_objects
+from tagseg.data.photo import read_photo
 from tagseg.devices import AUTO, choose_device
 from tagseg.errors import UserError
 from tagseg.files import make_folder
@@ -56,11 +57,15 @@ def refine_folder(
     probability `confidence`, its pixels of 255 are unsure, and only labels that occur in it can come out.
     Masks that are there already are passed over, so an interrupted run goes on. workers: files at once, None for all
     cores. device: auto, cpu, cuda, cuda:N or mps.
+    Masks that hold nothing but 0 and 255 are refused, for 255 means ignored: their objects would vanish.
     Raises UserError, at the end, when files could not be refined; at once for an `out` that is, holds or lies inside
     one of both folders, or holds masks of other settings or files that tagseg did not write.
     """
     check_output(out, [masks_or_probabilities, images])
     sources, photos = _sources(masks_or_probabilities), _photos(images)
+    refuse_ignored_objects(
+        (path for path in sources.values() if path.suffix.lower() == ".png"), str(masks_or_probabilities)
+    )
     for name in sources:
         PaletteMasks.check_name(name)
     settings = json.dumps([gaussian, bilateral, iterations, confidence])

@@ -38,7 +38,6 @@ from tagseg.scores import Scores
 from tagseg.workflows.opened import run_recipe, run_sources
 
 PHOTOS = 8
-NAMES = {"P_st": "seg-teacher", "P_s": "student"}
 
 
 def report(run: Path, *, device: str | torch.device = AUTO) -> Path:
@@ -98,7 +97,9 @@ def _collect(
         lead=f"{recipe.method.name} on {recipe.model.backbone}, {recipe.train.steps} steps of {recipe.train.batch_size} photos.",
         protocol=protocol,
         figures=tuple(figures),
-        tables=(branch_table("mIoU of every branch, without tags", scores),) if scores else (),
+        tables=(branch_table("mIoU of every branch, without tags", scores, meanings=segmenter.method.meanings),)
+        if scores
+        else (),
         bars=bars,
         rows=list(run.metric_rows()),
         examples=tuple(_example(segmenter, shown, i, why, tags=val is None) for i, why in chosen),
@@ -117,7 +118,7 @@ def _collect(
 
 @torch.inference_mode()
 def _example(segmenter: Segmenter, data: TaggedImages, index: int, why: str, *, tags: bool) -> Example:
-    """Photo, class-teacher's heat, each segmentation branch, the final mask, and the truth where there is one."""
+    """Photo, the CAM's heat, the branches that the method has drawn, the final mask, and the truth where there is one."""
     check()
     photo, truth = data.photo(index), data.mask(index)
     name, classes, method = data.photos[index].name, segmenter.classes, segmenter.method
@@ -126,14 +127,13 @@ def _example(segmenter: Segmenter, data: TaggedImages, index: int, why: str, *, 
     photo_1HW3, size = torch.from_numpy(small)[None], (photo.shape[0], photo.shape[1])
     branches = branch_maps(method, photo_1HW3, segmenter.tag_vector(told)[None] if tags else None)
     panels: list[Panel] = [photo_panel(photo, name)]
-    if "P_ct" in branches:
+    if method.cam_name:
         cam_1Chw = method.cams(as_image(photo_1HW3, segmenter.device))
         heat_hw = (resize(cam_1Chw, size)[0].cpu() * segmenter.tag_vector(told)[:, None, None]).amax(0).clamp(0, 1)
-        panels.append(heat_panel("class-teacher", photo, heat_hw.numpy(), name))
-    for key, label in NAMES.items():
-        if key in branches:
-            mask = class_mask(resize(branches[key], size)[0])
-            panels.append(mask_panel(label, photo, mask, classes, name, note=score_note(mask, truth, len(classes))))
+        panels.append(heat_panel(method.cam_name, photo, heat_hw.numpy(), name))
+    for key in [key for key in method.drawn if key in branches] or list(branches)[-1:]:
+        mask, label = class_mask(resize(branches[key], size)[0]), method.meanings.get(key, key).partition(":")[0]
+        panels.append(mask_panel(label, photo, mask, classes, name, note=score_note(mask, truth, len(classes))))
     final = segmenter.predict(photo, tags=told if tags else None).mask
     panels.append(mask_panel("final mask", photo, final, classes, name, note=score_note(final, truth, len(classes))))
     seen = set(np.unique(final).tolist())

@@ -36,9 +36,10 @@ from tagseg.prediction.load import load
 from tagseg.prediction.score import score_branches, spread_indices, summary
 from tagseg.prediction.segmenter import Segmenter
 from tagseg.prediction.settings import PredictSettings
-from tagseg.recipe import Recipe, load_recipe, make_recipe, shipped_recipes
+from tagseg.recipe import Recipe, load_recipe, make_recipe
 from tagseg.review.training import Reviewed
 from tagseg.run_folder import RunFolder
+from tagseg.shipped import shipped_recipes
 from tagseg.weights import read_weights
 from tagseg.workflows.claim import claimed
 from tagseg.workflows.opened import check_run_classes, recipe_places
@@ -205,7 +206,7 @@ def start_method(
     if start in shipped_recipes():
         first = start_recipe(recipe, start)
         file = RunFolder(out).start
-        say(f"First the start weights: {start}, in {file}.")
+        say(f"First a {first.method.name} learns the tags, {first.train.steps} steps, in {file}.")
         train(first, file, device=device, say=say)
     licence = "unknown"
     if file.is_dir():

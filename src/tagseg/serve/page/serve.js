@@ -51,8 +51,7 @@ async function show(content) {
   byId("found").replaceChildren(...content.found.map(({ label, colour, share, confidence }) => {
     const line = document.createElement("span"), dot = document.createElement("i");
     dot.style.background = colour;
-    const sure = confidence === null ? "" : `, ${Math.round(100 * confidence)} % sure`;
-    line.append(dot, `${label} ${(100 * share).toFixed(1)} %${sure}`);
+    line.append(dot, `${label} ${(100 * share).toFixed(1)} %, ${Math.round(100 * confidence)} % sure`);
     return line;
   }));
   if (!content.found.length) byId("found").textContent = "All background.";
