@@ -21,7 +21,9 @@ def compiled_works() -> bool:
     from tagseg.refine.crf import dense_crf
 
     try:
-        maps_LHW: Any = dense_crf(np.zeros((2, 3, 3), np.uint8), np.full((2, 2, 3), 0.5, np.float32), backend="numba")
+        photo_HW3: Any = np.zeros((2, 3, 3), np.uint8)
+        half_LHW: Any = np.full((2, 2, 3), 0.5, np.float32)
+        maps_LHW: Any = dense_crf(photo_HW3, half_LHW, backend="numba")
         if not np.allclose(maps_LHW, 0.5, atol=1e-3):
             raise RuntimeError(f"equal probabilities became {maps_LHW.min():.3g} to {maps_LHW.max():.3g}")
     except Exception as error:  # numba, llvmlite and an install that is broken raise errors of every kind
