@@ -1,5 +1,6 @@
 """One small project, trained once: photos, their tags and true masks, and what tagseg makes of them."""
 
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -67,3 +68,12 @@ def write_project(path: Path) -> Project:
         write_mask(project.masks / f"{i}.png", mask)
     project.table.write_text("file,tags\n0,cat\n1,cat\n2,dog\n3,dog\n", encoding="utf-8")
     return project
+
+
+def copied(project: Project, path: Path) -> Project:
+    """A copy of a project; its run reads the copy."""
+    shutil.copytree(project.path, path)
+    recipe = path / "run" / "recipe.yaml"
+    text = recipe.read_text(encoding="utf-8").replace(str(project.path), str(path))
+    recipe.write_text(text, encoding="utf-8")
+    return Project(path)
