@@ -26,11 +26,13 @@ from tagseg.workflows.export import export
 from tagseg.workflows.report import report
 from tests.workflows.small_project import Project, copied
 
+pytestmark = pytest.mark.slow  # together about a minute
+
 AT = {"train": 1, "evaluate": 3, "label": 3, "predict": 3, "export": 1, "report": 3}
 """The place at which the fault happens, of each command's loops."""
 
 
-COMMANDS = [pytest.param("train", marks=pytest.mark.slow), *list(AT)[1:]]
+COMMANDS = list(AT)
 
 
 def carry_out(name: str, project: Project, out: Path) -> None:
@@ -114,9 +116,8 @@ def test_killed_and_carried_out_again(name: str, project: Project, tmp_path: Pat
 @pytest.mark.parametrize(
     ("name", "number"),
     [
-        *((name, signal.SIGTERM) for name in COMMANDS[1:]),
+        *((name, signal.SIGTERM) for name in COMMANDS),
         ("predict", signal.SIGINT),
-        pytest.param("train", signal.SIGTERM, marks=pytest.mark.slow),
     ],
 )
 def test_signalled_and_carried_out_again(

@@ -52,6 +52,7 @@ def test_a_chains_folder_stands_for_its_last_stage(
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"stages": {"teacher": 1}}', '{"stages": {"teacher": {"done": true}}}'])
+@pytest.mark.slow
 def test_a_chain_that_is_not_complete_is_said_to_be(text: str, project: Project, tmp_path: Path) -> None:
     chain = chain_of(project, tmp_path / "chain", done=False)
     with pytest.raises(UserError, match="is a chain that is not complete: `tagseg run`"):
@@ -61,6 +62,7 @@ def test_a_chain_that_is_not_complete_is_said_to_be(text: str, project: Project,
         tagseg.load(chain.path)
 
 
+@pytest.mark.slow
 def test_a_run_trained_with_relative_places_is_used_from_anywhere(
     project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -84,6 +86,7 @@ def made_relative(project: Project) -> None:
     project.run.joinpath("recipe.yaml").write_text(text, encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_the_run_of_an_older_version_is_read_from_where_it_was_trained(
     project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -97,6 +100,7 @@ def test_the_run_of_an_older_version_is_read_from_where_it_was_trained(
 
 
 @pytest.mark.parametrize(("place", "key"), [("photos", "root"), ("tables", "tags"), ("masks", "masks")])
+@pytest.mark.slow
 def test_data_that_has_moved_is_named(place: str, key: str, project: Project, tmp_path: Path) -> None:
     (project.path / place).rename(project.path / "elsewhere")
     for words in (["report", project.run], ["label", project.run, "--out", tmp_path / "l"], ["compare", project.run]):
@@ -112,6 +116,7 @@ CHANGED = {
 
 
 @pytest.mark.parametrize(("table", "words"), CHANGED.values(), ids=CHANGED)
+@pytest.mark.slow
 def test_a_finished_run_is_not_read_with_other_classes(
     table: str, words: str, project: Project, tmp_path: Path
 ) -> None:
@@ -133,6 +138,7 @@ def test_a_finished_run_is_not_read_with_other_classes(
     assert {path: path.read_bytes() for path in before} == before
 
 
+@pytest.mark.slow
 def test_the_same_names_in_another_order_are_other_classes(project: Project) -> None:
     with pytest.raises(UserError, match=r"their order differs|another recipe"):
         project.train(project.run, "--classes", "dog,cat")
@@ -143,6 +149,7 @@ def test_the_same_names_in_another_order_are_other_classes(project: Project) -> 
         command("report", project.run)
 
 
+@pytest.mark.slow
 def test_a_refused_recipe_is_named_by_what_differs(project: Project) -> None:
     with pytest.raises(UserError, match=r"another recipe \(train\.steps: 1 there, 2 here\)"):
         project.train(project.run, "--set", "train.steps=2")
@@ -151,6 +158,7 @@ def test_a_refused_recipe_is_named_by_what_differs(project: Project) -> None:
         project.train(project.run, *more)
 
 
+@pytest.mark.slow
 def test_a_finished_run_answers_at_once_and_a_missing_report_is_made(project: Project) -> None:
     page = project.run / "report.html"
     before = page.stat().st_mtime_ns
@@ -248,6 +256,7 @@ def write_new(out: Path) -> None:
         (out / name).write_text("new", encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_an_overwriting_that_cannot_begin_gives_the_old_run_back(project: Project, tmp_path: Path) -> None:
     out = tmp_path / "run"
     old = old_run(out)
