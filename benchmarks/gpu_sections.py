@@ -167,7 +167,7 @@ def suite(options: Namespace, left: Left) -> Iterator[str]:
 
 
 def _pytest(arguments: list[str], left: Left) -> Iterator[str]:
-    command = [sys.executable, "-m", "pytest", "-v", "--tb=line", "-p", "no:cacheprovider", *arguments]
+    command = [sys.executable, "-m", "pytest", "-vv", "--tb=line", "-p", "no:cacheprovider", *arguments]
     cut = ""
     try:
         run = subprocess.run(

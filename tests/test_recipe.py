@@ -23,7 +23,7 @@ PUBLISHED: dict[str, dict[str, Any]] = {
         "train.scale": [1.0, 1.0],
         "train.color_jitter": [0.3, 0.3, 0.3, 0.1],
         "train.lr": 0.1,
-        "train.momentum": 1e-5,
+        "train.momentum": 5e-4,
         "train.weight_decay": 5e-4,
         "train.power": 0.9,
     },

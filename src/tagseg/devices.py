@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from tagseg.cores import limit_torch
 from tagseg.errors import UserError
 
 AUTO = "auto"
@@ -12,8 +13,10 @@ AUTO = "auto"
 def choose_device(name: str | torch.device | None = AUTO) -> torch.device:
     """The device by its name: auto, cpu, cuda, cuda:N or mps; auto takes a CUDA GPU where there is one, else the CPU.
 
+    torch is held to the cores that this process may use, which it does not know in a container with a quota.
     Raises UserError for a name that is none, and for a device that this machine or this torch lacks.
     """
+    limit_torch()
     if name is None or name == AUTO:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
 
 from tagseg.foreign import shown
 
@@ -25,8 +33,11 @@ class Settings(BaseModel):
 
     A nested part that is given by some of its keys keeps the defaults that its parent has for the others, which may
     differ from those of the part's own class.
+    LATER: keys that came after the first release of a class; they are written only where they are not at their default, so
+    that what older versions have written, and digests of it, stay equal to what is written now.
     """
 
+    LATER: ClassVar[tuple[str, ...]] = ()
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     @model_validator(mode="before")
@@ -39,6 +50,13 @@ class Settings(BaseModel):
             for name, field in cls.model_fields.items()
             if isinstance(field.default, BaseModel) and isinstance(given.get(name), dict)
         }
+
+    @model_serializer(mode="wrap")
+    def _leave_out_later(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        values: dict[str, Any] = write(self)
+        fields = type(self).model_fields
+        unused = [name for name in self.LATER if getattr(self, name) == fields[name].default]
+        return {name: value for name, value in values.items() if name not in unused}
 
 
 def merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:

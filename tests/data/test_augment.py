@@ -139,9 +139,10 @@ def test_settings_and_mean_colour() -> None:
     class Settings:
         crop, short_side, long_side, scale, flip = 96, 120, (140, 200), (0.5, 2.0), False
         color_jitter = (0.1, 0.2, 0.3, 0.0)
+        scale_per = "photo"
 
     augment = Augment.from_settings(Settings(), fill=(0.485, 0.456, 0.5))
-    assert augment == Augment(96, (124, 116, 128), 120, (0.5, 2.0), False, (0.1, 0.2, 0.3, 0.0), (140, 200))
+    assert augment == Augment(96, (124, 116, 128), 120, (0.5, 2.0), False, (0.1, 0.2, 0.3, 0.0), (140, 200), "photo")
     assert augment.min_side == 481
     assert Augment(96, FILL).min_side is None
 

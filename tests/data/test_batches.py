@@ -110,6 +110,16 @@ def test_one_scale_for_the_whole_batch(data: TaggedImages) -> None:
     assert len(set(sizes)) > 3
 
 
+def test_a_scale_of_its_own_for_each_photo_whatever_the_processes(data: TaggedImages) -> None:
+    shrink = Augment(64, (0, 0, 0), scale=(0.4, 0.9), scale_per="photo")
+    whole = StepBatches(data, shrink, batch_size=4, seed=3, with_masks=True).batch(2)
+    heights = whole.valid_BHW.any(2).sum(1).tolist()
+    assert len(set(heights)) > 1
+    many = (StepBatches(data, shrink, batch_size=4, seed=3, with_masks=True, rank=r, world_size=2) for r in range(2))
+    shares = [batches.batch(2) for batches in many]
+    assert equal(joined(shares), whole)
+
+
 def test_the_loader_starts_anywhere(data: TaggedImages) -> None:
     batches = StepBatches(data, AUGMENT, batch_size=4, seed=1, with_masks=True)
     for workers in (0, 2):

@@ -166,6 +166,15 @@ def test_names_that_a_class_may_have(name: str) -> None:
     assert check_classes((name, "dog")) == (name, "dog")
 
 
+def test_names_that_one_format_alone_refuses_are_said(photos: Make, table: Make) -> None:
+    result = check_photos(photos("a.png", "b.png"), table("file,tags\na.png,car:red\nb.png,#1\n"))
+    assert result.ok
+    assert [problem.text[:46] for problem in result.problems] == [
+        "class '#1' cannot be exported to CVAT, whose l",
+        "class 'car:red' cannot be exported to CVAT, wh",
+    ]
+
+
 def test_one_form_of_names() -> None:
     written = ["caf\u00e9", "cafe\u0301", " caf\u00e9\u00a0", "caf\u00e9\u200b", "\ufeffcaf\u00e9", "ca\u00adf\u00e9"]
     assert {clean(name) for name in written} == {"caf\u00e9"}

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from tagseg.cli.frame import app
 from tagseg.review.journal import read_verdicts
-from tagseg.workflows.train import run_result
+from tagseg.run_folder import RunFolder
 
 SHORT = "train.steps=2 --set train.warmup_steps=0 --set train.crop=64"
 DOCS = Path(__file__).parents[2] / "docs"
@@ -62,6 +62,6 @@ def test_the_notebook_of_the_second_model_runs(tmp_path: Path, monkeypatch: pyte
             )
             exec(compile(text, f"cell {number}", "exec"), names)
     assert {verdict.state for verdict in read_verdicts(tmp_path / "second-model/review").values()} == {"accepted"}
-    assert "8 reviewed masks" in run_result(names["second"])["labels"]
+    assert "8 reviewed masks" in RunFolder.of(names["second"]).result()["labels"]
     assert 0 <= names["before"] <= 1
     assert 0 <= names["after"] <= 1

@@ -16,7 +16,7 @@ BRANCHES = {
     "asdt, background-aware": ["P_ct", "P_st", "P_s", "combined"],
     "tscd": ["CAM", "CAM+PAR", "CAM+VARM", "P_s"],
     "bmp": ["CAM", "CAM+PAR", "CAM+VARM", "BSP", "P_s"],
-    "mentor": ["CAM", "CAM+PAR", "CAM+VARM", "P_s"],
+    "mentor": ["CAM", "CAM+PAR", "CAM+VARM", "P_s", "gated"],
     "supervised": ["P_s"],
 }
 

@@ -213,7 +213,7 @@ def test_torch_in_torch_out() -> None:
 @pytest.mark.parametrize("threads", [1, 2, 3])
 @pytest.mark.parametrize("labels", [2, 4, 5, 21])
 def test_threads_inside_a_photo_change_nothing(threads: int, labels: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tagseg.refine.crf.SMALL", 0)
+    monkeypatch.setattr("tagseg.refine.mean_field_cpu.crf_threads", lambda *given: given[-1])
     image, maps = photo_like(70, 90), random_maps(labels, 70, 90)
     np.testing.assert_allclose(
         dense_crf(image, maps, threads=threads), dense_crf(image, maps, backend="torch"), atol=1e-4

@@ -24,6 +24,9 @@ def reproduce(
     ] = None,
     seeds: Annotated[str, typer.Option(help="such as 0,1,2")] = "0",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="only print the plan")] = False,
+    measured: Annotated[
+        bool, typer.Option("--hours/--no-hours", help="whether the plan measures a step of every training")
+    ] = True,
     rows: Annotated[list[str] | None, typer.Option("--row", help="only this row, may be given several times")] = None,
     periods: Annotated[str | None, typer.Option(help="asdt-fig5: values of T, such as 50,150,250")] = None,
     taus: Annotated[str | None, typer.Option(help="asdt-fig5: values of tau, such as 3,6,9")] = None,
@@ -66,7 +69,14 @@ def reproduce(
         setting = Setting(on, data, steps, tuple(settings or ()))
         seed_numbers = [int(number) for number in _numbers("--seeds", seeds)]
         page = reproduce(
-            chosen.only(tuple(rows or ())), setting, place, seeds=seed_numbers, dry_run=dry_run, device=device, say=say
+            chosen.only(tuple(rows or ())),
+            setting,
+            place,
+            seeds=seed_numbers,
+            dry_run=dry_run,
+            measured=measured,
+            device=device,
+            say=say,
         )
     if page is not None:
         say(page.with_suffix(".md").read_text(encoding="utf-8"))

@@ -27,6 +27,7 @@ from tagseg.cli.frame import (
     say,
 )
 from tagseg.errors import UserError
+from tagseg.refine.defaults import BILATERAL, GAUSSIAN, ITERATIONS
 
 if TYPE_CHECKING:
     from tagseg.prediction.segmenter import Segmenter
@@ -247,10 +248,10 @@ def refine(
     masks: Annotated[Path, typer.Argument(help="folder of index masks (PNG) or probabilities (.npy, (L, H, W))")],
     images: Annotated[Path, typer.Argument(help="folder of the photos, named alike")],
     out: Out = Path("refined"),
-    sxy: Annotated[float, typer.Option(help="bilateral sigma in pixels")] = 83.0,
-    srgb: Annotated[float, typer.Option(help="bilateral sigma of colour")] = 5.0,
-    weight: Annotated[float, typer.Option(help="bilateral weight")] = 4.0,
-    iterations: Annotated[int, typer.Option(help="mean-field iterations")] = 10,
+    sxy: Annotated[float, typer.Option(help="bilateral sigma in pixels")] = BILATERAL[0],
+    srgb: Annotated[float, typer.Option(help="bilateral sigma of colour")] = BILATERAL[1],
+    weight: Annotated[float, typer.Option(help="bilateral weight")] = BILATERAL[2],
+    iterations: Annotated[int, typer.Option(help="mean-field iterations")] = ITERATIONS,
     confidence: Annotated[float, typer.Option(help="how sure a mask's labels are")] = 0.7,
     device: Device = "auto",
     overwrite: Overwrite = False,
@@ -265,7 +266,7 @@ def refine(
         masks,
         images,
         out,
-        gaussian=(3.0, 3.0),
+        gaussian=GAUSSIAN,
         bilateral=(sxy, srgb, weight),
         iterations=iterations,
         confidence=confidence,

@@ -23,7 +23,7 @@ SMALLEST, LARGEST = 0.02, 0.4  # share of the crop that pasted objects cover
 class MixingSettings(Settings):
     """How often a photo gets a part of the next one of its batch."""
 
-    boxes: float = Field(0.5, ge=0, le=1, description="share of photos with a box of the next photo (CutMix)")
+    boxes: float = Field(0.0, ge=0, le=1, description="share of photos with a box of the next photo (CutMix)")
     box_area: tuple[Share, Share] = Field((0.1, 0.4), description="range of the box's area, against the crop's")
     objects: float = Field(
         0.0, ge=0, le=1, description="share of photos with the objects of the next photo but one whose tags they lack"

@@ -30,6 +30,8 @@ class AugmentSettings(Protocol):
     @property
     def scale(self) -> tuple[float, float]: ...  # noqa: D102
     @property
+    def scale_per(self) -> str: ...  # noqa: D102
+    @property
     def flip(self) -> bool: ...  # noqa: D102
     @property
     def color_jitter(self) -> tuple[float, float, float, float] | None: ...  # noqa: D102
@@ -42,7 +44,8 @@ class Augment:
     crop: side S of the result in pixels.
     fill: RGB colour (0..255) of the padding where the resized photo is smaller than the crop.
     short_side: photos are resized to this shorter side before the random scale; None leaves them as they are.
-    scale: range of the random scale, drawn once per batch (RRM).
+    scale: range of the random scale.
+    scale_per: what draws one: the batch (RRM, ASDT) or each photo (most other loaders).
     flip: mirror with probability 0.5.
     long_side: photos are resized to a random longer side in this range instead, each its own (PSA).
     color_jitter: largest change of brightness, contrast, saturation and hue, as torchvision's ColorJitter takes them.
@@ -55,6 +58,7 @@ class Augment:
     flip: bool = True
     color_jitter: tuple[float, float, float, float] | None = None
     long_side: tuple[int, int] | None = None
+    scale_per: str = "batch"
 
     @classmethod
     def from_settings(cls, settings: AugmentSettings, *, fill: Sequence[float]) -> Augment:
@@ -68,10 +72,11 @@ class Augment:
             settings.flip,
             settings.color_jitter,
             settings.long_side,
+            settings.scale_per,
         )
 
     def draw_scale(self, rng: np.random.Generator) -> float:
-        """The scale of one batch."""
+        """The scale of a batch, or of a photo."""
         return float(rng.uniform(*self.scale))
 
     @property

@@ -216,6 +216,8 @@ class StepBatches:
                 mask_HW = self.data.mask(index)
             elif mask_HW is None and self.has_true:
                 mask_HW = np.full(photo_HW3.shape[:2], _NO_LABEL, dtype=np.uint8)
+            if self.augment.scale_per == "photo":
+                scale = self.augment.draw_scale(np.random.default_rng(_entropy(self.seed, _SCALE, step, place)))
             photo_3HW, valid_HW, mask = self.augment(photo_HW3, mask_HW, scale=scale, seed=seed)
             photos.append(photo_3HW)
             valids.append(valid_HW)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
-import os
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,12 +13,13 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING
 
+from tagseg.cores import cores
 from tagseg.data.folders import look_into, some, stem
 from tagseg.data.mask_numbers import MaskNumbers
 from tagseg.data.photo import look_at_photo
 from tagseg.data.tables import Problem
 from tagseg.data.tagged import TaggedImages, collect_tagged
-from tagseg.data.text import printable
+from tagseg.data.text import printable, quoted
 from tagseg.errors import UserError
 from tagseg.files import write_text
 
@@ -128,9 +128,15 @@ def check_tagged(data: TaggedImages, *, progress: Progress | None = None) -> Che
         if count == 0:
             text = f"no photo has the tag {name!r}, so this class cannot be learned"
             problems.append(Problem("class without photos", "", text, fatal=False))
+    for name in data.classes:
+        if ":" in name or name.startswith("#"):
+            text = (
+                f"class {quoted(name)} cannot be exported to CVAT, whose labelmap.txt takes no ':' and no leading '#'"
+            )
+            problems.append(Problem("class name", "", text, fatal=False))
     sizes: list[tuple[int, int]] = []
     numbers = MaskNumbers(data)
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(cores()) as pool:
         looked = pool.map(lambda i: _look(data, i, numbers), range(len(data)))
         for done, (size, found) in enumerate(looked, start=1):
             if size is not None:

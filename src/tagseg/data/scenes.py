@@ -10,7 +10,6 @@ Shapes: H W pixels. Coordinates of a fish: its length is 1, it looks to the left
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -19,6 +18,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
+from tagseg.cores import cores
 from tagseg.errors import UserError
 from tagseg.files import replacing
 from tagseg.foreign import read_json
@@ -110,7 +110,7 @@ def write_scenes(root: Path, *, train: int, val: int, size: tuple[int, int] = (1
         (root / folder).mkdir(parents=True, exist_ok=True)
     _write_text(marker, json.dumps(settings | {"finished": False}))
     names = [f"scene_{i:05d}" for i in range(train + val)]
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(cores()) as pool:
         tags = list(pool.map(lambda i: _write_scene(root, names[i], size, (seed, i)), range(train + val)))
     rows = [f"JPEGImages/{name}.jpg,{' '.join(found)}\n" for name, found in zip(names, tags, strict=True)]
     _write_text(root / "tags.csv", "".join(["file,tags\n", *rows]))

@@ -6,9 +6,9 @@ import os
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
+from pydantic import Field, model_validator
 
 from tagseg.data.folders import find_photos, stem
 from tagseg.data.mask_numbers import MaskNumbers
@@ -51,6 +51,13 @@ class DataSettings(Settings):
     scenes: generated pictures, written to the run folder unless `root` is given. voc: the layout of PASCAL VOC.
     tagged: a folder of photos and a table of tags, or one folder per class.
     """
+
+    LATER: ClassVar[tuple[str, ...]] = (
+        "review",
+        "file_column",
+        "tags_column",
+        "extra",
+    )
 
     format: Literal["scenes", "voc", "tagged"] = "scenes"
     root: Path | None = Field(None, description="the folder of the data set, or of the photos")
@@ -103,12 +110,6 @@ class DataSettings(Settings):
             more = {name: places[f"extra.{name}"] for name in ("root", "tags") if f"extra.{name}" in places}
             changes["extra"] = self.extra.model_copy(update=more)
         return self.model_copy(update=changes)
-
-    @model_serializer(mode="wrap")
-    def _written(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        # What came later is written where it is used alone: the recipes of older runs stay equal to the letter.
-        later = ("file_column", "tags_column", "review", "extra")
-        return {name: value for name, value in write(self).items() if name not in later or value is not None}
 
     @model_validator(mode="after")
     def _has_root(self) -> DataSettings:

@@ -80,14 +80,17 @@ def read_table(
     cells = list(_rows(path.name, sheet, columns, set(classes or ()), problems))
     _read_bare_lists(cells)
     splitter = Splitter([row.texts for row in cells], classes, separator)
+    read: dict[tuple[str, ...], tuple[tuple[str, ...], str]] = {}  # most cells stand in many rows
     rows = []
     for row in cells:
-        tags = [clean(tag) for text in row.texts for tag in splitter.split(text)]
-        tags += [clean(tag) for tag in row.whole]
-        kept = tuple(dict.fromkeys(tag for tag in tags if tag and tag.lower() not in NO_TAG))
-        flaws = [f"the tag {quoted(tag)} {flaw}" for tag in kept if (flaw := name_flaw(tag)) is not None]
-        if flaws:
-            problems.append(Problem("bad tag", row.file, f"{path.name}, {unit} {row.number}: {flaws[0]}"))
+        if (key := (*row.texts, "\0", *row.whole)) not in read:
+            tags = [clean(tag) for text in row.texts for tag in splitter.split(text)] + [*map(clean, row.whole)]
+            kept = tuple(dict.fromkeys(tag for tag in tags if tag and tag.lower() not in NO_TAG))
+            flaws = (f"the tag {quoted(tag)} {flaw}" for tag in kept if (flaw := name_flaw(tag)) is not None)
+            read[key] = kept, next(flaws, "")
+        kept, wrong = read[key]
+        if wrong:
+            problems.append(Problem("bad tag", row.file, f"{path.name}, {unit} {row.number}: {wrong}"))
         else:
             rows.append(Row(row.number, row.file, kept))
     problems += [Problem("tags to look at", "", f"{path.name}: {note}", fatal=False) for note in splitter.notes()]

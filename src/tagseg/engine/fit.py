@@ -305,10 +305,12 @@ def _make_run_folder(out: Path) -> None:
 
 
 def _check_identity(out: Path, saved: dict[str, Any], given: dict[str, Any]) -> None:
-    defaults = TrainSettings().model_dump(mode="json")  # of settings that are younger than the run
-    changed = [name for name in given if saved.get(name, defaults.get(name)) != given[name]]
+    # settings that are younger than the run, and those that are at their default, are left out of either
+    defaults = {name: field.default for name, field in TrainSettings.model_fields.items()}
+    saved, given = ({name: of.get(name, defaults.get(name)) for name in saved | given} for of in (saved, given))
+    changed = [name for name in given if name not in TrainSettings.OPERATIONAL and saved[name] != given[name]]
     if changed:
-        was = ", ".join(f"{name} {saved.get(name)}" for name in changed)
+        was = ", ".join(f"{name} {saved[name]}" for name in changed)
         now = ", ".join(f"{name} {given[name]}" for name in changed)
         raise UserError(
             f"The run in {out} was begun with {was} and cannot go on with {now}: "

@@ -9,6 +9,7 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState, PartialState
 from accelerate.utils import DistributedDataParallelKwargs, patch_environment
 
+from tagseg.cores import cores
 from tagseg.devices import AUTO, choose_device
 from tagseg.distributed import world_size
 from tagseg.engine.settings import TrainSettings
@@ -39,15 +40,15 @@ def create_accelerator(device: str | torch.device = AUTO) -> Accelerator:
 
 def default_workers(device: torch.device) -> int:
     """A few beside a GPU; one beside a CPU that trains, where more would take its cores away."""
-    cores = (os.cpu_count() or 1) // world_size()
-    return min(1, cores - 1) if device.type == "cpu" else max(1, min(8, cores - 1))
+    own = cores() // world_size()
+    return min(1, max(own - 1, 0)) if device.type == "cpu" else max(1, min(8, own - 1))
 
 
 def loading_workers(settings: TrainSettings, device: torch.device) -> int:
     """Processes that load photos: as many as the recipe says, at most two a core, whoever wrote it."""
     if settings.workers is None:
         return default_workers(device)
-    return min(settings.workers, 2 * (os.cpu_count() or 1))
+    return min(settings.workers, 2 * cores())
 
 
 def check_processes(settings: TrainSettings, processes: int) -> None:

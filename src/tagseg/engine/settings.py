@@ -15,6 +15,13 @@ Factor = Annotated[float, Field(ge=0.05, le=20)]
 class TrainSettings(Settings):
     """How a system is trained: length, batch, augmentation, optimiser, precision, and what is kept on the way."""
 
+    LATER: ClassVar[tuple[str, ...]] = (
+        "balance",
+        "scale_per",
+        "average_ramp",
+        "compile",
+    )
+
     # May differ when a run is resumed: they change how a run is carried out, not what it computes.
     OPERATIONAL: ClassVar[frozenset[str]] = frozenset(
         {"micro_batch", "checkpoint_every", "keep", "log_every", "evaluate_every", "workers", "compile"}
@@ -48,6 +55,9 @@ class TrainSettings(Settings):
         None, description="resize each photo to a random longer side in this range, in place of short_side (PSA)"
     )
     scale: tuple[Factor, Factor] = Field((0.7, 1.3), description="range of the random scale")
+    scale_per: Literal["batch", "photo"] = Field(
+        "batch", description="what draws one scale: the whole batch, as in RRM's and ASDT's code, or each photo"
+    )
     flip: bool = Field(True, description="mirror every other photo")
     color_jitter: tuple[Share, Share, Share, Share] | None = Field(
         None, description="brightness, contrast, saturation and hue; none: colours as they are"

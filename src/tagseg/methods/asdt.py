@@ -31,6 +31,11 @@ from tagseg.settings import Weight
 class ASDTSettings(RRMSettings):
     """Settings of ASDT; the teaching modes are the rows of the paper's Table 4."""
 
+    LATER: ClassVar[tuple[str, ...]] = (
+        "student_gradient_low",
+        "teacher_background",
+    )
+
     name: Literal["asdt"] = "asdt"  # type: ignore[assignment]
     teaching: Literal["alternate", "class-teacher", "seg-teacher", "max", "mean"] = Field(
         "alternate",

@@ -32,8 +32,15 @@ PixelLoss = Literal["bce", "ce"]
 class BackgroundSettings(Settings):
     """Background-aware propagation: labels whose background score is the segmentation's."""
 
+    LATER: ClassVar[tuple[str, ...]] = ("own_view",)
+
     from_step: Steps | None = Field(4000, description="step from which these labels teach; none: never")
     confidence: Weight = Field(0.5, description="score below which a pixel is left out")
+    own_view: Literal["training", "evaluated"] = Field(
+        "training",
+        description="the photo's own view: what the training pass gave, with dropout and the batch's statistics, or read "
+        "anew as the other views are",
+    )
 
 
 class ClassToSegSettings(Settings):
@@ -52,6 +59,11 @@ class SegToClassSettings(Settings):
     threshold: as_released compares the largest logit with `confidence`; as_meant the largest probability (a sigmoid
     where the segmentation is trained by bce, else a softmax).
     """
+
+    LATER: ClassVar[tuple[str, ...]] = (
+        "normalized",
+        "below",
+    )
 
     weight: Weight = 0.1
     from_step: Steps = 2000
@@ -119,7 +131,8 @@ class BMP(AFANetwork):
         needs_cam_label = not background_aware or (affinity_BNN is not None and settings.affinity_weight > 0)
         if background_aware:
             known = (logit_BKHW.detach(), cam_logit_BCHW.detach())
-            background_BHW, cam_BCHW = self.view_scores(image_B3HW, known)
+            taken = known if settings.background.own_view == "training" else None
+            background_BHW, cam_BCHW = self.view_scores(image_B3HW, taken)
             label_BHW = self.background_labels(batch, image_B3HW, background_BHW, cam_BCHW)
         else:
             cam_BCHW = self.view_cams(image_B3HW, stages[-1])

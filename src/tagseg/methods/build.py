@@ -5,11 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from pydantic import Field
+from torch import nn
 
 from tagseg.backbones import create_backbone
+from tagseg.distributed import world_size
 from tagseg.errors import UserError
 from tagseg.methods import find_method
 from tagseg.methods.method import Method, MethodSettings
+from tagseg.segmenters.segformer_head import GlobalBatchNorm2d
 from tagseg.settings import Settings
 
 
@@ -49,5 +52,17 @@ def build_method(
             raise UserError(f"model.frozen: no part of the backbone {model.backbone} starts with {prefix!r}.")
         for parameter in part:
             parameter.requires_grad_(False)
+    if not model.frozen_norm and world_size() > 1:
+        share_statistics(backbone)
     build: Any = find_method(settings.name)  # every method takes its own kind of settings
     return build(backbone, classes, settings)
+
+
+def share_statistics(network: nn.Module) -> None:
+    """Let batch norms that are trained take their statistics over all processes.
+
+    timm's norms with an activation inside keep those of their process.
+    """
+    for module in network.modules():
+        if type(module) is nn.BatchNorm2d:
+            module.__class__ = GlobalBatchNorm2d

@@ -9,6 +9,7 @@ Shapes: B photos, C classes, K = C + 1, S = 1 + the tags of the photo that has m
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar, Literal, NamedTuple, Self
 
 import torch
@@ -27,7 +28,7 @@ from tagseg.distributed import global_mean
 from tagseg.methods.afa_network import AFANetwork, AFANetworkSettings, LabelSettings
 from tagseg.methods.heads import evaluating
 from tagseg.methods.losses import IGNORE, background_odds, tag_loss, upsample
-from tagseg.methods.method import Method, MethodSettings, scaled_steps
+from tagseg.methods.method import Method, MethodSettings, present_classes, scaled_steps
 from tagseg.settings import Settings, Steps
 
 
@@ -41,7 +42,7 @@ class MentorLabelSettings(LabelSettings):
     )
     seg_share: float = Field(0.5, ge=0, le=1, description="its share of an object's score, the CAM's is the rest")
     sharpness: float = Field(
-        4.0,
+        0.0,
         ge=0,
         le=100,
         description="power of the scores where they are given as probabilities, to photos with tags; 0: the segmentation's",
@@ -53,10 +54,10 @@ class MentorLabelSettings(LabelSettings):
 
 
 class GateSettings(Settings):
-    """How far the classifier's word counts in a photo without tags; with both at their defaults it does not."""
+    """How far the classifier's word counts in a photo without tags; at power 0 and background 1 it does not."""
 
     power: float = Field(
-        0.0, ge=0, le=100, description="a class's probability is multiplied by the classifier's to this power"
+        2.0, ge=0, le=100, description="a class's probability is multiplied by the classifier's to this power"
     )
     tagged_background: float = Field(
         1.0, gt=0, le=1, description="what background counts where the classifier is sure that there is some class"
@@ -67,8 +68,11 @@ class MentorSettings(AFANetworkSettings):
     """Settings of Mentor; every part of it can be switched off by itself."""
 
     name: Literal["mentor"] = "mentor"  # type: ignore[assignment]
-    pooling: Literal["max", "mean", "soft"] = "mean"
-    class_steps: Steps = 0
+    pooling: Literal["max", "mean", "soft"] = Field(
+        "mean",
+        description="over the photo, before the classifier: maximum or mean of features, or soft maximum of scores",
+    )
+    class_steps: Steps = Field(0, description="steps at the start that train the classifier alone")
     affinity_weight: float = Field(0.0, ge=0, le=0, description="affinities are not learned")
     teacher: Literal["average", "own"] = Field(
         "average", description="who labels: the running mean of the weights (train.average), or the weights as they are"
@@ -78,7 +82,7 @@ class MentorSettings(AFANetworkSettings):
     mixing: MixingSettings = MixingSettings()
     noise: NoiseSettings = NoiseSettings()
     foreground: float = Field(
-        6.0,
+        3.0,
         gt=0,
         le=1e6,
         description="how many pixels of background one of an object counts as: labels miss more than they add",
@@ -115,6 +119,10 @@ class Mentor(AFANetwork):
 
     Settings: ClassVar[type[MethodSettings]] = MentorSettings
     own_photos: ClassVar[str | None] = "mentor-voc-animals"
+    meanings: ClassVar[Mapping[str, str]] = {
+        **AFANetwork.meanings,
+        "gated": "segmentation branch, and how far the classifier agrees",
+    }
     settings: MentorSettings
 
     def __init__(self, backbone: Backbone, classes: tuple[str, ...], settings: MentorSettings) -> None:
@@ -197,10 +205,10 @@ class Mentor(AFANetwork):
             score_BSHW = score_BSHW / score_BSHW.amax((-2, -1), keepdim=True).clamp(min=1e-6)
         return stack, score_BSHW
 
-    def segment(self, image_B3HW: Tensor) -> Tensor:
-        """The segmentation's probabilities, and how far the classifier agrees."""
+    def segment_logits(self, image_B3HW: Tensor) -> Tensor:
+        """The segmentation's logits, and how far the classifier agrees."""
         stages = self.backbone.stages(image_B3HW)
-        return self.gated(self.seg_logits(stages, _size(image_B3HW)).softmax(1), self.tag_logits(stages[-1]))
+        return self.gated(self.seg_logits(stages, _size(image_B3HW)), self.tag_logits(stages[-1]))
 
     def segment_tagged(self, image_B3HW: Tensor, tag_BC: Tensor) -> Tensor:
         """Where tags are given, what the labels of training would be, as probabilities; the classifier is not asked.
@@ -209,36 +217,36 @@ class Mentor(AFANetwork):
         """
         labels = self.settings.labels
         if labels.sharpness == 0:
-            tagged_BK11 = F.pad(tag_BC, (1, 0), value=1.0)[:, :, None, None]
-            probability_BKHW = super().segment(image_B3HW) * tagged_BK11
-        else:
-            valid_BHW = torch.ones_like(image_B3HW[:, 0], dtype=torch.bool)
-            share = 0.0 if labels.seg_from is None else labels.seg_share
-            stack, score_BSHW = self.label_scores(self.look(image_B3HW), image_B3HW, valid_BHW, tag_BC, share)
-            score_BSHW = score_BSHW.clamp(min=0) / score_BSHW.amax(1, keepdim=True).clamp(min=1e-6)
-            probability_BKHW = stack.scatter(score_BSHW**labels.sharpness, self.num_classes)
+            logit_BKHW = self.seg_logits(self.backbone.stages(image_B3HW), _size(image_B3HW))
+            return present_classes(logit_BKHW.softmax(1), tag_BC)
+        valid_BHW = torch.ones_like(image_B3HW[:, 0], dtype=torch.bool)
+        share = 0.0 if labels.seg_from is None else labels.seg_share
+        stack, score_BSHW = self.label_scores(self.look(image_B3HW), image_B3HW, valid_BHW, tag_BC, share)
+        score_BSHW = score_BSHW.clamp(min=0) / score_BSHW.amax(1, keepdim=True).clamp(min=1e-6)
+        probability_BKHW = stack.scatter(score_BSHW**labels.sharpness, self.num_classes)
         return probability_BKHW / probability_BKHW.sum(1, keepdim=True).clamp(min=1e-8)
 
-    def gated(self, probability_BKHW: Tensor, tag_logit_BC: Tensor) -> Tensor:
-        """Probabilities in which the classifier rules classes out, and lets background count less where it is sure of one."""
+    def gated(self, logit_BKHW: Tensor, tag_logit_BC: Tensor) -> Tensor:
+        """Logits in which the classifier rules classes out, and lets background count less where it is sure of one."""
         gate = self.settings.gate
-        if gate.power == 0 and gate.tagged_background == 1:
-            return probability_BKHW
-        tag_BC = tag_logit_BC.sigmoid()
-        none_B1 = (1 - tag_BC).prod(1, keepdim=True)
-        background_B1 = gate.tagged_background + (1 - gate.tagged_background) * none_B1
-        factor_BK = torch.cat([background_B1, tag_BC**gate.power], 1)
-        gated_BKHW = probability_BKHW * factor_BK[:, :, None, None]
-        return gated_BKHW / gated_BKHW.sum(1, keepdim=True).clamp(min=1e-8)
+        if not self.has_gate:
+            return logit_BKHW
+        none_B1 = F.logsigmoid(-tag_logit_BC).sum(1, keepdim=True).exp()
+        background_B1 = (gate.tagged_background + (1 - gate.tagged_background) * none_B1).log()
+        change_BK = torch.cat([background_B1, gate.power * F.logsigmoid(tag_logit_BC)], 1)
+        return logit_BKHW + change_BK[:, :, None, None]
+
+    @property
+    def has_gate(self) -> bool:
+        """Whether the classifier has a say in photos without tags."""
+        return self.settings.gate.power > 0 or self.settings.gate.tagged_background < 1
 
     def branches(self, image_B3HW: Tensor, tag_BC: Tensor | None = None) -> dict[str, Tensor]:
         """The CAM and its refinements, the segmentation P_s, and `gated`, where tags are not given and the classifier has a say."""
         branches = super().branches(image_B3HW, tag_BC)
-        gate = self.settings.gate
-        if tag_BC is not None or (gate.power == 0 and gate.tagged_background == 1):
+        if tag_BC is not None or not self.has_gate:
             return branches
-        tag_logit_BC = self.tag_logits(self.backbone(image_B3HW))
-        return branches | {"gated": self.gated(branches["P_s"], tag_logit_BC)}
+        return branches | {"gated": self.segment(image_B3HW)}
 
     @torch.no_grad()
     def look(self, image_B3HW: Tensor) -> Sight:

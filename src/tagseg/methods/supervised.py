@@ -20,7 +20,7 @@ from tagseg.cues.cam import normalise_cam
 from tagseg.data.batches import Batch
 from tagseg.data.folders import stem
 from tagseg.errors import UserError
-from tagseg.methods.heads import SegHead, parameter_groups
+from tagseg.methods.heads import SegHead, parameter_groups, plain_groups
 from tagseg.methods.losses import IGNORE, labelled_mean, upsample
 from tagseg.methods.method import Method, MethodSettings, ParameterGroup
 from tagseg.outputs.inert import path_of_cell
@@ -31,6 +31,8 @@ from tagseg.settings import Channels, Scales, Weight
 
 class SupervisedSettings(MethodSettings):
     """Settings of training on masks."""
+
+    LATER: ClassVar[tuple[str, ...]] = ("groups",)
 
     name: Literal["supervised"] = "supervised"
     segmenter: str = Field(
@@ -63,6 +65,11 @@ class SupervisedSettings(MethodSettings):
         "none: all pixels alike",
     )
     head_lr_scale: Weight = Field(10.0, gt=0, description="learning rate of the head against the backbone's")
+    groups: Literal["caffe", "plain", "segformer"] = Field(
+        "caffe",
+        description="caffe: biases and norms learn twice as fast and do not decay (DeepLab-v2); plain: all parameters alike "
+        "(PSPNet); segformer: norms do not decay",
+    )
 
     @field_validator("segmenter")
     @classmethod
@@ -212,8 +219,11 @@ class Supervised(Method):
         return normalise_cam(self.segment(image_B3HW)[:, 1:])
 
     def parameter_groups(self) -> list[ParameterGroup]:
-        """Backbone x1 (biases x2), heads x `head_lr_scale` (biases twice that)."""
-        return parameter_groups(self.backbone, self.heads, self.settings.head_lr_scale)
+        """Backbone x1, heads x `head_lr_scale`, their biases and norms as `groups` says."""
+        scale = self.settings.head_lr_scale
+        if self.settings.groups == "caffe":
+            return parameter_groups(self.backbone, self.heads, scale)
+        return plain_groups(self.backbone, self.heads, scale, norms_decay=self.settings.groups == "plain")
 
 
 def read_confidence(path: Path) -> dict[str, float]:

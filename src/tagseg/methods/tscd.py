@@ -32,6 +32,11 @@ from tagseg.settings import Settings, Weight
 class CorrespondenceSettings(Settings):
     """The self correspondence distillation (SCD) and its second view."""
 
+    LATER: ClassVar[tuple[str, ...]] = (
+        "restore",
+        "both",
+    )
+
     weight: Weight = 0.1
     view_scale: float = Field(0.3, gt=0, lt=1, description="size of the second view, against the crop")
     samples: int = Field(40, ge=1, le=128, description="samples x samples random positions of each view")

@@ -19,6 +19,7 @@ from typing import ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from tagseg.data.text import IGNORE_NAME as IGNORE_NAME
 from tagseg.errors import UnwritableNameError, UserError
 from tagseg.files import make_folder
 from tagseg.foreign import shown
@@ -29,7 +30,6 @@ LONGEST_NAME = 255  # bytes of a file's name
 LONGEST_PATH = 3000  # bytes of a photo's name with its folders; systems allow about 4000 for the whole path
 ON_WINDOWS = os.name == "nt"
 RESERVED = re.compile(r"(con|prn|aux|nul|conin\$|conout\$|(com|lpt)[0-9¹²³])(\..*)?$", re.IGNORECASE)
-IGNORE_NAME = "(ignore)"  # the label of ignored pixels in formats that know labels by name only
 
 
 @dataclass(frozen=True)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import ClassVar, Literal
 
-from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
+from pydantic import Field, model_validator
 
 from tagseg.refine.settings import CRFSettings
 from tagseg.settings import Scales, Settings
@@ -15,6 +15,8 @@ class PredictSettings(Settings):
 
     AFA, TSCD and BMP test with long_side 512, scales 1, 0.5 and 0.75, flip and merge "max_logits".
     """
+
+    LATER: ClassVar[tuple[str, ...]] = ("short_side",)
 
     crf: CRFSettings | None = Field(CRFSettings(), description="the dense CRF after the network; none: without")
     scales: Scales = Field((1.0,), min_length=1, description="sizes at which a photo is read")
@@ -45,14 +47,6 @@ class PredictSettings(Settings):
         if self.long_side is not None and self.short_side is not None:
             raise ValueError("give long_side or short_side, not both")
         return self
-
-    @model_serializer(mode="wrap")
-    def _without_short_side(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        # Left out while unused: what runs wrote before there was this key stays equal to what they would write now.
-        values: dict[str, Any] = write(self)
-        if values.get("short_side") is None:
-            values.pop("short_side", None)
-        return values
 
     @property
     def single_scale(self) -> bool:

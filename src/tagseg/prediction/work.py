@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
@@ -12,6 +11,7 @@ from typing import TypeVar
 
 import torch
 
+from tagseg.cores import cores
 from tagseg.devices import is_out_of_memory, memory_sentence
 from tagseg.errors import UserError
 
@@ -92,7 +92,7 @@ class Behind:
 
 def file_threads(device: torch.device) -> int:
     """Threads that read, and as many that write, beside a device; 0: the caller does both itself."""
-    return 0 if device.type == "cpu" else max(2, min(8, os.cpu_count() or 1))
+    return 0 if device.type == "cpu" else max(2, min(8, cores()))
 
 
 def _in_order(pool: ThreadPoolExecutor, function: Callable[[T], R], items: Iterable[T], most: int) -> Iterator[R]:

@@ -5,13 +5,15 @@ Shapes: H W pixels.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from tagseg.errors import UserError
+from tagseg.refine.tensors import is_tensor
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class Taken:
@@ -32,7 +34,9 @@ class Taken:
 
 
 def _taken(given: Any, what: str) -> np.ndarray | Tensor:
-    if isinstance(given, Tensor):
+    if is_tensor(given):
+        import torch
+
         if given.layout != torch.strided or given.is_quantized or given.is_complex():
             raise UserError(f"{what} must be a dense tensor of real numbers, not {given.dtype} in {given.layout}.")
         given = given.detach()

@@ -5,16 +5,14 @@ Shapes: H W pixels (N = H * W), L labels.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, TypeVar, overload
+from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, Unpack, overload
 
 import numpy as np
-import torch
-from torch import Tensor
 
+from tagseg.cores import cores
 from tagseg.errors import UserError
 from tagseg.refine.arrays import Taken
 from tagseg.refine.crf_checks import (
@@ -25,13 +23,17 @@ from tagseg.refine.crf_checks import (
     cost_matrix,
     per_photo,
 )
+from tagseg.refine.defaults import BILATERAL, GAUSSIAN, ITERATIONS
 from tagseg.refine.features import Sigma, check_image
 from tagseg.refine.lattice import Lattice, chosen_backend
 from tagseg.refine.scratch import Scratch, borrowed
+from tagseg.refine.tensors import is_tensor
 
-Array = TypeVar("Array", np.ndarray, Tensor)
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Array = TypeVar("Array", np.ndarray, "Tensor")
 Compatibility = np.ndarray | Sequence[Sequence[float]]
-SMALL = 2_000_000  # pixels times labels of a photo that isn't worth several threads (measured: even at 1.5 million)
 
 
 @dataclass(frozen=True)
@@ -57,17 +59,34 @@ class Photo:
     lattice: Lattice | None
 
 
+class CRFOptions(TypedDict, total=False):
+    """The keywords of `dense_crf`, for type checkers; what they mean stands there."""
+
+    gaussian: tuple[Sigma, float] | None
+    bilateral: tuple[Sigma, Sigma, float] | None
+    iterations: int
+    tags: Sequence[int] | Sequence[Sequence[int]] | None
+    unary: str
+    normalization: str | tuple[str, str]
+    compatibility: Compatibility | None
+    lattice: Lattice | Sequence[Lattice] | None
+    threads: int | None
+    padding: bool
+    backend: str
+    check_finite: bool
+
+
 @overload
-def dense_crf(image: Array, probabilities: Array, **settings: Any) -> Array: ...
+def dense_crf(image: Any, probabilities: Array, **settings: Unpack[CRFOptions]) -> Array: ...
 @overload
-def dense_crf(image: Sequence[Array], probabilities: Sequence[Array], **settings: Any) -> list[Array]: ...
+def dense_crf(image: Sequence[Any], probabilities: Sequence[Array], **settings: Unpack[CRFOptions]) -> list[Array]: ...
 def dense_crf(  # type: ignore[misc]  # the settings are spelt out below, once
     image: Any,
     probabilities: Any,
     *,
-    gaussian: tuple[Sigma, float] | None = (3.0, 3.0),
-    bilateral: tuple[Sigma, Sigma, float] | None = (80.0, 13.0, 10.0),
-    iterations: int = 10,
+    gaussian: tuple[Sigma, float] | None = GAUSSIAN,
+    bilateral: tuple[Sigma, Sigma, float] | None = BILATERAL,
+    iterations: int = ITERATIONS,
     tags: Sequence[int] | Sequence[Sequence[int]] | None = None,
     unary: str = "probabilities",
     normalization: str | tuple[str, str] = "symmetric",
@@ -97,8 +116,8 @@ def dense_crf(  # type: ignore[misc]  # the settings are spelt out below, once
     otherwise.
     lattice: the photo's bilateral `Lattice`, when it is at hand; for a list on a CUDA device also that of all its photos
     together (`Lattice.of_batch`), once for each map.
-    threads: cores to use; None: all. padding: as in `Lattice.bilateral`. backend: "numba" (CPU), "torch" (any device),
-    "triton" (CUDA), or "auto": numba on the CPU, elsewhere one of the others.
+    threads: cores to use at most; None: all that this process may use. padding: as in `Lattice.bilateral`.
+    backend: "numba" (CPU), "torch" (any device), "triton" (CUDA), or "auto": numba on the CPU, elsewhere one of the others.
     check_finite: whether the values of maps on a device are looked through, for which the host has to wait.
     """
     single = not isinstance(image, (list, tuple))
@@ -134,7 +153,7 @@ def dense_crf(  # type: ignore[misc]  # the settings are spelt out below, once
 
         results = mean_field_batch(photos, settings)
     else:
-        results = _on_cpu(photos, settings, threads or os.cpu_count() or 1)
+        results = _on_cpu(photos, settings, threads or cores())
     return results[0] if single else results
 
 
@@ -182,12 +201,11 @@ def _one(photo: Photo, bilateral: Lattice | None, settings: Settings, threads: i
         terms.append(Term(near.on_cpu(), settings.gaussian[1], settings.normalization[0]))
     if settings.bilateral is not None and bilateral is not None:
         terms.append(Term(bilateral.on_cpu(), settings.bilateral[2], settings.normalization[1]))
-    value = photo.maps.detach().numpy() if isinstance(photo.maps, Tensor) else np.asarray(photo.maps)
+    value = photo.maps.detach().numpy() if is_tensor(photo.maps) else np.asarray(photo.maps)
     kept = value if photo.kept is None else value[photo.kept]
     cost = (
         settings.cost if settings.cost is None or photo.kept is None else settings.cost[np.ix_(photo.kept, photo.kept)]
     )
-    threads = threads if kept.size >= SMALL else 1
     marginal = mean_field(
         kept.reshape(len(kept), -1), settings.unary, terms, cost, settings.iterations, threads, scratch
     )
@@ -196,4 +214,8 @@ def _one(photo: Photo, bilateral: Lattice | None, settings: Settings, threads: i
         full = np.zeros(value.shape, np.float32)
         full[photo.kept] = marginal
         marginal = full
-    return torch.from_numpy(marginal) if isinstance(photo.maps, Tensor) else marginal
+    if not is_tensor(photo.maps):
+        return marginal
+    import torch
+
+    return torch.from_numpy(marginal)

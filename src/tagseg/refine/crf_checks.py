@@ -8,12 +8,11 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from tagseg.errors import UserError
 from tagseg.foreign import shown
 from tagseg.refine.lattice import Lattice
+from tagseg.refine.tensors import is_tensor
 
 if TYPE_CHECKING:
     from tagseg.refine.crf import Settings
@@ -70,7 +69,7 @@ def check_values(maps: Any, unary: str, *, logits: str = 'pass logits with unary
 
     logits: what to do with those, as a clause.
     """
-    low, high = (float(end) for end in (torch.aminmax(maps) if isinstance(maps, Tensor) else (maps.min(), maps.max())))
+    low, high = (float(end) for end in (maps.aminmax() if is_tensor(maps) else (maps.min(), maps.max())))
     if not (math.isfinite(low) and math.isfinite(high)):
         raise UserError(f"the {unary} hold NaN or infinite values; replace them before the dense CRF.")
     if unary == "probabilities" and not -TOLERANCE <= low <= high <= 1 + TOLERANCE:

@@ -5,7 +5,6 @@ Shapes: B photos, K classes, H W pixels, h w pixels after scaling, N = h * w.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -14,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from tagseg.cores import cores
 from tagseg.errors import UserError
 from tagseg.refine.features import Sigma, batch_features, features_torch
 from tagseg.refine.lattice import Lattice, chosen_backend
@@ -104,7 +104,7 @@ def _nearest(map_BCHW: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def _on_threads(work: Any, *items: Sequence[Any]) -> list[Any]:
-    workers = min(os.cpu_count() or 1, len(items[0]))
+    workers = min(cores(), len(items[0]))
     if workers <= 1:
         return list(map(work, *items))
     with ThreadPoolExecutor(workers) as pool:

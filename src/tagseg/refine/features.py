@@ -7,14 +7,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from tagseg.errors import UserError
 from tagseg.foreign import shown
+from tagseg.refine.tensors import is_tensor
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
 LEAST, MOST = 1e-6, 1e30  # of a sigma in float32
 Sigma = float | Sequence[float]
@@ -37,8 +40,8 @@ def check_image(image_HWC: np.ndarray | Tensor) -> None:
     """Refuse what is no image of one or more channels, and pixels that are not finite."""
     if image_HWC.ndim not in (2, 3) or 0 in image_HWC.shape:
         raise UserError(f"an image must have the shape (H, W) or (H, W, channels), not {tuple(image_HWC.shape)}.")
-    if isinstance(image_HWC, Tensor):
-        finite = not image_HWC.is_floating_point() or bool(torch.isfinite(image_HWC).all())
+    if is_tensor(image_HWC):
+        finite = not image_HWC.is_floating_point() or bool(image_HWC.isfinite().all())
     else:
         if image_HWC.dtype.kind not in "buif":
             raise UserError(f"an image must hold numbers, not {image_HWC.dtype}.")
@@ -51,6 +54,8 @@ def features_torch(
     height: int, width: int, image_HWC: Tensor | None, sxy: Sigma, srgb: Sigma = (), device: torch.device | None = None
 ) -> Tensor:
     """Features (N, D) float32: x / sx, y / sy, then every channel over its sigma."""
+    import torch
+
     sx, sy = sigmas(sxy, 2, "sxy")
     device = device if image_HWC is None else image_HWC.device
     columns = [
@@ -80,6 +85,8 @@ def batch_features(images: Sequence[Tensor], sxy: Sigma, srgb: Sigma, *, padding
 
     padding: add a row of zeros for each photo whose pixels are no multiple of 4.
     """
+    import torch
+
     device, channels = images[0].device, images[0].shape[-1]
     sigma = [*sigmas(sxy, 2, "sxy"), *(sigmas(srgb, channels, "srgb") if channels else ())]
     sigma_D = torch.tensor(sigma, dtype=torch.float32).to(device, non_blocking=True)

@@ -15,7 +15,7 @@ import torch
 from tagseg.errors import UserError
 
 SWITCH = "TAGSEG_TRITON"
-DEFAULT = "0"
+DEFAULT = "1"
 
 
 @lru_cache(maxsize=1)

@@ -9,17 +9,18 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from tagseg.errors import UserError
 from tagseg.foreign import shown
-from tagseg.refine import fused
 from tagseg.refine.compiled import compiled_works
 from tagseg.refine.features import Sigma, batch_features, check_image, features_torch, sigmas
 from tagseg.refine.scratch import Allocate, fresh
+from tagseg.refine.tensors import is_tensor
 
 if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
     from tagseg.refine.lattice_cpu import CpuLattice
     from tagseg.refine.lattice_torch import BatchLattice
 
@@ -59,11 +60,15 @@ class Lattice:
         touch = padding and pixels % 4 != 0
         chosen = chosen_backend(image, backend)
         if chosen == "triton":
+            import torch
+
             from tagseg.refine.lattice_triton import TritonLattice
 
             features = batch_features([torch.as_tensor(image)], sxy, srgb, padding=padding)
             return cls(height, width, TritonLattice(features.value_ND, features.bounds, pixels=features.pixels))
         if chosen == "torch":
+            import torch
+
             feature = features_torch(height, width, torch.as_tensor(image), sxy, srgb)
             if touch:
                 feature = torch.cat([feature, torch.zeros_like(feature[:1])])
@@ -109,23 +114,38 @@ class Lattice:
         """Maps (L, H, W) -> filtered maps (L, H, W) float32, of the kind that came in."""
         if maps.ndim != 3 or tuple(maps.shape[1:]) != (self.height, self.width):
             raise UserError(f"maps must have the shape (L, {self.height}, {self.width}), not {tuple(maps.shape)}.")
-        from tagseg.refine.lattice_torch import BatchLattice
+        from tagseg.refine.lattice_cpu import CpuLattice
 
-        if isinstance(self.structure, BatchLattice):
+        if not isinstance(self.structure, CpuLattice):
+            import torch
+
             there = torch.as_tensor(maps).to(self.structure.weight_NE.device)
             filtered = self.structure.filter(there.reshape(len(maps), -1).T).T.reshape(maps.shape)
-            return filtered if isinstance(maps, Tensor) else filtered.numpy()
-        value = maps.detach().numpy() if isinstance(maps, Tensor) else maps
+            return filtered if is_tensor(maps) else filtered.numpy()
+        value = maps.detach().numpy() if is_tensor(maps) else maps
         value_LN = np.ascontiguousarray(np.asarray(value, np.float32).reshape(len(maps), -1))
         out = self.structure.filter(value_LN).reshape(maps.shape)
-        return torch.from_numpy(out) if isinstance(maps, Tensor) else out
+        if not is_tensor(maps):
+            return out
+        import torch
+
+        return torch.from_numpy(out)
 
 
 def chosen_backend(image: np.ndarray | Tensor, backend: str) -> str:
     """Which form serves this image: numba, torch or triton."""
     if not isinstance(backend, str) or backend not in ("auto", "numba", "torch", "triton"):
         raise UserError(f"backend must be auto, numba, torch or triton, not {shown(backend)}.")
-    device = image.device if isinstance(image, Tensor) else torch.device("cpu")
+    if not is_tensor(image):  # asked first, so that arrays alone never wait for torch
+        if backend == "auto":
+            return "numba" if compiled_works() else "torch"
+        if backend != "triton":
+            return backend
+    import torch
+
+    from tagseg.refine import fused
+
+    device = image.device if is_tensor(image) else torch.device("cpu")
     if backend == "numba" and device.type != "cpu":
         raise UserError(
             f"the numba backend works on the CPU, and the image lies on {image.device}; use backend='torch'."

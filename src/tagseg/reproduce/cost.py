@@ -53,7 +53,7 @@ def measure(
     batch, crop = batch or train.micro_batch or train.batch_size, crop or train.crop
     method = build(recipe, classes).to(device).train()
     parts = -(-train.batch_size // batch) if train.micro_batch else 1
-    optimizer = build_optimizer(method, train)
+    optimizer = build_optimizer(method, train.model_copy(update={"lr": 1e-12}))  # random weights would diverge
     data = random_batch(batch, classes, crop, masks=method.needs_masks).to(device)
     if device.startswith("cuda"):
         torch.cuda.reset_peak_memory_stats()
@@ -98,7 +98,7 @@ def step_seconds(recipe: Recipe, classes: int, device: str) -> float:
 
 
 def build(recipe: Recipe, classes: int) -> Method:
-    """The recipe's method with random weights; norms learn from the batch, since random weights explode without."""
+    """The recipe's method with random weights."""
     model = recipe.model.model_copy(update={"weights": "none", "start": None})
     torch.manual_seed(0)
     return build_method(recipe.method, model, tuple(f"class {i}" for i in range(1, classes + 1)))

@@ -133,9 +133,15 @@ def estimate(training: Training, need: DataNeed, labels: bool, classes: int, dev
 
 
 def plan_lines(
-    table: PaperTable, setting: Setting, seeds: Sequence[int], device: str, done: Callable[[int, Training], bool]
+    table: PaperTable,
+    setting: Setting,
+    seeds: Sequence[int],
+    device: str,
+    done: Callable[[int, Training], bool],
+    *,
+    measured: bool = True,
 ) -> list[str]:
-    """The plan in sentences: what is trained, what is there already, and what it takes."""
+    """The plan in sentences: what is trained, what is there already, and, if measured, what it takes."""
     need = setting.need(table)
     lines = [f"{table.title}; on {setting.on}, seeds {', '.join(map(str, seeds))}."]
     if setting.steps is not None:
@@ -150,16 +156,20 @@ def plan_lines(
         if not left:
             lines.append(f"  {training.name}: there already")
             continue
+        recipe = training.recipe
+        what = f"{recipe.method.name} on {recipe.model.backbone}, {recipe.train.steps:,} steps"
+        there = "" if len(left) == len(seeds) else f", {len(seeds) - len(left)} of {len(seeds)} there already"
+        if not measured:
+            lines.append(f"  {training.name}: {what}{there}")
+            continue
         key = training.recipe.model_copy(update={"title": ""}).to_yaml()
         if key not in known:
             known[key] = estimate(training, need, training.name in makers, classes, device)
         one = known[key]
         hours, space = hours + one.hours * len(left), space + one.bytes * len(left)
-        recipe = training.recipe
-        what = f"{recipe.method.name} on {recipe.model.backbone}, {recipe.train.steps:,} steps"
-        there = "" if len(left) == len(seeds) else f", {len(seeds) - len(left)} of {len(seeds)} there already"
         lines.append(f"  {training.name}: {what}, about {_hours(one.hours)} a seed{there}")
-    lines.append(f"Left in all: about {_hours(hours)} on this machine, {space / 1e9:.1f} GB of disk.")
+    if measured:
+        lines.append(f"Left in all: about {_hours(hours)} on this machine, {space / 1e9:.1f} GB of disk.")
     return lines
 
 

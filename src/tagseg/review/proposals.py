@@ -139,20 +139,14 @@ class ModelProposals(Proposals):
         if not marker.is_file() or marker.read_text(encoding="utf-8") != by:
             path.unlink(missing_ok=True)  # of another model: its masks are replaced as photos are looked at
             write_text(marker, by)
-        self.known: dict[str, dict[str, Any]] = {}
-        for line in path.read_bytes().splitlines() if path.is_file() else []:
-            try:
-                row = json.loads(line)
-                self.known[row["photo"]] = row
-            except (ValueError, KeyError, TypeError, RecursionError):  # torn by a kill: that photo is labelled again
-                continue
+        self.known = read_facts(folder)
 
     def describe(self, name: str, photo: Path, tags: Sequence[str] | None, retagged: bool = False) -> Proposal:
         """Label a photo, or take what is there for these tags."""
-        row = self.known.get(name)
-        if row is None or row["tags"] != _listed(tags) or not self._path(name).is_file():
-            with self.lock:
-                row = self._label(name, photo, tags)
+        row = self._found(name, tags)
+        if row is None:
+            with self.lock:  # another thread may have labelled it while this one waited
+                row = self._found(name, tags) or self._label(name, photo, tags)
         features = base64.b64decode(row["features"])
         doubt = Doubt(row["doubt"], row["reason"], tuple(tuple(spot) for spot in row["spots"]))
         return Proposal((row["size"][0], row["size"][1]), tuple(row["found"]), doubt, features)
@@ -171,6 +165,10 @@ class ModelProposals(Proposals):
         image_13hw = torch.from_numpy(np.ascontiguousarray(photo_HW3[::step, ::step])).permute(2, 0, 1)[None] / 255
         with self.lock, torch.inference_mode():
             return self.segmenter.method.cams(image_13hw.to(self.segmenter.device))[0, index - 1].float().cpu().numpy()
+
+    def _found(self, name: str, tags: Sequence[str] | None) -> dict[str, Any] | None:
+        row = self.known.get(name)
+        return row if row is not None and row["tags"] == _listed(tags) and self._path(name).is_file() else None
 
     def _label(self, name: str, photo: Path, tags: Sequence[str] | None) -> dict[str, Any]:
         photo_HW3 = read_photo(photo)
@@ -213,6 +211,18 @@ class ModelProposals(Proposals):
 
     def _path(self, name: str) -> Path:
         return self.folder / f"{safe_name(name)}.png"
+
+
+def read_facts(folder: Path) -> dict[str, dict[str, Any]]:
+    """What the model found out of each photo, by its name: of the photos whose mask in the folder is that model's."""
+    path, known = folder / FACTS, {}
+    for line in path.read_bytes().splitlines() if path.is_file() else []:
+        try:
+            row = json.loads(line)
+            known[str(row["photo"])] = row
+        except (ValueError, KeyError, TypeError, RecursionError):  # torn by a kill: that photo is labelled again
+            continue
+    return known
 
 
 def _listed(tags: Sequence[str] | None) -> list[str] | None:

@@ -20,6 +20,7 @@ from PIL import Image
 from tagseg.data.photo import read_mask
 from tagseg.errors import UserError
 from tagseg.files import replacing
+from tagseg.foreign import reason
 from tagseg.outputs.palette import write_mask
 from tagseg.review.gain import propose
 from tagseg.review.journal import MASKS, STATES, TOUCHED, Journal, State, Verdict, place
@@ -94,6 +95,8 @@ class Session:
                 problem = ""
             except UserError as error:
                 proposal, problem = None, str(error)
+            except Exception as error:  # one photo that a network cannot take must not end the work on all others
+                proposal, problem = None, f"{photo.name} could not be labelled ({reason(error)})"
             with self._lock:
                 if tags == self.tags(index):  # else the tags have changed meanwhile, and so has the proposal
                     photo.proposal, photo.problem = proposal, problem

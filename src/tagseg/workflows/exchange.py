@@ -21,6 +21,7 @@ from tagseg.outputs.label_studio import LabelStudioBrush, read_choices, read_lab
 from tagseg.outputs.masks import PaletteMasks
 from tagseg.outputs.palette import write_mask
 from tagseg.review.journal import MASKS, STATES, Journal, place, read_classes, read_verdicts
+from tagseg.review.proposals import read_facts
 
 TOOLS = ("label-studio", "cvat")
 SOURCES = {
@@ -173,7 +174,7 @@ def _reviewed(review: Path, states: Sequence[str]) -> Iterator[tuple[str, NDArra
     verdicts = read_verdicts(review)
     kept = {stem(file): path for file, path in find_photos(review / MASKS).items()}
     proposed = review / PROPOSED
-    made = {stem(file): path for file, path in find_photos(proposed).items()} if proposed.is_dir() else {}
+    made = {name: proposed / f"{name}.png" for name in read_facts(proposed)}
 
     def masks() -> Iterator[tuple[str, NDArray[np.uint8]]]:
         for name in sorted(kept.keys() | made.keys()):
@@ -181,7 +182,7 @@ def _reviewed(review: Path, states: Sequence[str]) -> Iterator[tuple[str, NDArra
             state = "open" if verdict is None else verdict.state
             decided = verdict is not None and (verdict.painted or state == "accepted")
             path = kept.get(name) if decided else made.get(name)
-            if path is not None and (not states or state in states):
+            if path is not None and path.is_file() and (not states or state in states):
                 yield name, read_mask(path)
 
     return masks()

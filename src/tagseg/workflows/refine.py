@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import unicodedata
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -19,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 from rich.progress import track
 
+from tagseg.cores import cores
 from tagseg.data.folders import find_photos, stem
 from tagseg.data.masks import read_mask, refuse_ignored_objects
 from tagseg.data.photo import read_photo
@@ -98,7 +98,7 @@ def refine_folder(
         results.wrote([f"{name}.png"])
 
     where = choose_device(device)
-    workers = 1 if where.type != "cpu" else workers or os.cpu_count() or 1
+    workers = 1 if where.type != "cpu" else workers or cores()
     running: deque[Future[None]] = deque()
 
     def wait() -> None:

@@ -41,13 +41,14 @@ def reproduce(
     *,
     seeds: Sequence[int] = (0,),
     dry_run: bool = False,
+    measured: bool = True,
     device: str = AUTO,
     say: Callable[[str], object] = print,
 ) -> Path | None:
     """Carry out a table in the folder `out` and return its page; the same call goes on with an unfinished one.
 
-    The plan is said first; dry_run: nothing else is done. Raises UserError where data are missing or `out` holds something
-    else, Interrupted when asked to stop.
+    The plan is said first, with hours if `measured`; dry_run: nothing else is done. Raises UserError where data are
+    missing or `out` holds something else, Interrupted when asked to stop.
     """
     if not seeds or len(set(seeds)) != len(seeds):
         raise UserError("--seeds should be different numbers, separated by commas.")
@@ -56,7 +57,7 @@ def reproduce(
     def done(seed: int, training: Training) -> bool:
         return RunFolder(_place(out, seed) / training.name).finished
 
-    for line in plan_lines(table, setting, seeds, str(where), done):
+    for line in plan_lines(table, setting, seeds, str(where), done, measured=measured):
         say(line)
     if dry_run:
         return None

@@ -16,8 +16,11 @@ import torch
 from accelerate import Accelerator
 from numpy.typing import NDArray
 
+from tagseg.backbones.weights import read_weights as read_published
+from tagseg.backbones.wide_resnet38 import PSA_CLASSIFIER
 from tagseg.data.augment import Augment
 from tagseg.data.batches import StepBatches
+from tagseg.data.layouts import VOC_CLASSES
 from tagseg.data.sources import Sources, open_sources
 from tagseg.data.tagged import TaggedImages
 from tagseg.devices import AUTO, choose_device, is_out_of_memory, memory_sentence
@@ -218,11 +221,32 @@ def start_method(
         raise UserError(f"model.start: {start!r} is neither a shipped recipe, nor a run folder, nor a file of weights.")
     torch.manual_seed(recipe.train.seed)
     if file.suffix != ".safetensors":  # a published checkpoint of the backbone, such as res38_cls.pth
-        return build_method(recipe.method, recipe.model, classes, weights=str(file)), minutes
+        method = build_method(recipe.method, recipe.model, classes, weights=str(file))
+        _take_classifier(file, method)
+        return method, minutes
     method = build_method(recipe.method, recipe.model, classes, weights="none")
     _load_fitting(file, method)
     method.backbone.licence = licence
     return method, minutes
+
+
+def _take_classifier(file: Path, method: Method) -> None:
+    """Take over the classifier of PSA's file res38_cls.pth, whose CAM teaches from the first step.
+
+    Raises UserError where the run's classes are not those that it tells apart, VOC's twenty.
+    """
+    head = getattr(method, "class_head", None)
+    weight = None if head is None or file.suffix == ".params" else read_published(file).get(PSA_CLASSIFIER)
+    if head is None or weight is None:
+        return
+    if weight.shape[0] != len(method.classes) or method.classes != VOC_CLASSES:
+        raise UserError(
+            f"model.start: {file} holds a classifier of {weight.shape[0]} classes, VOC's twenty in their order, but the run's are "
+            f"{', '.join(method.classes[:6])}{' ...' if len(method.classes) > 6 else ''}: give it as model.weights, for the "
+            "backbone alone."
+        )
+    with torch.no_grad():
+        head.classifier.weight.copy_(weight.view_as(head.classifier.weight))
 
 
 def start_recipe(recipe: Recipe, start: str) -> Recipe:
