@@ -27,6 +27,7 @@ def chain_of(project: Project, path: Path, *, last: str | None = "segmenter", do
     return ChainFolder(path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("last", "stage"), [("segmenter", "segmenter"), (None, "segmenter-2")])
 def test_a_chains_folder_stands_for_its_last_stage(
     last: str | None, stage: str, project: Project, tmp_path: Path
@@ -195,6 +196,7 @@ class KilledError(BaseException):
     """Stands for a kill: nothing of tagseg's catches it."""
 
 
+@pytest.mark.slow
 def test_killed_anywhere_an_overwriting_leaves_the_old_run_or_the_new_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -274,6 +276,7 @@ def test_an_overwriting_that_cannot_begin_gives_the_old_run_back(project: Projec
     assert {path: path.read_bytes() for path in project.run.rglob("*") if path.is_file()} == before
 
 
+@pytest.mark.slow
 def test_an_interrupted_overwriting_goes_on_with_the_same_command(tmp_path: Path) -> None:
     out = tmp_path / "run"
     old, new = old_run(out), load_recipe("asdt-scenes", ["train.seed=5"])
