@@ -33,10 +33,12 @@ def kernels(options: Namespace, left: Left) -> Iterator[str]:
     forms: tuple[gpu_kernels.Backend, ...] = ("triton", "torch") if device.type == "cuda" else ("torch",)
     forms = forms[:1] if options.quick else forms
     yield gpu_kernels.PAR_HEAD
-    sizes = (16, 1, (2,)) if options.small else (512, 4, (4,)) if options.quick else (512, 4, (4, 21))
-    yield from gpu_kernels.par_rows(*sizes, (*forms, "direct"), device)
+    size, batch = (16, 1) if options.small else (512, 4)
+    maps = (2,) if options.small else (4,) if options.quick else (4, 21)
+    yield from gpu_kernels.par_rows(size, batch, maps, (*forms, "direct"), device)
     yield f"\n{gpu_kernels.ENERGY_HEAD}"
-    yield from gpu_kernels.energy_rows(*((16, 1, 3) if options.small else (321, 4, 21)), forms, device)
+    crop, photos, classes = (16, 1, 3) if options.small else (321, 4, 21)
+    yield from gpu_kernels.energy_rows(crop, photos, classes, forms, device)
     yield f"\n{gpu_kernels.CRF_HEAD}"
     wide, narrow = (80.0, 13.0, 10.0), (83.0, 5.0, 4.0)
     cases = [(321, 321, 32, wide, 5), (321, 321, 32, narrow, 21), (375, 500, 16, wide, 5), (375, 500, 1, wide, 21)]

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from accelerate import Accelerator
+from torch._C._autograd import DeviceType
 
 from counting import as_on_a_device, counting
 from tagseg.backbones.compiled import compile_for_training
@@ -90,7 +91,7 @@ def profiled(work: Callable[[], object]) -> Profile:
         name = event.name
         if getattr(event, "is_user_annotation", False) or name.startswith(("Optimizer.", "ProfilerStep")):
             continue  # spans around kernels that are counted themselves
-        if event.device_type == torch.autograd.DeviceType.CUDA:
+        if event.device_type == DeviceType.CUDA:
             busy += event.time_range.elapsed_us()
         elif "LaunchKernel" in name:
             launches += 1

@@ -175,6 +175,12 @@ def test_photos_of_phones(tmp_path: Path, suffix: str, turn: int) -> None:
         read_photo(path)
 
 
+def test_a_picture_of_another_format_is_told_what_to_do(tmp_path: Path) -> None:
+    (tmp_path / "a.psd").write_bytes(b"8BPS" + bytes(60))
+    with pytest.raises(UserError, match=r"a\.psd has a format that is not read; convert to JPEG or PNG"):
+        read_photo(tmp_path / "a.psd")
+
+
 def test_pipes_are_refused_and_not_waited_for(tmp_path: Path) -> None:
     if not hasattr(os, "mkfifo"):
         pytest.skip("this system has no pipes")

@@ -182,3 +182,19 @@ def test_on_a_gpu_a_batch_of_photos_gets_the_cpus_labels(labels):
     got = dense_crf([i.cuda() for i in images], [v.cuda() for v in values], backend="triton")
     same = [(a.argmax(0).cpu() == b.argmax(0)).float().mean().item() for a, b in zip(got, expected, strict=True)]
     assert min(same) > 0.999
+
+
+def test_kernels_that_fail_leave_the_work_to_torch_and_say_so_once(monkeypatch):
+    from tagseg.refine import fused
+
+    def fail(*given, **settings):
+        raise RuntimeError("no such instruction\nand more")
+
+    monkeypatch.setattr("tagseg.refine.dense_crf", fail, raising=False)
+    fused._works.cache_clear()
+    try:
+        with pytest.warns(RuntimeWarning, match=r"plain torch.*no such instruction\)"):
+            assert not fused._works(torch.device("cpu"))
+        assert not fused._works(torch.device("cpu"))  # without a second warning
+    finally:
+        fused._works.cache_clear()

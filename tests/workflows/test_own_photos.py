@@ -53,7 +53,7 @@ def test_as_many_photos_as_were_measured_get_what_was_measured(photos) -> None:
         assert learned(mine) == learned(measured)
 
 
-@pytest.mark.parametrize("method", [None, "classifier", "rrm", "asdt", "tscd", "bmp"])
+@pytest.mark.parametrize("method", [None, "classifier", "rrm", "asdt", "tscd", "bmp", "mentor"])
 def test_nothing_speaks_of_the_data_that_was_measured(photos, method: str | None) -> None:
     said: list[str] = []
     data = photos(40, (300, 250))

@@ -69,7 +69,10 @@ def check(
     Example: tagseg check --images photos --tags tags.csv
     """
     from tagseg.data.check import check_photos, table, write_problems
+    from tagseg.places import check_output
 
+    if out is not None:
+        check_output(out, [place for place in (images, tags, masks) if place is not None])
     with Progress(console=console, transient=True) as bar:
         task = bar.add_task("Reading")
         result = check_photos(

@@ -208,7 +208,11 @@ def write_problems(result: CheckResult, out: Path) -> None:
     Raises UserError where `out` is a file that is no such list.
     """
     header = ["kind", "file", "stops training", "problem"]
-    if out.is_dir() or (out.is_file() and not out.read_bytes().startswith(",".join(header).encode())):
+    first, ours = ",".join(header).encode(), False
+    if out.is_file():
+        with out.open("rb") as file:
+            ours = file.read(len(first)) == first
+    if (out.exists() or out.is_symlink()) and not (out.is_file() and ours):
         raise UserError(f"{out} holds something else than a list of problems: choose another --out.")
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")

@@ -23,7 +23,7 @@ from PIL import (
     WebPImagePlugin,  # noqa: F401
 )
 
-from tagseg.data.suffixes import HAS_AVIF, HAS_HEIC
+from tagseg.data.suffixes import HAS_AVIF, HAS_HEIC, UNREAD_SUFFIXES, suffix, to_read
 from tagseg.errors import UserError
 from tagseg.foreign import reason
 
@@ -146,6 +146,8 @@ def refuse(shown: str, what: str, formats: tuple[str, ...], error: Exception) ->
         raise UserError(f"{what} {shown} does not exist") from error
     if isinstance(error, IsADirectoryError):
         raise UserError(f"{what} {shown} is a folder, not a file") from error
+    if isinstance(error, UnidentifiedImageError) and suffix(shown) in UNREAD_SUFFIXES:
+        raise UserError(f"{what} {shown} has a format that is not read; {to_read(suffix(shown))}") from error
     if isinstance(error, UnidentifiedImageError):
         why = "is empty" if _is_empty(Path(shown)) else f"is none of {', '.join(formats)}, or damaged"
         raise UserError(f"{what} {shown} {why}; replace it or leave it out") from error

@@ -118,7 +118,7 @@ class Mentor(AFANetwork):
     """L_cls + L_seg on a strong view, under the labels of an averaged teacher on the weak one; branches CAM ... and P_s."""
 
     Settings: ClassVar[type[MethodSettings]] = MentorSettings
-    own_photos: ClassVar[str | None] = "mentor-voc-animals"
+    own_photos: ClassVar[str | None] = "photos-mentor"
     meanings: ClassVar[Mapping[str, str]] = {
         **AFANetwork.meanings,
         "gated": "segmentation branch, and how far the classifier agrees",

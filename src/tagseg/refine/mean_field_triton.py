@@ -116,7 +116,7 @@ class Term:
 
 def _terms(photos: list[Photo], chunk: list[list[int]], images: list[Tensor], settings: Settings) -> list[Term]:
     """The kernels of a chunk."""
-    terms = []
+    terms: list[Term] = []
     if settings.iterations == 0:
         return terms
     if settings.gaussian is not None:

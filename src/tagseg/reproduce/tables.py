@@ -194,6 +194,10 @@ SWITCHES = {
     "without object-aware decoding": ("no-object-aware", ("method.object_aware=false",)),
     "without background-aware labels": ("no-background-aware", ("method.background.from_step=null",)),
     "without class-to-segmentation": ("no-class-to-seg", ("method.class_to_seg.weight=0",)),
+    "classifier-dominated": (
+        "classifier-dominated",
+        ("method.object_aware=false", "method.background.from_step=null", "method.seg_to_class.weight=0"),
+    ),
 }
 BMP_VOC = PaperTable(
     "bmp-voc12",
