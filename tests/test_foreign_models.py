@@ -15,6 +15,7 @@ from safetensors.torch import save_file
 import tagseg
 from tagseg.backbones.mxnet_file import read_mxnet_params
 from tagseg.backbones.weights import read_weights
+from tagseg.data.label_files import read_label_file
 from tagseg.engine.checkpoint import save_weights
 from tagseg.errors import UserError
 from tagseg.segmenter import Segmenter
@@ -200,3 +201,15 @@ def test_numbers_of_another_kind_become_floats(run: Path, tmp_path: Path) -> Non
         # other kinds of numbers are taken for floats, as they always were
         result = tagseg.load(tmp_path).predict(np.zeros((33, 40, 3), np.uint8), crf=False)
         assert np.isfinite(result.probabilities).all()
+
+
+@LIMITS
+def test_places_that_a_pickle_of_tags_numbers_take_no_memory(tmp_path: Path) -> None:
+    path = tmp_path / "cls_labels.npy"
+    np.save(path, {"a": np.ones(2, np.float32)}, allow_pickle=True)  # type: ignore[arg-type]
+    content = path.read_bytes()
+    start = content.index(b"\n") + 1
+    for put in (b"r" + struct.pack("<I", 2**32 - 1), b"p4294967295\n"):
+        path.write_bytes(content[: start + 2] + b"N" + put + b"0" + content[start + 2 :])
+        with pytest.raises(UserError, match="it numbers"):
+            read_label_file(path, ("cat", "dog"), ["a"])

@@ -1,9 +1,8 @@
-import shutil
 from pathlib import Path
 
 import pytest
 
-from tests.workflows.small_project import Project, write_project
+from tests.workflows.small_project import Project, copied, write_project
 
 
 @pytest.fixture(scope="session")
@@ -13,15 +12,6 @@ def trained_once(tmp_path_factory: pytest.TempPathFactory) -> Project:
     for path in (project.run / "checkpoints").iterdir():  # large, and a finished run needs none
         path.unlink()
     return project
-
-
-def copied(project: Project, path: Path) -> Project:
-    """A copy of a project; its run reads the copy."""
-    shutil.copytree(project.path, path)
-    recipe = path / "run" / "recipe.yaml"
-    text = recipe.read_text(encoding="utf-8").replace(str(project.path), str(path))
-    recipe.write_text(text, encoding="utf-8")
-    return Project(path)
 
 
 @pytest.fixture

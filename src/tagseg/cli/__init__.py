@@ -13,6 +13,7 @@ import typer
 from tagseg.cli import (  # noqa: F401  (their commands join the app)
     data,
     exchanging,
+    informing,
     recipes,
     reproducing,
     reviewing,
@@ -25,6 +26,28 @@ from tagseg.errors import UserError
 ClickException: Any = typer.BadParameter.__mro__[2]  # typer carries click inside itself or beside, by version
 
 
+PANELS = {
+    "Start": ("demo", "check"),
+    "Your photos": ("train", "run", "label", "predict", "finish"),
+    "A finished run": ("info", "report", "compare", "export", "push"),
+    "Look and correct": ("review", "export-tasks", "import", "convert", "serve"),
+    "Research": ("recipes", "data", "reproduce", "evaluate", "refine"),
+}
+"""The commands as `tagseg --help` lists them."""
+
+
+def _arrange() -> None:
+    """Put the commands into their panels, in the panels' order."""
+    panels = {name: panel for panel, names in PANELS.items() for name in names}
+    places = list(panels)
+    commands: list[Any] = [*app.registered_commands, *app.registered_groups]
+    for command in commands:
+        command.name = command.name or command.callback.__name__.replace("_", "-")
+        command.rich_help_panel = panels[command.name]
+    app.registered_commands.sort(key=lambda command: places.index(str(command.name)))
+
+
+_arrange()
 LONGEST = 2000  # characters of a message
 
 

@@ -120,6 +120,8 @@ def train(
     Example: tagseg train --images photos --tags tags.csv --review review --out runs/better
     """
     from tagseg.distributed import rank
+    from tagseg.interrupt import Interruption
+    from tagseg.interrupt import check as check_request
     from tagseg.places import check_output
     from tagseg.recipe import load_recipe
     from tagseg.run_folder import RunFolder
@@ -139,8 +141,11 @@ def train(
         chosen = load_recipe(str(recipe), with_review(settings, review))
         if Path(str(recipe)).is_file() and not (run.holds_run() and run.recipe.samefile(str(recipe))):
             check_output(out, [Path(str(recipe))])
-    train(chosen, out, overwrite=overwrite, device=device, say=say)
-    if run.finished and rank() == 0:
+    with Interruption():
+        train(chosen, out, overwrite=overwrite, device=device, say=say)
+        check_request()
+        if not run.finished or rank() != 0:
+            return
         page = run.report if run.report.is_file() else report(out, device=device)
         say(f"Model, scores and report are in {out}: open {page}.")
 

@@ -28,7 +28,7 @@ from tagseg.engine.step import check_weights, train_step
 from tagseg.errors import UserError
 from tagseg.files import remove_temporaries
 from tagseg.foreign import reading
-from tagseg.interrupt import Interrupted, Interruption
+from tagseg.interrupt import Interrupted, Interruption, passing
 from tagseg.methods.method import Method
 from tagseg.run_folder import RunFolder
 from tagseg.weights import save_weights
@@ -283,6 +283,7 @@ def _numbered(
         return
     loaded = iter(batches.loader(start, settings.steps - start, loading_workers(settings, device)))
     for step in range(start, settings.steps):
+        passing()
         try:
             batch = next(loaded)
         except RuntimeError as error:

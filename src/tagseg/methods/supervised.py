@@ -23,6 +23,7 @@ from tagseg.errors import UserError
 from tagseg.methods.heads import SegHead, parameter_groups, plain_groups
 from tagseg.methods.losses import IGNORE, labelled_mean, upsample
 from tagseg.methods.method import Method, MethodSettings, ParameterGroup
+from tagseg.outputs.inert import path_of_cell
 from tagseg.segmenters import SEGMENTERS, AuxiliaryHead, HeadOptions, SmpDecoder, create_segmenter
 from tagseg.segmenters.smp_decoder import PREFIX, smp_decoders
 from tagseg.settings import Channels, Scales, Weight
@@ -246,5 +247,5 @@ def read_confidence(path: Path) -> dict[str, float]:
             value = -1.0
         if not 0 <= value <= 1:
             raise UserError(f"{path}, line {number}: the confidence {text!r} of {name} should be a number from 0 to 1.")
-        found[stem(name)] = value
+        found[stem(path_of_cell(name))] = value
     return found

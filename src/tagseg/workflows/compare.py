@@ -17,6 +17,8 @@ from tagseg.devices import AUTO
 from tagseg.errors import UserError
 from tagseg.files import to_json, write_text
 from tagseg.foreign import read_json, reading
+from tagseg.interrupt import check
+from tagseg.outputs.inert import markdown
 from tagseg.outputs.report import (
     Example,
     ReportData,
@@ -141,12 +143,12 @@ def _terminal_table(groups: Sequence[Group], rows: list[dict[str, Any]], title: 
         table.add_column(head.replace(" ", "\n"), justify="right")
     for group in groups:
         own = [row for row in rows if row["run"] == group.name]
-        table.add_row(f"[bold]{escape(group.name)}[/bold] ({own[0]['trained with']})")
+        table.add_row(f"[bold]{escape(group.name)}[/bold] ({escape(own[0]['trained with'])})")
         for row in own:
             cells = [_mean(row[head]) for head in NUMBERS]
             if row is not own[-1]:  # what a run has once stands at its last branch
                 cells[2:] = [None] * (len(cells) - 2)
-            table.add_row(f"  {row['branch']}", *("" if cell is None else percent(cell) for cell in cells))
+            table.add_row(f"  {escape(row['branch'])}", *("" if cell is None else percent(cell) for cell in cells))
     return table
 
 
@@ -167,7 +169,7 @@ def _mean(values: Sequence[float | None]) -> float | None:
 def _cell(value: Any) -> str:
     """Text, or the mean of some numbers with their range."""
     if isinstance(value, str):
-        return value
+        return markdown(value)
     known = [number for number in value if number is not None]
     if len(known) < 2:
         return percent(_mean(known)) if known else ""
@@ -194,6 +196,7 @@ def _page(
     index = {photo.name: i for i, photo in enumerate(val.photos)}
     examples = []
     for name, why in spread(next(iter(results.values()))["photo_miou"], 0, PHOTOS):
+        check()
         photo, truth = val.photo(index[name]), val.mask(index[name])
         assert truth is not None
         panels = [photo_panel(photo, name)]

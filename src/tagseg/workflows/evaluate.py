@@ -25,6 +25,7 @@ from tagseg.data.voc import open_voc
 from tagseg.errors import UserError
 from tagseg.files import make_folder, to_json, write_text
 from tagseg.foreign import read_json
+from tagseg.interrupt import check
 from tagseg.places import check_output, is_link
 from tagseg.scores import Scores
 
@@ -116,6 +117,7 @@ def evaluate(
     photos: dict[str, float] = {}
     seen = np.zeros((2, 256), bool)  # which numbers occur in the truth, and in the predictions
     for name, path in track(wanted.items(), description="Scoring", disable=len(wanted) < 100):
+        check()
         prediction_HW, truth_HW = read_mask(files[name]), read_mask(path, colors=colors)
         for row, mask_HW in zip(seen, (truth_HW, prediction_HW), strict=True):
             row |= present(mask_HW)

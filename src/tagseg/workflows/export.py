@@ -11,6 +11,8 @@ from tagseg import __version__
 from tagseg.errors import UserError
 from tagseg.files import make_folder, to_json, write_text
 from tagseg.foreign import read_text
+from tagseg.interrupt import check
+from tagseg.outputs.inert import code, markdown
 from tagseg.outputs.model_files import INPUT, OUTPUTS, write_onnx, write_safetensors, write_torch
 from tagseg.places import check_output, is_link
 from tagseg.prediction.load import HEADER
@@ -53,6 +55,7 @@ def export(segmenter: Segmenter, out: Path, format: str | None = None) -> list[s
     renewed = card_path.exists()
     write_text(card_path, card)  # before the model: by its card a file is known as an export
     try:
+        check()
         if format == "safetensors":
             write_safetensors(network, {"format": "pt"} | facts, out)
         else:
@@ -117,20 +120,20 @@ def model_card(description: dict[str, Any]) -> str:
         *CARD.splitlines(),
         "pipeline_tag: image-segmentation",
         "---",
-        f"# {training.get('title') or method}",
+        f"# {markdown(training.get('title') or method)}",
         "",
         f"A segmentation model of {len(classes)} classes with background, made with tagseg {__version__}.",
         "",
         "| | |",
         "|---|---|",
-        f"| Method | {method} |",
-        f"| Backbone | {description['model']['backbone']}, output stride {description['model']['output_stride']} |",
-        f"| Classes, in the order of the mask's values | {', '.join(map(_cell, classes))} |",
+        f"| Method | {markdown(method)} |",
+        f"| Backbone | {markdown(description['model']['backbone'])}, output stride {description['model']['output_stride']} |",
+        f"| Classes, in the order of the mask's values | {', '.join(map(markdown, classes))} |",
         f"| Learned from | {training.get('photos', 'an unknown number of')} photos |",
-        f"| Labels used | {_cell(training.get('labels', 'unknown'))} |",
-        f"| Licence of the backbone's initial weights | {_cell(_licence(description))} |",
-        f"| Trained on | {_cell(training.get('machine', 'unknown'))}, {training.get('minutes', '?')} minutes |",
-        f"| Command | `{_cell(training.get('command', 'unknown'))}` |",
+        f"| Labels used | {markdown(training.get('labels', 'unknown'))} |",
+        f"| Licence of the backbone's initial weights | {markdown(_licence(description))} |",
+        f"| Trained on | {markdown(training.get('machine', 'unknown'))}, {training.get('minutes', '?')} minutes |",
+        f"| Command | {code(training.get('command', 'unknown'))} |",
         "",
         "## Scores",
     ]
@@ -144,13 +147,9 @@ def model_card(description: dict[str, Any]) -> str:
             "| branch | mIoU | photos |",
             "|---|---:|---:|",
             *(
-                f"| {_cell(name)} | {percent(values['miou'])} | {values['photos']} |"
+                f"| {markdown(name)} | {percent(values['miou'])} | {values['photos']} |"
                 for name, values in branches.items()
             ),
         ]
     lines += ["", "## Reading photos", "```json", json.dumps(description["predict"]), "```", ""]
     return "\n".join(lines)
-
-
-def _cell(text: Any) -> str:
-    return str(text).replace("|", "\\|").replace("\n", " ")

@@ -22,6 +22,7 @@ from tagseg.errors import UserError
 from tagseg.files import make_folder, to_json, write_text
 from tagseg.interrupt import Interruption, check
 from tagseg.methods.supervised import read_confidence
+from tagseg.outputs.inert import cell_path
 from tagseg.outputs.masks import PaletteMasks
 from tagseg.outputs.palette import write_mask
 from tagseg.places import check_output
@@ -178,7 +179,9 @@ def _confidence_table(path: Path, overwrite: bool) -> Iterator[Callable[[dict[st
 
 
 def _write_rows(file: TextIO, confidences: dict[str, float]) -> None:
-    csv.writer(file, lineterminator="\n").writerows((name, f"{value:.4f}") for name, value in confidences.items())
+    csv.writer(file, lineterminator="\n").writerows(
+        (cell_path(name), f"{value:.4f}") for name, value in confidences.items()
+    )
 
 
 def _file(name: str) -> str:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from tagseg.data.tagged import TaggedImages
 from tagseg.devices import AUTO
+from tagseg.interrupt import check
 from tagseg.outputs.report import (
     ClassBars,
     Example,
@@ -118,6 +119,7 @@ def _collect(
 @torch.inference_mode()
 def _example(segmenter: Segmenter, data: TaggedImages, index: int, why: str, *, tags: bool) -> Example:
     """Photo, the CAM's heat, the branches that the method has drawn, the final mask, and the truth where there is one."""
+    check()
     photo, truth = data.photo(index), data.mask(index)
     name, classes, method = data.photos[index].name, segmenter.classes, segmenter.method
     told = tuple(classes[tag] for tag in data.photos[index].tags)
