@@ -23,7 +23,8 @@ from tagseg.data.augment import Augment
 from tagseg.data.batches import StepBatches
 from tagseg.scores import Scores
 from tagseg.segmenter import load
-from tagseg.workflows.train import machine, run_recipe, run_sources
+from tagseg.workflows.opened import run_recipe, run_sources
+from tagseg.workflows.train import machine
 
 
 def main() -> None:

@@ -45,6 +45,7 @@ def direct(kind: str, image_B3HW: Tensor, map_BKHW: Tensor) -> Tensor:
     kernel = (-((steepness * (near - image_B3HW[:, :, None]).abs() / deviation) ** 2)).mean(1, keepdim=True).softmax(2)
     if kind == "par":
         distance = torch.tensor([d * (2**0.5 if i % 2 == 0 else 1) for d in DILATIONS for i in range(9) if i != 4])
+        distance = distance.to(kernel.device)
         position = (-((distance / (distance.std() + 1e-8) / 0.3) ** 2)).softmax(0)
         kernel = kernel + 0.01 * position.view(1, 1, -1, 1, 1)
     else:

@@ -23,11 +23,12 @@ import torch.nn.functional as F
 from PIL import Image
 
 from tagseg.data.photo import read_photo
-from tagseg.inference import PredictSettings
+from tagseg.methods.build import build_method
 from tagseg.outputs.palette import write_mask
+from tagseg.prediction.segmenter import Segmenter
+from tagseg.prediction.settings import PredictSettings
 from tagseg.recipe import load_recipe
 from tagseg.refine import dense_crf
-from tagseg.segmenter import Segmenter, build_method
 from tagseg.workflows.predict import predict
 from tagseg.workflows.train import machine
 

@@ -15,12 +15,12 @@ from typing import Any
 import torch
 
 from tagseg.cues.refined_labels import refined_probabilities
-from tagseg.inference import class_mask
+from tagseg.prediction.maps import as_image, class_mask
 from tagseg.refine import PixelAdaptive
 from tagseg.scores import Scores
 from tagseg.segmenter import load
-from tagseg.workflows.score import image_and_tags
-from tagseg.workflows.train import machine, run_sources
+from tagseg.workflows.opened import run_sources
+from tagseg.workflows.train import machine
 
 
 def main() -> None:
@@ -32,7 +32,7 @@ def main() -> None:
     parser.add_argument("--scale", type=float, default=0.5, help="size at which maps are refined, against the photo")
     parser.add_argument("--every", type=int, default=1, help="read every n-th photo")
     options = parser.parse_args()
-    method: Any = load(options.run).method
+    method: Any = load(options.run, device="cpu").method
     val = run_sources(options.run).val
     assert val is not None, "the run's data has no true masks"
     refiners: dict[str, PixelAdaptive | None] = {"none": None}
@@ -42,10 +42,10 @@ def main() -> None:
     indices = range(0, len(val), options.every)
     with torch.inference_mode():
         for index in indices:
-            image_13HW, tag_1C = image_and_tags(method, val.photo(index), val.tag_vector(index))
+            image_13HW = as_image(torch.from_numpy(val.photo(index))[None], torch.device("cpu"))
+            tag_1C = torch.from_numpy(val.tag_vector(index))[None]
             cam_1CHW, truth = method.view_cams(image_13HW), val.mask(index)
             assert truth is not None
-            assert tag_1C is not None
             for (name, level), total in scores.items():
                 masks = refined_probabilities(image_13HW, cam_1CHW, tag_1C, refiners[name], level, options.scale)
                 total.add(class_mask(masks[0]), truth)

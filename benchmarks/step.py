@@ -24,8 +24,8 @@ from tagseg.data.batches import StepBatches
 from tagseg.data.sources import DataSettings, open_sources
 from tagseg.engine.optim import build_optimizer
 from tagseg.methods import asdt, rrm
+from tagseg.methods.build import build_method
 from tagseg.recipe import Recipe, load_recipe
-from tagseg.segmenter import build_method
 from tagseg.workflows.train import machine
 
 # ms a step on two Xeon cores, batch 8, crop 160: the reference algorithms with pydensecrf2 and a C++ lattice

@@ -15,10 +15,11 @@ from pathlib import Path
 
 import torch
 
-from tagseg.inference import class_mask
+from tagseg.prediction.maps import class_mask
 from tagseg.scores import Scores
 from tagseg.segmenter import load
-from tagseg.workflows.train import machine, run_sources
+from tagseg.workflows.opened import run_sources
+from tagseg.workflows.train import machine
 
 
 def main() -> None:

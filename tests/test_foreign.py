@@ -3,9 +3,9 @@ from pathlib import Path
 
 import pytest
 
-from tagseg.engine.interrupt import Interrupted
 from tagseg.errors import UserError
 from tagseg.foreign import parse_yaml, read_bytes, read_json, read_text, read_yaml_file, reading, shown
+from tagseg.interrupt import Interrupted
 
 BOMB = "a: &a [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
     f"{chr(98 + i)}: &{chr(98 + i)} [{', '.join(['*' + chr(97 + i)] * 10)}]\n" for i in range(9)

@@ -5,26 +5,48 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from tagseg.cores import wait_quietly
+
 __version__ = "0.1.0"
+wait_quietly()
 
 if TYPE_CHECKING:
-    from tagseg.recipe import load_recipe
-    from tagseg.segmenter import load
-    from tagseg.workflows.evaluate import evaluate
-    from tagseg.workflows.label import label
-    from tagseg.workflows.predict import predict
-    from tagseg.workflows.train import train
+    from tagseg.api import check, evaluate, label, open_tagged, predict, run, train
+    from tagseg.errors import UserError
+    from tagseg.prediction.load import load
+    from tagseg.prediction.prediction import Prediction
+    from tagseg.prediction.segmenter import Segmenter
+    from tagseg.recipe import Recipe, load_recipe
+    from tagseg.refine.crf import dense_crf
 
 _WHERE = {
+    **dict.fromkeys(("check", "evaluate", "label", "open_tagged", "predict", "run", "train"), "tagseg.api"),
+    "UserError": "tagseg.errors",
+    "load": "tagseg.prediction.load",
+    "Prediction": "tagseg.prediction.prediction",
+    "Segmenter": "tagseg.prediction.segmenter",
+    "Recipe": "tagseg.recipe",
     "load_recipe": "tagseg.recipe",
-    "load": "tagseg.segmenter",
-    "evaluate": "tagseg.workflows.evaluate",
-    "label": "tagseg.workflows.label",
-    "predict": "tagseg.workflows.predict",
-    "train": "tagseg.workflows.train",
+    "dense_crf": "tagseg.refine.crf",
 }
 
-__all__ = ["__version__", "evaluate", "label", "load", "load_recipe", "predict", "train"]
+__all__ = [
+    "Prediction",
+    "Recipe",
+    "Segmenter",
+    "UserError",
+    "__version__",
+    "check",
+    "dense_crf",
+    "evaluate",
+    "label",
+    "load",
+    "load_recipe",
+    "open_tagged",
+    "predict",
+    "run",
+    "train",
+]
 
 
 def __getattr__(name: str) -> Any:
@@ -32,3 +54,7 @@ def __getattr__(name: str) -> Any:
     if name in _WHERE:
         return getattr(import_module(_WHERE[name]), name)
     raise AttributeError(f"module 'tagseg' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

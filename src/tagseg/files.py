@@ -1,27 +1,35 @@
-"""Files that are there whole or not at all."""
+"""Files that are there whole or not at all, and the folders they lie in."""
 
 from __future__ import annotations
 
+import errno
+import json
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from shutil import copymode, rmtree
 from tempfile import mkdtemp
+from typing import Any
 
 from safetensors import SafetensorError
 
-from tagseg.errors import UserError
+from tagseg.errors import UnwritableNameError, UserError
 
 _TEMPORARY = ".tagseg-saving-"
+_OF_THE_NAME = {errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL, errno.ENOTDIR, errno.EISDIR, errno.EEXIST}
+"""Errors that another name would not have met; a full disk or a read-only folder meets every name."""
 
 
 @contextmanager
 def replacing(path: Path, *, durable: bool = False) -> Iterator[Path]:
     """A temporary file beside `path` that takes its place when the block ends well, and vanishes when it doesn't.
 
-    durable: the file lasts through a power failure (for checkpoints and what a run is known by).
-    Raises UserError naming `path` when it cannot be written (full disk, read-only folder); what was there is then intact.
+    A link at `path` is replaced, not followed. durable: the file lasts through a power failure (for checkpoints and
+    what a run is known by).
+    Raises UserError naming `path` when it cannot be written (full disk, read-only folder), UnwritableNameError where another
+    name could be; what was there is then intact.
     """
     try:
         # in a folder of its own, for safetensors writes to a temporary beside the one it is given
@@ -39,7 +47,11 @@ def replacing(path: Path, *, durable: bool = False) -> Iterator[Path]:
             rmtree(folder, ignore_errors=True)
         if durable:
             _sync_folder(path.parent)
+    except UnicodeError as error:
+        raise UnwritableNameError(f"{path} cannot be written: a name in it is not UTF-8; rename it.") from error
     except (OSError, SafetensorError) as error:
+        if isinstance(error, OSError) and error.errno in _OF_THE_NAME:
+            raise UnwritableNameError(f"{path} cannot be written: {error.strerror}; rename the photo.") from error
         reason = (isinstance(error, OSError) and error.strerror) or str(error)
         raise UserError(
             f"{path} cannot be written: {reason}; what was there before is intact, so make room or allow writing, then run "
@@ -48,25 +60,38 @@ def replacing(path: Path, *, durable: bool = False) -> Iterator[Path]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write UTF-8 text as `replacing` does, to last."""
+    """Write UTF-8 text as `replacing` does, to last; a file name in it that is not UTF-8 keeps its bytes."""
     with replacing(path, durable=True) as temporary:
-        temporary.write_text(text, encoding="utf-8", newline="\n")
+        temporary.write_text(text, encoding="utf-8", errors="surrogateescape", newline="\n")
 
 
-def make_folder(out: Path) -> None:
-    """Create a folder for results, or say in one sentence why not."""
+def to_json(value: Any, *, indent: int | None = None) -> str:
+    """A value as JSON that UTF-8 can hold: the bytes of a file name that is not UTF-8 are escaped."""
+    text = json.dumps(value, indent=indent, ensure_ascii=False)
+    return re.sub("[\ud800-\udfff]", lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder for results and those above it. Raises UserError when that fails, UnwritableNameError as `replacing`."""
     try:
-        out.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(
-            f"The folder {out} cannot be written: {error.strerror or error}; choose another --out."
+        kind = UnwritableNameError if error.errno in _OF_THE_NAME else UserError
+        raise kind(
+            f"The folder {folder} cannot be written: {error.strerror or error}; choose another --out."
         ) from error
+
+
+def is_temporary(path: Path) -> bool:
+    """Whether a path is what a process that was killed inside `replacing` left."""
+    return path.name.startswith(_TEMPORARY)
 
 
 def remove_temporaries(folder: Path) -> None:
     """Remove what a process that was killed inside `replacing` left in a folder."""
     for path in folder.glob(f"{_TEMPORARY}*"):
-        rmtree(path, ignore_errors=True)
+        if not path.is_symlink():
+            rmtree(path, ignore_errors=True)
 
 
 def _sync_folder(folder: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import reprlib
 import stat
 from collections.abc import Iterator
@@ -10,7 +11,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import yaml
+from numpy.typing import NDArray
 
 from tagseg.errors import UserError
 
@@ -93,6 +96,25 @@ def read_json(path: Path, kind: str, cap: int = TEXT_CAP, fix: str = COMPLETE) -
     """What a JSON file holds, read as `read_text` reads it."""
     with reading(path, kind, fix):
         return json.loads(read_text(path, kind, cap, fix))
+
+
+def read_array(path: Path, kind: str, fix: str = COMPLETE) -> NDArray[Any]:
+    """The array of a .npy file, whose header is compared with the file's size before memory is taken."""
+    with reading(path, kind, fix):
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise ValueError("it is no regular file")
+        with path.open("rb") as file:
+            version = np.lib.format.read_magic(file)
+            if version not in ((1, 0), (2, 0)):
+                raise ValueError(f"its format is of version {version}, which plain numbers never need")
+            headers = {1: np.lib.format.read_array_header_1_0, 2: np.lib.format.read_array_header_2_0}
+            shape, _, dtype = headers[version[0]](file)
+            if dtype.hasobject:
+                raise ValueError("it holds Python objects")
+            if math.prod(shape) * max(dtype.itemsize, 1) > path.stat().st_size:
+                raise ValueError(f"it announces {shown(shape)} {dtype} and has {path.stat().st_size:,} bytes")
+            file.seek(0)
+            return np.lib.format.read_array(file, allow_pickle=False)
 
 
 class _PlainLoader(yaml.SafeLoader):

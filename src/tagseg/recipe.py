@@ -2,46 +2,27 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 from collections.abc import Iterable, Mapping
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import Field, SerializeAsAny, ValidationError, field_validator
+from pydantic import SerializeAsAny, ValidationError, field_validator
 
 from tagseg.data.sources import DataSettings
 from tagseg.engine.settings import TrainSettings
 from tagseg.errors import UserError
 from tagseg.foreign import parse_yaml, read_text, reading, shown
-from tagseg.inference import PredictSettings
-from tagseg.methods import METHODS
+from tagseg.methods import METHODS, find_method, own_name
+from tagseg.methods.build import ModelSettings
 from tagseg.methods.method import MethodSettings
-from tagseg.settings import Settings, merged
+from tagseg.names import nearest
+from tagseg.prediction.settings import PredictSettings
+from tagseg.settings import Settings, first_fault, merged
+from tagseg.shipped import shipped_recipes
 
 MOST_BASES = 20  # recipes that one recipe may build on
-
-
-class ModelSettings(Settings):
-    """The backbone and the weights it starts from."""
-
-    backbone: str = "efficientnet_lite0"
-    output_stride: int | None = Field(16, ge=1, le=64)
-    weights: str = Field("embedded", description="embedded, none, hub, or a file")
-    frozen_norm: bool = True
-    frozen: tuple[str, ...] = Field(
-        (), max_length=100, description="parts of the backbone that are not trained, by the start of their names"
-    )
-    start: str | None = Field(
-        None,
-        description="what the whole model starts from: a recipe's name (trained first, with this recipe's data), "
-        "a run folder, or a file of weights",
-    )
-    start_train: dict[str, Any] = Field(
-        {}, description="train settings that differ from those of the recipe in `start`, such as {steps: 300}"
-    )
 
 
 class Recipe(Settings):
@@ -62,28 +43,31 @@ class Recipe(Settings):
         if not isinstance(value, dict):
             return value
         name = value.get("name")
-        if not isinstance(name, str) or name not in METHODS:
-            raise ValueError(f"there is no method called {shown(name)}; there are {', '.join(METHODS)}")
-        return METHODS[name].Settings.model_validate(value)
+        method = find_method(name)
+        if name in METHODS or ":" not in str(name):
+            return method.Settings.model_validate(value)
+        # A class of another package knows itself by its own name; the recipe keeps where it is found.
+        settings = method.Settings.model_validate(value | {"name": own_name(method)})
+        return settings.model_copy(update={"name": name})
+
+    def placed(self) -> Recipe:
+        """The recipe with absolute places, so that it can be used from another working directory."""
+
+        def absolute(place: Path | str) -> str:
+            return os.path.abspath(place)  # noqa: PTH100 (Path.absolute keeps `..`)
+
+        weights, start = self.model.weights, self.model.start
+        model: dict[str, Any] = {}
+        if Path(weights).is_file():
+            model["weights"] = absolute(weights)
+        if start is not None and start not in shipped_recipes() and Path(start).exists():
+            model["start"] = absolute(start)
+        changes = {"data": self.data.placed(), "model": self.model.model_copy(update=model)}
+        return self.model_copy(update=changes)
 
     def to_yaml(self) -> str:
         """The recipe with every value written out."""
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
-
-
-def shipped_recipes() -> dict[str, str]:
-    """The text of every shipped recipe by its name."""
-    return shipped_texts("recipes")
-
-
-def shipped_texts(*folder: str) -> dict[str, str]:
-    """The texts of the YAML files in a folder of the package, by their names without suffix."""
-    found = {
-        f.name.removesuffix(".yaml"): f.read_text(encoding="utf-8")
-        for f in files("tagseg").joinpath(*folder).iterdir()
-        if f.name.endswith(".yaml")
-    }
-    return dict(sorted(found.items()))
 
 
 def load_recipe(name: str | Path, overrides: list[str] | None = None) -> Recipe:
@@ -101,9 +85,10 @@ def _read_values(name: str, seen: tuple[str, ...]) -> dict[str, Any]:
         raise UserError(f"Recipe {name} is its own base: {' -> '.join((*seen, name))}.")
     if len(seen) > MOST_BASES:
         raise UserError(f"Recipe {seen[0]} has more than {MOST_BASES} bases, one below the other: take some out.")
-    near = difflib.get_close_matches(name, shipped, n=1)
-    hint = f"did you mean {near[0]}?" if near else "`tagseg recipes` lists the shipped ones."
+    near = nearest(name, shipped)
+    hint = f"did you mean {near}?" if near else "`tagseg recipes` lists the shipped ones."
     values = read_yaml(name, shipped, "recipe", Recipe.model_fields, hint)
+    values.pop("about", None)  # what is known of a recipe holds for it alone, not for what is based on it
     base = values.pop("base", None)
     if base is None:
         return values
@@ -147,17 +132,6 @@ def make_recipe(values: dict[str, Any], overrides: list[str], name: str) -> Reci
             return Recipe.model_validate(values)
         except ValidationError as error:
             raise UserError(f"Recipe {name}: {first_fault(error)}.") from error
-
-
-def first_fault(error: ValidationError) -> str:
-    """The key, the fault and the given value of the first error, as short as a sentence needs it."""
-    first = error.errors(include_url=False)[0]
-    key = ".".join(str(part)[:60] for part in first["loc"])
-    message = first["msg"].removeprefix("Value error, ").rstrip(".")
-    if first["type"] == "extra_forbidden":
-        message = "there is no such key"
-    given = "" if first["type"] in ("missing", "value_error") else f" (given: {shown(first['input'])})"
-    return f"{key}: {message}{given}"
 
 
 def _set(values: dict[str, Any], override: str) -> None:

@@ -11,7 +11,8 @@ from torch import Tensor
 
 def generators(seed_B: Tensor, purpose: int = 0) -> list[torch.Generator]:
     """A CPU generator for each photo; another `purpose` gives independent numbers from the same seeds."""
-    # Multiplying by an odd number permutes the seeds, so that no purpose meets a neighbouring photo's numbers.
+    # The seeds stay on the host, so that no device is asked for them. Multiplying by an odd number permutes them, so that
+    # no purpose meets a neighbouring photo's numbers.
     return [torch.Generator().manual_seed((seed * 2654435769 + purpose) % 2**63) for seed in seed_B.tolist()]
 
 
@@ -19,5 +20,5 @@ def channel_dropout(feature_BFhw: Tensor, probability: float, seed_B: Tensor, pu
     """Dropout2d whose mask follows from one seed per photo."""
     channels = feature_BFhw.shape[1]
     keep = [torch.rand(channels, generator=generator) >= probability for generator in generators(seed_B, purpose)]
-    mask_BF = torch.stack(keep).to(feature_BFhw)
+    mask_BF = torch.stack(keep).to(feature_BFhw.device, feature_BFhw.dtype, non_blocking=True)
     return feature_BFhw * (mask_BF / (1 - probability))[:, :, None, None]

@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
+
+from tagseg.foreign import shown
 
 # Every number has an upper bound: what a recipe or a description of a model says is not believed, whoever wrote it.
 Steps = Annotated[int, Field(ge=0, le=100_000_000)]
@@ -23,8 +33,11 @@ class Settings(BaseModel):
 
     A nested part that is given by some of its keys keeps the defaults that its parent has for the others, which may
     differ from those of the part's own class.
+    LATER: keys that came after the first release of a class; they are written only where they are not at their default, so
+    that what older versions have written, and digests of it, stay equal to what is written now.
     """
 
+    LATER: ClassVar[tuple[str, ...]] = ()
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     @model_validator(mode="before")
@@ -38,6 +51,13 @@ class Settings(BaseModel):
             if isinstance(field.default, BaseModel) and isinstance(given.get(name), dict)
         }
 
+    @model_serializer(mode="wrap")
+    def _leave_out_later(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        values: dict[str, Any] = write(self)
+        fields = type(self).model_fields
+        unused = [name for name in self.LATER if getattr(self, name) == fields[name].default]
+        return {name: value for name, value in values.items() if name not in unused}
+
 
 def merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
     """`above` over `below`; where both hold a table under a key, the tables likewise."""
@@ -46,3 +66,14 @@ def merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
         old = result.get(key)
         result[key] = merged(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
     return result
+
+
+def first_fault(error: ValidationError) -> str:
+    """The key, the fault and the given value of the first error, as short as a sentence needs it."""
+    first = error.errors(include_url=False)[0]
+    key = ".".join(str(part)[:60] for part in first["loc"])
+    message = first["msg"].removeprefix("Value error, ").rstrip(".")
+    if first["type"] == "extra_forbidden":
+        message = "there is no such key"
+    given = "" if first["type"] in ("missing", "value_error") else f" (given: {shown(first['input'])})"
+    return f"{key}: {message}{given}" if key else message

@@ -106,7 +106,7 @@ def test_broken_and_unfitting_files_are_named(tmp_path: Path) -> None:
     save_file(state | {"extra.weight": torch.zeros(1)}, tmp_path / "extra.safetensors")
     (tmp_path / "w.txt").write_text("x", encoding="utf-8")
     for name, words in [
-        ("cut.safetensors", "can't be read"), ("cut.pth", "can't be read"), ("empty.pth", "can't be read"),
+        ("cut.safetensors", "cannot be read"), ("cut.pth", "cannot be read"), ("empty.pth", "cannot be read"),
         ("list.pth", "holds a list"), ("shape.safetensors", r"conv1.weight has shape \(64, 3, 5, 5\)"),
         ("missing.safetensors", "lacks conv1.weight"), ("extra.safetensors", "unknown extra.weight"),
         ("w.txt", "not a weights file"),

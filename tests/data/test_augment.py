@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from tagseg.data.augment import Augment
+from tests.limited import LIMITS, finished
 
 FILL = (124, 116, 104)
 
@@ -138,9 +139,10 @@ def test_settings_and_mean_colour() -> None:
     class Settings:
         crop, short_side, long_side, scale, flip = 96, 120, (140, 200), (0.5, 2.0), False
         color_jitter = (0.1, 0.2, 0.3, 0.0)
+        scale_per = "photo"
 
     augment = Augment.from_settings(Settings(), fill=(0.485, 0.456, 0.5))
-    assert augment == Augment(96, (124, 116, 128), 120, (0.5, 2.0), False, (0.1, 0.2, 0.3, 0.0), (140, 200))
+    assert augment == Augment(96, (124, 116, 128), 120, (0.5, 2.0), False, (0.1, 0.2, 0.3, 0.0), (140, 200), "photo")
     assert augment.min_side == 481
     assert Augment(96, FILL).min_side is None
 
@@ -153,3 +155,39 @@ def test_tiny_and_thin_photos() -> None:
         assert valid.any()
         assert (got[:, valid] == 7).all()
         assert (mask[valid] == 1).all()
+
+
+@LIMITS
+def test_a_strip_of_a_million_pixels_takes_no_more_memory_than_a_photo() -> None:
+    """Resized to its shorter side it would ask for 93 GB."""
+    imports = """
+    import numpy as np, torch
+    from tagseg.data.augment import Augment
+    augment = Augment(160, (124, 116, 104), short_side=176)
+    small = np.zeros((40, 60, 3), np.uint8)
+    augment(small, small[..., 0].copy(), scale=1.3, seed=0)
+    """
+    code = """
+    for shape in ((1, 1_000_000), (20_000, 4)):
+        column = np.arange(max(shape)) * 200 // max(shape)
+        photo = np.broadcast_to((column if shape[1] > 5 else column[:, None])[..., None], (*shape, 3)).astype(np.uint8)
+        got, valid, mask = augment(photo, photo[..., 0].copy(), scale=1.3, seed=3)
+        assert valid.all() and np.abs(got[0].int() - mask.int()).max() <= 3, shape
+        print(int(got[0].float().mean()))
+    """
+    assert all(0 < int(line) < 200 for line in finished(code, above=1 << 29, imports=imports).split())
+
+
+def test_only_strips_are_cut_before_they_are_resized() -> None:
+    """A photo of the largest aspect that is not cut gives what resizing the whole gives."""
+    photo = np.random.default_rng(0).integers(0, 256, (20, 800, 3), dtype=np.uint8)
+    augment = Augment(32, FILL, short_side=32, scale=(1, 1))
+    whole = torch.nn.functional.interpolate(
+        torch.from_numpy(photo).permute(2, 0, 1)[None].float(), (32, 1280), mode="bilinear", antialias=True
+    )[0].round()
+    got, _, _ = augment(photo, None, scale=1.0, seed=4)
+    places = [
+        i for i in range(1280 - 32) if (whole[:, :, i : i + 32] - got).abs().max() <= 1
+        or (whole.flip(-1)[:, :, i : i + 32] - got).abs().max() <= 1
+    ]  # fmt: skip
+    assert len(places) == 1

@@ -35,7 +35,9 @@ def equal(a: Batch, b: Batch) -> bool:
 
 
 def joined(parts: list[Batch]) -> Batch:
-    tensors = {f.name: torch.cat([getattr(p, f.name) for p in parts]) for f in fields(Batch) if f.name != "names"}
+    own = ("names", "packed", "on_host")
+    given = [f.name for f in fields(Batch) if f.name not in own and getattr(parts[0], f.name) is not None]
+    tensors = {name: torch.cat([getattr(p, name) for p in parts]) for name in given}
     return Batch(**tensors, names=tuple(name for part in parts for name in part.names))
 
 
@@ -108,6 +110,16 @@ def test_one_scale_for_the_whole_batch(data: TaggedImages) -> None:
     assert len(set(sizes)) > 3
 
 
+def test_a_scale_of_its_own_for_each_photo_whatever_the_processes(data: TaggedImages) -> None:
+    shrink = Augment(64, (0, 0, 0), scale=(0.4, 0.9), scale_per="photo")
+    whole = StepBatches(data, shrink, batch_size=4, seed=3, with_masks=True).batch(2)
+    heights = whole.valid_BHW.any(2).sum(1).tolist()
+    assert len(set(heights)) > 1
+    many = (StepBatches(data, shrink, batch_size=4, seed=3, with_masks=True, rank=r, world_size=2) for r in range(2))
+    shares = [batches.batch(2) for batches in many]
+    assert equal(joined(shares), whole)
+
+
 def test_the_loader_starts_anywhere(data: TaggedImages) -> None:
     batches = StepBatches(data, AUGMENT, batch_size=4, seed=1, with_masks=True)
     for workers in (0, 2):
@@ -175,6 +187,26 @@ def test_splitting_and_moving(data: TaggedImages) -> None:
     assert plain.to("cpu").mask_BHW is None
 
 
+@pytest.mark.parametrize("with_masks", [True, False])
+def test_a_batch_in_one_piece_of_memory_holds_the_same(data: TaggedImages, with_masks: bool) -> None:
+    batch = StepBatches(data, AUGMENT, batch_size=5, seed=0, with_masks=with_masks).batch(0)
+    packed = batch.pin_memory()
+    assert packed.packed is not None
+    assert packed.photo_B3HW.untyped_storage().data_ptr() == packed.tag_BC.untyped_storage().data_ptr()
+    assert equal(replace(packed, packed=None), batch)
+
+
+def test_what_the_host_knows_of_a_batch(data: TaggedImages) -> None:
+    batch = StepBatches(data, AUGMENT, batch_size=3, seed=0).batch(0)
+    batch.valid_BHW[0, 40:] = False
+    batch.valid_BHW[1] = False
+    facts = batch.facts()
+    assert [list(one.tags) for one in facts] == [tags.nonzero().ravel().tolist() for tags in batch.tag_BC]
+    assert facts[0].box == (0, 40, 0, 48)
+    assert facts[1].box is None
+    assert [part.facts() for part in batch.split(2)] == [facts[:2], facts[2:]]
+
+
 def test_large_jpegs_are_reduced_alike_with_and_without_masks(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     small = Image.fromarray(rng.integers(0, 256, (12, 18, 3), dtype=np.uint8))
@@ -185,3 +217,69 @@ def test_large_jpegs_are_reduced_alike_with_and_without_masks(tmp_path: Path) ->
     without = StepBatches(data, AUGMENT, batch_size=2, seed=0).batch(0)
     assert torch.equal(with_masks.photo_B3HW, without.photo_B3HW)
     assert ((with_masks.mask_BHW == 1) == with_masks.valid_BHW).all()
+
+
+def test_balance_shows_rare_classes_more_often(data: TaggedImages) -> None:
+    names = [f"photo{i}" for i in range(100)]
+    tags = [(1,)] * 64 + [(2,)] * 16 + [(1, 3)] * 4 + [()] * 16
+    some = data.photos[0]
+    rare = replace(
+        data,
+        classes=("a", "b", "c"),
+        photos=tuple(TaggedPhoto(n, some.photo, t) for n, t in zip(names, tags, strict=True)),
+    )
+    seen = Counter()
+    batches = StepBatches(rare, AUGMENT, batch_size=10, seed=0, balance=0.5)
+    for step in range(50):
+        seen.update(batches.batch(step).names)
+    assert sum(seen.values()) == 500
+    weight = {(1,): 68**-0.5, (2,): 16**-0.5, (1, 3): 4**-0.5, (): 16**-0.5}
+    total = sum(weight[tag] for tag in tags)
+    for kind, share in weight.items():
+        mine = [seen[name] for name, tag in zip(names, tags, strict=True) if tag == kind]
+        expected = 500 * share / total
+        assert np.mean(mine) == pytest.approx(expected, rel=0.1)
+        assert max(mine) - min(mine) <= 5, "an epoch rounds up or down"
+
+
+def reviewed(data: TaggedImages, tmp_path: Path, count: int) -> TaggedImages:
+    """The first photos with a true mask, all of class 1."""
+    path = tmp_path / "true.png"
+    Image.fromarray(np.ones((64, 80), np.uint8)).save(path)
+    photos = [replace(photo, true=path if i < count else None) for i, photo in enumerate(data.photos)]
+    return replace(data, photos=tuple(photos), true_values=(0, 2, *[254] * 253, 255))
+
+
+@pytest.mark.parametrize("with_masks", [False, True])
+def test_true_masks_come_in_full_beside_other_labels(data: TaggedImages, tmp_path: Path, with_masks: bool) -> None:
+    batches = StepBatches(reviewed(data, tmp_path, 3), AUGMENT, batch_size=11, seed=0, with_masks=with_masks)
+    true = {photo.name for photo in data.photos[:3]}
+    batch = batches.batch(0)
+    assert batch.true_B.tolist() == [name in true for name in batch.names]
+    made = torch.full_like(batch.mask_BHW, 3)
+    labels = batch.with_true(made)
+    for i, name in enumerate(batch.names):
+        seen = set(labels[i][batch.valid_BHW[i]].tolist())
+        assert seen == ({2} if name in true else {3})  # the stored 1 is the run's class 2
+        if name not in true and not with_masks:
+            assert (batch.mask_BHW[i] == 255).all()
+        elif name not in true:
+            assert (batch.mask_BHW[i][batch.valid_BHW[i]] != 255).any()
+    parts = joined(batch.split(4))
+    assert equal(parts, batch)
+    assert equal(batch.to("cpu"), batch)
+
+
+def test_few_true_masks_come_more_often_but_not_all_the_time(data: TaggedImages, tmp_path: Path) -> None:
+    def times(count: int, photos: int) -> set[int]:
+        many = replace(data, photos=tuple(replace(data.photos[0], name=f"p{i}") for i in range(photos)))
+        order = StepBatches(reviewed(many, tmp_path, count), AUGMENT, batch_size=4, seed=0).order
+        seen = Counter(order)
+        assert {seen[i] for i in range(count, photos)} <= {1}
+        return {seen[i] for i in range(count)}
+
+    assert times(2, 2000) == {10}
+    assert times(10, 100) == {3}
+    assert times(90, 100) == {1}
+    assert times(4, 4) == {1}
+    assert StepBatches(data, AUGMENT, batch_size=4, seed=0).order == list(range(11))

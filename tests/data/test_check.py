@@ -84,6 +84,7 @@ empty.jpg,cat\ntext.jpg,dog\nabsent.png,cat\ngood.png,dog\n../good.png,cat\ntwin
         "unknown tag": ["bad.png"],
         "photo without tags": ["unlisted.png"],
         "mask without photo": ["lost.png"],
+        "mask numbers": [""],
         "class without photos": [""],
         "broken photo": ["empty.jpg", "short.png", "text.jpg"],
         "tiny photo": ["tiny.png"],

@@ -70,3 +70,47 @@ def test_a_folders_scores_are_measured_on_true_masks_where_masks_are_pseudo_mask
     assert sources.val.mask(0).max() == 0  # type: ignore[union-attr]
     assert sources.train.mask(1).min() == 1  # type: ignore[union-attr]
     assert open_sources(DataSettings(**data, val=None), tmp_path).val is None
+
+
+def extra_photos(root: Path, *, listed: bool = True) -> Path:
+    """A second source: one folder a class, a table, and a class that the data set lacks."""
+    for name in ("banded", "train"):
+        (root / "photos" / name).mkdir(parents=True)
+        Image.new("RGB", (8, 6), "red").save(root / "photos" / name / "1.jpg")
+    (root / "tags.csv").write_text(
+        "file,tags\nphotos/banded/1.jpg,banded\nphotos/train/1.jpg,train\n", encoding="utf-8"
+    )
+    if listed:
+        (root / "classes.txt").write_text("banded\ntrain\n", encoding="utf-8")
+    return root
+
+
+def test_a_second_source_of_photos_is_trained_on_and_never_scored(tmp_path: Path) -> None:
+    small = SceneSettings(train=3, val=2, size=(64, 64))
+    own = open_sources(DataSettings(scenes=small), tmp_path)
+    root = extra_photos(tmp_path / "more")
+    both = open_sources(DataSettings(scenes=small, extra={"root": root}), tmp_path)  # type: ignore[arg-type]
+    assert both.val == own.val
+    assert both.train.photos[:3] == own.train.photos
+    (added,) = both.train.photos[3:]  # that of another class is left out
+    assert (added.name, added.mask) == ("extra/photos/banded/1", None)
+    assert [both.train.classes[tag - 1] for tag in added.tags] == ["banded"]
+    assert both.train.tags_from == "tags.csv; of more: tags.csv"
+
+    masks = tmp_path / "masks"  # stage 2 reads pseudo masks of both
+    for photo in both.train.photos:
+        (masks / photo.name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", Image.open(photo.photo).size, 1).save(masks / f"{photo.name}.png")
+    second = open_sources(DataSettings(scenes=small, extra={"root": root}, masks=masks), tmp_path)  # type: ignore[arg-type]
+    assert all(photo.mask is not None for photo in second.train.photos)
+    assert second.train.mask(3) is not None
+
+
+def test_a_second_source_whose_tags_are_unknown(tmp_path: Path) -> None:
+    small = SceneSettings(train=3, val=2, size=(64, 64))
+    root = extra_photos(tmp_path / "more", listed=False)
+    with pytest.raises(UserError, match="'train', which is not among the classes"):
+        open_sources(DataSettings(scenes=small, extra={"root": root}), tmp_path)  # type: ignore[arg-type]
+    (root / "tags.csv").write_text("file,tags\nphotos/train/1.jpg,\n", encoding="utf-8")
+    with pytest.raises(UserError, match=r"data\.extra: no photo of .* shows one of"):
+        open_sources(DataSettings(scenes=small, extra={"root": root}), tmp_path)  # type: ignore[arg-type]

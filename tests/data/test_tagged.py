@@ -94,6 +94,16 @@ def test_class_folders(photos: Make) -> None:
         open_tagged(images)
 
 
+def test_splits_are_no_classes(photos: Make) -> None:
+    images = photos("train/cat/1.png", "train/dog/2.png", "val/cat/3.png")
+    with pytest.raises(UserError, match=r"holds train and val, each with folders of classes; .*--images .*train$"):
+        open_tagged(images)
+    assert open_tagged(images / "train").classes == ("cat", "dog")
+    assert open_tagged(photos("train/1.png", "test/2.png", "bus/3.png", folder="toys")).classes == (
+        "bus", "test", "train"
+    )  # fmt: skip
+
+
 def test_a_voc_folder_is_no_set_of_class_folders(photos: Make) -> None:
     images = photos("JPEGImages/a.png", "ImageSets/b.png", "SegmentationClass/a.png")
     with pytest.raises(UserError, match=r"has the PASCAL VOC layout, not one folder per class; set data\.format=voc"):

@@ -71,6 +71,11 @@ def fatal(path: Path, **options: object) -> list[Problem]:
         "file,tags\na.jpg,\u200bcat;d\u00adog\nb.jpg,\u00a0dog\u3000\n",  # marks that nobody sees
         "Foto,Merkmale\na.jpg,cat;dog\nb.jpg,dog\n",
         "quux,kind\na.jpg,cat;dog\nb.jpg,dog\n",  # told by what stands in them
+        "Table 1\nfile,tags\na.jpg,cat;dog\nb.jpg,dog\n",  # Numbers
+        "# exported, 2026\n# by hand\n#file,tags\na.jpg,cat;dog\nb.jpg,dog\n",
+        "Field campaign;;\n;;\nfile;tags;\na.jpg;cat,dog;\nb.jpg;dog;\n",
+        '"file,tags"\n"a.jpg,cat;dog"\n"b.jpg,dog"\n',  # a table pasted into one column
+        'image,choice\na.jpg,"{""choices"": [""cat"", ""dog""]}"\nb.jpg,"{""choices"": [""dog""]}"\n',  # Label Studio
         "file,cat,dog\na.jpg,1,1\nb.jpg,0,1\n",
         "file;cat;dog;notes\na.jpg;x;X;sunny\nb.jpg;;x;\n",
         "file,cat,dog\na.jpg,TRUE,yes\nb.jpg,FALSE,ja\n",
@@ -95,6 +100,7 @@ def test_the_same_rows_in_every_writing(table: Write, text: str) -> None:
         '{"0": {"file": "a.jpg", "tags": ["cat", "dog"]}, "1": {"file": "b.jpg", "tags": "dog"}}',  # orient="index"
         '{"columns": ["file", "tags"], "index": [0, 1], "data": [["a.jpg", ["cat", "dog"]], ["b.jpg", "dog"]]}',
         '{"a.jpg": ["cat", "dog"], "b.jpg": ["dog"]}',
+        '{"image": {"bytes": null, "path": "a.jpg"}, "labels": ["cat", "dog"]}\n{"image": {"path": "b.jpg"}, "labels": "dog"}',
         '{"file": "a.jpg", "cat": 1, "dog": true}\n{"file": "b.jpg", "cat": 0, "dog": 1}\n',
     ],
 )
@@ -168,6 +174,10 @@ def test_without_openpyxl_the_sentence_says_how_to_save(tmp_path: Path, monkeypa
         (b"\x1f\x8b\x08" + bytes(50), "is packed with gzip"),
         (b"<html><table><tr><td>file</td></tr></table>", "is a web page"),
         ("datei;marke\nä.jpg;Käfer\n".encode("cp1252"), r"line 2 would read 'ä\.jpg' in Windows-1252"),
+        (
+            b'{\n "images": [{"file_name": "a.jpg"}],\n "annotations": []\n}',
+            "no list of objects with a file and its tags",
+        ),
         (b"a.jpg,cat\nb.jpg,dog\n", "must begin with the header `file,tags`, not 'a.jpg,cat'"),
         (b"Nummer;Ort;Art\n1;Ulm;Fuchs\n", "name its columns with --file-column and --tags-column"),
     ],
@@ -199,7 +209,8 @@ def test_what_was_guessed_is_said(table: Write) -> None:
 def test_names_of_several_words(table: Write) -> None:
     path = table("file,tags\na.jpg,yellow rust\nb.jpg,healthy leaf\n")
     assert notes(path).startswith(
-        "tags.csv: tags are split at spaces: 'yellow rust' gives yellow and rust; if that is one tag: --separator ';'"
+        "tags.csv: tags are split at spaces: 'yellow rust' gives yellow and rust (and 1 more like it); "
+        "if that is one tag: --separator ';'"
     )
     assert read(path, separator=";") == [("a.jpg", ("yellow rust",)), ("b.jpg", ("healthy leaf",))]
     assert notes(path, separator=";") == ""
@@ -236,6 +247,8 @@ def test_two_separators_in_one_table(table: Write) -> None:
         ("file,tags\na.jpg,\x1b[31mcat\n", r"row 2: the tag '\x1b[31mcat' holds a line break or another control"),
         ("file,tags\na.jpg," + "x" * 200_000 + "\n", "has 200,000 characters, more than the 200 of a class name"),
         ("file,cat,dog\na.jpg,1,0\n" + "b.jpg,0,1\n" * 20 + "c.jpg,0,7\n", "row 23: column 'dog' holds '7'; write 1"),
+        ('file,tags\na.jpg,"[{""name"": ""cat""}]"\n', "the tags of a.jpg must be a text or a list of texts, not"),
+        ('file,tags\na.jpg,"{""cat"": 1, ""dog"": 0}"\n', "the tags of a.jpg must be a text or a list of texts, not"),
         ("file,cat\na.jpg,1,1\n", "row 2 has 3 cells under a header of 2"),
     ],
 )

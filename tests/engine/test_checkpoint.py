@@ -10,10 +10,11 @@ import pytest
 import torch
 from torch import nn
 
-from tagseg.engine.checkpoint import Checkpoints, load_weights, pack, read_weights, save_weights, unpack
+from tagseg.engine.checkpoint import Checkpoints, pack, unpack
 from tagseg.engine.optim import build_optimizer
 from tagseg.engine.settings import TrainSettings
 from tagseg.errors import UserError
+from tagseg.weights import load_weights, read_weights, save_weights
 from tests.engine.toy_training import ToyMethod
 
 

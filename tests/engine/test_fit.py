@@ -8,12 +8,12 @@ import torch
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from tagseg.engine import interrupt
-from tagseg.engine.checkpoint import load_weights
+from tagseg import interrupt
 from tagseg.engine.fit import fit
 from tagseg.engine.settings import TrainSettings
 from tagseg.engine.step import TrainingDiverged
 from tagseg.errors import UserError
+from tagseg.weights import load_weights
 from tests.engine.toy_training import ToyBatches, ToyMethod
 
 

@@ -12,7 +12,7 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from safetensors.torch import load_file
 
-from tagseg.engine import interrupt
+from tagseg import interrupt
 from tagseg.engine.fit import fit
 from tagseg.engine.settings import TrainSettings
 from tagseg.errors import UserError

@@ -3,7 +3,8 @@ import torch
 from pydantic import ValidationError
 from torch.optim.lr_scheduler import PolynomialLR
 
-from tagseg.engine.optim import build_optimizer, build_schedule, lr_factor
+from tagseg.engine.optim import build_average, build_optimizer, build_schedule, lr_factor
+from tagseg.engine.processes import default_workers, loading_workers
 from tagseg.engine.settings import TrainSettings
 from tests.engine.toy_training import ToyMethod
 
@@ -80,3 +81,26 @@ def test_warm_up_is_linear_and_the_decay_counts_from_step_0():
     assert lr_factor(750, settings) == pytest.approx(0.5, abs=1e-6)
     assert lr_factor(1500, settings) == 1 - 1500 / 20000
     assert lr_factor(19999, settings) == pytest.approx(1 / 20000)
+
+
+def test_the_mean_of_the_weights_forgets_its_start_soon_where_it_has_a_ramp():
+    method = ToyMethod()
+    mean = build_average(method, TrainSettings(average=0.9, average_ramp=4))
+    assert mean is not None
+    first = next(mean.module.parameters())
+    expected = 0.0
+    for step in range(60):
+        with torch.no_grad():
+            for parameter in method.parameters():
+                parameter.fill_(float(step))
+        mean.update_parameters(method)
+        decay = min(0.9, (1 + step) / (4 + step)) if step else 0.0  # the first step's weights are the first mean
+        expected = decay * expected + (1 - decay) * step
+        assert torch.allclose(first, torch.tensor(expected)), step
+
+
+def test_processes_that_load_photos_are_at_most_two_a_core(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tagseg.engine.processes.cores", lambda: 3)
+    for asked, given in ((0, 0), (4, 4), (60, 6), (256, 6)):
+        assert loading_workers(TrainSettings(workers=asked), torch.device("cpu")) == given
+    assert loading_workers(TrainSettings(), torch.device("cuda")) == default_workers(torch.device("cuda")) == 2

@@ -26,6 +26,14 @@ SMALL: dict[str, dict[str, Any]] = {
         "seg_to_class": {"from_step": 0, "confidence": 0.0},
         "background": {"from_step": 1},
     },
+    "mentor": {
+        "hidden": 8,
+        "cam_scales": [1.0],
+        "labels": {"background_from": 0, "seg_from": 1},
+        "mixing": {"boxes": 0.5, "objects": 0.5},
+        "noise": {"from_step": 1},
+        "untagged": 1.0,
+    },
     "supervised": {"hidden": 8, "dilation": 1},
 }
 SMALL["asdt, background-aware"] = SMALL["asdt"] | {"decoder": "segformer", "background_aware": {"from_step": 1}}

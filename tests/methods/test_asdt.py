@@ -52,6 +52,36 @@ def test_the_backbone_takes_its_share_of_the_students_gradient() -> None:
     assert not torch.allclose(whole, alone)
 
 
+def test_the_student_may_reach_the_backbone_in_high_phases_alone() -> None:
+    wave = {"period": 2, "high": 1, "warmup": 0, "high_first": True}
+    method = build("asdt", wave=wave, student_gradient=0.7, student_gradient_low=0.0)
+    assert [method.student_share(step) for step in (0, 1, 2)] == [0.7, 0.0, 0.7]  # type: ignore[operator]
+    assert build("asdt", wave=wave, student_gradient=0.7).student_share(1) == 0.7  # type: ignore[operator]
+
+
+def test_background_that_the_class_teacher_doubts_can_be_left_open() -> None:
+    seen: dict[str, torch.Tensor] = {}
+
+    def labels(**settings: str) -> torch.Tensor:
+        method = build("asdt", wave={"period": 2, "high": 0, "warmup": 0}, **settings).train()
+        taught = method.taught
+
+        def watch(
+            given: object, lattices: object, head: str, logits: object, label: torch.Tensor, weight: float
+        ) -> object:
+            seen[head] = label
+            return taught(given, lattices, head, logits, label, weight)  # type: ignore[operator]
+
+        method.taught = watch  # type: ignore[assignment]
+        method(batch(TWO), 0)
+        return seen["student"]
+
+    whole, agreed = labels(), labels(teacher_background="agreed")
+    doubted = (whole == 0) & (seen["seg_teacher"] != 0)
+    assert doubted.any()
+    assert torch.equal(agreed, whole.masked_fill(doubted, 255))
+
+
 def test_in_the_high_phase_both_heads_get_the_same_labels() -> None:
     method = build("asdt", wave={"period": 2, "high": 2, "warmup": 0, "high_first": True}).train()
     method.heads["seg_teacher"].load_state_dict(method.heads["student"].state_dict())

@@ -8,7 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tagseg.cues.background_aware import background_and_cam, background_labels, background_scores
-from tagseg.methods.rrm import RRM, background_odds
+from tagseg.methods.losses import background_odds
+from tagseg.methods.rrm import RRM
 from tests.methods.small import TWO, batch, build
 
 AWARE: dict[str, Any] = {"decoder": "segformer", "background_aware": {"from_step": 2, "refine": "none", "scale": 1}}

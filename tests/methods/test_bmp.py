@@ -175,11 +175,35 @@ def test_foreground_has_its_share_of_the_loss(loss: Literal["bce", "ce"]):
 
 
 def test_nothing_confident_gives_no_feedback_and_no_nan():
-    method = tiny(seg_to_class={"from_step": 2, "confidence": 1e9})
+    method = tiny(seg_to_class={"from_step": 2, "confidence": 1000})
     terms = method(batch(TWO), 2)
     assert terms["seg to class"] == 0
     torch.stack(list(terms.values())).sum().backward()
     assert all(p.grad is None or p.grad.isfinite().all() for p in method.parameters())
+
+
+def test_feedback_on_the_normalized_cam_equals_its_formula():
+    method = tiny(seg_to_class={"normalized": True, "below": 0.5})
+    given = batch(TWO, size=16)
+    generator = torch.Generator().manual_seed(3)
+    logits = torch.randn(2, 3, 16, 16, generator=generator)
+    label = torch.randint(0, 3, (2, 16, 16), generator=generator).to(torch.uint8)
+    label[:, ::3] = 255
+    share = logits.clamp(min=0) / logits.clamp(min=0).amax((2, 3), keepdim=True)
+    total, count = 0.0, 0
+    for n, y, x in (label != 255).nonzero().tolist():
+        k = int(label[n, y, x])
+        if share[n, k, y, x] >= 0.5:
+            continue
+        tagged = given.tag_BC[n].nonzero().flatten().tolist()
+        terms = [share[n, c, y, x].clamp(1e-4, 1 - 1e-4) for c in tagged]
+        total -= sum((p if c == k else 1 - p).log().item() for c, p in zip(tagged, terms, strict=True)) / len(tagged)
+        count += 1
+    assert method.feedback(given, logits, label).item() == pytest.approx(total / count, rel=1e-5)
+    plain = tiny(seg_to_class={"below": 0.5})
+    seen = share.gather(1, torch.where(label == 255, 0, label).long()[:, None])[:, 0] >= 0.5
+    expected = pixel_loss(logits, label.masked_fill(seen, 255), plain.settings.seg_to_class.loss)
+    assert plain.feedback(given, logits, label) == expected
 
 
 def test_views_without_gradient_leave_the_batch_statistics_alone():

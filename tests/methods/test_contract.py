@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from tagseg.engine.checkpoint import load_weights, save_weights
 from tagseg.methods import METHODS
+from tagseg.weights import load_weights, save_weights
 from tests.methods.small import SMALL, TWO, batch, build
 
 BRANCHES = {
@@ -16,6 +16,7 @@ BRANCHES = {
     "asdt, background-aware": ["P_ct", "P_st", "P_s", "combined"],
     "tscd": ["CAM", "CAM+PAR", "CAM+VARM", "P_s"],
     "bmp": ["CAM", "CAM+PAR", "CAM+VARM", "BSP", "P_s"],
+    "mentor": ["CAM", "CAM+PAR", "CAM+VARM", "P_s", "gated"],
     "supervised": ["P_s"],
 }
 
@@ -51,6 +52,27 @@ def test_losses_are_finite_for_one_photo_whatever_its_labels(name: str, tags: li
         total = torch.stack(list(terms.values())).sum()
         assert total.isfinite()
         total.backward()
+
+
+def test_true_masks_take_the_place_of_made_labels(name: str) -> None:
+    if name == "classifier":
+        pytest.skip("it learns from tags alone")
+
+    def losses(masks: str, true: list[bool] | None, step: int) -> dict[str, float]:
+        given = batch(TWO, masks=masks)
+        given.true_B = None if true is None else torch.tensor(true)
+        return {key: value.item() for key, value in build(name).train()(given, step).items()}
+
+    for step in (0, 1):
+        background, foreground = losses("background", [True, False], step), losses("foreground", [True, False], step)
+        assert background != foreground  # the mask of the first photo counts
+        if not METHODS[name.partition(",")[0]].needs_masks:
+            assert losses("foreground", None, step) == losses("background", None, step)
+            assert losses("foreground", [False, False], step) == losses("background", None, step)
+            both = losses("ignored", [True, True], step)
+            taught = [value for key, value in both.items() if "label" in key or key in ("seg", "class to seg")]
+            assert taught
+            assert all(value == 0 for value in taught)  # nothing is taught but what the person's mask says
 
 
 def test_the_same_step_has_the_same_losses(name: str) -> None:

@@ -1,4 +1,4 @@
-"""TSCD, BMP and background-aware ASDT: a run that stopped between two phases goes on exactly, and losses stay what they were."""
+"""Methods with phases: a run that stopped between two of them goes on exactly, and losses stay what they were."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +14,7 @@ from tagseg.engine.settings import TrainSettings
 from tagseg.methods import Method
 from tagseg.methods.asdt import ASDT
 from tagseg.methods.bmp import BMP
+from tagseg.methods.mentor import Mentor
 from tagseg.methods.tscd import TSCD
 from tests.methods.attention import build_tiny
 from tests.methods.small import TWO, batch
@@ -45,6 +46,16 @@ SYSTEMS: dict[str, tuple[type[Method], dict[str, Any]]] = {
             "wave": {"period": 2, "high": 1, "warmup": 1, "high_first": True},
         },
     ),
+    "mentor": (
+        Mentor,
+        {
+            "hidden": 8,
+            "cam_scales": [1.0],
+            "labels": {"background_from": 1, "seg_from": 3},
+            "mixing": {"boxes": 0.5, "objects": 0.5},
+            "noise": {"from_step": 2},
+        },
+    ),
 }
 # Changes here are changes of what training computes: state them as such.
 GOLDEN = {
@@ -64,6 +75,7 @@ GOLDEN = {
         "student labels": 1.43937,
         "student energy": -9.88897e-06,
     },
+    "mentor": {"class": 0.719844, "seg": 1.52578},
 }
 
 
@@ -88,8 +100,9 @@ class Batches:
 
 def train(name: str, out: Path, batches: Batches) -> dict[str, torch.Tensor]:
     kind, settings = SYSTEMS[name]
+    mean = {"average": 0.9, "average_ramp": 4} if name == "mentor" else {}  # it is the teacher, and goes on as it was
     train_settings = TrainSettings(
-        steps=5, batch_size=2, optimizer="adamw", lr=1e-2, checkpoint_every=1, log_every=1, workers=0, crop=64
+        **mean, steps=5, batch_size=2, optimizer="adamw", lr=1e-2, checkpoint_every=1, log_every=1, workers=0, crop=64
     )
     fit(build_tiny(kind, **settings), batches, train_settings, out)
     return load_file(out / "model.safetensors")

@@ -120,7 +120,7 @@ def test_a_wrong_table_of_confidence_is_refused(text: str | None, sentence: str,
         ({"segmenter": "magic"}, "no segmenter 'magic'; there are head, deeplab_v2"),
         ({"segmenter": "smp:Magic"}, "no segmenter 'smp:Magic'; there are smp:Unet"),
         ({"multi_scale": [1.0]}, "1 is always read"),
-        ({"multi_scale": [9.0]}, "between 0.1 and 4"),
+        ({"multi_scale": [5.0]}, "between 0.1 and 4"),
     ],
 )
 def test_wrong_settings_are_refused_by_name(settings: dict[str, Any], sentence: str) -> None:

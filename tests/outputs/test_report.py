@@ -177,7 +177,11 @@ def test_one_class_and_254(tmp_path):
 
 
 def test_branch_table():
-    table = branch_table("Val", {"P_ct": {"miou": 50.0}, "P_ct + CRF": {"miou": 52.0}, "final": {"miou": None}})
+    table = branch_table(
+        "Val",
+        {"P_ct": {"miou": 50.0}, "P_ct + CRF": {"miou": 52.0}, "final": {"miou": None}},
+        meanings={"P_ct": "class-teacher: the CAM of the classifier"},
+    )
     assert table.columns == ("before CRF", "after CRF")
     assert table.rows[0] == ScoreRow("P_ct", (50.0, 52.0), "class-teacher: the CAM of the classifier")
     assert table.rows[1].values == (None, None)

@@ -106,6 +106,25 @@ def test_compatibility_matrix_is_pydensecrf_s(backend: str) -> None:
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("kind", ["asymmetric", "vector"])
+def test_what_the_guide_says_of_pydensecrf_s_asymmetric_matrix_and_vector(backend: str, kind: str) -> None:
+    image, maps = photo_like(32, 36), random_maps(3, 32, 36)
+    matrix = np.array([[0, 2, 0.5], [0, 0, 1], [3, 0.1, 0]], np.float32)
+    vector = np.array([0.3, 1.5, -0.4], np.float32)
+    theirs, ours = (matrix, (matrix + matrix.T) / 2) if kind == "asymmetric" else (vector, np.diag(vector))
+    labels, height, width = maps.shape
+    crf = pydensecrf.DenseCRF2D(width, height, labels)
+    crf.setUnaryEnergy(np.ascontiguousarray(energies(maps).reshape(labels, -1)))
+    crf.addPairwiseGaussian(sxy=3, compat=3 * theirs)
+    crf.addPairwiseBilateral(sxy=20, srgb=13, rgbim=image, compat=5 * theirs)
+    expected = np.array(crf.inference(6)).reshape(maps.shape)
+    settings = {"gaussian": (3, 3), "bilateral": (20, 13, 5), "iterations": 6, "backend": backend}
+    np.testing.assert_allclose(dense_crf(image, maps, compatibility=ours, **settings), expected, atol=1e-4)
+    if kind == "asymmetric":  # taken as it is, it is another model
+        assert np.abs(dense_crf(image, maps, compatibility=matrix, **settings) - expected).max() > 0.1
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
 def test_potts_matrix_is_potts(backend: str) -> None:
     image, maps = photo_like(20, 24), random_maps(3, 20, 24)
     potts = dense_crf(image, maps, backend=backend)
@@ -194,7 +213,7 @@ def test_torch_in_torch_out() -> None:
 @pytest.mark.parametrize("threads", [1, 2, 3])
 @pytest.mark.parametrize("labels", [2, 4, 5, 21])
 def test_threads_inside_a_photo_change_nothing(threads: int, labels: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tagseg.refine.crf.SMALL", 0)
+    monkeypatch.setattr("tagseg.refine.mean_field_cpu.crf_threads", lambda *given: given[-1])
     image, maps = photo_like(70, 90), random_maps(labels, 70, 90)
     np.testing.assert_allclose(
         dense_crf(image, maps, threads=threads), dense_crf(image, maps, backend="torch"), atol=1e-4

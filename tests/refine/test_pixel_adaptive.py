@@ -127,7 +127,7 @@ def test_an_unknown_kind_is_refused():
         PixelAdaptive("crf")  # type: ignore[arg-type]
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.gpu
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_gpu_gives_what_a_cpu_gives(kind):
     image, maps = case(40, 53)

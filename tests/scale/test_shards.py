@@ -14,7 +14,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
+from typer.testing import CliRunner
 
+from tagseg.cli.frame import app
 from tagseg.errors import UserError
 from tagseg.outputs import READERS
 from tagseg.scale.containers import CONTAINERS
@@ -269,3 +271,36 @@ def test_wrong_shards_are_refused(told: str) -> None:
 def test_other_places_are_refused(url: str) -> None:
     with pytest.raises(UserError, match="no place that is known"):
         open_place(url)
+
+
+def test_the_command_line_goes_on_finishes_and_uses_tags(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    masks = draw(tmp_path / "photos", 5)
+    (tmp_path / "tags.csv").write_text("file,tags\np.01.png,blue\n")
+    monkeypatch.setattr("tagseg.prediction.load.load", lambda path, device: build())
+    words = ["predict", "run", str(tmp_path / "photos"), "--out", str(tmp_path / "out"), "--shards", "2"]
+    words += ["--tags", str(tmp_path / "tags.csv")]
+    first = CliRunner().invoke(app, [*words, "--shard", "1/2"])
+    assert (first.exit_code, "Shard 1 of 2" in first.output) == (0, True), first.output
+    early = CliRunner().invoke(app, ["finish", str(tmp_path / "out")])
+    assert isinstance(early.exception, UserError)
+    assert "1 of 2 shards are still to be done" in str(early.exception)
+    assert CliRunner().invoke(app, words).exit_code == 0
+    done = CliRunner().invoke(app, ["finish", str(tmp_path / "out"), "--format", "png", "--to", str(tmp_path / "png")])
+    assert (done.exit_code, "5 of 5 photos" in done.output) == (0, True), done.output
+    stored = dict(READERS["png"](tmp_path / "png").masks)
+    assert set(np.unique(stored["p.01"])) == {0, 2}, "only background and the tag"
+    assert np.array_equal(stored["p.02"], masks["p.02"])
+
+
+@pytest.mark.parametrize("words", [["--shard", "1/2"], ["--retry-errors"], ["--engine", "ray"], ["--timeout", "3"]])
+def test_words_of_shards_alone_are_refused_without_them(tmp_path: Path, words: list[str]) -> None:
+    result = CliRunner().invoke(app, ["predict", "run", str(tmp_path), *words])
+    assert isinstance(result.exception, UserError)
+    assert "need --shards N" in str(result.exception)
+
+
+def test_results_never_go_into_the_photos(tmp_path: Path) -> None:
+    draw(tmp_path / "photos", 2)
+    for out in (tmp_path / "photos", tmp_path / "photos/masks", tmp_path):
+        with pytest.raises(UserError, match="choose another --out"):
+            predict_shards(build, [tmp_path / "photos"], out, Shards(1))

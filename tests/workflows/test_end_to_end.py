@@ -290,8 +290,8 @@ def test_own_photos_go_from_check_to_masks_to_report(tmp_path: Path) -> None:
     recipe, start = (yaml.safe_load((folder / "recipe.yaml").read_text()) for folder in (out, out / "start"))
     assert (start["method"]["name"], start["train"]["steps"]) == ("classifier", 1)
     assert recipe["train"]["crop"] == start["train"]["crop"] == 64
-    wave = recipe["method"]["wave"]  # of 850 steps, for 300
-    assert (wave["period"], wave["high"], wave["warmup"]) == (53, 44, 106)
+    wave = recipe["method"]["wave"]  # of 400 steps, for 2
+    assert (wave["period"], wave["high"], wave["warmup"]) == (1, 0, 1)
     run("label", out, "--out", tmp_path / "masks")
     assert len(list((tmp_path / "masks").glob("*.png"))) == 15
 

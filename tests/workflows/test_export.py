@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import textwrap
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -17,13 +18,14 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 import tagseg
-from tagseg.engine.checkpoint import save_weights
 from tagseg.errors import UserError
-from tagseg.inference import PredictSettings
 from tagseg.methods import METHODS
+from tagseg.methods.build import build_method
 from tagseg.outputs.model_files import write_torch
+from tagseg.prediction.segmenter import Segmenter
+from tagseg.prediction.settings import PredictSettings
 from tagseg.recipe import ModelSettings
-from tagseg.segmenter import Segmenter, build_method
+from tagseg.weights import save_weights
 from tagseg.workflows.export import export, model_card
 from tests.colours import Colours
 
@@ -231,7 +233,7 @@ def test_what_is_no_model_is_refused_without_running_it(tmp_path: Path) -> None:
         "model.pt2": "no model that can be loaded",
         "pickle.safetensors": "cannot be read as safetensors",
         "other.safetensors": "holds no finished model",
-        "wrong.safetensors": "does not describe a model",
+        "wrong.safetensors": "the description of a model of this version",
         "missing.safetensors": "holds no finished model",
     }
     for name, sentence in sentences.items():
@@ -292,3 +294,52 @@ def test_the_code_of_the_guide_runs(
         exec(block, scope)
     assert np.array_equal(names[0]["mask"], names[1]["mask"])
     assert names[2]["prediction"].mask.shape == (65, 97)
+
+
+def texts(path: Path) -> bytes:
+    """Everything that a file holds, unpacked."""
+    if path.suffix != ".pt2":
+        return path.read_bytes()
+    with zipfile.ZipFile(path) as archive:
+        return b"".join(archive.read(name) for name in archive.namelist())
+
+
+def test_an_exported_file_names_no_folder_of_this_machine(onnx_file: Path, torch_file: Path) -> None:
+    places = {
+        str(Path(tagseg.__file__).parent),
+        str(Path(torch.__file__).parent),
+        str(Path(__file__).parent),
+        sys.prefix,
+    }
+    for file in (onnx_file, torch_file):
+        for each in (file, file.with_name(file.name + ".md")):
+            assert not [place for place in places if place.encode() in texts(each)]
+
+
+@pytest.mark.parametrize(
+    ("command", "kept"),
+    [
+        (
+            "tagseg train /home/jo/secret/r.yaml --set data.root=/mnt/secret/photos",
+            "tagseg train r.yaml --set data.root=photos",
+        ),
+        ("tagseg train --tags ~/secret/tags.csv --out ~jo/secret/run", "tagseg train --tags tags.csv --out run"),
+        (r"tagseg train C:\Users\secret\r.yaml \\host\secret\x.csv", "tagseg train r.yaml x.csv"),
+        (
+            "tagseg train '/home/jo secret/my r.yaml' 'data.root=/mnt/a secret/b'",
+            "tagseg train 'my r.yaml' 'data.root=b'",
+        ),
+        (
+            "tagseg train runs/a/r.yaml ./b ../c 1/2 https://a.b/c",
+            "tagseg train runs/a/r.yaml ./b ../c 1/2 https://a.b/c",
+        ),
+    ],
+)
+def test_the_command_travels_without_the_folders_of_its_words(tmp_path: Path, command: str, kept: str) -> None:
+    model = small()
+    model.facts = {"training": {**FACTS["training"], "command": command}}
+    export(model, tmp_path / "m.safetensors")
+    for each in tmp_path.iterdir():
+        assert b"secret" not in each.read_bytes()
+    assert tagseg.load(tmp_path / "m.safetensors").facts["training"]["command"] == kept
+    assert kept.replace("|", "") in (tmp_path / "m.safetensors.md").read_text()

@@ -14,11 +14,11 @@ import pytest
 from PIL import Image
 
 from tagseg.data.photo import read_mask
-from tagseg.engine.interrupt import Interrupted
 from tagseg.errors import UserError
-from tagseg.inference import PredictSettings
+from tagseg.interrupt import Interrupted
 from tagseg.outputs import read_summaries
 from tagseg.outputs.coco import read_coco
+from tagseg.prediction.settings import PredictSettings
 from tagseg.segmenter import Segmenter
 from tagseg.workflows.predict import Predicted, predict
 from tests.colours import Colours
@@ -157,7 +157,7 @@ def test_large_photos_are_said_to_be_done_in_tiles(tmp_path: Path, monkeypatch: 
     result = predict(model, tmp_path / "large.png", tmp_path / "out", format="json")
     assert result.notes == ["large.png is large and was done in tiles of 128 pixels, the dense CRF within each tile."]
     assert read_summaries(tmp_path / "out")["large"]["classes"][0]["confidence"] > 0.5
-    monkeypatch.setattr("tagseg.segmenter.KEPT_BYTES", 1)
+    monkeypatch.setattr("tagseg.prediction.segmenter.KEPT_BYTES", 1)
     result = predict(model, tmp_path / "large.png", tmp_path / "lost", format="json", crf=False)
     assert "no confidence is given" in result.notes[0]
     assert read_summaries(tmp_path / "lost")["large"]["classes"][0]["confidence"] is None
@@ -264,11 +264,19 @@ def test_no_photo_is_overwritten_by_its_mask(tmp_path: Path) -> None:
     folder = tmp_path / "photos"
     photo = write(folder / "a.png", BLUE)
     before = photo.read_bytes()
-    with pytest.raises(UserError, match="folder of the photos: choose another --out"):
-        predict(segmenter(), folder, folder)
-    complain(predict(segmenter(), photo, folder), "lies in the folder of the results")
-    assert predict(segmenter(), folder, folder / "masks").done == 1
-    assert predict(segmenter(), folder, folder / "masks").already == 1  # its own masks are no photos
+    pattern = f"{folder}/*.png"
+    for source, out in (
+        (folder, folder),
+        (photo, folder),
+        (pattern, folder),
+        (folder, folder / "masks"),
+        (folder, tmp_path),
+    ):
+        with pytest.raises(UserError, match=r"which this command reads|is read by this command"):
+            predict(segmenter(), source, out)
+    (tmp_path / "list.txt").write_text("photos/a.png\n", encoding="utf-8")
+    complain(predict(segmenter(), tmp_path / "list.txt", folder), "lies in the folder of the results")
+    assert predict(segmenter(), photo, folder / "masks").done == 1
     assert photo.read_bytes() == before
 
 
@@ -300,7 +308,7 @@ def test_a_photo_of_300_megapixels_takes_less_than_4_gigabytes(tmp_path: Path) -
         import numpy as np
         from PIL import Image
         Image.MAX_IMAGE_PIXELS = None
-        from tagseg.inference import PredictSettings
+        from tagseg.prediction.settings import PredictSettings
         from tagseg.segmenter import Segmenter
         from tagseg.workflows.predict import predict
         from tests.colours import Colours

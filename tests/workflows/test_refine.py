@@ -88,13 +88,57 @@ def test_arrays_that_are_none_are_refused(tmp_path: Path, content: bytes | None)
         np.save(tmp_path / "maps/0.npy", np.array([{"a": 1}], dtype=object), allow_pickle=True)
     else:
         (tmp_path / "maps/0.npy").write_bytes(content)
-    with pytest.raises(UserError, match="no array that can be read"):
+    with pytest.raises(UserError, match="cannot be read as an array"):
         refine_folder(tmp_path / "maps", images, out, **SETTINGS)
 
 
 def test_an_empty_folder_is_named(tmp_path: Path) -> None:
     (tmp_path / "masks").mkdir()
     with pytest.raises(UserError, match=r"no \.png masks"):
-        refine_folder(tmp_path / "masks", tmp_path, tmp_path / "out", **SETTINGS)
+        refine_folder(tmp_path / "masks", tmp_path / "images", tmp_path / "out", **SETTINGS)
     with pytest.raises(UserError, match="not a folder"):
-        refine_folder(tmp_path / "nothing", tmp_path, tmp_path / "out", **SETTINGS)
+        refine_folder(tmp_path / "nothing", tmp_path / "images", tmp_path / "out", **SETTINGS)
+
+
+def npy(header: str, data: bytes = b"\0" * 64, version: bytes = b"\x01\x00") -> bytes:
+    text = header.encode().ljust(118 - 1) + b"\n"
+    return b"\x93NUMPY" + version + len(text).to_bytes(2, "little") + text + data
+
+
+MAPS = np.random.default_rng(0).random((3, 24, 30), np.float32)
+WRONG = {
+    "logits": (np.log(MAPS), "take the softmax of logits"),
+    "percent": (MAPS * 100, "divide them by 100"),
+    "negative": (-MAPS, "from 0 to 1"),
+    "not a number": (MAPS * np.nan, "NaN"),
+    "bytes": ((MAPS * 255).astype(np.uint8), "must be floats"),
+    "objects": (np.array([{}], dtype=object), "Python objects"),
+    "36 TiB": (npy("{'descr': '<f4', 'fortran_order': False, 'shape': (3, 1000000, 3300000), }"), "announces"),
+    "overflowing": (npy("{'descr': '<f4', 'fortran_order': False, 'shape': (4611686018427387904, 4, 0), }"), "read as"),
+    "negative sides": (npy("{'descr': '<f4', 'fortran_order': False, 'shape': (-1, -24, 30), }"), "read as|shape"),
+    "code": (npy("{'descr': __import__('os').system('true'), 'fortran_order': False, 'shape': (1,), }"), "read as"),
+    "another version": (npy("{}", version=b"\x09\x00"), "version"),
+    "cut": (npy("{'descr': '<f4', 'fortran_order': False, 'shape': (3, 24, 30), }"), "announces"),
+    "empty": (b"", "read as"),
+    "an .npz": (None, "read as"),
+}
+
+
+@pytest.mark.parametrize(("content", "words"), WRONG.values(), ids=WRONG)
+def test_one_wrong_array_costs_itself_alone(tmp_path: Path, content: object, words: str) -> None:
+    _, images, out = folders(tmp_path)
+    maps = tmp_path / "maps"
+    (maps / "deep").mkdir(parents=True)
+    np.save(maps / "deep/1.npy", np.asfortranarray(MAPS.astype(">f8")))
+    path = maps / "0.npy"
+    if isinstance(content, np.ndarray):
+        np.save(path, content, allow_pickle=True)
+    elif isinstance(content, bytes):
+        path.write_bytes(content)
+    else:
+        np.savez(maps / "0.npz", MAPS)
+        (maps / "0.npz").rename(path)
+    with pytest.raises(UserError, match=rf"1 of 2 .*0\.npy.*({words})"):
+        refine_folder(maps, images, out, **SETTINGS)
+    marginals = dense_crf(photo_like(24, 30, 1), MAPS, **SETTINGS)
+    np.testing.assert_array_equal(read_mask(out / "deep/1.png"), marginals.argmax(0))

@@ -12,9 +12,10 @@ import tagseg
 from tagseg import cli
 from tagseg.data.photo import read_mask
 from tagseg.data.scenes import write_scenes
-from tagseg.engine.interrupt import Interrupted
 from tagseg.errors import UserError
-from tagseg.workflows.chain import load_chain, shipped_chains
+from tagseg.interrupt import Interrupted
+from tagseg.shipped import shipped_chains
+from tagseg.workflows.chain import load_chain
 
 STAGES = ("classifier", "teacher", "segmenter")
 TRAIN = ["train.steps=1", "train.crop=64", "train.short_side=null", "train.batch_size=4", "train.workers=0"]
@@ -182,7 +183,7 @@ def test_true_masks_of_own_photos_are_for_scores_alone(photos: Path, tmp_path: P
     ("words", "sentence"),
     [
         (["chain-scenes", "--images", "photos"], "either a chain"),
-        (["--images", "photos", "--method", "bpm"], "no method 'bpm'"),
+        (["--images", "photos", "--method", "bpm"], "no method called 'bpm'; did you mean bmp"),
         (["--images", "photos", "--method", "supervised"], "the teacher learns from tags"),
         (["--images", "nowhere"], "nowhere"),
     ],

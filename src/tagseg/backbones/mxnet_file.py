@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from tagseg.errors import UserError
+from tagseg.foreign import reading
 
 LIST_MAGIC = 0x112
 V1, V2, V3 = 0xF993FAC8, 0xF993FAC9, 0xF993FACA
@@ -30,18 +31,19 @@ def read_mxnet_params(path: Path) -> dict[str, Tensor]:
     """
     if not path.is_file():
         raise UserError(f"{path} does not exist: give the path of an MXNet .params file.")
-    reader = _Reader(path)
-    magic, _, count = reader.take("<QQQ")
-    if magic != LIST_MAGIC:
-        raise UserError(f"{path} is not an MXNet .params file: it does not start with the list's mark 0x112.")
-    if count * 12 > len(reader.content):
-        raise reader.broken(f"it announces {count} arrays")
-    arrays = [reader.array() for _ in range(count)]
-    (names_count,) = reader.take("<Q")
-    if names_count != count:
-        raise reader.broken(f"{count} arrays have {names_count} names")
-    names = [reader.name() for _ in range(count)]
-    return dict(zip(names, arrays, strict=True))
+    with reading(path, "an MXNet .params file", "fetch it again"):
+        reader = _Reader(path)
+        magic, _, count = reader.take("<QQQ")
+        if magic != LIST_MAGIC:
+            raise UserError(f"{path} is not an MXNet .params file: it does not start with the list's mark 0x112.")
+        if count * 12 > len(reader.content):
+            raise reader.broken(f"it announces {count} arrays")
+        arrays = [reader.array() for _ in range(count)]
+        (names_count,) = reader.take("<Q")
+        if names_count != count:
+            raise reader.broken(f"{count} arrays have {names_count} names")
+        names = [reader.name() for _ in range(count)]
+        return dict(zip(names, arrays, strict=True))
 
 
 class _Reader:

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from tagseg.backbones.backbone import Backbone
 from tagseg.backbones.weights import load_tensors, read_weights
 from tagseg.errors import UserError
+from tagseg.foreign import shown
 
 PROBE_SIZE = 224  # a multiple of the patch sizes 14, 16 and 32
 PLAIN_TRANSFORMER_STAGES = 4
@@ -28,14 +29,23 @@ PLAIN_TRANSFORMER_STAGES = 4
 class TimmBackbone(Backbone):
     """A timm model as a backbone: its final feature map (with the head convolution, where it has one) and its stages.
 
-    name: as given to `create_backbone`; timm_name: timm's own; output_stride: 8, 16, 32, or None for the model's own.
+    name: as given to `create_backbone`; timm_name: timm's own; output_stride: 8, 16, 32, or None for the model's own;
+    commit: of the repository on the hub that pretrained weights come from.
     Raises UserError when the model has no feature maps or not at this output stride.
     """
 
-    def __init__(self, name: str, timm_name: str, output_stride: int | None, *, pretrained: bool = False) -> None:
+    def __init__(
+        self,
+        name: str,
+        timm_name: str,
+        output_stride: int | None,
+        *,
+        pretrained: bool = False,
+        commit: str | None = None,
+    ) -> None:
         from tagseg.backbones.same_padding import use_whole_numbers
 
-        network: Any = _create(timm_name, output_stride, pretrained=pretrained)
+        network: Any = _create(timm_name, output_stride, pretrained=pretrained, commit=commit)
         use_whole_numbers(network)
         config = network.pretrained_cfg
         super().__init__(tuple(config["mean"]), tuple(config["std"]))
@@ -148,17 +158,23 @@ def load_file_into(backbone: TimmBackbone, path: Path) -> None:
     backbone.licence = "unknown"
 
 
-def _create(timm_name: str, output_stride: int | None, *, pretrained: bool) -> Any:
+def _create(timm_name: str, output_stride: int | None, *, pretrained: bool, commit: str | None) -> Any:
     import timm
 
     base = timm_name.partition(".")[0]
     if not timm.is_model(base):
         near = difflib.get_close_matches(base, timm.list_models(), n=3)
         raise UserError(
-            f"There is no backbone named {timm_name!r}"
+            f"There is no backbone named {shown(timm_name)}"
             + (f": did you mean {', '.join(near)}?" if near else ": see timm.list_models() for the names.")
         )
     options: dict[str, Any] = {"num_classes": 0, "pretrained": pretrained}
+    if commit is not None:
+        known = timm.get_pretrained_cfg(timm_name)
+        repository = known.hf_hub_id if known is not None else None
+        if not repository:
+            raise UserError(f"{timm_name} has no repository on the hub: set weights to hub, without a commit.")
+        options["pretrained_cfg_overlay"] = {"hf_hub_id": f"{repository}@{commit}"}
     stride: dict[str, Any] = {} if output_stride is None else {"output_stride": output_stride}
     # Transformers are told to take photos of any size, each family by its own word.
     sizes: tuple[dict[str, Any], ...] = (

@@ -34,6 +34,9 @@ def _conv(inputs: int, outputs: int, size: int, stride: int = 1, dilation: int =
     return nn.Conv2d(inputs, outputs, size, stride, dilation * (size // 2), dilation, bias=False)
 
 
+PSA_CLASSIFIER = "fc8.weight"  # of the file res38_cls.pth: VOC's twenty classes
+
+
 class BasicBlock(nn.Module):
     """Two 3x3 convolutions, each after normalisation and ReLU; a new shape's shortcut starts after the first ReLU."""
 
@@ -123,7 +126,7 @@ def build(name: str, output_stride: int | None, weights: str) -> WideResNet38:
     if weights != "none":
         path = Path(weights)
         tensors = mxnet_to_psa(read_mxnet_params(path)) if path.suffix == ".params" else read_weights(path)
-        load_tensors(backbone, tensors, str(path), unused=("fc8.", "linear1000."))
+        load_tensors(backbone, tensors, str(path), unused=(PSA_CLASSIFIER, "linear1000."))
         backbone.licence = "unknown"
     return backbone
 

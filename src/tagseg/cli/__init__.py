@@ -2,35 +2,82 @@
 
 from __future__ import annotations
 
+import signal
 import sys
+import threading
+from types import FrameType
 from typing import Any
 
 import typer
-from rich.console import Console
 
-from tagseg.cli import data, training, using  # noqa: F401  (their commands join the app)
-from tagseg.cli.frame import app
+from tagseg.cli import (  # noqa: F401  (their commands join the app)
+    data,
+    exchanging,
+    informing,
+    recipes,
+    reproducing,
+    reviewing,
+    training,
+    using,
+)
+from tagseg.cli.frame import app, complaints, open_terminal
 from tagseg.errors import UserError
 
 ClickException: Any = typer.BadParameter.__mro__[2]  # typer carries click inside itself or beside, by version
 
 
+PANELS = {
+    "Start": ("demo", "check"),
+    "Your photos": ("train", "run", "label", "predict", "finish"),
+    "A finished run": ("info", "report", "compare", "export", "push"),
+    "Look and correct": ("review", "export-tasks", "import", "convert", "serve"),
+    "Research": ("recipes", "data", "reproduce", "evaluate", "refine"),
+}
+"""The commands as `tagseg --help` lists them."""
+
+
+def _arrange() -> None:
+    """Put the commands into their panels, in the panels' order."""
+    panels = {name: panel for panel, names in PANELS.items() for name in names}
+    places = list(panels)
+    commands: list[Any] = [*app.registered_commands, *app.registered_groups]
+    for command in commands:
+        command.name = command.name or command.callback.__name__.replace("_", "-")
+        command.rich_help_panel = panels[command.name]
+    app.registered_commands.sort(key=lambda command: places.index(str(command.name)))
+
+
+_arrange()
+LONGEST = 2000  # characters of a message
+
+
 def main() -> None:
     """Run the command line; a user's mistake ends in one sentence and exit status 2."""
-    complain = Console(stderr=True, soft_wrap=True, highlight=False)
+    open_terminal()
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, _stop)  # as Ctrl-C: what is half written is removed on the way out
     try:
         status = app(standalone_mode=False)
         if status == 130:  # what typer makes of a KeyboardInterrupt
             raise KeyboardInterrupt
     except UserError as error:
-        complain.print(f"tagseg: {error}", style="bold red", markup=False)
+        complaints.print(f"tagseg: {_short(str(error))}", style="bold red", markup=False)
         sys.exit(2)
     except ClickException as error:
         error.show()
         sys.exit(error.exit_code)
     except (typer.Abort, KeyboardInterrupt):
-        from tagseg.engine.interrupt import EXIT_INTERRUPTED
+        from tagseg.interrupt import EXIT_INTERRUPTED
 
-        complain.print("tagseg: stopped; the same command goes on from where it was.")
+        complaints.print("tagseg: stopped; the same command goes on from where it was.")
         sys.exit(EXIT_INTERRUPTED)
     sys.exit(status if isinstance(status, int) else 0)
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def _short(text: str) -> str:
+    """A message of bearable length, as it may repeat what a file holds."""
+    return text if len(text) <= LONGEST else f"{text[: LONGEST // 2]} [...] {text[-LONGEST // 2 :]}"

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from tagseg.cli.frame import app, console
+from tagseg.cli.frame import app, console, say
 from tagseg.errors import UserError
 
 data = typer.Typer(no_args_is_help=True, help="The papers' data sets: prepare one, check one.")
@@ -46,7 +46,7 @@ def prepare(
         archives=archives,
         options=options,
         dry_run=dry_run,
-        say=lambda line: console.print(line, markup=False, soft_wrap=True, highlight=False),
+        say=say,
     )
 
 

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import io
+import json
+import sys
+import unicodedata
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderHook
+from rich.control import Control
+from rich.segment import Segment
 
 from tagseg import __version__
 
@@ -17,7 +24,51 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
+JOINERS = "\n\u200c\u200d"  # a line's end, and what stands inside words and pictures of many languages
 console = Console()
+"""For tables; sentences go through `say`."""
+
+
+class _Escaped:
+    """A thing to print whose control characters, which a name may hold, are shown and not sent to the terminal."""
+
+    def __init__(self, inner: Any) -> None:
+        self.inner = inner
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Segment]:
+        for segment in console.render(self.inner, options):
+            yield segment if segment.control else Segment(printable(segment.text), segment.style)
+
+
+class _Escape(RenderHook):
+    def process_renderables(self, renderables: list[Any]) -> list[Any]:
+        return [item if isinstance(item, Control) else _Escaped(item) for item in renderables]
+
+
+def printable(text: str) -> str:
+    """The text with a sign in place of each character that would move the cursor, ring a bell or turn the writing round."""
+
+    def is_harmless(c: str) -> bool:
+        return c in JOINERS or unicodedata.category(c) not in ("Cc", "Cf", "Cs", "Zl", "Zp")
+
+    return "".join(c if is_harmless(c) else "\N{REPLACEMENT CHARACTER}" for c in text)
+
+
+def say(text: object, style: str = "") -> None:
+    """Print a sentence as it is: no markup, no line breaks but its own."""
+    console.print(str(text), style=style or None, markup=False, highlight=False, soft_wrap=True)
+
+
+def open_terminal() -> None:
+    """Make every stream take every name, whatever its encoding, and no control character of one."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+complaints = Console(stderr=True, soft_wrap=True, highlight=False)
+for one in (console, complaints):
+    one.push_render_hook(_Escape())
 
 Images = Annotated[Path, typer.Option("--images", help="folder of photos, or one folder per class")]
 Tags = Annotated[
@@ -32,22 +83,30 @@ Masks = Annotated[Path | None, typer.Option("--masks", help="folder of true mask
 Classes = Annotated[str | None, typer.Option("--classes", help="class names in order, separated by commas")]
 OwnImages = Annotated[Path | None, typer.Option("--images", help="own photos, without a recipe")]
 Set = Annotated[list[str] | None, typer.Option("--set", help="key.sub=value, may be given several times")]
-Method = Annotated[str, typer.Option("--method", help="the system for own photos")]
+Method = Annotated[
+    str | None,
+    typer.Option("--method", help="for own photos: a method in place of the best, or module:Class of your own"),
+]
 Out = Annotated[Path, typer.Option("--out", "-o", help="folder for the results")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="start anew although there are results")]
+Review = Annotated[
+    Path | None,
+    typer.Option("--review", help="folder of `tagseg review`: its accepted and corrected masks count in full"),
+]
 Run = Annotated[Path, typer.Argument(help="a finished run folder")]
 Scales = Annotated[str | None, typer.Option(help="sizes to read a photo at, such as 0.5,1,1.5")]
 Flip = Annotated[bool | None, typer.Option(help="read it mirrored as well")]
-Merge = Annotated[str | None, typer.Option(help="scales by their mean, or max")]
+Merge = Annotated[str | None, typer.Option(help="scales by their mean, max, or max_logits")]
 TaggedBackground = Annotated[
     float | None, typer.Option(help="how much background's probability counts where tags are given, up to 1")
 ]
+Device = Annotated[str, typer.Option("--device", help="auto (a CUDA GPU where there is one), cpu, cuda, cuda:N, mps")]
 Precision = Annotated[str | None, typer.Option(help="fp32, or bf16: faster on processors that have it")]
 
 
 def _version(wanted: bool) -> None:
     if wanted:
-        console.print(f"tagseg {__version__}", highlight=False)
+        say(f"tagseg {__version__}")
         raise typer.Exit
 
 
@@ -61,3 +120,8 @@ def options(
 def class_names(text: str | None) -> tuple[str, ...] | None:
     """The names of `--classes`, in their order."""
     return None if text is None else tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+def with_review(settings: list[str] | None, review: Path | None) -> list[str]:
+    """The overrides of `--set` with the folder of a review."""
+    return [*(settings or []), *([] if review is None else [f"data.review={json.dumps(str(review))}"])]

@@ -1,17 +1,16 @@
-"""Commands that read photos with tags and train: demo, check, recipes, train, label, run."""
+"""Commands that read photos with tags and train: demo, check, train, label, run."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.progress import Progress
-from rich.table import Table
 
 from tagseg.cli.frame import (
     Classes,
+    Device,
     FileColumn,
     Flip,
     Images,
@@ -21,6 +20,7 @@ from tagseg.cli.frame import (
     Overwrite,
     OwnImages,
     Precision,
+    Review,
     Run,
     Scales,
     Separator,
@@ -31,6 +31,8 @@ from tagseg.cli.frame import (
     app,
     class_names,
     console,
+    say,
+    with_review,
 )
 from tagseg.errors import UserError
 
@@ -38,6 +40,7 @@ from tagseg.errors import UserError
 @app.command()
 def demo(
     out: Out = Path("demo"),
+    device: Device = "auto",
     seed: Annotated[int, typer.Option(help="seed of pictures and training")] = 0,
     overwrite: Overwrite = False,
 ) -> None:
@@ -47,7 +50,7 @@ def demo(
     """
     from tagseg.workflows.demo import demo
 
-    demo(out, seed=seed, overwrite=overwrite, console=console)
+    demo(out, seed=seed, overwrite=overwrite, device=device, console=console, say=say)
 
 
 @app.command()
@@ -66,7 +69,10 @@ def check(
     Example: tagseg check --images photos --tags tags.csv
     """
     from tagseg.data.check import check_photos, table, write_problems
+    from tagseg.places import check_output
 
+    if out is not None:
+        check_output(out, [place for place in (images, tags, masks) if place is not None])
     with Progress(console=console, transient=True) as bar:
         task = bar.add_task("Reading")
         result = check_photos(
@@ -82,29 +88,10 @@ def check(
     console.print(table(result))
     if out is not None:
         write_problems(result, out)
-        console.print(f"All problems are in {out}.", markup=False, soft_wrap=True)
+        say(f"All problems are in {out}.")
     fatal = [problem for problem in result.problems if problem.fatal]
     if fatal:
         raise UserError(f"{len(fatal)} of {len(result.problems)} problem(s) stop training: see the table above.")
-
-
-@app.command()
-def recipes() -> None:
-    """List the shipped recipes.
-
-    Example: tagseg recipes
-    """
-    from tagseg.recipe import shipped_recipes
-
-    _list("recipe", "train", shipped_recipes())
-
-
-def _list(kind: str, command: str, texts: Mapping[str, str]) -> None:
-    """Print what is shipped: each name, and the first line of its text."""
-    table = Table(kind, "what it is", title=f"Shipped {kind}s: tagseg {command} NAME --out RUN")
-    for name, text in texts.items():
-        table.add_row(name, text.partition("\n")[0].lstrip("# "))
-    console.print(table)
 
 
 @app.command()
@@ -119,7 +106,9 @@ def train(
     separator: Separator = None,
     file_column: FileColumn = None,
     tags_column: TagsColumn = None,
-    method: Method = "bmp",
+    method: Method = None,
+    device: Device = "auto",
+    review: Review = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Train a recipe, or own photos without one. The same command goes on with an unfinished run.
@@ -127,24 +116,38 @@ def train(
     Example: tagseg train asdt-scenes --set train.steps=200 --out runs/first
 
     Example: tagseg train --images photos --tags tags.csv --out runs/mine
+
+    Example: tagseg train --images photos --tags tags.csv --review review --out runs/better
     """
     from tagseg.distributed import rank
+    from tagseg.interrupt import Interruption
+    from tagseg.interrupt import check as check_request
+    from tagseg.places import check_output
     from tagseg.recipe import load_recipe
+    from tagseg.run_folder import RunFolder
     from tagseg.workflows.own_photos import own_data, own_recipe
     from tagseg.workflows.report import report
-    from tagseg.workflows.train import finished, train
+    from tagseg.workflows.train import train
 
+    run = RunFolder(out)
     if (recipe is None) == (images is None):
         raise UserError("Give either a recipe (`tagseg recipes` lists them) or --images DIR with --tags FILE.")
     if images is not None:
-        data = own_data(images, tags, masks, class_names(classes), separator, file_column, tags_column)
-        chosen = own_recipe(data, method, settings or [], say=console.print)
+        data = own_data(images, tags, masks, class_names(classes), separator, file_column, tags_column, review)
+        # what was picked is nothing new for a run that is finished
+        aloud = say if overwrite or not run.finished else str
+        chosen = own_recipe(data, method, settings or [], device=device, say=aloud)
     else:
-        chosen = load_recipe(str(recipe), settings)
-    train(chosen, out, overwrite=overwrite, say=console.print)
-    if finished(out) and rank() == 0:
-        page = report(out)
-        console.print(f"Model, scores and report are in {out}: open {page}.")
+        chosen = load_recipe(str(recipe), with_review(settings, review))
+        if Path(str(recipe)).is_file() and not (run.holds_run() and run.recipe.samefile(str(recipe))):
+            check_output(out, [Path(str(recipe))])
+    with Interruption():
+        train(chosen, out, overwrite=overwrite, device=device, say=say)
+        check_request()
+        if not run.finished or rank() != 0:
+            return
+        page = run.report if run.report.is_file() else report(out, device=device)
+        say(f"Model, scores and report are in {out}: open {page}.")
 
 
 @app.command()
@@ -164,6 +167,10 @@ def label(
     scales: Scales = None,
     flip: Flip = None,
     precision: Precision = None,
+    use_tags: Annotated[
+        bool, typer.Option("--use-tags/--no-tags", help="no-tags: absent classes may appear (released RRM and ASDT)")
+    ] = True,
+    device: Device = "auto",
     overwrite: Overwrite = False,
 ) -> None:
     """Pseudo masks for tagged photos: one palette PNG each, only the photo's tags can appear; confidence.csv beside them.
@@ -171,14 +178,16 @@ def label(
     Example: tagseg label runs/mine --out pseudo-masks
     """
     from tagseg.data.tagged import open_tagged
-    from tagseg.segmenter import load
+    from tagseg.prediction.load import load
+    from tagseg.prediction.score import percent
     from tagseg.workflows.label import label, label_run
-    from tagseg.workflows.score import percent
 
-    segmenter, scores = load(run), None
+    segmenter, scores = load(run, device=device), None
     segmenter.set(scales=scales, flip=flip, precision=precision, tagged_background=tagged_background)
     if images is None:
-        count, photos, scores = label_run(segmenter, run, out, confidence=confidence, overwrite=overwrite)
+        count, photos, scores = label_run(
+            segmenter, run, out, confidence=confidence, tags=use_tags, overwrite=overwrite
+        )
     else:
         data = open_tagged(
             images,
@@ -189,11 +198,13 @@ def label(
             tags_column=tags_column,
         )
         for note in data.notes:
-            console.print(note, markup=False, soft_wrap=True)
-        count, photos = label(segmenter, data, out, confidence=confidence, overwrite=overwrite), len(data)
-    console.print(f"{count} masks written to {out} ({photos - count} were there already); tags were used.")
+            say(note)
+        count = label(segmenter, data, out, confidence=confidence, tags=use_tags, overwrite=overwrite)
+        photos = len(data)
+    used = "tags were used" if use_tags else "tags were not used"
+    say(f"{count} masks written to {out} ({photos - count} were there already); {used}.")
     if scores is not None:
-        console.print(f"mIoU {percent(100 * scores.miou)} % against the true masks of {scores.photos} of these photos.")
+        say(f"mIoU {percent(100 * scores.miou)} % against the true masks of {scores.photos} of these photos.")
 
 
 @app.command()
@@ -210,7 +221,9 @@ def run(
     separator: Separator = None,
     file_column: FileColumn = None,
     tags_column: TagsColumn = None,
-    method: Method = "bmp",
+    method: Method = None,
+    device: Device = "auto",
+    review: Review = None,
 ) -> None:
     """Run a whole chain: classifier, teacher, pseudo masks, segmenter, scores and report. Stages that are done are kept.
 
@@ -218,19 +231,20 @@ def run(
 
     Example: tagseg run chain-scenes --set segmenter.train.steps=100 --out runs/chain
     """
-    from tagseg.workflows.chain import load_chain, shipped_chains
+    from tagseg.cli.recipes import list_chains
+    from tagseg.workflows.chain import load_chain
     from tagseg.workflows.own_photos import own_chain, own_data
     from tagseg.workflows.run import run
 
     if recipe is not None and images is not None:
         raise UserError("Give either a chain (`tagseg run` lists them) or --images DIR with --tags FILE.")
     if images is not None:
-        data = own_data(images, tags, masks, class_names(classes), separator, file_column, tags_column)
-        chain = own_chain(data, method, settings or [], say=console.print)
+        data = own_data(images, tags, masks, class_names(classes), separator, file_column, tags_column, review)
+        chain = own_chain(data, method, settings or [], device=device, say=say)
     elif recipe is not None:
-        chain = load_chain(recipe, settings)
+        chain = load_chain(recipe, with_review(settings, review))
     else:
-        _list("chain", "run", shipped_chains())
+        list_chains()
         return
-    page = run(chain, out, say=console.print)
-    console.print(f"The model is {out / chain.stages[-1]}; pseudo masks, scores and report are in {out}: open {page}.")
+    page = run(chain, out, device=device, say=say)
+    say(f"The model is {out / chain.stages[-1]}; pseudo masks, scores and report are in {out}: open {page}.")

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from tagseg.cli.frame import (
     Classes,
+    Device,
     FileColumn,
     Flip,
     Merge,
@@ -23,15 +24,23 @@ from tagseg.cli.frame import (
     app,
     class_names,
     console,
+    say,
 )
 from tagseg.errors import UserError
+from tagseg.refine.defaults import BILATERAL, GAUSSIAN, ITERATIONS
+
+if TYPE_CHECKING:
+    from tagseg.prediction.segmenter import Segmenter
+    from tagseg.scale.finish import Finished
 
 
 @app.command()
 def predict(
     run: Annotated[Path, typer.Argument(help="a finished run folder, or a .safetensors file of `tagseg export`")],
     images: Annotated[list[str], typer.Argument(help="folders, photos, .zip, .txt lists of paths, quoted patterns")],
-    out: Out = Path("predictions"),
+    out: Annotated[
+        str, typer.Option("--out", "-o", help="folder for the results; with --shards a store too")
+    ] = "predictions",
     format: Annotated[str, typer.Option(help="png, overlay, coco, yolo, label-studio, cvat ...")] = "png",
     crf: Annotated[bool, typer.Option(help="refine with the dense CRF")] = True,
     tags: Annotated[Path | None, typer.Option("--tags", help="table of tags, used for the photos it names")] = None,
@@ -44,29 +53,57 @@ def predict(
     flip: Flip = None,
     merge: Merge = None,
     long_side: Annotated[int | None, typer.Option(help="longer side at scale 1, in pixels")] = None,
+    short_side: Annotated[int | None, typer.Option(help="shorter side at scale 1, in pixels")] = None,
     precision: Precision = None,
+    device: Device = "auto",
     tile: Annotated[int, typer.Option(min=128, help="side of the tiles of large photos, in pixels")] = 1024,
     pixel_cap: Annotated[int, typer.Option(min=1, help="the largest photo that is read, in pixels")] = 100_000_000,
     photo_url: Annotated[
         str | None, typer.Option(help="label-studio: what stands before a photo's name, in place of local files")
     ] = None,
     overwrite: Overwrite = False,
+    shards: Annotated[int | None, typer.Option(min=1, help="cut the photos into so many parts: docs/scale.md")] = None,
+    shard: Annotated[str | None, typer.Option(help="do this part alone, such as 3/100; numbers begin at 0")] = None,
+    container: Annotated[str, typer.Option(help="of a part's masks: tar, parquet, png")] = "tar",
+    engine: Annotated[str, typer.Option(help="what works on the parts: local, ray")] = "local",
+    address: Annotated[str | None, typer.Option(help="ray: of a cluster; else this machine")] = None,
+    workers: Annotated[int, typer.Option(min=1, help="ray: how many at once")] = 1,
+    timeout: Annotated[float | None, typer.Option(min=0.1, help="parts: seconds that a photo may take")] = None,
+    retry_errors: Annotated[bool, typer.Option("--retry-errors", help="parts: do the failed photos again")] = False,
 ) -> None:
     """Segment photos, without tags unless a table of them is given. The same command goes on where it stopped.
 
     Example: tagseg predict runs/mine new-photos --out masks --format overlay
     """
-    from tagseg.segmenter import load
+    from tagseg.prediction.load import load
     from tagseg.workflows.predict import predict
 
-    segmenter = load(run)
-    segmenter.set(scales=scales, flip=flip, merge=merge, long_side=long_side, precision=precision)
-    segmenter.set(tagged_background=tagged_background)
-    segmenter.tile = tile
+    def build() -> Segmenter:
+        segmenter = load(run, device=device)
+        segmenter.set(scales=scales, flip=flip, merge=merge, long_side=long_side, short_side=short_side)
+        segmenter.set(precision=precision, tagged_background=tagged_background)
+        segmenter.tile = tile
+        return segmenter
+
+    if shards is None and (
+        shard is not None or retry_errors or engine != "local" or timeout is not None or "://" in out
+    ):
+        raise UserError("--shard, --retry-errors, --engine, --timeout and stores need --shards N: docs/scale.md.")
+    if shards is not None:
+        from tagseg.workflows.shards import Shards, predict_shards, read_tags
+
+        how = Shards(shards, shard, container, engine, address, workers, timeout, retry_errors)
+        given = (
+            None if tags is None else read_tags(tags, images, class_names(classes), separator, file_column, tags_column)
+        )
+        whole = predict_shards(build, images, out, how, crf=crf, pixel_cap=pixel_cap, tags=given, say=say)
+        if whole is not None:
+            _say_finished(whole, out)
+        return
     result = predict(
-        segmenter,
+        build(),
         images,
-        out,
+        Path(out),
         format=format,
         crf=crf,
         tags=tags,
@@ -80,13 +117,45 @@ def predict(
     )
     used = f"tags used for {result.tagged} of them" if tags is not None else "no tags used"
     there = f" ({result.already} were there already)" if result.already else ""
-    console.print(f"{result.done} photos segmented{there}, {used}; results are in {out}.")
+    say(f"{result.done} photos segmented{there}, {used}; results are in {out}.")
     for note in result.notes:
-        console.print(note, markup=False, soft_wrap=True)
+        say(note)
     if result.problems:
         for problem in result.problems:
-            console.print(problem, style="yellow", markup=False, soft_wrap=True)
+            say(problem, style="yellow")
         raise UserError(f"{len(result.problems)} photo(s) could not be read: see above.")
+
+
+@app.command()
+def finish(
+    out: Annotated[str, typer.Argument(help="where `tagseg predict --shards` wrote")],
+    format: Annotated[str | None, typer.Option(help="png, coco, label-studio, cvat, json: write all masks so")] = None,
+    to: Annotated[Path | None, typer.Option("--to", help="folder for them")] = None,
+) -> None:
+    """Check that all shards are done, and write their index; with --format, write their masks in another form.
+
+    Example: tagseg finish masks --format coco --to annotations
+    """
+    from tagseg.scale.finish import finish, merge
+    from tagseg.scale.places import open_place
+
+    place = open_place(out)
+    whole = finish(place)
+    if format is not None:
+        if to is None:
+            raise UserError("--format needs a folder: --to DIR.")
+        say(f"{merge(place, format, to)} masks written to {to}.")
+    _say_finished(whole, out)
+
+
+def _say_finished(whole: Finished, out: str) -> None:
+    say(f"{whole.masks} of {whole.photos} photos segmented in {whole.seconds:.0f} s of work; results are in {out}.")
+    if whole.errors:
+        for name, why in whole.errors[:5]:
+            say(f"{name}: {why}", style="yellow")
+        raise UserError(
+            f"{len(whole.errors)} photo(s) failed: {out}/index.jsonl.gz names them, --retry-errors does them again."
+        )
 
 
 @app.command()
@@ -99,28 +168,46 @@ def export(
 
     Example: tagseg export runs/mine --format onnx --out model.onnx
     """
-    from tagseg.segmenter import load
+    from tagseg.prediction.load import load
     from tagseg.workflows.export import export
 
-    for line in export(load(run), out, format):
-        console.print(line, markup=False, soft_wrap=True)
+    for line in export(load(run, device="cpu"), out, format):
+        say(line)
 
 
 @app.command()
-def report(run: Run) -> None:
+def push(
+    run: Annotated[Path, typer.Argument(help="a finished run folder, or a .safetensors file of `tagseg export`")],
+    repo: Annotated[str, typer.Argument(help="owner/name on the Hugging Face Hub")],
+    private: Annotated[bool, typer.Option(help="of a repository that is not there yet")] = False,
+    revision: Annotated[str | None, typer.Option(help="a branch")] = None,
+) -> None:
+    """Upload the model with its card to the Hugging Face Hub; the token is that of `hf auth login` or HF_TOKEN.
+
+    Example: tagseg push runs/mine me/cows
+    """
+    from tagseg.segmenter import load
+
+    address = load(run).push_to_hub(repo, private=private or None, revision=revision)
+    console.print(f"Uploaded; load it as {address}", markup=False, soft_wrap=True)
+
+
+@app.command()
+def report(run: Run, device: Device = "auto") -> None:
     """Write a run's report.html: scores, curves and a spread of photos.
 
     Example: tagseg report runs/mine
     """
     from tagseg.workflows.report import report
 
-    console.print(f"The report is {report(run)}.")
+    say(f"The report is {report(run, device=device)}.")
 
 
 @app.command()
 def compare(
     runs: Annotated[list[Path], typer.Argument(help="finished run folders, scored on the same photos")],
     out: Out = Path("comparison"),
+    device: Device = "auto",
 ) -> None:
     """Compare runs on one data set: a table, and a page with the same photos side by side.
 
@@ -128,8 +215,8 @@ def compare(
     """
     from tagseg.workflows.compare import compare
 
-    console.print(compare(runs, out))
-    console.print(f"Written to {out}: open {out / 'compare.html'}.")
+    console.print(compare(runs, out, device=device))
+    say(f"Written to {out}: open {out / 'compare.html'}.")
 
 
 @app.command()
@@ -145,13 +232,15 @@ def evaluate(
 
     Example: tagseg evaluate masks truth --classes cat,dog
     """
-    from tagseg.workflows.evaluate import evaluate, table, write_json
+    from tagseg.workflows.evaluate import check_file, evaluate, table, write_json
 
+    if out is not None:
+        check_file(out, masks, truth)  # before the masks are read
     result = evaluate(masks, truth, split=split, classes=class_names(classes), labels_used=labels)
     console.print(table(result))
     if out is not None:
         write_json(result, out)
-        console.print(f"Written to {out}.")
+        say(f"Written to {out}.")
 
 
 @app.command()
@@ -159,11 +248,12 @@ def refine(
     masks: Annotated[Path, typer.Argument(help="folder of index masks (PNG) or probabilities (.npy, (L, H, W))")],
     images: Annotated[Path, typer.Argument(help="folder of the photos, named alike")],
     out: Out = Path("refined"),
-    sxy: Annotated[float, typer.Option(help="bilateral sigma in pixels")] = 83.0,
-    srgb: Annotated[float, typer.Option(help="bilateral sigma of colour")] = 5.0,
-    weight: Annotated[float, typer.Option(help="bilateral weight")] = 4.0,
-    iterations: Annotated[int, typer.Option(help="mean-field iterations")] = 10,
+    sxy: Annotated[float, typer.Option(help="bilateral sigma in pixels")] = BILATERAL[0],
+    srgb: Annotated[float, typer.Option(help="bilateral sigma of colour")] = BILATERAL[1],
+    weight: Annotated[float, typer.Option(help="bilateral weight")] = BILATERAL[2],
+    iterations: Annotated[int, typer.Option(help="mean-field iterations")] = ITERATIONS,
     confidence: Annotated[float, typer.Option(help="how sure a mask's labels are")] = 0.7,
+    device: Device = "auto",
     overwrite: Overwrite = False,
 ) -> None:
     """Refine masks or probabilities with the dense CRF.
@@ -176,10 +266,11 @@ def refine(
         masks,
         images,
         out,
-        gaussian=(3.0, 3.0),
+        gaussian=GAUSSIAN,
         bilateral=(sxy, srgb, weight),
         iterations=iterations,
         confidence=confidence,
+        device=device,
         overwrite=overwrite,
     )
-    console.print(f"{count} masks refined; results are in {out}.")
+    say(f"{count} masks refined; results are in {out}.")

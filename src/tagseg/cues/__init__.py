@@ -3,7 +3,14 @@
 from __future__ import annotations
 
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tagseg.cues.affinity import affinity_loss
+    from tagseg.cues.cam import multi_scale_cam, normalise_cam
+    from tagseg.cues.correspondence import correspondence_loss
+    from tagseg.cues.pulse import PulseWave
+    from tagseg.cues.reliable import ReliableSettings, reliable_labels
 
 _HOME = {
     "PulseWave": "tagseg.cues.pulse",

@@ -8,7 +8,7 @@ Shapes: B photos, C classes, K = C + 1, H W pixels.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -16,7 +16,8 @@ from torch import Tensor
 
 from tagseg.cues.refined_labels import refined_size, resize
 from tagseg.cues.views import map_views, min_max
-from tagseg.refine import PixelAdaptive
+from tagseg.data.batches import Facts
+from tagseg.refine import PixelAdaptive, fused
 
 IGNORE = 255
 
@@ -52,11 +53,15 @@ def background_scores(
     tag_BC: Tensor,
     refine: PixelAdaptive | None,
     scale: float = 0.5,
+    facts: Sequence[Facts] | None = None,
 ) -> Tensor:
     """Scores (B, K, H, W) of the segmentation's background and the tagged CAMs, refined within each photo.
 
     0 for absent classes and in padding. scale: size at which maps are refined, against the photo.
+    facts: what the host knows of the photos; with it a device is not asked, and refines all photos together.
     """
+    if facts is not None and fused.batched(image_B3HW.device):
+        return background_scores_batched(image_B3HW, background_BHW, cam_BCHW, facts, refine, scale)
     result_BKHW = cam_BCHW.new_zeros(len(cam_BCHW), cam_BCHW.shape[1] + 1, *cam_BCHW.shape[2:])
     for n, valid_HW in enumerate(valid_BHW):
         if not valid_HW.any():
@@ -71,6 +76,66 @@ def background_scores(
             score = refine(resize(image_B3HW[n : n + 1, :, rows, columns], small), score)
         result_BKHW[n, :, rows, columns].index_copy_(0, F.pad(tags + 1, (1, 0)), resize(score.float(), size)[0])
     return result_BKHW
+
+
+@torch.no_grad()
+def background_scores_batched(
+    image_B3HW: Tensor,
+    background_BHW: Tensor,
+    cam_BCHW: Tensor,
+    facts: Sequence[Facts],
+    refine: PixelAdaptive | None,
+    scale: float = 0.5,
+) -> Tensor:
+    """The scores of `background_scores`, all photos refined together.
+
+    Each photo lies in the top left corner of a batch as large as the largest.
+    """
+    device = image_B3HW.device
+    most = max((len(one.tags) for one in facts), default=0)
+    rows_BP = [[*one.tags, *[0] * (most - len(one.tags))] for one in facts]
+    here_BP = [[1.0] * len(one.tags) + [0.0] * (most - len(one.tags)) for one in facts]
+    index_BP = torch.tensor(rows_BP, dtype=torch.int64).view(-1, most).to(device, non_blocking=True)
+    present_BP = torch.tensor(here_BP).view(-1, most).to(device, non_blocking=True)
+    index_BP11, present_BP11 = index_BP[:, :, None, None], present_BP[:, :, None, None]
+    cam_BPHW = cam_BCHW.gather(1, index_BP11.expand(-1, -1, *cam_BCHW.shape[2:]))
+    score_BSHW = torch.cat([background_BHW[:, None], cam_BPHW * present_BP11], 1)
+
+    sizes = [
+        refined_size((one.box[1] - one.box[0], one.box[3] - one.box[2]), scale) if one.box else None for one in facts
+    ]
+    known = [size or (1, 1) for size in sizes]
+    height, width = max(size[0] for size in known), max(size[1] for size in known)
+    image_B3hw = image_B3HW.new_zeros(len(facts), 3, height, width)
+    score_BShw = score_BSHW.new_zeros(len(facts), most + 1, height, width)
+    result_BSHW = torch.zeros_like(score_BSHW)
+    for photos, box, size in _alike(facts, sizes):
+        rows, columns = slice(*box[:2]), slice(*box[2:])
+        image_B3hw[photos, :, : size[0], : size[1]] = resize(image_B3HW[photos, :, rows, columns], size)
+        score_BShw[photos, :, : size[0], : size[1]] = resize(score_BSHW[photos, :, rows, columns], size)
+    if refine is not None:
+        score_BShw = refine(image_B3hw, score_BShw, known)
+    for photos, box, size in _alike(facts, sizes):
+        part = resize(score_BShw[photos, :, : size[0], : size[1]].float(), (box[1] - box[0], box[3] - box[2]))
+        result_BSHW[photos, :, slice(*box[:2]), slice(*box[2:])] = part
+    result_BKHW = cam_BCHW.new_zeros(len(facts), cam_BCHW.shape[1] + 1, *cam_BCHW.shape[2:])
+    result_BKHW[:, 0] = result_BSHW[:, 0]
+    objects = result_BKHW[:, 1:]
+    objects.scatter_add_(1, index_BP11.expand_as(cam_BPHW), result_BSHW[:, 1:] * present_BP11)
+    return result_BKHW
+
+
+def _alike(
+    facts: Sequence[Facts], sizes: Sequence[tuple[int, int] | None]
+) -> Iterator[tuple[slice, tuple[int, int, int, int], tuple[int, int]]]:
+    """Runs of photos that fill the same box of their crop, with it and the size at which they are refined."""
+    first = 0
+    for end in range(1, len(facts) + 1):
+        if end == len(facts) or facts[end].box != facts[first].box:
+            box, size = facts[first].box, sizes[first]
+            if box is not None and size is not None:
+                yield slice(first, end), box, size
+            first = end
 
 
 @torch.no_grad()

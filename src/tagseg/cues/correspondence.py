@@ -28,26 +28,32 @@ def correspondence_loss(
     samples: int = 40,
     shift: float = 0.0,
     centre: bool = True,
+    restore: bool = True,
+    both: bool = False,
 ) -> Tensor:
     """Minus the mean over pairs of positions of max(seg agreement, 0) x (CAM agreement - shift) (TSCD's SCD loss).
 
     cam1, cam2: CAMs of two views of the photos; seg1, seg2: segmentation logits of the same views. Each agreement is
     the cosine of the channels at a position of view 1 and one of view 2, over all pairs of samples x samples random
     positions of each view. The positions of a photo follow from its seed.
-    centre: take each position's mean CAM agreement away, and put the batch's mean back.
+    centre: take each position's mean CAM agreement away. restore: put the batch's mean back, as released. both: take
+        the mean agreement of view 2's positions away too.
     shift: agreement of CAMs above which segmentations are drawn together, below which they are pushed apart.
     Gradient reaches the segmentations only.
     """
     position1_BP12, position2_BP12 = random_positions(seed_B, samples, seg1_BKHW.device)
     with torch.no_grad():
         cam1_BCP, cam2_BCP = _sample(cam1_BCHW, position1_BP12), _sample(cam2_BChw, position2_BP12)
-        pairs = cam1_BCP.new_tensor(float(cam1_BCP.shape[0] * cam1_BCP.shape[2] * cam2_BCP.shape[2]))
-        constant = cam1_BCP.new_tensor(-shift)
+        pairs = cam1_BCP.new_full((), cam1_BCP.shape[0] * cam1_BCP.shape[2] * cam2_BCP.shape[2])
+        constant = cam1_BCP.new_full((), -shift)
         if centre:  # the mean of a position's cosines is its cosine with the mean: no matrix of pairs is needed
             mean_BC1 = cam2_BCP.mean(2, keepdim=True)
-            sum_ = (cam1_BCP.sum(2, keepdim=True) * mean_BC1).sum() * cam2_BCP.shape[2]
-            constant = constant + global_sum(sum_) / global_sum(pairs)
+            if restore:
+                sum_ = (cam1_BCP.sum(2, keepdim=True) * mean_BC1).sum() * cam2_BCP.shape[2]
+                constant = constant + global_sum(sum_) / global_sum(pairs)
             cam2_BCP = cam2_BCP - mean_BC1
+            if both:
+                cam1_BCP = cam1_BCP - cam1_BCP.mean(2, keepdim=True)
     seg1_BKP, seg2_BKP = _sample(seg1_BKHW, position1_BP12), _sample(seg2_BKhw, position2_BP12)
     return -global_mean(_PairSum.apply(seg1_BKP, seg2_BKP, cam1_BCP, cam2_BCP, constant), pairs)
 
@@ -80,7 +86,7 @@ class _PairSum(torch.autograd.Function):
 def random_positions(seed_B: Tensor, samples: int, device: torch.device) -> tuple[Tensor, Tensor]:
     """Positions of two views, independent and uniform: each (B, P, 1, 2), x and y in [-1, 1]."""
     drawn = [torch.rand(2, samples * samples, 1, 2, generator=generator) for generator in generators(seed_B, PURPOSE)]
-    position_2BP12 = (torch.stack(drawn, 1) * 2 - 1).to(device)
+    position_2BP12 = (torch.stack(drawn, 1) * 2 - 1).to(device, non_blocking=True)
     return position_2BP12[0], position_2BP12[1]
 
 

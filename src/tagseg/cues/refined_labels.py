@@ -38,10 +38,10 @@ class TaggedStack:
     class_BS: Tensor
 
     @classmethod
-    def of(cls, cam_BCHW: Tensor, tag_BC: Tensor) -> TaggedStack:
-        """The CAMs of tagged classes."""
+    def of(cls, cam_BCHW: Tensor, tag_BC: Tensor, most: int | None = None) -> TaggedStack:
+        """The CAMs of tagged classes; most: tags of the photo that has most, where the host knows."""
         tagged_BC = tag_BC > 0
-        most = int(tagged_BC.sum(1).max())
+        most = int(tagged_BC.sum(1).max()) if most is None else most
         order_BP = tagged_BC.float().argsort(dim=1, descending=True, stable=True)[:, :most]
         present_BP = tagged_BC.gather(1, order_BP)
         cam_BPHW = cam_BCHW.gather(1, order_BP[:, :, None, None].expand(-1, -1, *cam_BCHW.shape[2:]))
@@ -82,15 +82,17 @@ def refined_labels(
     background: tuple[float, float] = (0.35, 0.55),
     scale: float = 0.5,
     walk: Walk | None = None,
+    most: int | None = None,
 ) -> Tensor:
     """Labels (B, H, W) uint8: a class where it beats the high background score, 0 where even the low one beats it.
 
     Elsewhere, and in padding, 255. image: RGB in [0, 1]. cam: in [0, 1]. background: the low and the high score.
     scale: size at which the maps are refined, against the photo. walk: propagate along affinities first (AFA).
+    most: tags of the photo that has most, where the host knows it; else a device is asked.
     """
     size = (image_B3HW.shape[-2], image_B3HW.shape[-1])
     small = refined_size(size, scale)
-    stack = TaggedStack.of(cam_BCHW, tag_BC)
+    stack = TaggedStack.of(cam_BCHW, tag_BC, most)
     both = torch.cat([stack.probabilities(score, small, walk) for score in background], 1)
     if refine is not None:
         both = refine(resize(image_B3HW, small), both)

@@ -5,11 +5,15 @@ Shapes: B photos, C classes, K = C + 1, H W pixels.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from pydantic import Field
 from torch import Tensor
 
-from tagseg.refine import dense_crf
+from tagseg.cues.reliable_batched import reliable_labels_batched
+from tagseg.refine import dense_crf, fused
+from tagseg.refine.lattice import Lattice
 from tagseg.refine.settings import CRFSettings
 from tagseg.settings import Settings, Weight
 
@@ -32,15 +36,26 @@ class ReliableSettings(Settings):
 
 @torch.no_grad()
 def reliable_labels(
-    photo_B3HW: Tensor, cam_BCHW: Tensor, tag_BC: Tensor, settings: ReliableSettings | None = None
+    photo_B3HW: Tensor,
+    cam_BCHW: Tensor,
+    tag_BC: Tensor,
+    settings: ReliableSettings | None = None,
+    *,
+    tags: Sequence[Sequence[int]] | None = None,
+    lattice: Lattice | None = None,
 ) -> Tensor:
     """Labels (B, H, W) uint8 in 0..C where they are reliable, 255 elsewhere.
 
     photo_B3HW: uint8 RGB. cam_BCHW: normalised CAMs in [0, 1), 0 for absent classes. Nothing here has a gradient.
     Foreground needs the CRF under the low power, background the CRF under the high one; a pixel also needs a CAM that is
     sure of some class and a marginal of at least `crf_sure`.
+    tags: the tagged classes of each photo, where the host knows them; then a device is not asked. lattice: as
+    `reliable_labels_batched` takes it.
     """
     settings = settings or ReliableSettings()
+    if fused.batched(photo_B3HW.device):
+        known = tags if tags is not None else [own.nonzero().flatten().tolist() for own in tag_BC > 0]
+        return reliable_labels_batched(photo_B3HW, cam_BCHW, known, settings, lattice=lattice)
     present = [tags.nonzero().flatten() for tags in tag_BC > 0]
     scores = [
         _scores(cam[tags], alpha)

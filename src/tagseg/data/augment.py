@@ -15,6 +15,8 @@ from torch import Tensor
 
 from tagseg.data.tagged import IGNORE
 
+_LONGEST = 64  # crops in a resized photo's longer side, above which it is cut before it is resized
+
 
 class AugmentSettings(Protocol):
     """The part of a recipe's `train` block that augmentation follows."""
@@ -28,6 +30,8 @@ class AugmentSettings(Protocol):
     @property
     def scale(self) -> tuple[float, float]: ...  # noqa: D102
     @property
+    def scale_per(self) -> str: ...  # noqa: D102
+    @property
     def flip(self) -> bool: ...  # noqa: D102
     @property
     def color_jitter(self) -> tuple[float, float, float, float] | None: ...  # noqa: D102
@@ -40,7 +44,8 @@ class Augment:
     crop: side S of the result in pixels.
     fill: RGB colour (0..255) of the padding where the resized photo is smaller than the crop.
     short_side: photos are resized to this shorter side before the random scale; None leaves them as they are.
-    scale: range of the random scale, drawn once per batch (RRM).
+    scale: range of the random scale.
+    scale_per: what draws one: the batch (RRM, ASDT) or each photo (most other loaders).
     flip: mirror with probability 0.5.
     long_side: photos are resized to a random longer side in this range instead, each its own (PSA).
     color_jitter: largest change of brightness, contrast, saturation and hue, as torchvision's ColorJitter takes them.
@@ -53,6 +58,7 @@ class Augment:
     flip: bool = True
     color_jitter: tuple[float, float, float, float] | None = None
     long_side: tuple[int, int] | None = None
+    scale_per: str = "batch"
 
     @classmethod
     def from_settings(cls, settings: AugmentSettings, *, fill: Sequence[float]) -> Augment:
@@ -66,10 +72,11 @@ class Augment:
             settings.flip,
             settings.color_jitter,
             settings.long_side,
+            settings.scale_per,
         )
 
     def draw_scale(self, rng: np.random.Generator) -> float:
-        """The scale of one batch."""
+        """The scale of a batch, or of a photo."""
         return float(rng.uniform(*self.scale))
 
     @property
@@ -96,6 +103,9 @@ class Augment:
         longer = rng.random()
 
         size = self._size(photo_HW3.shape[0], photo_HW3.shape[1], scale, longer)
+        if max(size) > _LONGEST * self.crop and (self.short_side is not None or self.long_side is None):
+            photo_HW3, mask_HW = _cut(photo_HW3, mask_HW, size, self.crop, vertical, horizontal)
+            size = self._size(photo_HW3.shape[0], photo_HW3.shape[1], scale, longer)
         photo_3HW = torch.from_numpy(photo_HW3).permute(2, 0, 1)
         if size != photo_3HW.shape[1:]:
             photo_3HW = functional.resize(photo_3HW, list(size), antialias=True)
@@ -129,6 +139,24 @@ class Augment:
             low, high = self.long_side
             factor *= (low + int(longer * (high - low + 1))) / max(height, width)
         return max(1, round(height * factor)), max(1, round(width * factor))
+
+
+def _cut(
+    photo_HW3: np.ndarray,
+    mask_HW: np.ndarray | None,
+    size: tuple[int, int],
+    crop: int,
+    vertical: float,
+    horizontal: float,
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """The part of a strip that the crop is taken from, so that a photo of one pixel's height never fills the memory."""
+    parts = []
+    for side, resized, at in zip(photo_HW3.shape, size, (vertical, horizontal), strict=False):
+        length = min(side, -(-side * _LONGEST * crop // (2 * resized)))
+        start = int(at * (side - length + 1))
+        parts.append(slice(start, start + length))
+    rows, columns = parts
+    return photo_HW3[rows, columns], None if mask_HW is None else mask_HW[rows, columns]
 
 
 def _place(size: int, crop: int, at: float) -> tuple[slice, slice]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
-import os
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,10 +13,13 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING
 
+from tagseg.cores import cores
 from tagseg.data.folders import look_into, some, stem
+from tagseg.data.mask_numbers import MaskNumbers
+from tagseg.data.photo import look_at_photo
 from tagseg.data.tables import Problem
 from tagseg.data.tagged import TaggedImages, collect_tagged
-from tagseg.data.text import printable
+from tagseg.data.text import printable, quoted
 from tagseg.errors import UserError
 from tagseg.files import write_text
 
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 SMALL_SIDE = 32  # below this a photo has no room for an object and its surroundings
+LONGEST_ASPECT = 50  # above, a photo is a strip
+DARK = 25  # of 255: the brightest value of a photo that comes out black
 
 Progress = Callable[[int, int], None]
 
@@ -124,15 +128,26 @@ def check_tagged(data: TaggedImages, *, progress: Progress | None = None) -> Che
         if count == 0:
             text = f"no photo has the tag {name!r}, so this class cannot be learned"
             problems.append(Problem("class without photos", "", text, fatal=False))
+    for name in data.classes:
+        if ":" in name or name.startswith("#"):
+            text = (
+                f"class {quoted(name)} cannot be exported to CVAT, whose labelmap.txt takes no ':' and no leading '#'"
+            )
+            problems.append(Problem("class name", "", text, fatal=False))
     sizes: list[tuple[int, int]] = []
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        looked = pool.map(lambda i: _look(data, i), range(len(data)))
+    numbers = MaskNumbers(data)
+    with ThreadPoolExecutor(cores()) as pool:
+        looked = pool.map(lambda i: _look(data, i, numbers), range(len(data)))
         for done, (size, found) in enumerate(looked, start=1):
             if size is not None:
                 sizes.append(size)
             problems.extend(found)
             if progress is not None:
                 progress(done, len(data))
+    if (wrong := numbers.ignored_objects()) is not None:
+        problems.append(Problem("mask numbers", "", wrong))
+    else:
+        problems.extend(Problem("mask numbers", "", text, fatal=False) for text in numbers.broken_promises())
     problems.extend(_duplicates(data))
     return CheckResult(
         len(data),
@@ -193,7 +208,11 @@ def write_problems(result: CheckResult, out: Path) -> None:
     Raises UserError where `out` is a file that is no such list.
     """
     header = ["kind", "file", "stops training", "problem"]
-    if out.is_dir() or (out.is_file() and not out.read_bytes().startswith(",".join(header).encode())):
+    first, ours = ",".join(header).encode(), False
+    if out.is_file():
+        with out.open("rb") as file:
+            ours = file.read(len(first)) == first
+    if (out.exists() or out.is_symlink()) and not (out.is_file() and ours):
         raise UserError(f"{out} holds something else than a list of problems: choose another --out.")
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -205,21 +224,38 @@ def write_problems(result: CheckResult, out: Path) -> None:
     write_text(out, text.getvalue())
 
 
-def _look(data: TaggedImages, i: int) -> tuple[tuple[int, int] | None, list[Problem]]:
-    """Size of a photo (None: unreadable) and what is wrong with it and its mask."""
-    name = data.photos[i].file
+def _look(data: TaggedImages, i: int, numbers: MaskNumbers) -> tuple[tuple[int, int] | None, list[Problem]]:
+    """Size of a photo (None: unreadable) and what is wrong with it and its mask; the mask is added to `numbers`."""
+    photo = data.photos[i]
+    name = photo.file
     try:
-        height, width = data.photo(i).shape[:2]
+        facts = look_at_photo(photo.photo, dark=DARK)
     except UserError as error:
         return None, [Problem("broken photo", name, str(error))]
+    height, width, pages = facts.height, facts.width, facts.pages
     problems = []
     if min(height, width) < SMALL_SIDE:
         text = f"{name} is only {width} x {height} pixels; leave it out unless that is meant"
         problems.append(Problem("tiny photo", name, text, fatal=False))
+    elif max(height, width) > LONGEST_ASPECT * min(height, width):
+        text = f"{name} is {width} x {height} pixels, more than {LONGEST_ASPECT} times as long as wide; cut it"
+        problems.append(Problem("thin photo", name, text, fatal=False))
+    if pages > 1:
+        text = f"{name} has {pages} pages, of which one is read; save those you need as photos of their own"
+        problems.append(Problem("several pages", name, text, fatal=False))
+    if facts.brightest <= DARK:
+        text = (
+            f"{name} is nearly black (its brightest value is {facts.brightest} of 255); was it stored with fewer bits?"
+        )
+        problems.append(Problem("empty photo", name, text, fatal=False))
+    elif facts.flat and (height, width) != (1, 1):
+        problems.append(Problem("empty photo", name, f"{name} is of one color all over", fatal=False))
     try:
-        data.mask(i)
+        mask_HW = data.mask(i, size=(height, width))
     except UserError as error:
         problems.append(Problem("mask that doesn't fit", name, str(error)))
+    else:
+        numbers.add(photo.tags, mask_HW)
     return (height, width), problems
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tagseg.data.tagged import check_classes
+from tagseg.data.classes import check_classes
 from tagseg.data.text import clean, quoted
 from tagseg.errors import UserError
 from tagseg.foreign import read_text
@@ -37,10 +37,10 @@ def find_class_list(folder: Path) -> ClassList | None:
     """
     for name in LISTS:
         path = folder / name
-        if path.is_file():
+        if path.exists():  # a device too: it is refused, not passed over
             return ClassList(_numbered_names(path, _lines(path)))
     path = folder / LABELMAP
-    return _read_labelmap(path) if path.is_file() else None
+    return _read_labelmap(path) if path.exists() else None
 
 
 def _lines(path: Path) -> list[str]:

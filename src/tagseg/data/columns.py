@@ -45,7 +45,7 @@ class Columns:
 
 def key(name: str) -> str:
     """A header as it is looked up."""
-    return clean(name).lower().replace(" ", "_").replace("-", "_")
+    return clean(name).lstrip("#").strip().lower().replace(" ", "_").replace("-", "_")
 
 
 def is_known(header: Sequence[str]) -> bool:

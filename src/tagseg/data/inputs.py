@@ -17,17 +17,19 @@ from pathlib import Path, PurePosixPath
 from zipfile import ZipFile
 
 import numpy as np
-from PIL import Image
 
 from tagseg.data.folders import is_hidden, look_into, some, stem
 from tagseg.data.paths import inside, lies_inside
-from tagseg.data.photo import PIXEL_CAP, photo_size, read_photo
+from tagseg.data.photo import page_count, photo_size, read_photo
+from tagseg.data.pictures import PIXEL_CAP
 from tagseg.data.suffixes import PHOTO_SUFFIXES, UNREAD_SUFFIXES, suffix, to_read
 from tagseg.data.text import quoted
 from tagseg.errors import UserError
 from tagseg.foreign import DATA_CAP, read_text, reading, reason
+from tagseg.places import check_output, ignores_case
 
 BOMB_RATIO, BOMB_BYTES = 200, 1 << 24  # a photo that unpacks to more than both is none
+LONGEST_NAME = 255  # bytes of a file's name on all systems in use
 BYTES_A_PIXEL = 8  # RGBA with 16 bits a channel
 
 
@@ -51,17 +53,30 @@ class PhotoInput:
 
     def read(self, *, pixel_cap: int = PIXEL_CAP) -> np.ndarray:
         """The photo as uint8 (H, W, 3) RGB. Raises UserError that names it when it is broken, or beyond the cap."""
+        shown = str(self.path) if self.archive is None else f"{self.path}: {self.member}"
+        with self._file(shown, pixel_cap) as path:
+            try:
+                return _read(path, shown, pixel_cap)
+            except UserError as error:
+                raise UserError(str(error).replace(str(path), shown)) from error
+
+    def pages(self, *, pixel_cap: int = PIXEL_CAP) -> int:
+        """How many pages the photo has, of which `read` gives one. Raises UserError as `read` does."""
+        if suffix(self.file_name) not in (".tif", ".tiff"):
+            return 1
+        with self._file(f"{self.path}: {self.member}", pixel_cap) as path:
+            return page_count(path)
+
+    @contextmanager
+    def _file(self, shown: str, pixel_cap: int) -> Iterator[Path]:
         if self.archive is None:
-            return _read(self.path, str(self.path), pixel_cap)
-        shown = f"{self.path}: {self.member}"
+            yield self.path
+            return
         with tempfile.TemporaryDirectory(prefix="tagseg-") as folder:
             # Its own name there: what a zip file calls it decides nothing about where it goes.
             unpacked = Path(folder, "photo" + PurePosixPath(self.file_name).suffix)
             _unpack(self.archive, self.member, unpacked, shown, pixel_cap)
-            try:
-                return _read(unpacked, shown, pixel_cap)
-            except UserError as error:
-                raise UserError(str(error).replace(str(unpacked), shown)) from error
+            yield unpacked
 
 
 @dataclass
@@ -82,16 +97,18 @@ def open_inputs(sources: Sequence[str | Path], *, out: Path) -> Iterator[Inputs]
     """Photos of folders, .txt lists (a path a line, relative to the list), patterns with * or **, .zip files, files.
 
     Folders and patterns are in natural order (frame2 before frame10), lists and zip files in their own. Names are paths
-    below the folder, list, or fixed part of the pattern; of single photos the file's name. `out`, where the results go,
-    is passed over in folders and refused elsewhere, so that no photo is overwritten. In lists and zip files names and links
-    that lead outside are refused, each with a sentence in `problems`, as are photos that would share a name, and pictures
-    that are not read. Raises UserError when a source does not exist or cannot be read at all.
+    below the folder, list, or fixed part of the pattern; of single photos the file's name. `out` is where the results go:
+    it may not be, hold or lie inside a source, and a photo of a list or pattern that lies there becomes a problem. In lists
+    and zip files names and links that lead outside are refused, each with a sentence in `problems`, as are photos that
+    would share a name, and pictures that are not read. Raises UserError when a source does not exist or cannot be read at
+    all.
     """
     inputs = Inputs()
     taken: dict[str, str] = {}
-    same = str.casefold if _ignores_case(out) else str
+    same = str.casefold if ignores_case(out) else str
     with ExitStack() as stack:
         for source in sources:
+            check_output(out, [Path(source)])
             found = _open(source, out.resolve(), inputs, stack)
             if not found and not inputs.problems:
                 raise UserError(f"{source} holds no photo ({', '.join(sorted(end[1:] for end in PHOTO_SUFFIXES))}).")
@@ -106,13 +123,6 @@ def open_inputs(sources: Sequence[str | Path], *, out: Path) -> Iterator[Inputs]
         yield inputs
 
 
-def _ignores_case(out: Path) -> bool:
-    """Whether `A.png` and `a.png` are one file where results go."""
-    there = next((path for path in (out, *out.absolute().parents) if path.exists()), out)
-    other = there.with_name(there.name.swapcase()) if there.name else there
-    return other.name != there.name and other.exists() and other.samefile(there)
-
-
 def natural_key(text: str) -> list[tuple[int, int | str]]:
     """Sorts numbers inside names by their value."""
     return [(0, int(part)) if part.isdecimal() else (1, part.casefold()) for part in re.split(r"(\d+)", text) if part]
@@ -122,17 +132,13 @@ def _open(source: str | Path, out: Path, inputs: Inputs, stack: ExitStack) -> li
     path, problems = Path(source), inputs.problems
     # os.path: Path.is_dir and Path.is_file raise on a name that is too long
     if os.path.isdir(path):  # noqa: PTH112
-        if path.resolve().is_relative_to(out):
-            raise UserError(f"{out} is the folder of the photos: choose another --out for the results.")
         inputs.folders.append(path)
         found = look_into(path)
         for problem in found.not_read():
             fatal = problem.fatal or problem.kind == "photo not read"
             (problems if fatal else inputs.notes).append(f"{path}: {problem.text}")
         photos = found.photos
-        return [
-            _input(name, photos[name]) for name in sorted(photos, key=natural_key) if not _inside(photos[name], out)
-        ]
+        return [_input(name, photos[name]) for name in sorted(photos, key=natural_key)]
     if os.path.isfile(path):  # noqa: PTH113
         end = path.suffix.lower()
         if end == ".zip":
@@ -180,6 +186,8 @@ def _listed(path: Path, problems: list[str]) -> Iterator[PhotoInput]:
             relative = text  # the backslash is a letter of the name
         if relative is None:
             problems.append(f"{where} leads outside the list's folder; write a path below it, without `..`")
+        elif any(len(os.fsencode(part)) > LONGEST_NAME for part in relative.split("/")):
+            problems.append(f"{where} is too long for the name of a file; correct the list")
         elif not lies_inside(path.parent / relative, path.parent, known):
             problems.append(f"{where} is a link that leads outside the list's folder; give the photos' folder itself")
         else:
@@ -239,15 +247,10 @@ def _unpack(archive: ZipFile, member: str, target: Path, shown: str, pixel_cap: 
 
 
 def _read(path: Path, shown: str, pixel_cap: int) -> np.ndarray:
-    limit = Image.MAX_IMAGE_PIXELS
-    Image.MAX_IMAGE_PIXELS = None  # Pillow's own cap is lower than the one asked for here, which is always checked
-    try:
-        height, width = photo_size(path)
-        if height * width > pixel_cap:
-            raise UserError(
-                f"{shown} has {width} x {height} pixels, more than the cap of {pixel_cap:,}; shrink it, leave it out, "
-                f"or raise the cap with --pixel-cap {height * width}"
-            )
-        return read_photo(path, pixel_cap=pixel_cap)
-    finally:
-        Image.MAX_IMAGE_PIXELS = limit
+    height, width = photo_size(path)
+    if height * width > pixel_cap:
+        raise UserError(
+            f"{shown} has {width} x {height} pixels, more than the cap of {pixel_cap:,}; shrink it, leave it out, "
+            f"or raise the cap with --pixel-cap {height * width}"
+        )
+    return read_photo(path, pixel_cap=pixel_cap)

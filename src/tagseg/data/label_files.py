@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import pickle
+import pickletools
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from tagseg.errors import UserError
-from tagseg.foreign import DATA_CAP, read_bytes, reading
+from tagseg.foreign import DATA_CAP, read_bytes, reading, shown
 
 _KIND = "a file of tags such as cls_labels.npy"
 _FIX = "take tags from XML or a table instead"
@@ -125,6 +126,10 @@ def _unpickled(content: bytes) -> dict[Any, _Array]:
     _, _, kind = read(file)
     if not kind.hasobject:
         raise ValueError("it holds numbers without photos' names")
+    for operation, value, _ in pickletools.genops(content[file.tell() :]):
+        # The number of a memo's place: as much memory is taken as it says.
+        if operation.name in ("PUT", "LONG_BINPUT") and not 0 <= int(value or 0) <= len(content):
+            raise ValueError(f"it numbers {shown(value)} things in {len(content):,} bytes")
     array = _Reader(file).load()
     while isinstance(array, _Array):  # the object array around the dictionary: its content is a list of one
         array = array.state[4][0]

@@ -20,6 +20,8 @@ def listed(cell: str) -> list[str] | None:
     text = cell.strip()
     if text in ("set()", "()", "[]", "{}", "character(0)", "NULL"):
         return []
+    if text.startswith('{"') and text.endswith("}") and ":" in text:
+        return _labelled(text)
     if text.startswith('["') and text.endswith("]"):
         try:
             found = json.loads(text)
@@ -38,6 +40,23 @@ def listed(cell: str) -> list[str] | None:
     if items is None and text[0] == "{" and ":" not in inside:
         items = _items(inside, _BARE)
     return items
+
+
+def is_object(cell: object) -> bool:
+    """Whether a cell holds JSON that is no list of names."""
+    return isinstance(cell, str) and cell.strip()[:2] in ('{"', "[{", "[[") and cell.strip()[-1:] in ("}", "]")
+
+
+def _labelled(text: str) -> list[str] | None:
+    """The names in `{"choices": ["a", "b"]}`, as Label Studio writes them; None for other objects."""
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    lists = [value for value in found.values() if isinstance(value, list)] if isinstance(found, dict) else []
+    if len(lists) == 1 and len(found) == 1 and all(isinstance(item, str) for item in lists[0]):
+        return lists[0]
+    return None
 
 
 def all_listed(cells: Iterable[str]) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import unicodedata
 from collections.abc import Sequence
@@ -28,8 +29,9 @@ def inside(written: str, folders: Sequence[Path] = ()) -> str | None:
 
 def lies_inside(path: Path, folder: Path, known: dict[Path, bool] | None = None) -> bool:
     """Whether a file lies below a folder once links are resolved; `known` keeps the answers for folders of files."""
-    root = folder.resolve()
+    # os.path, for Path raises on a name that is too long for a file.
+    root = Path(os.path.realpath(folder))
     known = {} if known is None else known
     if path.parent not in known:
-        known[path.parent] = path.parent.resolve().is_relative_to(root)
-    return known[path.parent] and (not path.is_symlink() or path.resolve().is_relative_to(root))
+        known[path.parent] = Path(os.path.realpath(path.parent)).is_relative_to(root)
+    return known[path.parent] and (not os.path.islink(path) or Path(os.path.realpath(path)).is_relative_to(root))  # noqa: PTH114

@@ -1,90 +1,150 @@
-"""Reading photos and masks: Pillow behind an allow-list of formats and a cap on pixels.
+"""Reading photos: Pillow behind an allow-list of formats and a cap on pixels; how a file stores them is looked up.
 
 Shapes: H W pixels after EXIF orientation.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
+from typing import IO
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
 
-from tagseg.data.suffixes import HAS_AVIF, HAS_HEIC
+from tagseg.data.masks import read_mask as read_mask
+from tagseg.data.pictures import PIXEL_CAP as PIXEL_CAP
+from tagseg.data.pictures import check_cap, decoding, open_picture, refuse
+from tagseg.data.suffixes import HAS_AVIF, HAS_HEIC, suffix
 from tagseg.data.suffixes import PHOTO_SUFFIXES as PHOTO_SUFFIXES
+from tagseg.data.tiff import check_tiff, full_page, stored_16_bits, unpack_planes
 from tagseg.errors import UserError
 
-if HAS_HEIC:
-    import pillow_heif
-
-    pillow_heif.register_heif_opener()
-
-PIXEL_CAP = 100_000_000
 PHOTO_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", *("AVIF",) * HAS_AVIF, *("HEIF",) * HAS_HEIC)
-MASK_FORMATS = ("PNG", "BMP", "TIFF", "GIF")
 _ORIENTATION = 0x0112  # the EXIF tag; values 5 to 8 swap height and width
+_ROWS = 256  # of a picture that are converted at a time, where that takes several times their size
 
 
-def read_photo(path: Path, *, pixel_cap: int = PIXEL_CAP, min_side: int | None = None) -> np.ndarray:
+def read_photo(
+    path: Path | IO[bytes], *, pixel_cap: int = PIXEL_CAP, min_side: int | None = None, name: str = ""
+) -> np.ndarray:
     """A photo as RGB, upright: uint8 (H, W, 3).
 
     With `min_side` a large JPEG may come at 1/2, 1/4 or 1/8 of its size as long as no side falls below it, which
     decodes several times faster.
 
     Grey, palette, CMYK and 16-bit files are converted (16 bits keep their upper byte), transparency is laid over
-    white, and of an animation the first frame is taken. Raises UserError naming the file when it is missing, empty,
-    truncated, of another format, holds floating-point values or more than `pixel_cap` pixels.
+    white. Of an animation the first frame is taken, of a TIFF with several pages the first that is no thumbnail. Raises
+    UserError naming the file when it is missing, empty, truncated, of another format, no regular file, holds
+    floating-point, signed or 32-bit values, or more than `pixel_cap` pixels.
+    path: or a stream of the file's bytes, with a `name` for messages.
     """
+    shown = name or str(path)
     try:
-        with Image.open(path, formats=PHOTO_FORMATS) as image:
-            _check_cap(path, image, pixel_cap)
-            turn = _orientation(image)
+        with open_picture(path, PHOTO_FORMATS) as image:
+            full_page(image)
+            check_cap(shown, image, pixel_cap)
             if min_side is not None and image.format in ("JPEG", "MPO"):
                 image.draft(None, (min_side, min_side))
-            image.load()
-            upright = image if turn == 1 else ImageOps.exif_transpose(image)
-            return _rgb(path, upright)
+            return _decoded(shown, image)
     except Exception as error:  # a decoder may raise anything at all on a broken file
-        _refuse(path, "photo", error)
+        refuse(shown, "photo", PHOTO_FORMATS, error)
 
 
-def read_mask(path: Path, *, pixel_cap: int = PIXEL_CAP) -> np.ndarray:
-    """The values stored in a mask, palette or 8-bit grey, as uint8 (H, W).
+def photo_of_image(image: Image.Image, *, pixel_cap: int = PIXEL_CAP) -> np.ndarray:
+    """A picture that Pillow has opened or made, as `read_photo` gives that of a file. Raises UserError as well."""
+    try:
+        check_cap("The PIL image", image, pixel_cap)
+        return _decoded("(a PIL image)", image)
+    except Exception as error:
+        refuse("(a PIL image)", "photo", PHOTO_FORMATS, error)
 
-    Raises UserError naming the file when it cannot be read or holds colours instead of class indices.
+
+def _decoded(shown: str, image: Image.Image) -> NDArray[np.uint8]:
+    turn, deep = _prepared(shown, image)
+    with decoding(image):
+        image.load()
+        return _rgb(shown, image if turn == 1 else ImageOps.exif_transpose(image), deep)
+
+
+def _prepared(shown: str, image: Image.Image) -> tuple[int, bool]:
+    """The picture's orientation and `_is_deep`, before it is decoded; UserError where its values are those of no photo."""
+    turn = _orientation(image)
+    if image.format == "TIFF":
+        check_tiff(shown, image)
+        unpack_planes(image)
+    return turn, _is_deep(image)
+
+
+@dataclass(frozen=True)
+class PhotoFacts:
+    """What decoding a photo tells. brightest: its largest value, 0..255, and flat: whether it is of one color; both only
+    looked for where a few pixels leave it open (255, False). pages: of a TIFF, else 1.
+    """
+
+    height: int
+    width: int
+    brightest: int = 255
+    flat: bool = False
+    pages: int = 1
+
+
+def look_at_photo(path: Path, *, dark: int, pixel_cap: int = PIXEL_CAP) -> PhotoFacts:
+    """Decode a photo whole, and tell its size after EXIF orientation and whether it shows anything brighter than `dark`.
+
+    Raises UserError as `read_photo` does, whose array is spared where it would tell nothing more.
     """
     try:
-        with Image.open(path, formats=MASK_FORMATS) as image:
-            _check_cap(path, image, pixel_cap)
-            if image.mode not in ("P", "L", "1"):
-                raise UserError(
-                    f"mask {path} has mode {image.mode}, not class indices; save it as a palette or 8-bit grey PNG"
-                )
-            return np.array(image, dtype=np.uint8)
+        with open_picture(path, PHOTO_FORMATS) as image:
+            pages = int(getattr(image, "n_frames", 1)) if image.format == "TIFF" else 1
+            full_page(image)
+            check_cap(str(path), image, pixel_cap)
+            turn, deep = _prepared(str(path), image)
+            with decoding(image):
+                image.load()
+                if image.format != "TIFF" and _shows_something(image, dark):
+                    width, height = image.size if turn < 5 else image.size[::-1]
+                    return PhotoFacts(height, width, pages=pages)
+                rgb_HW3 = _rgb(str(path), image if turn == 1 else ImageOps.exif_transpose(image), deep)
+                flat = bool((rgb_HW3 == rgb_HW3[0, 0]).all())
+                return PhotoFacts(len(rgb_HW3), rgb_HW3.shape[1], int(rgb_HW3.max()), flat, pages)
     except Exception as error:
-        _refuse(path, "mask", error)
+        refuse(str(path), "photo", PHOTO_FORMATS, error)
+
+
+def _shows_something(image: Image.Image, dark: int) -> bool:
+    """Whether a few pixels of a loaded picture tell already that it is neither dark nor of one color."""
+    if image.mode not in ("RGB", "L") or "transparency" in image.info:
+        return False
+    width, height = image.size
+    pixels = {image.getpixel((width * i // 7, height * (3 * i % 7) // 7)) for i in range(7)}
+    brightest = max(max(pixel) if isinstance(pixel, tuple) else pixel or 0 for pixel in pixels)
+    return len(pixels) > 1 and brightest > dark
 
 
 def photo_size(path: Path) -> tuple[int, int]:
     """(H, W) of a photo after EXIF orientation, read from its header without decoding a pixel."""
     try:
-        with Image.open(path, formats=PHOTO_FORMATS) as image:
+        with open_picture(path, PHOTO_FORMATS) as image:
+            full_page(image)
             # Pillow swaps the sides of a turned TIFF itself in some versions only: ask the file.
             tags = getattr(image, "tag_v2", None) if image.format == "TIFF" else None
             width, height = (int(tags[256]), int(tags[257])) if tags is not None else image.size
             return (width, height) if _orientation(image) in (5, 6, 7, 8) else (height, width)
     except Exception as error:
-        _refuse(path, "photo", error)
+        refuse(str(path), "photo", PHOTO_FORMATS, error)
 
 
-def _check_cap(path: Path, image: Image.Image, pixel_cap: int) -> None:
-    width, height = image.size
-    if width * height > pixel_cap:
-        raise UserError(
-            f"{path} has {width} x {height} pixels, more than the cap of {pixel_cap:,}; shrink it or leave it out "
-            "(`tagseg predict --pixel-cap` sets a higher one)"
-        )
+def page_count(path: Path) -> int:
+    """How many pages a TIFF has, of which `read_photo` reads one; 1 for all other formats."""
+    if suffix(path.name) not in (".tif", ".tiff"):
+        return 1
+    try:
+        with open_picture(path, PHOTO_FORMATS) as image:
+            return int(getattr(image, "n_frames", 1)) if image.format == "TIFF" else 1
+    except Exception as error:
+        refuse(str(path), "photo", PHOTO_FORMATS, error)
 
 
 def _orientation(image: Image.Image) -> int:
@@ -97,39 +157,45 @@ def _orientation(image: Image.Image) -> int:
         return 1
 
 
-def _rgb(path: Path, image: Image.Image) -> np.ndarray:
+def _is_deep(image: Image.Image) -> bool:
+    """Whether a PNG in color stores 16 bits a channel; Pillow keeps their upper byte, but not that of `transparency`."""
+    return image.format == "PNG" and any(";16" in str(tile[3]) for tile in getattr(image, "tile", ()))
+
+
+def _rgb(shown: str, image: Image.Image, deep: bool) -> NDArray[np.uint8]:
     if image.mode == "F":
-        raise UserError(f"photo {path} holds floating-point values; save it with 8 or 16 bits a channel")
+        raise UserError(f"photo {shown} holds floating-point values; save it with 8 or 16 bits a channel")
     if image.mode.startswith("I"):  # 16-bit grey; Pillow's own conversion would clip instead of scaling
-        grey_HW = (np.clip(np.asarray(image, dtype=np.int64), 0, 65535) >> 8).astype(np.uint8)
-        return np.repeat(grey_HW[:, :, None], 3, axis=2)
+        if image.mode == "I" and image.format != "PNG" and image.format is not None:
+            raise UserError(f"photo {shown} holds 32-bit integers; save it with 8 or 16 bits a channel")
+        return _grey_of_16_bits(image)
+    if deep and isinstance(clear := image.info.get("transparency"), tuple):
+        image.info["transparency"] = tuple(value >> 8 for value in clear)
     if image.has_transparency_data:
-        over = image.convert("RGBA")
-        white = Image.new("RGBA", over.size, (255, 255, 255, 255))
-        image = Image.alpha_composite(white, over)
+        return _over_white(image)
     if image.mode != "RGB":
         image = image.convert("RGB")
     return np.array(image)
 
 
-def _refuse(path: Path, what: str, error: Exception) -> NoReturn:
-    if isinstance(error, UserError):
-        raise error
-    if isinstance(error, FileNotFoundError):
-        raise UserError(f"{what} {path} does not exist") from error
-    if isinstance(error, IsADirectoryError):
-        raise UserError(f"{what} {path} is a folder, not a file") from error
-    if isinstance(error, Image.DecompressionBombError):
-        raise UserError(f"{what} {path} has too many pixels; shrink it or leave it out ({error})") from error
-    if isinstance(error, UnidentifiedImageError):
-        formats = ", ".join(MASK_FORMATS if what == "mask" else PHOTO_FORMATS)
-        reason = "is empty" if _is_empty(path) else f"is none of {formats}, or damaged"
-        raise UserError(f"{what} {path} {reason}; replace it or leave it out") from error
-    raise UserError(f"{what} {path} cannot be read ({error}); replace it or leave it out") from error
+def _grey_of_16_bits(image: Image.Image) -> NDArray[np.uint8]:
+    stored_HW = np.asarray(image)
+    rgb_HW3 = np.empty((*stored_HW.shape, 3), np.uint8)
+    clear = image.info.get("transparency")
+    for top in range(0, len(stored_HW), _ROWS):
+        rows = stored_HW[top : top + _ROWS]
+        grey = (stored_16_bits(image, rows) >> 8).astype(np.uint8)
+        if isinstance(clear, int):
+            grey[rows == clear] = 255
+        rgb_HW3[top : top + _ROWS] = grey[:, :, None]
+    return rgb_HW3
 
 
-def _is_empty(path: Path) -> bool:
-    try:
-        return path.stat().st_size == 0
-    except OSError:
-        return False
+def _over_white(image: Image.Image) -> NDArray[np.uint8]:
+    width, height = image.size
+    rgb_HW3 = np.empty((height, width, 3), np.uint8)
+    for top in range(0, height, _ROWS):
+        over = image.crop((0, top, width, min(top + _ROWS, height))).convert("RGBA")
+        white = Image.new("RGBA", over.size, (255, 255, 255, 255))
+        rgb_HW3[top : top + _ROWS] = np.asarray(Image.alpha_composite(white, over).convert("RGB"))
+    return rgb_HW3

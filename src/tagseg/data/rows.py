@@ -13,6 +13,8 @@ from tagseg.data.suffixes import PHOTO_SUFFIXES, suffix, to_read
 from tagseg.data.tables import Problem, Row
 from tagseg.data.text import NO_TAG, clean, quoted
 
+_SPLITS = frozenset(("train", "val", "test", "valid", "validation", "training", "testing", "Train", "Val", "Test"))
+
 
 class Finder:
     """Finds photos by what a table calls them.
@@ -83,6 +85,14 @@ def class_folder_rows(images: Path, files: Iterable[str]) -> tuple[list[Row], li
             rows.append(Row(number, file, () if tag.lower() in NO_TAG else (tag,)))
         else:
             stray.append(file)
+    splits = {row.file.partition("/")[0] for row in rows}
+    if rows and splits <= _SPLITS and all(row.file.count("/") > 1 for row in rows):
+        one = min(splits, key=lambda name: "train" not in name.lower())
+        text = (
+            f"{images} holds {' and '.join(sorted(splits))}, each with folders of classes; give one of them: "
+            f"--images {images / one}"
+        )
+        problems.append(Problem("class folders", "", text))
     for file in stray:
         text = f"{images / file} lies in no class folder; move it into one, or give a table of tags"
         problems.append(Problem("photo without tags", file, text))
@@ -107,6 +117,7 @@ def place_rows(
             continue
         if matches is None:
             text = f"{where}: {quoted(row.file)} leads outside the images folder; write a path relative to {images}"
+            text += f", such as {near}" if (near := finder.near(row.file)) else ""
             problems.append(Problem("path outside", row.file, text))
         elif not matches:
             problems.append(Problem("missing photo", row.file, f"{where}: {_missing(row.file, finder, images)}"))

@@ -10,16 +10,18 @@ Shapes: H W pixels. Coordinates of a fish: its length is 1, it looks to the left
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
+from tagseg.cores import cores
 from tagseg.errors import UserError
 from tagseg.files import replacing
+from tagseg.foreign import read_json
 from tagseg.outputs.palette import write_mask
 
 SCENE_CLASSES = ("banded", "chequered", "dotted", "ringed", "starred", "striped")
@@ -77,6 +79,18 @@ def draw_scene(size: tuple[int, int], seed: int | tuple[int, ...]) -> tuple[np.n
     return np.clip(photo_HW3, 0, 255).astype(np.uint8), mask_HW
 
 
+WRITTEN = (
+    "scenes.json",
+    "tags.csv",
+    "labels.txt",
+    "ImageSets/Segmentation/train.txt",
+    "ImageSets/Segmentation/val.txt",
+    "JPEGImages/scene_*.jpg",
+    "SegmentationClass/scene_*.png",
+)
+"""What `write_scenes` writes, as patterns below its folder; the first one says which scenes they are."""
+
+
 def write_scenes(root: Path, *, train: int, val: int, size: tuple[int, int] = (160, 160), seed: int = 0) -> None:
     """Write pictures in the PASCAL VOC layout: JPEG photos, palette masks, lists `train` and `val`, tags and classes.
 
@@ -96,7 +110,7 @@ def write_scenes(root: Path, *, train: int, val: int, size: tuple[int, int] = (1
         (root / folder).mkdir(parents=True, exist_ok=True)
     _write_text(marker, json.dumps(settings | {"finished": False}))
     names = [f"scene_{i:05d}" for i in range(train + val)]
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(cores()) as pool:
         tags = list(pool.map(lambda i: _write_scene(root, names[i], size, (seed, i)), range(train + val)))
     rows = [f"JPEGImages/{name}.jpg,{' '.join(found)}\n" for name, found in zip(names, tags, strict=True)]
     _write_text(root / "tags.csv", "".join(["file,tags\n", *rows]))
@@ -110,10 +124,9 @@ def _read_marker(root: Path) -> dict[str, object] | None:
     """What `root` says it holds; None when it is empty or absent."""
     if not root.exists() or (root.is_dir() and not any(root.iterdir())):
         return None
-    try:
-        found = json.loads((root / "scenes.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        found = None
+    found = None
+    with suppress(UserError):
+        found = read_json(root / "scenes.json", "the marker of a set of scenes")
     return found if isinstance(found, dict) else {}
 
 

@@ -9,7 +9,7 @@ from tagseg.data.text import clean, quoted
 
 SEPARATORS = ";|,"
 _MARK = re.compile(r"\s*[;|,/+&\t]\s*")
-_SHOWN = 5
+_COMPANY = 3  # other words that a word stands with when it is surely a tag of its own
 
 
 class Splitter:
@@ -31,12 +31,7 @@ class Splitter:
         if self.classes is not None:
             self.alone = self.classes
         elif self.separator == " ":
-            words = [tuple(clean(cell).split()) for cell in cells]
-            there = frozenset(words)
-            # In another order as well, "cat dog" and "dog cat", they are two.
-            self.alone = frozenset(
-                word for found in words if len(found) == 1 or found[::-1] in there - {found} for word in found
-            )
+            self.alone = _words(rows)
         else:
             parts = {clean(part) for cell in cells for part in self._parts(cell)}
             self.alone = frozenset(part for part in parts if not _MARK.search(part))
@@ -55,17 +50,19 @@ class Splitter:
     def notes(self) -> list[str]:
         """Sentences about tags that may be several, or were split at spaces without certainty."""
         notes = []
-        for tag, pieces in list(self._unsure.items())[:_SHOWN]:
-            if " " in tag and not _MARK.search(tag):
-                notes.append(
-                    f"tags are split at spaces: {quoted(tag)} gives {' and '.join(pieces)}; "
-                    "if that is one tag: --separator ';'"
-                )
-            else:
-                mark = self.separator if self.separator and self.separator in SEPARATORS else ";"
-                notes.append(f"the tag {quoted(tag)} may be several; if it is one: --separator '{mark}'")
-        if len(self._unsure) > _SHOWN:
-            notes.append(f"and {len(self._unsure) - _SHOWN:,} more tags like these")
+        spaced = {tag: pieces for tag, pieces in self._unsure.items() if not _MARK.search(tag)}
+        marked = [tag for tag in self._unsure if tag not in spaced]
+        if spaced:
+            tag, pieces = next(iter(spaced.items()))
+            more = f" (and {len(spaced) - 1:,} more like it)" if len(spaced) > 1 else ""
+            notes.append(
+                f"tags are split at spaces: {quoted(tag)} gives {' and '.join(pieces)}{more}; "
+                "if that is one tag: --separator ';'"
+            )
+        if marked:
+            mark = self.separator if self.separator and self.separator in SEPARATORS else ";"
+            more = f" (and {len(marked) - 1:,} more like it)" if len(marked) > 1 else ""
+            notes.append(f"the tag {quoted(marked[0])} may be several{more}; if it is one: --separator '{mark}'")
         return notes
 
     def _parts(self, cell: str) -> list[str]:
@@ -92,3 +89,21 @@ class Splitter:
         if self.classes is None and (known or any(mark in tag for mark in SEPARATORS)):
             self._unsure[tag] = pieces
         return [part]
+
+
+def _words(rows: Sequence[Sequence[str]]) -> frozenset[str]:
+    """The words that are surely tags of their own in a table whose tags may be separated by spaces.
+
+    A word that stands alone in a cell, or one of "cat dog" where "dog cat" is there as well; in a table where a third of
+    the cells have one word, also one that stands with three others.
+    """
+    cells = [tuple(clean(cell).split()) for row in rows for cell in row]
+    there = frozenset(cells)
+    sure = {word for cell in there if len(cell) == 1 or cell[::-1] in there - {cell} for word in cell}
+    if 3 * sum(len(cell) == 1 for cell in cells) >= len(cells):
+        company: dict[str, set[str]] = {}
+        for cell in there:
+            for word in cell:
+                company.setdefault(word, set()).update(cell)
+        sure |= {word for word, others in company.items() if len(others) > _COMPANY}
+    return frozenset(sure)

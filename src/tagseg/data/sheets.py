@@ -12,9 +12,11 @@ import re
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from tagseg.data.headers import TITLE_ROWS, header_place, trim
 from tagseg.data.suffixes import looks_like_photo
 from tagseg.data.text import clean
 from tagseg.data.workbook import is_workbook, read_workbook, refuse_other_formats
@@ -85,17 +87,27 @@ def decode(path: Path, data: bytes, what: str) -> str:
 
 
 def _csv_sheet(path: Path, text: str, known: Callable[[list[str]], bool]) -> Sheet:
-    best: tuple[int, str, list[str]] = (0, ",", [])
+    best: tuple[int, str, int] = (0, ",", 0)  # cells of the header, delimiter, rows in front of the header
     for delimiter in "\t,;| ":
-        header = next((cells for _, cells in _records(text, delimiter)), [])
-        if known(header):
-            best = (len(header), delimiter, header)
+        first = [cells for _, cells in islice(_records(text, delimiter), TITLE_ROWS)]
+        at = header_place(first, known)
+        if at is not None:
+            best = (len(first[at]), delimiter, at)
             break
-        if len(header) > max(best[0], 1) and (delimiter != " " or '"' in text[:200]):  # R quotes what it writes
-            best = max(best, (len(header), delimiter, header), key=lambda found: found[0])
-    _, delimiter, header = best
-    rows = list(_records(text, delimiter))[1:]
-    return Sheet(trim(header), _without_row_names(trim(header), rows), "row", delimiter)
+        cells = len(first[0]) if first else 0
+        if cells > max(best[0], 1) and (delimiter != " " or '"' in text[:200]):  # R quotes what it writes
+            best = (cells, delimiter, 0)
+    cells, delimiter, at = best
+    records = list(_records(text, delimiter))[at:]
+    if cells <= 1 and records and any(mark in records[0][1][0] for mark in "\t,;|"):
+        # Each line is one quoted cell: a table that was pasted into a single column.
+        lines = [""] * records[-1][0]
+        for number, row in records:
+            lines[number - 1] = row[0]
+        if not any("\n" in line for line in lines):
+            return _csv_sheet(path, "\n".join(lines), known)
+    header = trim(records[0][1]) if records else []
+    return Sheet(header, _without_row_names(header, records[1:]), "row", delimiter)
 
 
 def _records(text: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
@@ -112,14 +124,6 @@ def _records(text: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
             continue
         first = False
         yield number, cells
-
-
-def trim(header: list[str]) -> list[str]:
-    """A header without the empty cells that spreadsheets pad it with."""
-    header = [clean(name) for name in header]
-    while header and not header[-1]:
-        header.pop()
-    return header
 
 
 def _without_row_names(header: list[str], rows: list[tuple[int, list[str]]]) -> list[tuple[int, list[Any]]]:
@@ -146,8 +150,11 @@ def _json_sheet(text: str, known: Callable[[list[str]], bool]) -> tuple[Sheet, l
         try:
             record = json.loads(line)
         except (ValueError, RecursionError) as error:
-            if not records and not bad and (whole := _whole_json(text, known)) is not None:
-                return _columns_of(whole), []
+            if not records and not bad:
+                if (whole := _whole_json(text, known)) is not None:
+                    return _columns_of(whole), []
+                if _is_json(text):
+                    raise ValueError("it is no list of objects with a file and its tags") from error
             bad.append((number, f"is not JSON ({_short(error)})"))
             continue
         if (
@@ -162,6 +169,14 @@ def _json_sheet(text: str, known: Callable[[list[str]], bool]) -> tuple[Sheet, l
         else:
             bad.append((number, "is no JSON object"))
     return _columns_of(records, "line"), bad
+
+
+def _is_json(text: str) -> bool:
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    return True
 
 
 def _short(error: Exception) -> str:
@@ -196,6 +211,8 @@ def _whole_json(text: str, known: Callable[[list[str]], bool]) -> list[tuple[int
 def _columns_of(records: list[tuple[int, dict[str, Any]]], unit: str = "record") -> Sheet:
     header = list(dict.fromkeys(key for _, record in records for key in record))
     if len(header) > 10_000:
-        raise UserError(f"its {len(records):,} records have {len(header):,} different keys; write one key for the tags")
+        raise ValueError(
+            f"its {len(records):,} records have {len(header):,} different keys; write one key for the tags"
+        )
     rows = [(number, [record.get(name, MISSING) for name in header]) for number, record in records]
     return Sheet([clean(name) for name in header], rows, unit)

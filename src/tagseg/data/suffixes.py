@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from importlib.util import find_spec
-from pathlib import PurePosixPath
 
 from PIL import features
 
@@ -32,7 +31,9 @@ UNREAD_SUFFIXES = (HEIC_SUFFIXES | AVIF_SUFFIXES) - PHOTO_SUFFIXES | {f".{end}" 
 
 def suffix(name: str) -> str:
     """The suffix of a name or path with forward slashes, in small letters: `.jpg`."""
-    return PurePosixPath(name).suffix.lower()
+    base = name.rpartition("/")[2]
+    at = base.rfind(".")
+    return base[at:].lower() if 0 < at < len(base) - 1 else ""
 
 
 def looks_like_photo(name: object) -> bool:

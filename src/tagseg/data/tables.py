@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tagseg.data.columns import Columns, find_columns, indicator, is_known, is_null
-from tagseg.data.lists import all_listed, listed
+from tagseg.data.lists import all_listed, is_object, listed
 from tagseg.data.separators import Splitter
 from tagseg.data.sheets import MISSING, Sheet, read_sheet
 from tagseg.data.text import NO_TAG, clean, name_flaw, printable, quoted
@@ -80,14 +80,17 @@ def read_table(
     cells = list(_rows(path.name, sheet, columns, set(classes or ()), problems))
     _read_bare_lists(cells)
     splitter = Splitter([row.texts for row in cells], classes, separator)
+    read: dict[tuple[str, ...], tuple[tuple[str, ...], str]] = {}  # most cells stand in many rows
     rows = []
     for row in cells:
-        tags = [clean(tag) for text in row.texts for tag in splitter.split(text)]
-        tags += [clean(tag) for tag in row.whole]
-        kept = tuple(dict.fromkeys(tag for tag in tags if tag and tag.lower() not in NO_TAG))
-        flaws = [f"the tag {quoted(tag)} {flaw}" for tag in kept if (flaw := name_flaw(tag)) is not None]
-        if flaws:
-            problems.append(Problem("bad tag", row.file, f"{path.name}, {unit} {row.number}: {flaws[0]}"))
+        if (key := (*row.texts, "\0", *row.whole)) not in read:
+            tags = [clean(tag) for text in row.texts for tag in splitter.split(text)] + [*map(clean, row.whole)]
+            kept = tuple(dict.fromkeys(tag for tag in tags if tag and tag.lower() not in NO_TAG))
+            flaws = (f"the tag {quoted(tag)} {flaw}" for tag in kept if (flaw := name_flaw(tag)) is not None)
+            read[key] = kept, next(flaws, "")
+        kept, wrong = read[key]
+        if wrong:
+            problems.append(Problem("bad tag", row.file, f"{path.name}, {unit} {row.number}: {wrong}"))
         else:
             rows.append(Row(row.number, row.file, kept))
     problems += [Problem("tags to look at", "", f"{path.name}: {note}", fatal=False) for note in splitter.notes()]
@@ -102,6 +105,8 @@ def _rows(source: str, sheet: Sheet, columns: Columns, classes: set[str], proble
     for number, cells in sheet.rows:
         where = f"{source}, {unit} {number}"
         file = cells[columns.file] if columns.file < len(cells) else ""
+        if isinstance(file, dict) and isinstance(file.get("path"), str):
+            file = file["path"]  # as Hugging Face writes pictures
         if isinstance(file, int) and not isinstance(file, bool):
             file = str(file)  # photos that are numbered
         if not isinstance(file, str) or not file.strip():
@@ -137,6 +142,8 @@ def _rows(source: str, sheet: Sheet, columns: Columns, classes: set[str], proble
                 lines = [line for line in re.split(r"[\r\n]+", cell.strip()) if line.strip()]
                 if items is not None:
                     whole += items
+                elif is_object(cell):
+                    wrong = f"the tags of {file} must be a text or a list of texts, not {quoted(cell)}"
                 elif len(lines) > 1 and sheet.delimiter is not None and sheet.delimiter in cell:
                     wrong = f"a cell runs over several lines ({quoted(cell)}); a quotation mark is missing or too many"
                 elif len(lines) > 1:

@@ -5,20 +5,20 @@ Shapes: H W pixels, C classes without background, K = C + 1.
 
 from __future__ import annotations
 
-import difflib
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 
-from tagseg.data.folders import PhotoFolder, look_into, some, stem
-from tagseg.data.photo import photo_size, read_mask, read_photo
+from tagseg.data.classes import check_classes as check_classes
+from tagseg.data.classes import derive_classes
+from tagseg.data.classes import unknown_tag as unknown_tag
+from tagseg.data.folders import PhotoFolder, find_photos, look_into, some, stem
+from tagseg.data.masks import Color, present, read_mask
+from tagseg.data.photo import photo_size, read_photo
 from tagseg.data.rows import Finder, class_folder_rows, place_rows
-from tagseg.data.tables import Problem, Row, read_table
-from tagseg.data.text import clean, name_flaw, quoted
+from tagseg.data.tables import Problem, read_table
 from tagseg.errors import UserError
 
 IGNORE = 255
@@ -31,12 +31,14 @@ class TaggedPhoto:
 
     name: path below the images folder without suffix, with forward slashes; unique in its set.
     tags: class indices 1..C, ascending; may be empty.
+    true: a mask that a person has looked at; it counts in full in every training, whatever the labels of the others.
     """
 
     name: str
     photo: Path
     tags: tuple[int, ...]
     mask: Path | None = None
+    true: Path | None = None
 
     @property
     def file(self) -> str:
@@ -51,6 +53,9 @@ class TaggedImages:
     classes: names of the classes 1..C, without background.
     mask_values: for each of the 256 values a mask may store, the run's index 0..C, 255 = ignore or 254 = refuse;
         None where masks store the run's indices already.
+    mask_colors: RGB of the stored values 0, 1, ... for masks that are stored as colors; None where none are known.
+    true_values: the same for masks that a person has looked at.
+    places: the folders and files that it was read from, where no result may go.
     tags_from: where the tags were read, in words: a table's name, the masks, Annotations (XML), names of folders.
     notes: sentences about what was guessed, and about files that are not read.
     """
@@ -58,8 +63,11 @@ class TaggedImages:
     classes: tuple[str, ...]
     photos: tuple[TaggedPhoto, ...]
     mask_values: tuple[int, ...] | None = None
+    mask_colors: tuple[Color, ...] | None = None
     tags_from: str = field(default="unknown", compare=False)
     notes: tuple[str, ...] = field(default=(), compare=False)
+    true_values: tuple[int, ...] | None = None
+    places: tuple[Path, ...] = field(default=(), compare=False)
 
     def __len__(self) -> int:
         return len(self.photos)
@@ -76,35 +84,49 @@ class TaggedImages:
         """
         return read_photo(self.photos[i].photo, min_side=min_side)
 
-    def mask(self, i: int) -> np.ndarray | None:
+    def mask(self, i: int, *, size: tuple[int, int] | None = None) -> np.ndarray | None:
         """True mask of photo `i` in the run's class indices, 255 = ignore: uint8 (H, W); None where there is none.
 
+        size: (H, W) of the photo, where that is known.
         Raises UserError when its size differs from the photo's or it holds a value that no class has.
         """
         path = self.photos[i].mask
-        if path is None:
-            return None
-        stored_HW = read_mask(path)
-        size = photo_size(self.photos[i].photo)
-        if stored_HW.shape != size:
-            raise UserError(
-                f"mask {path} is {stored_HW.shape[1]} x {stored_HW.shape[0]} pixels, but its photo "
-                f"{self.photos[i].photo.name} is {size[1]} x {size[0]}; masks need the photo's size"
-            )
-        values = np.array(self.mask_values or range(256), dtype=np.uint8)
-        for stored in np.flatnonzero(np.bincount(stored_HW.ravel(), minlength=256)):
-            if len(self.classes) < values[stored] < IGNORE:
-                raise UserError(
-                    f"mask {path} holds the value {stored}, which none of the {len(self.classes)} classes has; "
-                    "0 is background and 255 is ignored"
-                )
-        return values[stored_HW]
+        return None if path is None else self._read_mask(i, path, self.mask_values, self.mask_colors, size)
+
+    def true_mask(self, i: int) -> np.ndarray | None:
+        """What `mask` is, for the mask of photo `i` that a person has looked at."""
+        path = self.photos[i].true
+        return None if path is None else self._read_mask(i, path, self.true_values)
 
     def tag_vector(self, i: int) -> np.ndarray:
         """Tags of photo `i` as float32 (C,) of zeros and ones."""
         vector_C = np.zeros(len(self.classes), dtype=np.float32)
         vector_C[[tag - 1 for tag in self.photos[i].tags]] = 1
         return vector_C
+
+    def _read_mask(
+        self,
+        i: int,
+        path: Path,
+        mask_values: tuple[int, ...] | None,
+        colors: tuple[Color, ...] | None = None,
+        size: tuple[int, int] | None = None,
+    ) -> np.ndarray:
+        stored_HW = read_mask(path, colors=colors)
+        size = size or photo_size(self.photos[i].photo)
+        if stored_HW.shape != size:
+            raise UserError(
+                f"mask {path} is {stored_HW.shape[1]} x {stored_HW.shape[0]} pixels, but its photo "
+                f"{self.photos[i].photo.name} is {size[1]} x {size[0]}; masks need the photo's size"
+            )
+        values = np.array(mask_values or range(256), dtype=np.uint8)
+        for stored in np.flatnonzero(present(stored_HW)):
+            if len(self.classes) < values[stored] < IGNORE:
+                raise UserError(
+                    f"mask {path} holds the value {stored}, which none of the {len(self.classes)} classes has; "
+                    "0 is background and 255 is ignored"
+                )
+        return stored_HW if mask_values is None else values[stored_HW]
 
 
 def open_tagged(
@@ -189,9 +211,10 @@ def collect_tagged(
         )
     placed = place_rows(rows, Finder(folder.photos, [images]), source, problems)
     if known is None:
-        known = _derive_classes(placed.values(), source, problems)
+        known = derive_classes(placed.values(), source, problems)
     index = {name: i for i, name in enumerate(known, start=1)}
-    mask_files = {} if masks is None else {stem(name): path for name, path in look_into(masks).photos.items()}
+    masks_there = {} if masks is None else find_photos(masks)
+    mask_files = {stem(file): path for file, path in masks_there.items()}
     photos: list[TaggedPhoto] = []
     for file, row in placed.items():
         unknown = [tag for tag in row.tags if tag not in index]
@@ -202,12 +225,13 @@ def collect_tagged(
             numbers = tuple(sorted(index[tag] for tag in row.tags))
             photos.append(TaggedPhoto(name, folder.photos[file], numbers, mask_files.get(name)))
     photos.sort(key=lambda photo: photo.name)
+    places = tuple(place for place in (images, tags, masks) if place is not None)
     if masks is not None and photos and all(photo.mask is None for photo in photos):
-        problems.append(Problem("mask without photo", "", no_mask_fits(masks, mask_files, photos[0].name)))
+        problems.append(Problem("mask without photo", "", no_mask_fits(masks, masks_there, photos[0].name)))
     problems += folder.not_read(besides=_beside(images, tags))
     notes = tuple(problem.text for problem in problems if not problem.fatal)
     said = source if tags is not None else "names of folders"
-    return TaggedImages(known, tuple(photos), tags_from=said, notes=notes), problems
+    return TaggedImages(known, tuple(photos), tags_from=said, notes=notes, places=places), problems
 
 
 def tags_of_photos(
@@ -260,53 +284,3 @@ def _beside(images: Path, tags: Path | None) -> set[str]:
     if tags is None or not tags.resolve().is_relative_to(images.resolve()):
         return set()
     return {tags.resolve().relative_to(images.resolve()).as_posix()}
-
-
-def unknown_tag(where: str, file: str, tag: str, known: Sequence[str]) -> str:
-    """The sentence about a tag that is no class, with the nearest class."""
-    hint = _nearest(tag.lower()[:200], tuple(known))
-    return f"{where}: {file} has the tag {quoted(tag)}, which is not among the classes{hint}"
-
-
-@lru_cache(maxsize=1000)
-def _nearest(tag: str, known: tuple[str, ...]) -> str:
-    by_lower = {name.lower(): name for name in known}
-    near = difflib.get_close_matches(tag, list(by_lower), n=1, cutoff=0.0)
-    return f"; did you mean {quoted(by_lower[near[0]])}?" if near else ""
-
-
-def check_classes(classes: Iterable[str]) -> tuple[str, ...]:
-    """The classes as a tuple, in the form of `clean`; raises UserError when one cannot be a class or stands twice."""
-    written = tuple(classes)
-    if len(written) >= UNKNOWN:
-        raise UserError(
-            f"there are {len(written):,} classes, but masks hold at most {UNKNOWN - 1}; they begin with "
-            + ", ".join(map(quoted, written[:3]))
-        )
-    names = tuple(map(clean, written))
-    for name, before in zip(names, written, strict=True):
-        if not name or before != before.strip():
-            raise UserError(f"class name {before!r} is empty or has spaces around it; correct the list of classes")
-        if (flaw := name_flaw(name)) is not None:
-            raise UserError(f"{quoted(name)} {flaw}; leave it out of the classes")
-    for name, count in Counter(names).items():
-        if count > 1:
-            raise UserError(f"class {quoted(name)} stands twice in the list of classes")
-    return names
-
-
-def _derive_classes(rows: Iterable[Row], source: str, problems: list[Problem]) -> tuple[str, ...]:
-    first: dict[str, Row] = {}
-    for row in rows:
-        for tag in row.tags:
-            first.setdefault(tag, row)
-    by_lower: dict[str, str] = {}
-    for tag, row in first.items():
-        other = by_lower.setdefault(tag.lower(), tag)
-        if other != tag:
-            text = (
-                f"{source}, row {row.number}: {row.file} has the tag {tag!r}, but row {first[other].number} writes "
-                f"{other!r}; spell a class in one way"
-            )
-            problems.append(Problem("unknown tag", row.file, text))
-    return check_classes(sorted(first))

@@ -43,7 +43,7 @@ def name_flaw(name: str) -> str | None:
         return f"has {len(name):,} characters, more than the {LONGEST_NAME} of a class name"
     kinds = {unicodedata.category(letter) for letter in name}
     if "Cs" in kinds:
-        return "is not valid Unicode text; rename it"
+        return "is not valid Unicode text"
     if "Cc" in kinds:
         return "holds a line break or another control character"
     return None

@@ -12,19 +12,20 @@ from pathlib import Path
 import numpy as np
 
 from tagseg.data.class_lists import ClassList, find_class_list
+from tagseg.data.classes import check_classes, unknown_tag
 from tagseg.data.folders import find_photos, stem
 from tagseg.data.label_files import read_label_file
 from tagseg.data.layouts import VOC_CLASSES, Layout, find_layout
+from tagseg.data.masks import read_mask
 from tagseg.data.paths import inside
-from tagseg.data.photo import read_mask
 from tagseg.data.rows import Finder, place_rows
 from tagseg.data.tables import read_table
-from tagseg.data.tagged import IGNORE, UNKNOWN, TaggedImages, TaggedPhoto, check_classes, refuse, unknown_tag
+from tagseg.data.tagged import IGNORE, UNKNOWN, TaggedImages, TaggedPhoto, refuse
 from tagseg.data.voc_xml import object_names
 from tagseg.errors import UserError
 from tagseg.foreign import DATA_CAP, read_text
 
-__all__ = ["VOC_CLASSES", "list_splits", "open_voc", "tags_of_xml"]
+__all__ = ["VOC_CLASSES", "list_splits", "listed_photos", "open_voc", "tags_of_xml"]
 
 
 def open_voc(
@@ -47,12 +48,8 @@ def open_voc(
     for name in run:
         if name not in full:
             raise UserError(unknown_tag(f"classes of {root}", "the list of classes", name, full))
-    names = _read_list(layout, split)
-    files = _by_name(layout.photos or (root / "JPEGImages",))
-    for name in names:
-        if name not in files:
-            folder = layout.photos[0] if len(layout.photos) == 1 else root
-            raise UserError(f"{split}.txt names {name}, but {folder} has no such photo; add it or correct the list")
+    files = _listed_files(layout, split)
+    names = list(files)
     masks = _by_name(layout.masks)
     # Stored value -> the run's index; what the folder's list has and the run doesn't is background.
     values = [UNKNOWN] * 256
@@ -61,14 +58,20 @@ def open_voc(
         values[stored] = run.index(name) + 1 if name in run else 0
     if tags is None:
         tags = root / "tags.csv" if (root / "tags.csv").is_file() else "masks" if masks else "xml"
-    stored_tags = _read_tags(layout, names, masks, full, tags)
+    stored_tags = _read_tags(layout, names, masks, listed, tags)
     photos = tuple(
         TaggedPhoto(
             name, files[name], tuple(sorted({values[full.index(tag) + 1] for tag in found} - {0})), masks.get(name)
         )
         for name, found in zip(names, stored_tags, strict=True)
     )
-    return TaggedImages(run, photos, tuple(values), _said(tags))
+    places = (root,) if tags is None or not Path(tags).is_file() else (root, Path(tags))
+    return TaggedImages(run, photos, tuple(values), mask_colors=listed.colors, tags_from=_said(tags), places=places)
+
+
+def listed_photos(root: Path, split: str) -> dict[str, Path]:
+    """The photos of a list by their names, in its order, such as those of VOC's test list, which have no tags."""
+    return _listed_files(find_layout(root), split)
 
 
 def list_splits(root: Path) -> tuple[str, ...]:
@@ -107,6 +110,17 @@ def _read_list(layout: Layout, split: str) -> list[str]:
     return list(names)
 
 
+def _listed_files(layout: Layout, split: str) -> dict[str, Path]:
+    """The photos that a list names. Raises UserError where the list or one of its photos is not there."""
+    names = _read_list(layout, split)
+    files = _by_name(layout.photos or (layout.root / "JPEGImages",))
+    for name in names:
+        if name not in files:
+            folder = layout.photos[0] if len(layout.photos) == 1 else layout.root
+            raise UserError(f"{split}.txt names {name}, but {folder} has no such photo; add it or correct the list")
+    return {name: files[name] for name in names}
+
+
 def _by_name(folders: Sequence[Path]) -> dict[str, Path]:
     """Photos or masks of several folders by their names; the first folder that has a name gives it."""
     found: dict[str, Path] = {}
@@ -117,15 +131,15 @@ def _by_name(folders: Sequence[Path]) -> dict[str, Path]:
 
 
 def _read_tags(
-    layout: Layout, names: list[str], masks: dict[str, Path], full: tuple[str, ...], tags: str | Path
+    layout: Layout, names: list[str], masks: dict[str, Path], listed: ClassList, tags: str | Path
 ) -> list[tuple[str, ...]]:
-    root = layout.root
+    root, full = layout.root, listed.names
     if str(tags) == "masks":  # a recipe holds the word as a path
         for name in names:
             if name not in masks:
                 raise UserError(f"photo {name} has no mask in {root}; add it, or take tags from a table or XML")
         with ThreadPoolExecutor() as pool:
-            return list(pool.map(lambda name: _tags_of_mask(masks[name], full), names))
+            return list(pool.map(lambda name: _tags_of_mask(masks[name], listed), names))
     if str(tags) == "xml":
         return [tags_of_xml(root / "Annotations" / f"{name}.xml", full) for name in names]
     if Path(tags).suffix == ".npy":
@@ -158,8 +172,9 @@ def _tags_of_table(layout: Layout, table: Path, names: list[str], full: tuple[st
     return found
 
 
-def _tags_of_mask(path: Path, full: tuple[str, ...]) -> tuple[str, ...]:
-    present = np.flatnonzero(np.bincount(read_mask(path).ravel(), minlength=256))
+def _tags_of_mask(path: Path, listed: ClassList) -> tuple[str, ...]:
+    full = listed.names
+    present = np.flatnonzero(np.bincount(read_mask(path, colors=listed.colors).ravel(), minlength=256))
     wrong = [int(v) for v in present if len(full) < v < IGNORE]
     if wrong:
         raise UserError(f"mask {path} holds the value {wrong[0]}, but there are {len(full)} classes and 255 = ignore")

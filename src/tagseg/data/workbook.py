@@ -9,7 +9,7 @@ from datetime import date, datetime
 from pathlib import Path
 from typing import Any
 
-from tagseg.data.text import clean
+from tagseg.data.headers import TITLE_ROWS, header_place, trim
 from tagseg.errors import UserError
 from tagseg.foreign import reading
 
@@ -39,7 +39,7 @@ def is_workbook(data: bytes) -> bool:
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             return any(name.startswith("xl/") for name in archive.namelist())
-    except (zipfile.BadZipFile, ValueError, OSError):
+    except Exception:  # a damaged zip file raises any type
         return False
 
 
@@ -89,11 +89,9 @@ def read_workbook(
                     if any(row):
                         rows.append((number, row))
                 if rows:
-                    header = [clean(name) for name in rows[0][1]]
-                    while header and not header[-1]:
-                        header.pop()
-                    found = (header, [*rows[1:]])
-                    if known(header):
+                    at = header_place([cells for _, cells in rows[:TITLE_ROWS]], known)
+                    found = trim(rows[at or 0][1]), rows[(at or 0) + 1 :]
+                    if at is not None:
                         return found
                     first = first or found
         finally:

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from tagseg.engine.interrupt import check
 from tagseg.errors import UserError
+from tagseg.interrupt import check
 
 BLOCK = 1 << 20  # bytes read or written at a time
 At = Callable[[int], object]

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from tagseg.datasets.archive import BLOCK, Archive, At, nowhere, wrong_start
-from tagseg.engine.interrupt import check
 from tagseg.errors import UserError
 from tagseg.extras import need
+from tagseg.interrupt import check
 
 TIMEOUT = (20, 60)  # seconds to connect, and without a byte
 TRIES = 5  # of one mirror, without a byte gained

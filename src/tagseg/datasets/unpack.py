@@ -16,8 +16,8 @@ from shutil import copyfileobj
 from typing import IO
 
 from tagseg.datasets.archive import BLOCK, At, nowhere
-from tagseg.engine.interrupt import check
 from tagseg.errors import UserError
+from tagseg.interrupt import check
 
 Wanted = Callable[[str], str | None]
 """A member's name -> where it goes below the target folder, with forward slashes; None: not wanted."""

@@ -1,4 +1,4 @@
-"""Checkpoints and weights on disk: whole or not there, verified when read, never unpickled.
+"""Checkpoints on disk: whole or not there, verified when read, never unpickled.
 
 A checkpoint is `step-XXXXXXX.safetensors` (weights and optimiser as tensors, the rest as JSON in the file's metadata)
 and a manifest of the same name ending in .json, written last: a checkpoint without a manifest does not count.
@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -24,79 +23,20 @@ from torch.optim.swa_utils import AveragedModel
 
 from tagseg.errors import UserError
 from tagseg.files import remove_temporaries, replacing, write_text
+from tagseg.foreign import read_json, reading
+from tagseg.run_folder import CHECKPOINT
+from tagseg.weights import AVERAGE, MODEL, load_weights, named, read_weights, read_with_facts, save_weights
 
-_MODEL, _AVERAGE, _OPTIMIZER = "model.", "average.", "optimizer."
+__all__ = ["Checkpoint", "Checkpoints", "load_weights", "pack", "read_weights", "save_weights", "unpack"]
 
-
-def save_weights(path: Path, module: nn.Module) -> None:
-    """Write a module's weights as safetensors, atomically."""
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()}
-    with replacing(path, durable=True) as temporary:
-        save_file(tensors, temporary)
-
-
-def read_weights(path: Path) -> dict[str, Tensor]:
-    """The weights of a safetensors file by name, on the CPU; of a checkpoint, those that were scored: the mean, if any.
-
-    Raises UserError when the file is missing or is not safetensors.
-    """
-    tensors, facts = _read(path)
-    if facts is None:
-        return tensors
-    return _named(tensors, _AVERAGE) or _named(tensors, _MODEL)
-
-
-def load_weights(path: Path, module: nn.Module) -> None:
-    """Fill a module with the weights of a file; every name and shape has to fit.
-
-    Raises UserError that names the file and what does not fit.
-    """
-    tensors = read_weights(path)
-    own = module.state_dict()
-    lacking = [name for name in own if name not in tensors]
-    unknown = [name for name in tensors if name not in own]
-    shapes = [
-        f"{name} {tuple(tensors[name].shape)} for {tuple(own[name].shape)}"
-        for name in own
-        if name in tensors and tensors[name].shape != own[name].shape
-    ]
-    problems = [
-        f"{what} {_some(names)}"
-        for what, names in (("lacks", lacking), ("has unknown", unknown), ("has", shapes))
-        if names
-    ]
-    if problems:
-        raise UserError(f"{path} does not fit this model: it {', '.join(problems)}; give the file that belongs to it.")
-    module.load_state_dict(tensors)
-
-
-def _some(names: list[str], limit: int = 3) -> str:
-    more = f" and {len(names) - limit} more" if len(names) > limit else ""
-    return ", ".join(names[:limit]) + more
-
-
-def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any] | None]:
-    """Tensors and, of a checkpoint, the facts beside them."""
-    if not path.is_file():
-        raise UserError(f"{path} does not exist or is not a file: give a .safetensors file.")
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no dict)
-        return tensors, json.loads(metadata["facts"]) if "facts" in metadata else None
-    except (SafetensorError, ValueError, OSError) as error:
-        raise UserError(f"{path} cannot be read as safetensors ({error}): it is damaged or of another kind.") from error
-
-
-def _named(tensors: dict[str, Tensor], kind: str) -> dict[str, Tensor]:
-    return {name.removeprefix(kind): tensor for name, tensor in tensors.items() if name.startswith(kind)}
+_OPTIMIZER = "optimizer."
 
 
 def pack(method: nn.Module, optimizer: Optimizer, average: AveragedModel | None = None) -> dict[str, Tensor]:
     """Weights, optimiser state and mean of the weights as tensors on the CPU, named by parameter."""
-    tensors = {_MODEL + name: tensor for name, tensor in method.state_dict().items()}
+    tensors = {MODEL + name: tensor for name, tensor in method.state_dict().items()}
     if average is not None:
-        tensors |= {_AVERAGE + name: tensor for name, tensor in average.module.state_dict().items()}
+        tensors |= {AVERAGE + name: tensor for name, tensor in average.module.state_dict().items()}
     for name, parameter in method.named_parameters():
         for slot, value in optimizer.state.get(parameter, {}).items():
             if value is not None:  # SGD without momentum keeps an empty slot
@@ -105,13 +45,17 @@ def pack(method: nn.Module, optimizer: Optimizer, average: AveragedModel | None 
 
 
 def unpack(
-    tensors: dict[str, Tensor], method: nn.Module, optimizer: Optimizer, average: AveragedModel | None = None
+    tensors: dict[str, Tensor],
+    method: nn.Module,
+    optimizer: Optimizer,
+    average: AveragedModel | None = None,
+    steps: int = 1,
 ) -> None:
-    """Put back what `pack` gave."""
-    method.load_state_dict(_named(tensors, _MODEL))
+    """Put back what `pack` gave after so many steps."""
+    method.load_state_dict(named(tensors, MODEL))
     if average is not None:
-        average.module.load_state_dict(_named(tensors, _AVERAGE))
-        average.n_averaged.fill_(1)  # all that its rule asks is whether it has begun
+        average.module.load_state_dict(named(tensors, AVERAGE))
+        average.n_averaged.fill_(steps)
     parameters = dict(method.named_parameters())
     for name, tensor in tensors.items():
         if name.startswith(_OPTIMIZER):
@@ -120,6 +64,8 @@ def unpack(
             if tensor.shape == parameter.shape and tensor.ndim:
                 # in the parameter's memory layout: another one may round differently in the last bit
                 tensor = torch.empty_like(parameter, requires_grad=False).copy_(tensor)
+            if optimizer.defaults.get("fused"):  # such an update wants its count of steps beside the weights
+                tensor = tensor.to(parameter.device)
             optimizer.state[parameter][slot] = tensor.clone()
 
 
@@ -142,16 +88,14 @@ class Checkpoints:
     def all(self) -> list[Checkpoint]:
         """Those with a manifest, oldest first, not yet verified."""
         found = []
-        for manifest in self.folder.glob("step-*.json"):
-            try:
-                entry = json.loads(manifest.read_text(encoding="utf-8"))
+        for manifest in self.folder.glob(f"{CHECKPOINT}.json"):
+            with suppress(UserError), reading(manifest, "a manifest"):
+                # One that cannot be read was not written by us, for manifests are written atomically.
+                entry = read_json(manifest, "a manifest")
+                scores = entry["scores"] and {str(name): float(value) for name, value in entry["scores"].items()}
                 found.append(
-                    Checkpoint(
-                        int(entry["step"]), manifest.with_suffix(".safetensors"), entry["sha256"], entry["scores"]
-                    )
+                    Checkpoint(int(entry["step"]), manifest.with_suffix(".safetensors"), str(entry["sha256"]), scores)
                 )
-            except (OSError, ValueError, KeyError, TypeError):
-                continue  # a manifest is written atomically: this one was not written by us
         return sorted(found, key=lambda checkpoint: checkpoint.step)
 
     def best(self) -> Checkpoint | None:
@@ -191,11 +135,12 @@ class Checkpoints:
                     raise UserError(
                         f"{checkpoint.path} is damaged: its checksum differs from the one it was saved with."
                     )
-                tensors, facts = _read(checkpoint.path)
+                tensors, facts = read_with_facts(checkpoint.path)
+                if facts is None:
+                    raise UserError(f"{checkpoint.path} holds weights alone, without the state of a training.")
             except UserError as error:
                 say(f"{error} Trying the checkpoint before it.")
                 continue
-            assert facts is not None
             return checkpoint, tensors, facts
         if found:
             raise UserError(
@@ -210,7 +155,7 @@ class Checkpoints:
             if checkpoint.step > newest:
                 self._delete(checkpoint.path)
         complete = {checkpoint.path for checkpoint in self.all()}
-        for path in self.folder.glob("step-*.safetensors"):
+        for path in self.folder.glob(f"{CHECKPOINT}.safetensors"):
             if path not in complete:
                 self._delete(path)
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import errno
 import math
-import os
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any, Protocol, cast
 
 import numpy as np
@@ -16,18 +16,22 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
+from tagseg.backbones.compiled import compile_for_training
 from tagseg.data.batches import Batch
-from tagseg.engine.checkpoint import Checkpoint, Checkpoints, pack, save_weights, unpack
-from tagseg.engine.interrupt import Interrupted, Interruption
+from tagseg.engine.checkpoint import Checkpoint, Checkpoints, pack, unpack
 from tagseg.engine.log import RunLog
 from tagseg.engine.optim import build_average, build_optimizer, build_schedule, lr_factor
-from tagseg.engine.processes import check_processes, create_accelerator, default_workers
+from tagseg.engine.processes import check_processes, create_accelerator, loading_workers
 from tagseg.engine.progress import TrainProgress
 from tagseg.engine.settings import TrainSettings
 from tagseg.engine.step import check_weights, train_step
 from tagseg.errors import UserError
 from tagseg.files import remove_temporaries
+from tagseg.foreign import reading
+from tagseg.interrupt import Interrupted, Interruption, passing
 from tagseg.methods.method import Method
+from tagseg.run_folder import RunFolder
+from tagseg.weights import save_weights
 
 
 class Batches(Protocol):
@@ -63,7 +67,7 @@ def fit(
     best: str | None = None,
     accelerator: Accelerator | None = None,
 ) -> FitResult:
-    """Train `method` to the end, going on from the newest checkpoint in `out`, and write `out`/model.safetensors.
+    """Train `method` to the end, going on from the newest checkpoint in `out`, and write the weights there.
 
     evaluate: scores by name, higher is better, of the method after some steps; called in every process.
     pictures: (H, W, 3) uint8 by name for TensorBoard, after each evaluation.
@@ -123,8 +127,12 @@ class _Run:
         self.model: nn.Module = accelerator.prepare(method)  # moves `method` itself, wraps it for several processes
         self.optimizer = build_optimizer(method, settings)
         self.average = build_average(method, settings)
+        if settings.compile:
+            compile_for_training(method.backbone)
         self.scored = method if self.average is None else cast(Method, self.average.module)
-        self.checkpoints = Checkpoints(out / "checkpoints", settings.keep, best)
+        if self.average is not None:
+            method.follow(self.scored)
+        self.checkpoints = Checkpoints(RunFolder(out).checkpoints, settings.keep, best)
         self.progress = TrainProgress(settings.steps, enabled=self.is_main)
         self.log: RunLog | None = None
 
@@ -144,10 +152,11 @@ class _Run:
         found = self.checkpoints.newest(self.progress.say)
         if found is not None:
             checkpoint, tensors, facts = found
-            _check_identity(self.out, facts["identity"], self._identity())
-            unpack(tensors, self.method, self.optimizer, self.average)
-            self.done, self.row, self.scores = checkpoint.step, facts["row"], checkpoint.scores
-            self._seconds_before = facts["seconds"]
+            with reading(checkpoint.path, "a checkpoint of this run", "start over with another --out"):
+                _check_identity(self.out, facts["identity"], self._identity())
+                unpack(tensors, self.method, self.optimizer, self.average, checkpoint.step)
+                self.done, self.row, self.scores = checkpoint.step, dict(facts["row"]), checkpoint.scores
+                self._seconds_before = float(facts["seconds"])
             self.progress.say(f"Going on after step {self.done} of {self.settings.steps}.")
         self.accelerator.wait_for_everyone()  # nobody writes before everybody has read
         if self.is_main:
@@ -166,7 +175,7 @@ class _Run:
         settings = self.settings
         schedule = build_schedule(self.optimizer, settings, self.done)
         self.model.train()
-        for step, batch in _numbered(batches, self.done, settings, interruption):
+        for step, batch in _numbered(batches, self.done, settings, interruption, self.accelerator.device):
             terms, stop = train_step(
                 self.model, self.optimizer, batch, step, settings, self.accelerator, interruption.requested
             )
@@ -210,7 +219,7 @@ class _Run:
         if self.average is not None:
             self.method.load_state_dict(self.scored.state_dict())
         if self.is_main:
-            save_weights(self.out / "model.safetensors", self.method)
+            save_weights(RunFolder(self.out).weights, self.method)
         self.accelerator.wait_for_everyone()
 
     def close(self) -> None:
@@ -267,14 +276,14 @@ class _Run:
 
 
 def _numbered(
-    batches: Batches, start: int, settings: TrainSettings, interruption: Interruption
+    batches: Batches, start: int, settings: TrainSettings, interruption: Interruption, device: torch.device
 ) -> Iterator[tuple[int, Batch]]:
     """The steps that are left with their batches."""
     if start == settings.steps:
         return
-    workers = default_workers() if settings.workers is None else settings.workers
-    loaded = iter(batches.loader(start, settings.steps - start, workers))
+    loaded = iter(batches.loader(start, settings.steps - start, loading_workers(settings, device)))
     for step in range(start, settings.steps):
+        passing()
         try:
             batch = next(loaded)
         except RuntimeError as error:
@@ -286,10 +295,9 @@ def _numbered(
 
 def _make_run_folder(out: Path) -> None:
     try:
-        (out / "checkpoints").mkdir(parents=True, exist_ok=True)
-        probe = out / f".writable-{os.getpid()}"
-        probe.touch()
-        probe.unlink(missing_ok=True)
+        RunFolder(out).checkpoints.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=out):
+            pass
     except OSError as error:
         raise UserError(
             f"{out} cannot be used as the run folder ({error.strerror}): give --out a folder that can be written to."
@@ -297,9 +305,12 @@ def _make_run_folder(out: Path) -> None:
 
 
 def _check_identity(out: Path, saved: dict[str, Any], given: dict[str, Any]) -> None:
-    changed = [name for name in given if saved.get(name) != given[name]]
+    # settings that are younger than the run, and those that are at their default, are left out of either
+    defaults = {name: field.default for name, field in TrainSettings.model_fields.items()}
+    saved, given = ({name: of.get(name, defaults.get(name)) for name in saved | given} for of in (saved, given))
+    changed = [name for name in given if name not in TrainSettings.OPERATIONAL and saved[name] != given[name]]
     if changed:
-        was = ", ".join(f"{name} {saved.get(name)}" for name in changed)
+        was = ", ".join(f"{name} {saved[name]}" for name in changed)
         now = ", ".join(f"{name} {given[name]}" for name in changed)
         raise UserError(
             f"The run in {out} was begun with {was} and cannot go on with {now}: "

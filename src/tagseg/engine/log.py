@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 import math
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from tagseg.errors import UserError
 from tagseg.files import write_text
+from tagseg.foreign import DATA_CAP, read_bytes, reading
+from tagseg.run_folder import RunFolder
 
 
 class RunLog:
@@ -21,10 +25,10 @@ class RunLog:
     def __init__(self, out: Path, start: int) -> None:
         from torch.utils.tensorboard import SummaryWriter  # slow to import, and only the writing process needs it
 
-        path = out / "metrics.jsonl"
-        _drop_lines(path, start)
-        self._file = path.open("a", encoding="utf-8", newline="\n")
-        self._events = SummaryWriter(str(out / "events"), purge_step=start)
+        run = RunFolder(out)
+        _drop_lines(run.metrics, start)
+        self._file = run.metrics.open("a", encoding="utf-8", newline="\n")
+        self._events = SummaryWriter(str(run.events), purge_step=start)
 
     def write(self, row: dict[str, Any]) -> None:
         """Add a line. `row`: "step", numbers by name, and possibly "scores" with numbers by name."""
@@ -60,14 +64,12 @@ def _finite(value: float) -> float | None:
 def _drop_lines(path: Path, start: int) -> None:
     if not path.exists():
         return
-    text = path.read_text(encoding="utf-8", errors="replace")
+    text = read_bytes(path, "metrics.jsonl", DATA_CAP).decode("utf-8", errors="replace")
     kept = []
-    for line in text.splitlines():
-        try:
+    for line in text.split("\n"):
+        with suppress(UserError), reading(path, "a line of metrics.jsonl"):
             if int(json.loads(line)["step"]) < start:
                 kept.append(line)
-        except (ValueError, KeyError, TypeError):
-            continue
     repaired = "".join(line + "\n" for line in kept)
     if repaired != text:
         write_text(path, repaired)

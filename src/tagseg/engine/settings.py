@@ -15,9 +15,16 @@ Factor = Annotated[float, Field(ge=0.05, le=20)]
 class TrainSettings(Settings):
     """How a system is trained: length, batch, augmentation, optimiser, precision, and what is kept on the way."""
 
+    LATER: ClassVar[tuple[str, ...]] = (
+        "balance",
+        "scale_per",
+        "average_ramp",
+        "compile",
+    )
+
     # May differ when a run is resumed: they change how a run is carried out, not what it computes.
     OPERATIONAL: ClassVar[frozenset[str]] = frozenset(
-        {"micro_batch", "checkpoint_every", "keep", "log_every", "evaluate_every", "workers"}
+        {"micro_batch", "checkpoint_every", "keep", "log_every", "evaluate_every", "workers", "compile"}
     )
 
     steps: Every = Field(2000, description="optimiser steps")
@@ -32,6 +39,14 @@ class TrainSettings(Settings):
         0, ge=0, lt=2**63, description="start weights, order of the photos, augmentation and dropout follow from it"
     )
 
+    balance: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="photos of rare classes come more often, by the number of their class's photos to the power of minus "
+        "this; 0: all alike",
+    )
+
     crop: int = Field(320, ge=8, le=4096, description="side of the square crop in pixels")
     short_side: int | None = Field(
         None, ge=8, le=8192, description="resize photos to this shorter side before the random scale; none: as they are"
@@ -40,6 +55,9 @@ class TrainSettings(Settings):
         None, description="resize each photo to a random longer side in this range, in place of short_side (PSA)"
     )
     scale: tuple[Factor, Factor] = Field((0.7, 1.3), description="range of the random scale")
+    scale_per: Literal["batch", "photo"] = Field(
+        "batch", description="what draws one scale: the whole batch, as in RRM's and ASDT's code, or each photo"
+    )
     flip: bool = Field(True, description="mirror every other photo")
     color_jitter: tuple[Share, Share, Share, Share] | None = Field(
         None, description="brightness, contrast, saturation and hue; none: colours as they are"
@@ -61,8 +79,21 @@ class TrainSettings(Settings):
         description="scored and saved is the running mean of the weights with this decay a step; none: the last ones",
     )
 
+    average_ramp: int | None = Field(
+        None,
+        gt=1,
+        le=1_000_000,
+        description="the decay of step t is at most (1 + t) / (ramp + t): the mean soon forgets the first weights, for "
+        "methods that learn from it; none: the same decay in every step",
+    )
+
     precision: Literal["fp32", "bf16"] = Field(
         "fp32", description="bf16: forward pass under autocast, weights stay float32"
+    )
+    compile: bool = Field(
+        False,
+        description="compile the backbone for training (torch.compile): the first steps take a minute or more, then a GPU "
+        "has far fewer kernels to launch; last bits and drop path differ",
     )
     channels_last: bool = Field(False, description="memory layout NHWC: faster convolutions on most machines")
 

@@ -42,18 +42,16 @@ def train_step(
     """
     seed_step(settings.seed, step)
     optimizer.zero_grad(set_to_none=True)
-    parts = batch.split(settings.micro_batch or len(batch))
+    parts = batch.to(accelerator.device).split(settings.micro_batch or len(batch))
     part_terms: list[dict[str, Tensor]] = []
     for part in parts:
-        part_on_device = part.to(accelerator.device)
         if settings.channels_last:
-            photo = part_on_device.photo_B3HW
-            part_on_device.photo_B3HW = photo.contiguous(memory_format=torch.channels_last)
+            part.photo_B3HW = part.photo_B3HW.contiguous(memory_format=torch.channels_last)
         share = len(part) / len(batch)
         # gradients travel between processes once, after the last part
         with nullcontext() if part is parts[-1] else accelerator.no_sync(model):
             with torch.autocast(accelerator.device.type, torch.bfloat16, enabled=settings.precision == "bf16"):
-                terms: dict[str, Tensor] = model(part_on_device, step)
+                terms: dict[str, Tensor] = model(part, step)
             weighted = {name: term * share for name, term in terms.items()}
             torch.stack(list(weighted.values())).sum().backward()
         part_terms.append({name: term.detach() for name, term in weighted.items()})
@@ -61,7 +59,7 @@ def train_step(
     names = list(part_terms[0])
     # one exchange, and one wait for the device, tells every process all it has to know
     local_PT = torch.stack([torch.stack([terms[name].float() for name in names]) for terms in part_terms])
-    wish = local_PT.new_tensor([float(stop)])
+    wish = local_PT.new_full((1,), float(stop))
     *means, wishes = (global_sum(torch.cat([local_PT.sum(0), wish])) / world_size()).tolist()
     if not all(map(math.isfinite, means)):
         broken = [name for name, mean in zip(names, means, strict=True) if not math.isfinite(mean)]

@@ -6,8 +6,9 @@ Shapes: B photos, C classes, K = C + 1, F feature channels, H W pixels, h w feat
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
-from typing import ClassVar, Literal, Protocol, cast
+import math
+from collections.abc import Mapping, Sequence
+from typing import ClassVar, Literal, Protocol, Self, cast
 
 import torch
 import torch.nn.functional as F
@@ -22,12 +23,14 @@ from tagseg.data.batches import Batch
 from tagseg.distributed import rank
 from tagseg.methods.heads import ClassHead, predicted_tags
 from tagseg.methods.losses import tag_loss, upsample
-from tagseg.methods.method import Method, MethodSettings, ParameterGroup
+from tagseg.methods.method import Method, MethodSettings, ParameterGroup, scaled_steps
 from tagseg.refine.settings import Refinement, RefinementSettings
 from tagseg.segmenters import SegFormerHead
 from tagseg.settings import Channels, Scales, Share, Steps, Weight
 
 log = logging.getLogger(__name__)
+
+SHARPNESS = 5.0  # of the soft maximum: 0 gives the mean, infinity the maximum
 
 
 class WithAttention(Protocol):
@@ -57,7 +60,11 @@ class AFANetworkSettings(MethodSettings):
 
     hidden: Channels = Field(256, description="channels inside the decoder")
     dropout: float = Field(0.1, ge=0, lt=1, description="Dropout2d before the decoder's last layer")
-    pooling: Literal["max", "mean"] = Field("max", description="global pooling before the classifier")
+    pooling: Literal["max", "mean", "soft"] = Field(
+        "max",
+        description="over the photo, before the classifier: of features, their maximum or mean; soft: of each class's scores, "
+        "their soft maximum, for objects much smaller than a photo (Pinheiro and Collobert 2015)",
+    )
     cam_scales: Scales = Field((1.0, 0.5, 1.5), min_length=1, description="scales of the CAM")
     cam_flip: bool = Field(True, description="whether the CAM sees the mirrored photo too")
     cam_bf16: bool = Field(False, description="compute the CAM's views in bfloat16: faster where it is native")
@@ -67,6 +74,11 @@ class AFANetworkSettings(MethodSettings):
     affinity_weight: Weight = 0.1
     head_lr_scale: Weight = Field(10.0, gt=0, description="learning rate of the heads against the backbone's")
 
+    def scaled(self, factor: float) -> Self:
+        """The steps of the classifier alone, and from which the CAM walks, follow."""
+        labels = self.labels.model_copy(update={"walk_from": scaled_steps(self.labels.walk_from, factor)})
+        return self.model_copy(update={"class_steps": scaled_steps(self.class_steps, factor), "labels": labels})
+
 
 class AFANetwork(Method):
     """A classifier on the pooled last stage, a SegFormer decoder over all stages, affinities from attention.
@@ -75,6 +87,12 @@ class AFANetwork(Method):
     """
 
     Settings: ClassVar[type[MethodSettings]] = AFANetworkSettings
+    meanings: ClassVar[Mapping[str, str]] = {
+        "CAM": "the classifier's CAM",
+        "CAM+PAR": "the CAM refined by PAR",
+        "CAM+VARM": "the CAM refined by VARM",
+        "P_s": "segmentation branch",
+    }
     settings: AFANetworkSettings
     symmetric_affinity: ClassVar[bool] = True
 
@@ -120,6 +138,9 @@ class AFANetwork(Method):
 
     def tag_logits(self, feature_BFhw: Tensor) -> Tensor:
         """Logits (B, C) of the tags."""
+        if self.settings.pooling == "soft":
+            score_BCn = self.classifier(feature_BFhw).float().flatten(2)
+            return ((SHARPNESS * score_BCn).logsumexp(2) - math.log(score_BCn.shape[2])) / SHARPNESS
         pool = F.adaptive_max_pool2d if self.settings.pooling == "max" else F.adaptive_avg_pool2d
         return self.classifier(pool(feature_BFhw, 1)).flatten(1).float()
 
@@ -145,7 +166,7 @@ class AFANetwork(Method):
     def cam_labels(self, batch: Batch, image_B3HW: Tensor, cam_BCHW: Tensor, walk: Walk | None = None) -> Tensor:
         """Labels (B, H, W) uint8 from the CAM refined by the photo, 255 where it is not sure and in padding."""
         labels = self.settings.labels
-        return refined_labels(
+        made_BHW = refined_labels(
             image_B3HW,
             cam_BCHW,
             batch.tag_BC,
@@ -154,7 +175,9 @@ class AFANetwork(Method):
             background=labels.background,
             scale=labels.scale,
             walk=walk,
+            most=max((len(facts.tags) for facts in batch.facts()), default=0),
         )
+        return batch.with_true(made_BHW)
 
     def walk(self, step: int, affinity_BNN: Tensor | None, grid: Sequence[int]) -> Walk | None:
         """The step along affinities that the labels of the segmentation take at this step of training, if any."""
@@ -176,8 +199,12 @@ class AFANetwork(Method):
 
     def segment(self, image_B3HW: Tensor) -> Tensor:
         """The segmentation branch's probabilities."""
+        return self.segment_logits(image_B3HW).softmax(1)
+
+    def segment_logits(self, image_B3HW: Tensor) -> Tensor:
+        """The segmentation branch's logits."""
         size = (image_B3HW.shape[-2], image_B3HW.shape[-1])
-        return self.seg_logits(self.backbone.stages(image_B3HW), size).softmax(1)
+        return self.seg_logits(self.backbone.stages(image_B3HW), size)
 
     def branches(self, image_B3HW: Tensor, tag_BC: Tensor | None = None) -> dict[str, Tensor]:
         """The CAM against one background score, the same refined by PAR and VARM, and the segmentation branch P_s."""

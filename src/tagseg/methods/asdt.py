@@ -8,8 +8,8 @@ Shapes: B photos, K classes with background, C = K - 1, H W pixels, h w feature 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import ClassVar, Literal
+from collections.abc import Mapping, Sequence
+from typing import ClassVar, Literal, Self
 
 import torch
 from pydantic import Field
@@ -23,12 +23,18 @@ from tagseg.data.batches import Batch
 from tagseg.methods.method import MethodSettings
 from tagseg.methods.rrm import RRM, RRMSettings
 from tagseg.refine import dense_crf
+from tagseg.refine.lattice import Lattice
 from tagseg.refine.settings import CRFSettings
 from tagseg.settings import Weight
 
 
 class ASDTSettings(RRMSettings):
     """Settings of ASDT; the teaching modes are the rows of the paper's Table 4."""
+
+    LATER: ClassVar[tuple[str, ...]] = (
+        "student_gradient_low",
+        "teacher_background",
+    )
 
     name: Literal["asdt"] = "asdt"  # type: ignore[assignment]
     teaching: Literal["alternate", "class-teacher", "seg-teacher", "max", "mean"] = Field(
@@ -44,13 +50,40 @@ class ASDTSettings(RRMSettings):
     student_gradient: float = Field(
         1.0, ge=0, le=1, description="share of the student's gradient that enters the backbone, times backbone_gradient"
     )
+    student_gradient_low: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        description="in its place in steps in which the student does not learn from the class-teacher's labels; none: the same",
+    )
+    teacher_background: Literal["all", "agreed"] = Field(
+        "all",
+        description="which background of the seg-teacher's labels the student learns: all of it, or only where the "
+        "class-teacher is sure of it too, the rest being left open",
+    )
     teacher_crf: CRFSettings = Field(CRFSettings(), description="CRF that turns P_st into the hard labels B_st")
+
+    def scaled(self, factor: float) -> Self:
+        """The wave's warm-up follows too; its period only gets shorter."""
+        wave, shorter = self.wave, min(factor, 1)
+        period = max(round(wave.period * shorter), 1)
+        times = {"warmup": round(wave.warmup * factor), "period": period}
+        times["high"] = min(round(wave.high * shorter), period)
+        return super().scaled(factor).model_copy(update={"wave": wave.model_copy(update=times)})
 
 
 class ASDT(RRM):
     """Two teachers and a student (ASDT section 3): branches P_ct, P_st, P_s and their combination max(P_st, P_s)."""
 
     Settings: ClassVar[type[MethodSettings]] = ASDTSettings
+    own_photos: ClassVar[str | None] = "photos-asdt"
+    meanings: ClassVar[Mapping[str, str]] = {
+        **RRM.meanings,
+        "P_st": "seg-teacher",
+        "P_s": "student",
+        "combined": "the larger of seg-teacher and student",
+    }
+    drawn: ClassVar[tuple[str, ...]] = ("P_st", "P_s")
     settings: ASDTSettings
 
     def __init__(self, backbone: Backbone, classes: tuple[str, ...], settings: ASDTSettings) -> None:
@@ -64,33 +97,53 @@ class ASDT(RRM):
     def losses(self, batch: Batch, step: int) -> dict[str, Tensor]:
         """L_cls + L_d(ct -> st) + L_ad, the last one by the teacher of this step (ASDT eqs 2-6)."""
         settings = self.settings
+        lattices, lattice = self.energy_lattices(batch), self.label_lattice(batch, step)
+        teacher_lattice = self.teacher_lattice(batch, step)
         image_B3HW = batch.image()
         stages = self.backbone.stages(image_B3HW)
-        shared = self.features_for_heads(stages, step, settings.student_gradient)
+        shared = self.features_for_heads(stages, step, self.student_share(step))
         student_BKHW = teacher_BKHW = self.logits("student", shared, batch.size, batch.seed_B)
         if self.has_seg_teacher:
             shared = self.features_for_heads(stages, step)
             teacher_BKHW = self.logits("seg_teacher", shared, batch.size, batch.seed_B)
         taught = "seg_teacher" if self.has_seg_teacher else "student"
-        class_label_BHW, cam_BCHW = self.class_teacher_labels(batch, image_B3HW, stages, step, taught, teacher_BKHW)
+        class_label_BHW, cam_BCHW = self.class_teacher_labels(
+            batch, image_B3HW, stages, step, taught, teacher_BKHW, lattice
+        )
 
         terms = {"class": self.class_loss(batch, stages[-1])}
-        lattices = self.energy_lattices(batch)
         student_label_BHW = class_label_BHW
         if self.has_seg_teacher:
             weight = settings.seg_teacher_weight
             terms |= self.taught(batch, lattices, "seg_teacher", teacher_BKHW, class_label_BHW, weight)
             probability_BKHW = self.teaching_probabilities(teacher_BKHW, cam_BCHW, step)
             if probability_BKHW is not None:
-                student_label_BHW = self.seg_teacher_labels(batch, probability_BKHW)
+                student_label_BHW = self.seg_teacher_labels(batch, probability_BKHW, teacher_lattice)
+                if settings.teacher_background == "agreed":
+                    doubted_BHW = (student_label_BHW == 0) & (class_label_BHW != 0)
+                    student_label_BHW = student_label_BHW.masked_fill(doubted_BHW, IGNORE)
         return terms | self.taught(batch, lattices, "student", student_BKHW, student_label_BHW, settings.student_weight)
+
+    def student_share(self, step: int) -> float:
+        """The share of the student's gradient that enters the backbone at a step."""
+        low = self.settings.student_gradient_low
+        return self.settings.student_gradient if low is None or self.teaching(step) == "class-teacher" else low
+
+    def teaching(self, step: int) -> str:
+        """Who teaches the student at a step: class-teacher, seg-teacher, max or mean."""
+        teaching = self.settings.teaching
+        return self.settings.wave.teacher(step) if teaching == "alternate" else teaching
+
+    def teacher_lattice(self, batch: Batch, step: int) -> Lattice | None:
+        """The photos' lattice for the seg-teacher's CRF, begun before the network; none where it doesn't teach."""
+        if not self.has_seg_teacher or self.teaching(step) == "class-teacher":
+            return None
+        return Lattice.of_batch(batch.photo_B3HW, *self.settings.teacher_crf.bilateral[:2])
 
     @torch.no_grad()
     def teaching_probabilities(self, logit_BKHW: Tensor, cam_BCHW: Tensor, step: int) -> Tensor | None:
         """What the student's labels are refined from at a step (B, K, H, W); None: the class-teacher's reliable labels."""
-        teaching = self.settings.teaching
-        if teaching == "alternate":
-            teaching = self.settings.wave.teacher(step)
+        teaching = self.teaching(step)
         if teaching == "class-teacher":
             return None
         seg_BKHW = logit_BKHW.softmax(1)
@@ -100,16 +153,21 @@ class ASDT(RRM):
         return torch.maximum(class_BKHW, seg_BKHW) if teaching == "max" else (class_BKHW + seg_BKHW) / 2
 
     @torch.no_grad()
-    def seg_teacher_labels(self, batch: Batch, probability_BKHW: Tensor) -> Tensor:
+    def seg_teacher_labels(self, batch: Batch, probability_BKHW: Tensor, lattice: Lattice | None = None) -> Tensor:
         """B_st: hard labels (B, H, W) of the CRF over the crop, absent classes left out, 255 in the padding."""
         crf = self.settings.teacher_crf
-        present = [torch.cat([tags.new_ones(1), tags]).nonzero().flatten() for tags in batch.tag_BC]
+        device = batch.photo_B3HW.device
+        present = [
+            torch.tensor([0, *[tag + 1 for tag in facts.tags]]).to(device, non_blocking=True) for facts in batch.facts()
+        ]
         marginals = dense_crf(
             [photo.permute(1, 2, 0) for photo in batch.photo_B3HW],
             [probability[labels] for probability, labels in zip(probability_BKHW, present, strict=True)],
             gaussian=crf.gaussian,
             bilateral=crf.bilateral,
             iterations=crf.iterations,
+            lattice=None if lattice is None else [lattice] * len(batch),
+            check_finite=False,
         )
         label_BHW = torch.stack([labels[q.argmax(0)] for labels, q in zip(present, marginals, strict=True)])
         return torch.where(batch.valid_BHW, label_BHW, IGNORE).to(torch.uint8)

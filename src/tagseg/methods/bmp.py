@@ -9,8 +9,8 @@ Shapes: B photos, C classes, K = C + 1, F feature channels, H W pixels, h w a gr
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import ClassVar, Literal
+from collections.abc import Mapping, Sequence
+from typing import ClassVar, Literal, Self
 
 import torch
 import torch.nn.functional as F
@@ -19,11 +19,11 @@ from torch import Tensor
 
 from tagseg.cues.background_aware import background_and_cam, background_labels, background_scores
 from tagseg.cues.views import SMALLEST_VIEW
-from tagseg.data.batches import Batch
+from tagseg.data.batches import Batch, Facts
 from tagseg.methods.afa_network import AFANetwork, AFANetworkSettings, LabelSettings
 from tagseg.methods.heads import evaluating, predicted_tags
 from tagseg.methods.losses import IGNORE, labelled_mean, upsample
-from tagseg.methods.method import MethodSettings
+from tagseg.methods.method import MethodSettings, scaled_steps
 from tagseg.settings import Settings, Steps, Weight
 
 PixelLoss = Literal["bce", "ce"]
@@ -32,8 +32,15 @@ PixelLoss = Literal["bce", "ce"]
 class BackgroundSettings(Settings):
     """Background-aware propagation: labels whose background score is the segmentation's."""
 
+    LATER: ClassVar[tuple[str, ...]] = ("own_view",)
+
     from_step: Steps | None = Field(4000, description="step from which these labels teach; none: never")
     confidence: Weight = Field(0.5, description="score below which a pixel is left out")
+    own_view: Literal["training", "evaluated"] = Field(
+        "training",
+        description="the photo's own view: what the training pass gave, with dropout and the batch's statistics, or read "
+        "anew as the other views are",
+    )
 
 
 class ClassToSegSettings(Settings):
@@ -53,12 +60,28 @@ class SegToClassSettings(Settings):
     where the segmentation is trained by bce, else a softmax).
     """
 
+    LATER: ClassVar[tuple[str, ...]] = (
+        "normalized",
+        "below",
+    )
+
     weight: Weight = 0.1
     from_step: Steps = 2000
     loss: PixelLoss = "ce"
     confidence: float = Field(0.75, ge=-1000, le=1000)
     threshold: Literal["as_released", "as_meant"] = "as_released"
     tagged: bool = Field(False, description="whether pixels of classes without a tag are left out (as released: no)")
+    normalized: bool = Field(
+        False,
+        description="teach the CAM divided by its maximum, which labels are read from, by bce over the tagged classes, in "
+        "place of its logits",
+    )
+    below: float | None = Field(
+        None,
+        gt=0,
+        le=1,
+        description="teach only where the CAM of the pixel's class, divided by its maximum, is below this; none: everywhere",
+    )
 
 
 class BMPSettings(AFANetworkSettings):
@@ -71,11 +94,25 @@ class BMPSettings(AFANetworkSettings):
     class_to_seg: ClassToSegSettings = ClassToSegSettings()
     seg_to_class: SegToClassSettings = SegToClassSettings()
 
+    def scaled(self, factor: float) -> Self:
+        """The steps from which labels are background-aware, and from which the CAM gets feedback, follow."""
+        starts = {
+            key: block.model_copy(update={"from_step": scaled_steps(block.from_step, factor)})
+            for key, block in (("background", self.background), ("seg_to_class", self.seg_to_class))
+        }
+        return super().scaled(factor).model_copy(update=starts)
+
 
 class BMP(AFANetwork):
     """L_cls alone, then with L_c2s and L_aff, then with the feedback L_s2c; branches CAM ... BSP and P_s."""
 
     Settings: ClassVar[type[MethodSettings]] = BMPSettings
+    own_photos: ClassVar[str | None] = "photos-bmp"
+    meanings: ClassVar[Mapping[str, str]] = {
+        **AFANetwork.meanings,
+        "BSP": "background-aware propagation: the CAM against the segmentation's background",
+    }
+    drawn: ClassVar[tuple[str, ...]] = ("BSP", "P_s")
     settings: BMPSettings
 
     def losses(self, batch: Batch, step: int) -> dict[str, Tensor]:
@@ -94,7 +131,8 @@ class BMP(AFANetwork):
         needs_cam_label = not background_aware or (affinity_BNN is not None and settings.affinity_weight > 0)
         if background_aware:
             known = (logit_BKHW.detach(), cam_logit_BCHW.detach())
-            background_BHW, cam_BCHW = self.view_scores(image_B3HW, known)
+            taken = known if settings.background.own_view == "training" else None
+            background_BHW, cam_BCHW = self.view_scores(image_B3HW, taken)
             label_BHW = self.background_labels(batch, image_B3HW, background_BHW, cam_BCHW)
         else:
             cam_BCHW = self.view_cams(image_B3HW, stages[-1])
@@ -110,8 +148,7 @@ class BMP(AFANetwork):
             terms["class to seg"] = settings.class_to_seg.weight * loss
         if settings.seg_to_class.weight > 0 and step >= settings.seg_to_class.from_step:
             seg_label_BHW = self.seg_labels(batch, logit_BKHW)
-            loss = pixel_loss(cam_logit_BCHW, seg_label_BHW, settings.seg_to_class.loss)
-            terms["seg to class"] = settings.seg_to_class.weight * loss
+            terms["seg to class"] = settings.seg_to_class.weight * self.feedback(batch, cam_logit_BCHW, seg_label_BHW)
         return terms
 
     def seg_logits(self, stages: Sequence[Tensor], size: tuple[int, int], seed_B: Tensor | None = None) -> Tensor:
@@ -148,18 +185,26 @@ class BMP(AFANetwork):
             return background_and_cam(maps, image_B3HW, scales, flip, known_BKHW, SMALLEST_VIEW, bf16)
 
     def background_scores(
-        self, image_B3HW: Tensor, valid_BHW: Tensor, background_BHW: Tensor, cam_BCHW: Tensor, tag_BC: Tensor
+        self,
+        image_B3HW: Tensor,
+        valid_BHW: Tensor,
+        background_BHW: Tensor,
+        cam_BCHW: Tensor,
+        tag_BC: Tensor,
+        facts: Sequence[Facts] | None = None,
     ) -> Tensor:
         """Scores (B, K, H, W) of the segmentation's background and the tagged CAMs, refined within each photo."""
         labels = self.settings.labels
         return background_scores(
-            image_B3HW, valid_BHW, background_BHW, cam_BCHW, tag_BC, labels.refiner(), labels.scale
+            image_B3HW, valid_BHW, background_BHW, cam_BCHW, tag_BC, labels.refiner(), labels.scale, facts
         )
 
     def background_labels(self, batch: Batch, image_B3HW: Tensor, background_BHW: Tensor, cam_BCHW: Tensor) -> Tensor:
         """The class of the highest score (B, H, W) uint8, 255 where that is below the threshold and in padding."""
-        scores = self.background_scores(image_B3HW, batch.valid_BHW, background_BHW, cam_BCHW, batch.tag_BC)
-        return background_labels(scores, batch.valid_BHW, self.settings.background.confidence)
+        scores = self.background_scores(
+            image_B3HW, batch.valid_BHW, background_BHW, cam_BCHW, batch.tag_BC, batch.facts()
+        )
+        return batch.with_true(background_labels(scores, batch.valid_BHW, self.settings.background.confidence))
 
     @torch.no_grad()
     def seg_labels(self, batch: Batch, logit_BKHW: Tensor) -> Tensor:
@@ -173,7 +218,24 @@ class BMP(AFANetwork):
         if settings.tagged:
             allowed_BK = F.pad(batch.tag_BC > 0, (1, 0), value=True)
             sure_BHW &= allowed_BK.gather(1, label_BHW.flatten(1)).view_as(label_BHW)
-        return torch.where(sure_BHW, label_BHW - 1, IGNORE).to(torch.uint8)
+        sure_label_BHW = batch.with_true(torch.where(sure_BHW, label_BHW, IGNORE).to(torch.uint8))
+        object_BHW = (sure_label_BHW > 0) & (sure_label_BHW != IGNORE)
+        return torch.where(object_BHW, sure_label_BHW - 1, IGNORE).to(torch.uint8)
+
+    def feedback(self, batch: Batch, cam_logit_BCHW: Tensor, label_BHW: Tensor) -> Tensor:
+        """L_s2c of labels (B, H, W) in 0..C-1, 255 = none: on the CAM's logits, or on the CAM divided by its maximum."""
+        settings = self.settings.seg_to_class
+        if not settings.normalized and settings.below is None:
+            return pixel_loss(cam_logit_BCHW, label_BHW, settings.loss)
+        cam_BCHW = cam_logit_BCHW.float().relu()
+        share_BCHW = cam_BCHW / cam_BCHW.detach().amax((2, 3), keepdim=True).clamp(min=1e-5)
+        if settings.below is not None:
+            index_BHW = torch.where(label_BHW == IGNORE, 0, label_BHW).long()
+            seen_BHW = share_BCHW.detach().gather(1, index_BHW[:, None])[:, 0] >= settings.below
+            label_BHW = label_BHW.masked_fill(seen_BHW, IGNORE)
+        if not settings.normalized:
+            return pixel_loss(cam_logit_BCHW, label_BHW, settings.loss)
+        return normalized_loss(share_BCHW, label_BHW, batch.tag_BC)
 
     def branches(self, image_B3HW: Tensor, tag_BC: Tensor | None = None) -> dict[str, Tensor]:
         """The CAM and its refinements, BSP (background-aware propagation), and the segmentation P_s."""
@@ -202,6 +264,20 @@ def pixel_loss(logit_BLHW: Tensor, label_BHW: Tensor, loss: PixelLoss, foregroun
         target_BLHW = F.one_hot(index_BHW, logit_BLHW.shape[1]).movedim(-1, 1).to(logit_BLHW)
         per_pixel_BHW = F.binary_cross_entropy_with_logits(logit_BLHW, target_BLHW, reduction="none").mean(1)
     return labelled_mean(per_pixel_BHW, label_BHW, foreground)
+
+
+def normalized_loss(share_BCHW: Tensor, label_BHW: Tensor, tag_BC: Tensor) -> Tensor:
+    """The binary cross-entropy of CAMs in [0, 1] over tagged classes, a mean over labelled pixels; 0 if there are none.
+
+    label: the class 0..C-1 that should be 1 there, the other tagged ones 0; 255 = no label.
+    """
+    labelled_BHW = label_BHW != IGNORE
+    index_BHW = torch.where(labelled_BHW, label_BHW, 0).long()
+    target_BCHW = F.one_hot(index_BHW, share_BCHW.shape[1]).movedim(-1, 1).to(share_BCHW)
+    per_BCHW = F.binary_cross_entropy(share_BCHW.clamp(1e-4, 1 - 1e-4), target_BCHW, reduction="none")
+    tag_BC11 = tag_BC[:, :, None, None]
+    per_pixel_BHW = (per_BCHW * tag_BC11).sum(1) / tag_BC11.sum(1).clamp(min=1)
+    return labelled_mean(per_pixel_BHW, label_BHW, None)
 
 
 def _resize(map_B1HW: Tensor, like: Tensor) -> Tensor:

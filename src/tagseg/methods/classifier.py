@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar, Literal
 
 import torch
@@ -36,6 +37,9 @@ class Classifier(Method):
     """Dropout, global average pooling and a linear classifier; its CAM is the branch P_ct (ASDT section 3.1, eq. 2)."""
 
     Settings: ClassVar[type[MethodSettings]] = ClassifierSettings
+    own_photos: ClassVar[str | None] = "photos-classifier"
+    meanings: ClassVar[Mapping[str, str]] = {"P_ct": "class-teacher: the CAM of the classifier"}
+    cam_name: ClassVar[str] = "class-teacher"
 
     settings: ClassifierSettings
 

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from tagseg.backbones.backbone import NORM_LAYERS
 from tagseg.methods.method import ParameterGroup
 from tagseg.seeded import channel_dropout
 from tagseg.segmenters.winograd import WinogradConv2d
@@ -74,6 +75,27 @@ def parameter_groups(pretrained: nn.Module, heads: nn.Module, head_scale: float 
             groups.append(
                 {"name": f"{name} biases", "params": biases, "lr_scale": 2 * scale, "weight_decay_scale": 0.0}
             )
+    return groups
+
+
+def plain_groups(
+    pretrained: nn.Module, heads: nn.Module, head_scale: float, *, norms_decay: bool
+) -> list[ParameterGroup]:
+    """Learning-rate factor 1 for what is pretrained and `head_scale` for the heads, biases and norms included.
+
+    All of it decays, or all but the normalisation layers' own parameters.
+    """
+    groups: list[ParameterGroup] = []
+    for name, module, scale in (("backbone", pretrained, 1.0), ("heads", heads, head_scale)):
+        norms = {id(p) for m in module.modules() if isinstance(m, NORM_LAYERS) for p in m.parameters(recurse=False)}
+        trained = [p for p in module.parameters() if p.requires_grad]
+        parts = ((name, trained, 1.0),)
+        if not norms_decay:
+            kept = [p for p in trained if id(p) not in norms]
+            parts = ((name, kept, 1.0), (f"{name} norms", [p for p in trained if id(p) in norms], 0.0))  # type: ignore[assignment]
+        for part, params, decay in parts:
+            if params:
+                groups.append({"name": part, "params": params, "lr_scale": scale, "weight_decay_scale": decay})
     return groups
 
 

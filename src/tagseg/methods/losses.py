@@ -13,15 +13,27 @@ from tagseg.distributed import global_mean
 IGNORE = 255
 
 
-def tag_loss(logit_BC: Tensor, tag_BC: Tensor) -> Tensor:
-    """Multi-label soft margin: binary cross-entropy averaged over classes and photos (ASDT eq. 2)."""
-    per_photo_B = F.multilabel_soft_margin_loss(logit_BC, tag_BC, reduction="none")
-    return global_mean(per_photo_B.sum(), per_photo_B.new_tensor(len(per_photo_B)))
+def tag_loss(logit_BC: Tensor, tag_BC: Tensor, known_BC: Tensor | None = None) -> Tensor:
+    """Multi-label soft margin: binary cross-entropy averaged over classes and photos (ASDT eq. 2).
+
+    known_BC: False where it is not known whether the tag holds; a photo's mean is then over the others.
+    """
+    if known_BC is None:
+        per_photo_B = F.multilabel_soft_margin_loss(logit_BC, tag_BC, reduction="none")
+    else:
+        loss_BC = F.binary_cross_entropy_with_logits(logit_BC, tag_BC, reduction="none")
+        per_photo_B = (loss_BC * known_BC).sum(1) / known_BC.sum(1).clamp(min=1)
+    return global_mean(per_photo_B.sum(), per_photo_B.new_full((), len(per_photo_B)))
 
 
 def upsample(map_BKhw: Tensor, size: tuple[int, int]) -> Tensor:
     """Bilinear resize to the photo's size, in float32."""
     return F.interpolate(map_BKhw.float(), size, mode="bilinear", align_corners=False)
+
+
+def background_odds(logit_BKHW: Tensor) -> Tensor:
+    """The log of background's odds (B, 1, H, W): under a softmax its logit alone says nothing, only differences do."""
+    return logit_BKHW[:, :1] - logit_BKHW[:, 1:].logsumexp(1, keepdim=True)
 
 
 def balanced_cross_entropy(

@@ -6,7 +6,8 @@ Shapes: B photos, K classes with background = 0, C = K - 1 tags, H W pixels, h w
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import ClassVar, TypedDict
+from collections.abc import Mapping
+from typing import ClassVar, Self, TypedDict
 
 import torch
 from torch import Tensor, nn
@@ -30,6 +31,10 @@ class MethodSettings(Settings):
 
     name: str
 
+    def scaled(self, factor: float) -> Self:
+        """The same settings for a training `factor` times as long: what counts in steps follows."""
+        return self
+
 
 class Method(nn.Module, ABC):
     """A weakly supervised system on a backbone, built as `METHODS[name](backbone, classes, settings)`.
@@ -37,11 +42,18 @@ class Method(nn.Module, ABC):
     classes: the tags' names, without background.
     Settings: the class of its settings.
     needs_masks: whether training reads true masks.
+    own_photos: the recipe that training on a person's own photos starts from; None: the settings' defaults.
+    meanings: branches in words, by their names. drawn: the branches that a report draws; none: the last.
+    cam_name: what a report calls the map of `cams`; empty: it isn't drawn.
     """
 
     Settings: ClassVar[type[MethodSettings]]
     settings: MethodSettings
     needs_masks: ClassVar[bool] = False
+    own_photos: ClassVar[str | None] = None
+    meanings: ClassVar[Mapping[str, str]] = {}
+    drawn: ClassVar[tuple[str, ...]] = ()
+    cam_name: ClassVar[str] = "CAM"
 
     def __init__(self, backbone: Backbone, classes: tuple[str, ...]) -> None:
         super().__init__()
@@ -67,9 +79,11 @@ class Method(nn.Module, ABC):
 
     def segment_tagged(self, image_B3HW: Tensor, tag_BC: Tensor) -> Tensor:
         """Probabilities (B, K, H, W) with the tags used: those of absent classes are 0, the rest sums to 1."""
-        allowed_BK11 = torch.cat([torch.ones_like(tag_BC[:, :1]), tag_BC], 1)[:, :, None, None]
-        probability_BKHW = self.segment(image_B3HW) * allowed_BK11
-        return probability_BKHW / probability_BKHW.sum(1, keepdim=True).clamp(min=1e-8)
+        return present_classes(self.segment(image_B3HW), tag_BC)
+
+    def segment_logits(self, image_B3HW: Tensor) -> Tensor | None:
+        """The logits (B, K, H, W) whose softmax `segment` is; None where it is no softmax of logits."""
+        return None
 
     @abstractmethod
     def branches(self, image_B3HW: Tensor, tag_BC: Tensor | None = None) -> dict[str, Tensor]:
@@ -86,6 +100,21 @@ class Method(nn.Module, ABC):
     def parameter_groups(self) -> list[ParameterGroup]:
         """All trainable parameters, each in one group."""
 
+    def follow(self, average: Method) -> None:
+        """Take notice of the running mean of the weights that `train.average` keeps; training calls it before the first step."""
+
     def describe_step(self, step: int) -> dict[str, float]:
         """What is worth logging of a step besides its losses, such as the level of a wave."""
         return {}
+
+
+def scaled_steps(steps: int | None, factor: float) -> int | None:
+    """A number of steps in a training `factor` times as long; none stays none."""
+    return None if steps is None else round(steps * factor)
+
+
+def present_classes(probability_BKHW: Tensor, tag_BC: Tensor) -> Tensor:
+    """Probabilities with 0 for classes without a tag; background always may occur, and the rest sums to 1."""
+    allowed_BK11 = torch.cat([torch.ones_like(tag_BC[:, :1]), tag_BC], 1)[:, :, None, None]
+    probability_BKHW = probability_BKHW * allowed_BK11
+    return probability_BKHW / probability_BKHW.sum(1, keepdim=True).clamp(min=1e-8)

@@ -5,8 +5,8 @@ Shapes: B photos, K classes with background, C = K - 1, H W pixels, h w feature 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import ClassVar, Literal
+from collections.abc import Mapping, Sequence
+from typing import ClassVar, Literal, Self
 
 import torch
 from pydantic import Field
@@ -20,8 +20,8 @@ from tagseg.cues.views import SMALLEST_VIEW
 from tagseg.data.batches import Batch
 from tagseg.methods.classifier import Classifier, ClassifierSettings
 from tagseg.methods.heads import SegHead, evaluating
-from tagseg.methods.losses import balanced_cross_entropy, tag_loss, upsample
-from tagseg.methods.method import Method, MethodSettings
+from tagseg.methods.losses import background_odds, balanced_cross_entropy, tag_loss, upsample
+from tagseg.methods.method import Method, MethodSettings, scaled_steps
 from tagseg.refine.energy import dense_energy, energy_lattices
 from tagseg.refine.lattice import Lattice
 from tagseg.refine.settings import Refinement, RefinementSettings
@@ -72,11 +72,19 @@ class RRMSettings(ClassifierSettings):
         1.0, ge=0, le=1, description="share of the segmentation losses' gradient that enters the backbone after them"
     )
 
+    def scaled(self, factor: float) -> Self:
+        """The steps in which the heads learn alone, and from which labels are background-aware, follow."""
+        aware = self.background_aware
+        later = aware.model_copy(update={"from_step": scaled_steps(aware.from_step, factor)})
+        return self.model_copy(update={"head_steps": scaled_steps(self.head_steps, factor), "background_aware": later})
+
 
 class RRM(Classifier):
     """L = L_cls + L_ce(reliable pixels) + dense energy, on one backbone; the segmentation head is the branch P_s."""
 
     Settings: ClassVar[type[MethodSettings]] = RRMSettings
+    own_photos: ClassVar[str | None] = "rrm-voc-animals"
+    meanings: ClassVar[Mapping[str, str]] = {**Classifier.meanings, "P_s": "segmentation head"}
     settings: RRMSettings
 
     def __init__(self, backbone: Backbone, classes: tuple[str, ...], settings: RRMSettings) -> None:
@@ -119,11 +127,11 @@ class RRM(Classifier):
 
     def losses(self, batch: Batch, step: int) -> dict[str, Tensor]:
         """The tags' loss, and the head's cross-entropy and energy under the class-teacher's reliable labels."""
+        lattices, lattice = self.energy_lattices(batch), self.label_lattice(batch, step)
         image_B3HW = batch.image()
         stages = self.backbone.stages(image_B3HW)
         logit_BKHW = self.logits("student", self.features_for_heads(stages, step), batch.size, batch.seed_B)
-        label_BHW, _ = self.class_teacher_labels(batch, image_B3HW, stages, step, "student", logit_BKHW)
-        lattices = self.energy_lattices(batch)
+        label_BHW, _ = self.class_teacher_labels(batch, image_B3HW, stages, step, "student", logit_BKHW, lattice)
         terms = self.taught(batch, lattices, "student", logit_BKHW, label_BHW)
         return {"class": self.class_loss(batch, stages[-1])} | terms
 
@@ -134,19 +142,38 @@ class RRM(Classifier):
 
     @torch.no_grad()
     def class_teacher_labels(
-        self, batch: Batch, image_B3HW: Tensor, stages: Sequence[Tensor], step: int, head: str, logit_BKHW: Tensor
+        self,
+        batch: Batch,
+        image_B3HW: Tensor,
+        stages: Sequence[Tensor],
+        step: int,
+        head: str,
+        logit_BKHW: Tensor,
+        lattice: Lattice | None = None,
     ) -> tuple[Tensor, Tensor]:
         """B_ct, labels (B, H, W) uint8, 255 where the class-teacher is not sure, and the tagged CAMs (B, C, H, W).
 
         head, logit_BKHW: the head that they teach, which may know background better, and what it says of the photos.
+        lattice: of `label_lattice`.
         """
         aware = self.settings.background_aware
-        if aware.from_step is None or step < aware.from_step:
+        if not self.is_background_aware(step):
             cam_BCHW = tagged_cam(self.raw_cams(image_B3HW, stages[-1]), batch.tag_BC, batch.size)
-            return reliable_labels(batch.photo_B3HW, cam_BCHW, batch.tag_BC, self.settings.labels), cam_BCHW
+            tags = [facts.tags for facts in batch.facts()]
+            label_BHW = reliable_labels(
+                batch.photo_B3HW, cam_BCHW, batch.tag_BC, self.settings.labels, tags=tags, lattice=lattice
+            )
+            return label_BHW, cam_BCHW
         background_BHW, cam_BCHW = self.background_and_cam(image_B3HW, stages[-1], head, logit_BKHW)
         score_BKHW = background_scores(
-            image_B3HW, batch.valid_BHW, background_BHW, cam_BCHW, batch.tag_BC, aware.refiner(), aware.scale
+            image_B3HW,
+            batch.valid_BHW,
+            background_BHW,
+            cam_BCHW,
+            batch.tag_BC,
+            aware.refiner(),
+            aware.scale,
+            batch.facts(),
         )
         label_BHW = background_labels(score_BKHW, batch.valid_BHW, aware.confidence)
         return label_BHW, cam_BCHW * batch.tag_BC[:, :, None, None]
@@ -169,6 +196,16 @@ class RRM(Classifier):
         with evaluating(self.heads[head]):
             return background_and_cam(maps, image_B3HW, scales, flip, known_BKHW, SMALLEST_VIEW, bf16)
 
+    def is_background_aware(self, step: int) -> bool:
+        """Whether the class-teacher's labels take their background from a head at a step."""
+        start = self.settings.background_aware.from_step
+        return start is not None and step >= start
+
+    def label_lattice(self, batch: Batch, step: int) -> Lattice | None:
+        """The photos' lattice for the reliable labels' CRF, begun before the network so that the host need not wait for it."""
+        bilateral = self.settings.labels.crf.bilateral
+        return None if self.is_background_aware(step) else Lattice.of_batch(batch.photo_B3HW, *bilateral[:2])
+
     def energy_lattices(self, batch: Batch) -> list[Lattice]:
         """The filters of the dense energy, which all heads share; none where its weight is 0."""
         energy = self.settings.energy
@@ -187,6 +224,7 @@ class RRM(Classifier):
     ) -> dict[str, Tensor]:
         """The weighted cross-entropy and dense energy of a head under given labels (ASDT eqs 3, 4 with their signs)."""
         settings, energy = self.settings, self.settings.energy
+        label_BHW = batch.with_true(label_BHW)
         loss = balanced_cross_entropy(logit_BKHW, label_BHW, settings.background_weight, settings.foreground_weight)
         terms = {f"{head} labels": weight * loss}
         if lattices:
@@ -205,6 +243,13 @@ class RRM(Classifier):
         """The probabilities of the segmentation heads, combined where there are several."""
         return self.combine(self.head_branches(image_B3HW, self.backbone.stages(image_B3HW)))
 
+    def segment_logits(self, image_B3HW: Tensor) -> Tensor | None:
+        """The logits of the segmentation head; none where several are combined."""
+        if len(self.heads) > 2:
+            return None
+        size = (image_B3HW.shape[-2], image_B3HW.shape[-1])
+        return self.logits("student", self.backbone.stages(image_B3HW), size)
+
     def segment_tagged(self, image_B3HW: Tensor, tag_BC: Tensor) -> Tensor:
         """The segmentation heads' probabilities, absent classes left out."""
         return Method.segment_tagged(self, image_B3HW, tag_BC)
@@ -222,8 +267,3 @@ class RRM(Classifier):
         """P_ct from the CAM and P_s from the segmentation head."""
         stages = self.backbone.stages(image_B3HW)
         return {"P_ct": self.cam_branch(image_B3HW, stages[-1], tag_BC)} | self.head_branches(image_B3HW, stages)
-
-
-def background_odds(logit_BKHW: Tensor) -> Tensor:
-    """The log of background's odds (B, 1, H, W): under a softmax its logit alone says nothing, only differences do."""
-    return logit_BKHW[:, :1] - logit_BKHW[:, 1:].logsumexp(1, keepdim=True)

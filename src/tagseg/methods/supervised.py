@@ -6,7 +6,7 @@ Shapes: B photos, K classes with background, H W pixels, h w the grid of a head'
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar, Literal
 
@@ -20,9 +20,10 @@ from tagseg.cues.cam import normalise_cam
 from tagseg.data.batches import Batch
 from tagseg.data.folders import stem
 from tagseg.errors import UserError
-from tagseg.methods.heads import SegHead, parameter_groups
+from tagseg.methods.heads import SegHead, parameter_groups, plain_groups
 from tagseg.methods.losses import IGNORE, labelled_mean, upsample
 from tagseg.methods.method import Method, MethodSettings, ParameterGroup
+from tagseg.outputs.inert import path_of_cell
 from tagseg.segmenters import SEGMENTERS, AuxiliaryHead, HeadOptions, SmpDecoder, create_segmenter
 from tagseg.segmenters.smp_decoder import PREFIX, smp_decoders
 from tagseg.settings import Channels, Scales, Weight
@@ -30,6 +31,8 @@ from tagseg.settings import Channels, Scales, Weight
 
 class SupervisedSettings(MethodSettings):
     """Settings of training on masks."""
+
+    LATER: ClassVar[tuple[str, ...]] = ("groups",)
 
     name: Literal["supervised"] = "supervised"
     segmenter: str = Field(
@@ -62,6 +65,11 @@ class SupervisedSettings(MethodSettings):
         "none: all pixels alike",
     )
     head_lr_scale: Weight = Field(10.0, gt=0, description="learning rate of the head against the backbone's")
+    groups: Literal["caffe", "plain", "segformer"] = Field(
+        "caffe",
+        description="caffe: biases and norms learn twice as fast and do not decay (DeepLab-v2); plain: all parameters alike "
+        "(PSPNet); segformer: norms do not decay",
+    )
 
     @field_validator("segmenter")
     @classmethod
@@ -95,6 +103,9 @@ class Supervised(Method):
     Settings: ClassVar[type[MethodSettings]] = SupervisedSettings
     settings: SupervisedSettings
     needs_masks: ClassVar[bool] = True
+    own_photos: ClassVar[str | None] = "photos-segmenter"
+    meanings: ClassVar[Mapping[str, str]] = {"P_s": "segmenter"}
+    cam_name: ClassVar[str] = ""
 
     def __init__(self, backbone: Backbone, classes: tuple[str, ...], settings: SupervisedSettings) -> None:
         super().__init__(backbone, classes)
@@ -174,24 +185,30 @@ class Supervised(Method):
         return labelled_mean(loss_Bhw, label_Bhw, self.settings.foreground)
 
     def photo_weights(self, batch: Batch) -> Tensor:
-        """The confidence of each photo (B,). Raises UserError where the table has none for it."""
+        """The confidence of each photo (B,), 1 with a true mask. Raises UserError where the table has none for it."""
         assert self.settings.confidence is not None
         if self._confidence is None:
             self._confidence = read_confidence(self.settings.confidence)
-        missing = [name for name in batch.names if name not in self._confidence]
+        true = [False] * len(batch) if batch.true_B is None else batch.true_B.tolist()
+        known = self._confidence | {name: 1.0 for name, sure in zip(batch.names, true, strict=True) if sure}
+        missing = [name for name in batch.names if name not in known]
         if missing:
             raise UserError(
                 f"{self.settings.confidence} has no confidence for {missing[0]}: add a row for every photo."
             )
-        return torch.tensor([self._confidence[name] for name in batch.names], device=batch.photo_B3HW.device)
+        return torch.tensor([known[name] for name in batch.names], device=batch.photo_B3HW.device)
 
     def segment(self, image_B3HW: Tensor) -> Tensor:
         """The segmenter's probabilities, with further scales those of the element-wise maximum."""
+        return self.segment_logits(image_B3HW).softmax(1)
+
+    def segment_logits(self, image_B3HW: Tensor) -> Tensor:
+        """The segmenter's logits, with further scales their element-wise maximum."""
         size = (image_B3HW.shape[-2], image_B3HW.shape[-1])
         logit_BKhw = self.decode("student", self.stages(image_B3HW), size)
         if self.settings.multi_scale:
             logit_BKhw = self.scaled_logits(image_B3HW, logit_BKhw)["maximum"]
-        return upsample(logit_BKhw, size).softmax(1)
+        return upsample(logit_BKhw, size)
 
     def branches(self, image_B3HW: Tensor, tag_BC: Tensor | None = None) -> dict[str, Tensor]:
         """The only branch, P_s."""
@@ -202,8 +219,11 @@ class Supervised(Method):
         return normalise_cam(self.segment(image_B3HW)[:, 1:])
 
     def parameter_groups(self) -> list[ParameterGroup]:
-        """Backbone x1 (biases x2), heads x `head_lr_scale` (biases twice that)."""
-        return parameter_groups(self.backbone, self.heads, self.settings.head_lr_scale)
+        """Backbone x1, heads x `head_lr_scale`, their biases and norms as `groups` says."""
+        scale = self.settings.head_lr_scale
+        if self.settings.groups == "caffe":
+            return parameter_groups(self.backbone, self.heads, scale)
+        return plain_groups(self.backbone, self.heads, scale, norms_decay=self.settings.groups == "plain")
 
 
 def read_confidence(path: Path) -> dict[str, float]:
@@ -227,5 +247,5 @@ def read_confidence(path: Path) -> dict[str, float]:
             value = -1.0
         if not 0 <= value <= 1:
             raise UserError(f"{path}, line {number}: the confidence {text!r} of {name} should be a number from 0 to 1.")
-        found[stem(name)] = value
+        found[stem(path_of_cell(name))] = value
     return found

@@ -23,6 +23,8 @@ from tagseg.methods.losses import balanced_cross_entropy
 from tagseg.methods.method import MethodSettings
 from tagseg.methods.rrm import EnergySettings
 from tagseg.refine import dense_energy
+from tagseg.refine.energy import energy_lattices
+from tagseg.refine.lattice import Lattice
 from tagseg.segmenters.segformer_head import without_trace
 from tagseg.settings import Settings, Weight
 
@@ -30,13 +32,22 @@ from tagseg.settings import Settings, Weight
 class CorrespondenceSettings(Settings):
     """The self correspondence distillation (SCD) and its second view."""
 
+    LATER: ClassVar[tuple[str, ...]] = (
+        "restore",
+        "both",
+    )
+
     weight: Weight = 0.1
     view_scale: float = Field(0.3, gt=0, lt=1, description="size of the second view, against the crop")
     samples: int = Field(40, ge=1, le=128, description="samples x samples random positions of each view")
     shift: float = Field(
         0.0, ge=-10, le=10, description="agreement of CAMs from which on segmentations are drawn together"
     )
-    centre: bool = True
+    centre: bool = Field(True, description="take each position's mean agreement away")
+    restore: bool = Field(
+        True, description="put the batch's mean back, as released; the loss is then least where all pixels say the same"
+    )
+    both: bool = Field(False, description="take the mean agreement of the other view's positions away too")
     tagged: bool = Field(False, description="whether the CAMs of absent classes are left out (as released: no)")
 
 
@@ -67,6 +78,7 @@ class TSCD(AFANetwork):
     """L_cls alone, then L_cls + L_seg + L_reg + L_aux + L_SCD + L_er; the segmentation branch P_s is what counts."""
 
     Settings: ClassVar[type[MethodSettings]] = TSCDSettings
+    own_photos: ClassVar[str | None] = "tscd-voc-animals"
     settings: TSCDSettings
     symmetric_affinity: ClassVar[bool] = False
 
@@ -75,6 +87,7 @@ class TSCD(AFANetwork):
         image_B3HW = batch.image()
         if step < self.settings.class_steps:
             return {"class": self.class_loss(batch, self.backbone(image_B3HW))}
+        lattices = self.energy_lattices(batch)
         stages, affinity_BNN = self.read(image_B3HW)
         grid = stages[-1].shape[-2:]
         cam_BCHW = self.view_cams(image_B3HW, stages[-1])
@@ -84,25 +97,36 @@ class TSCD(AFANetwork):
 
         logit_BKHW = self.seg_logits(stages, batch.size, batch.seed_B)
         terms = {"class": self.class_loss(batch, stages[-1])}
-        terms |= self.seg_terms(batch, logit_BKHW, label_BHW)
+        terms |= self.seg_terms(batch, logit_BKHW, label_BHW, lattices)
         terms |= self.affinity_terms(affinity_BNN, cam_label_BHW, grid)
         return terms | self.view_terms(batch, image_B3HW, stages[-1], cam_BCHW, logit_BKHW)
 
-    def seg_terms(self, batch: Batch, logit_BKHW: Tensor, label_BHW: Tensor) -> dict[str, Tensor]:
+    def energy_lattices(self, batch: Batch) -> list[Lattice]:
+        """The filters of the dense energy, begun before the network; none where its weight is 0."""
+        energy = self.settings.energy
+        if self.settings.energy_weight * energy.weight == 0:
+            return []
+        return energy_lattices(batch.photo_B3HW, srgb=energy.srgb, sxy=energy.sxy, scale=energy.scale)
+
+    def seg_terms(
+        self, batch: Batch, logit_BKHW: Tensor, label_BHW: Tensor, lattices: list[Lattice]
+    ) -> dict[str, Tensor]:
         """L_seg, a mean over background and one over foreground (alike as released), and L_reg, the dense energy."""
         settings, energy, share = self.settings, self.settings.energy, self.settings.seg_foreground
         loss = balanced_cross_entropy(logit_BKHW, label_BHW, 1 - share, share)
         terms = {"seg": settings.seg_weight * loss}
-        weight = settings.energy_weight * energy.weight
-        if weight > 0:
-            terms["energy"] = weight * dense_energy(
-                batch.photo_B3HW,
-                logit_BKHW.softmax(1),
-                batch.valid_BHW,
-                label_BHW,
-                srgb=energy.srgb,
-                sxy=energy.sxy,
-                scale=energy.scale,
+        if lattices:
+            terms["energy"] = (
+                settings.energy_weight
+                * energy.weight
+                * dense_energy(
+                    batch.photo_B3HW,
+                    logit_BKHW.softmax(1),
+                    batch.valid_BHW,
+                    label_BHW,
+                    scale=energy.scale,
+                    lattices=lattices,
+                )
             )
         return terms
 
@@ -133,6 +157,8 @@ class TSCD(AFANetwork):
                 samples=distil.samples,
                 shift=distil.shift,
                 centre=distil.centre,
+                restore=distil.restore,
+                both=distil.both,
             )
         if equal.weight > 0 and equal.form == "as_meant":
             cam_BCHW = self.scale1_cam(feature_BFhw, batch.size) * batch.tag_BC[:, :, None, None]

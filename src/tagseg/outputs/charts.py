@@ -13,6 +13,7 @@ WIDTH, HEIGHT = 400, 230  # of a chart in SVG units, shown between 330 and 450 p
 LEFT, RIGHT, TOP, BOTTOM = 48, 10, 10, 28
 WAVE_HEIGHT = 12
 MAX_POINTS = 45  # of a line; more steps are averaged, since batches differ by more than a run gains in a hundred steps
+SMALLEST, LARGEST = 1e-30, 1e30  # that a chart shows
 NOT_CURVES = {"step", "wave", "lr", "seconds", "scores"}
 
 Points = Sequence[tuple[float, float]]
@@ -117,7 +118,7 @@ def charts_of_run(rows: Sequence[Mapping[str, Any]]) -> tuple[Chart, ...]:
         charts.append(line_chart("Loss", {"loss": curves["loss"]}, wave=wave))
     if len(terms) > 1 and max(map(len, terms.values())) > 1:
         charts.append(line_chart("Terms of the loss", terms, wave=wave))
-    scores = [{"step": row["step"], **row["scores"]} for row in rows if row.get("scores")]
+    scores = [{**row["scores"], "step": row["step"]} for row in rows if isinstance(row.get("scores"), dict)]
     score_names = list(dict.fromkeys(key for row in scores for key in row if key != "step"))
     scored = {_score_name(name): [(s, 100 * v) for s, v in _column(scores, name)] for name in score_names}
     if max(map(len, scored.values()), default=0) > 1:  # one point is no curve
@@ -127,7 +128,7 @@ def charts_of_run(rows: Sequence[Mapping[str, Any]]) -> tuple[Chart, ...]:
 
 def nice_ticks(low: float, high: float, count: int = 4) -> list[float]:
     """About `count` round numbers that embrace `low` to `high`."""
-    if high <= low:
+    if high - low <= 1e-9 * max(abs(low), abs(high)):
         low, high = low - (abs(low) * 0.1 or 0.5), high + (abs(high) * 0.1 or 0.5)
     raw = (high - low) / count
     power = 10.0 ** math.floor(math.log10(raw))
@@ -143,7 +144,14 @@ def _log_ticks(low: float, high: float) -> list[float]:
 
 
 def _column(rows: Sequence[Mapping[str, Any]], name: str) -> list[tuple[float, float]]:
-    return [(row["step"], float(row[name])) for row in rows if isinstance(row.get(name), int | float)]
+    return [
+        (row["step"], float(row[name])) for row in rows if _can_be_drawn(row["step"]) and _can_be_drawn(row.get(name))
+    ]
+
+
+def _can_be_drawn(value: object) -> bool:
+    """Whether an axis can hold it: no numbers whose differences or logarithms leave the floats."""
+    return isinstance(value, int | float) and (value == 0 or SMALLEST <= abs(value) <= LARGEST)
 
 
 def _average(points: Points) -> Points:

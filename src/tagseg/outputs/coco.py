@@ -5,7 +5,6 @@ Shapes: H W pixels, K classes with background.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, TextIO
@@ -16,7 +15,7 @@ from numpy.typing import NDArray
 from tagseg.data.folders import stem
 from tagseg.data.photo import PIXEL_CAP
 from tagseg.errors import UserError
-from tagseg.files import replacing
+from tagseg.files import replacing, to_json
 from tagseg.foreign import DATA_CAP, read_json, reading
 from tagseg.outputs.rle import compress, decode_rle, decompress, encode_rle
 from tagseg.outputs.writer import IGNORE, IGNORE_NAME, Stored, Writer, box, present, safe_name
@@ -31,11 +30,15 @@ class CocoRLE(Writer):
     Each annotation has its area, box, and, where probabilities are known, their mean over its pixels as `score`.
     """
 
+    shared = (FILE,)
+    needs_probabilities = True
+
     def __init__(self, out: Path, classes: Sequence[str]) -> None:
         super().__init__(out, classes)
         # Two lists grow at once; the second one is put behind the first in the end.
-        self._target = self._open(out / FILE)
-        self._images = self._open(out / ".images.json.tmp", keep=False)
+        path = self.files.enter_context(replacing(out / FILE))
+        # beside it, in the folder that nobody else can write to
+        self._target, self._images = self._open(path), self._open(path.with_name("images"))
         self._target.write('{"annotations": [')
         self._counts = [0, 0]  # images, annotations
 
@@ -74,22 +77,18 @@ class CocoRLE(Writer):
         self._images.seek(0)
         for line in self._images:
             self._target.write(line)
-        self._target.write(f'\n], "categories": {json.dumps(categories, ensure_ascii=False)}}}\n')
+        self._target.write(f'\n], "categories": {to_json(categories)}}}\n')
 
     def _put(self, stream: TextIO, kind: int, item: dict[str, Any]) -> None:
         comma = "," if self._counts[kind] else ""
-        stream.write(f"{comma}\n{json.dumps(item, ensure_ascii=False)}")
+        stream.write(f"{comma}\n{to_json(item)}")
         self._counts[kind] += 1
 
-    def _open(self, path: Path, *, keep: bool = True) -> TextIO:
-        if keep:
-            path = self.files.enter_context(replacing(path))
-        else:
-            self.files.callback(path.unlink, missing_ok=True)
+    def _open(self, path: Path) -> TextIO:
         try:
             return self.files.enter_context(path.open("w+", encoding="utf-8", newline="\n"))
         except OSError as error:
-            raise UserError(f"{path} cannot be written: {error.strerror or error}") from error
+            raise UserError(f"{self.out / FILE} cannot be written: {error.strerror or error}") from error
 
 
 def read_coco(out: Path) -> Stored:

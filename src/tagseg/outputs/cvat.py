@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from tagseg.data.photo import PIXEL_CAP
-from tagseg.errors import UserError
+from tagseg.errors import UnwritableNameError, UserError
 from tagseg.files import replacing
 from tagseg.foreign import reading, shown
 from tagseg.outputs.palette import PALETTE
@@ -33,6 +33,8 @@ class CvatMasks(Writer):
     Ignored pixels have the label "(ignore)" in VOC's cream. With the masks of instances, one a class, CVAT makes no
     object of background, for which most tasks have no label.
     """
+
+    shared = (FILE,)
 
     def __init__(self, out: Path, classes: Sequence[str]) -> None:
         super().__init__(out, classes)
@@ -56,8 +58,6 @@ class CvatMasks(Writer):
         file_name: str,
     ) -> None:
         """Add one mask."""
-        if name.startswith("#") or name != name.strip() or not name.isprintable():
-            raise UserError(f"photo {name!r} cannot stand in CVAT's list of names; rename it")
         number = np.zeros(256, dtype=np.uint8)  # of the instance, by class
         number[present(mask)] = np.arange(1, len(present(mask)) + 1)
         for folder, index_HW in ((FOLDER, mask), (INSTANCES, number[mask])):
@@ -66,6 +66,13 @@ class CvatMasks(Writer):
             self._put(f"{folder}{name}.png", buffer.getvalue())
         self._names.append(name)
         self._has_ignored |= bool((mask == IGNORE).any())
+
+    @classmethod
+    def check_name(cls, name: str) -> None:
+        """What the list of names, a name a line, cannot hold."""
+        super().check_name(name)
+        if name.startswith("#") or name != name.strip() or not name.isprintable():
+            raise UnwritableNameError(f"photo {shown(name)} cannot stand in CVAT's list of names; rename it")
 
     def finish(self) -> None:
         """Add the map of colours and the list of names."""

@@ -5,7 +5,7 @@ Shapes: H W pixels, R runs.
 
 from __future__ import annotations
 
-import json
+import os
 from array import array
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from tagseg.data.folders import find_photos, stem
 from tagseg.data.photo import PIXEL_CAP, photo_size
 from tagseg.errors import UserError
-from tagseg.files import replacing
+from tagseg.files import replacing, to_json
 from tagseg.foreign import DATA_CAP, read_bytes, read_json, reading, shown
 from tagseg.outputs.palette import colour
 from tagseg.outputs.writer import IGNORE, IGNORE_NAME, Stored, Writer, present, safe_name
@@ -39,6 +39,9 @@ class LabelStudioBrush(Writer):
     tags: names of the tags by the photo's name; then the interface asks for tags too, and these are ticked.
     Ignored pixels are labelled "(ignore)".
     """
+
+    shared = (TASKS, INTERFACE)
+    needs_probabilities = True
 
     def __init__(
         self,
@@ -89,13 +92,17 @@ class LabelStudioBrush(Writer):
         prediction: dict[str, Any] = {"model_version": self.version, "result": result}
         if probabilities is not None:
             prediction["score"] = round(float(probabilities.max(axis=0).mean()), 4)
-        image = LOCAL_FILES + quote(self.link) if self.photo_url is None else self.photo_url + quote(file_name)
+        image = (
+            LOCAL_FILES + quote(os.fsencode(self.link))
+            if self.photo_url is None
+            else self.photo_url + quote(os.fsencode(file_name))
+        )
         task = {
             "data": {"image": image, "name": name, "width": width, "height": height},
             "predictions": [prediction],
         }
         comma = "," if self._count else ""
-        self._stream.write(f"{comma}\n{json.dumps(task, ensure_ascii=False)}")
+        self._stream.write(f"{comma}\n{to_json(task)}")
         self._count += 1
 
     def finish(self) -> None:
@@ -230,6 +237,18 @@ def chosen(path: Path, task: dict[str, Any]) -> list[dict[str, Any]] | None:
             return list(max(made, key=lambda each: str(each.get("updated_at") or ""))["result"])
         predictions = [each for each in task.get("predictions") or [] if isinstance(each, dict)]
         return list(predictions[-1]["result"]) if predictions and not annotations else None
+
+
+def read_choices(out: Path) -> dict[str, tuple[str, ...]]:
+    """The ticked tags by photo, where an annotation has any; a task whose ticks nobody touched tells nothing of them."""
+    path = out / TASKS
+    found: dict[str, tuple[str, ...]] = {}
+    for task in read_tasks(path):
+        with reading(f"{path}: the task {shown(task['data'])}", "a task with choices"):
+            for result in chosen(path, task) or [] if task.get("annotations") else []:
+                if result["type"] == "choices":
+                    found[task_name(task)] = tuple(map(str, result["value"]["choices"]))
+    return found
 
 
 def task_name(task: dict[str, Any]) -> str:

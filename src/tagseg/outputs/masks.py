@@ -26,6 +26,8 @@ CLASSES_FILE = "classes.txt"
 class PaletteMasks(Writer):
     """`<name>.png`: a palette PNG that stores the class indices, 255 = ignore, in the photo's size."""
 
+    separate = True
+
     def write(
         self,
         name: str,
@@ -35,16 +37,18 @@ class PaletteMasks(Writer):
         file_name: str,
     ) -> None:
         """Write one mask."""
-        write_mask(self.place(name, ".png"), mask)
+        write_mask(self.place(*self.paths(name)), mask)
 
-    def has(self, name: str) -> bool:
-        """Whether the mask is there."""
-        return self.place(name, ".png").is_file()
+    @classmethod
+    def paths(cls, name: str) -> tuple[str, ...]:
+        """The mask."""
+        return (f"{name}.png",)
 
 
 class Overlays(Writer):
     """`<name>.jpg`: the photo with the classes' colours over it, for looking at."""
 
+    separate = True
     suffix: ClassVar[str] = ".jpg"
     settings: ClassVar[dict[str, Any]] = {"format": "JPEG", "quality": 90}
 
@@ -57,12 +61,13 @@ class Overlays(Writer):
         file_name: str,
     ) -> None:
         """Write one overlay."""
-        with replacing(self.place(name, self.suffix)) as temporary:
+        with replacing(self.place(*self.paths(name))) as temporary:
             Image.fromarray(overlay(photo, mask)).save(temporary, **self.settings)
 
-    def has(self, name: str) -> bool:
-        """Whether the overlay is there."""
-        return self.place(name, self.suffix).is_file()
+    @classmethod
+    def paths(cls, name: str) -> tuple[str, ...]:
+        """The overlay."""
+        return (f"{name}{cls.suffix}",)
 
 
 class OverlaysPNG(Overlays):
@@ -74,6 +79,8 @@ class OverlaysPNG(Overlays):
 
 class ImagesAndMasks(Writer):
     """`images/<name>.png`, `masks/<name>.png` and `classes.txt`, a class a line, line 1 = index 0 = background."""
+
+    shared = (CLASSES_FILE,)
 
     def __init__(self, out: Path, classes: Sequence[str]) -> None:
         super().__init__(out, classes)
@@ -89,13 +96,15 @@ class ImagesAndMasks(Writer):
         file_name: str,
     ) -> None:
         """Write one photo, lossless, then its mask."""
-        with replacing(self.place(name, ".png", "images")) as temporary:
+        image_file, mask_file = self.paths(name)
+        with replacing(self.place(image_file)) as temporary:
             Image.fromarray(photo).save(temporary, format="PNG")
-        write_mask(self.place(name, ".png", "masks"), mask)
+        write_mask(self.place(mask_file), mask)
 
-    def has(self, name: str) -> bool:
-        """Whether the mask, which is written last, is there."""
-        return self.place(name, ".png", "masks").is_file()
+    @classmethod
+    def paths(cls, name: str) -> tuple[str, ...]:
+        """The photo, then the mask."""
+        return f"images/{name}.png", f"masks/{name}.png"
 
 
 def read_masks(out: Path) -> Stored:

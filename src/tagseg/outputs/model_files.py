@@ -49,11 +49,20 @@ def trace(network: nn.Module) -> torch.export.ExportedProgram:
         with torch.no_grad():
             module = PhotosToMasks(_renamed(network)).eval()
             shapes = ({0: dynamic, 1: dynamic, 2: dynamic},)
-            return torch.export.export(module, (photo_BHW3,), dynamic_shapes=shapes)
+            return _without_places(torch.export.export(module, (photo_BHW3,), dynamic_shapes=shapes))
     except Exception as error:  # torch raises errors of many kinds here, none of them documented
         raise UserError(
             f"{type(network).__name__} cannot be written as a graph ({_reason(error)}); export it with --format safetensors."
         ) from error
+
+
+def _without_places(program: torch.export.ExportedProgram) -> torch.export.ExportedProgram:
+    """The program without the lines of code that each node came from: they name the folders of this machine."""
+    for module in program.graph_module.modules():
+        if isinstance(module, torch.fx.GraphModule):
+            for node in module.graph.nodes:
+                node.meta.pop("stack_trace", None)
+    return program
 
 
 def _reason(error: Exception) -> str:

@@ -29,14 +29,6 @@ SIZES = (384, 320, 256, 192, 128)  # longest sides that pictures are tried at un
 PICTURE_BUDGET = 2_000_000  # bytes of all pictures together, before base64 adds a third
 CRF = " + CRF"  # what ends the name of a branch's scores after the dense CRF
 
-BRANCHES = {
-    "P_ct": "class-teacher: the CAM of the classifier",
-    "P_st": "seg-teacher",
-    "P_s": "student",
-    "combined": "the larger of seg-teacher and student",
-    "final": "what the model returns",
-}
-
 
 @dataclass(frozen=True)
 class Panel:
@@ -153,9 +145,17 @@ def spread(scores: Mapping[str, float], seed: int, count: int) -> list[tuple[str
 
 
 def branch_table(
-    title: str, scores: Mapping[str, Mapping[str, Any]], *, key: str = "miou", note: str = ""
+    title: str,
+    scores: Mapping[str, Mapping[str, Any]],
+    *,
+    key: str = "miou",
+    note: str = "",
+    meanings: Mapping[str, str] | None = None,
 ) -> ScoreTable:
-    """Rows of branches, columns before and after the CRF, from scores by `<branch>` and `<branch> + CRF`."""
+    """Rows of branches, columns before and after the CRF, from scores by `<branch>` and `<branch> + CRF`.
+
+    meanings: the branches in words, by their names.
+    """
     names = list(dict.fromkeys(name.removesuffix(CRF) for name in scores))
     with_crf = any(name.endswith(CRF) for name in scores)
     suffixes = ("", CRF) if with_crf else ("",)
@@ -163,7 +163,10 @@ def branch_table(
     def value(name: str) -> float | None:
         return scores[name][key] if name in scores else None
 
-    rows = tuple(ScoreRow(n, tuple(value(n + suffix) for suffix in suffixes), BRANCHES.get(n, "")) for n in names)
+    words = meanings or {}
+    rows = tuple(
+        ScoreRow(n, tuple(value(n + suffix) for suffix in suffixes), words.get(n.partition(", ")[0], "")) for n in names
+    )
     return ScoreTable(title, ("before CRF", "after CRF") if with_crf else ("mIoU",), rows, note)
 
 

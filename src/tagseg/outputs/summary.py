@@ -5,14 +5,13 @@ Shapes: H W pixels.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tagseg.files import replacing
+from tagseg.files import replacing, to_json
 from tagseg.foreign import read_json
 from tagseg.outputs.writer import IGNORE, IGNORE_NAME, Writer, box
 
@@ -24,6 +23,8 @@ class Summaries(Writer):
     known.
     """
 
+    needs_probabilities = True
+
     def write(
         self,
         name: str,
@@ -33,15 +34,14 @@ class Summaries(Writer):
         file_name: str,
     ) -> None:
         """Write one photo's file."""
-        with replacing(self.place(name, ".json")) as temporary:
+        with replacing(self.place(*self.paths(name))) as temporary:
             summary = summarise(name, mask, self.classes, probabilities)
-            temporary.write_text(
-                json.dumps(summary, indent=2, ensure_ascii=False) + "\n", encoding="utf-8", newline="\n"
-            )
+            temporary.write_text(to_json(summary, indent=2) + "\n", encoding="utf-8", newline="\n")
 
-    def has(self, name: str) -> bool:
-        """Whether the file is there."""
-        return self.place(name, ".json").is_file()
+    @classmethod
+    def paths(cls, name: str) -> tuple[str, ...]:
+        """The file."""
+        return (f"{name}.json",)
 
 
 def summarise(

@@ -5,6 +5,8 @@ Shapes: H W pixels, K classes with background.
 
 from __future__ import annotations
 
+import os
+import re
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
@@ -12,15 +14,22 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from types import TracebackType
-from typing import Self
+from typing import ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tagseg.errors import UserError
+from tagseg.data.text import IGNORE_NAME as IGNORE_NAME
+from tagseg.errors import UnwritableNameError, UserError
+from tagseg.files import make_folder
+from tagseg.foreign import shown
+from tagseg.places import inside
 
 IGNORE = 255
-IGNORE_NAME = "(ignore)"  # the label of ignored pixels in formats that know labels by name only
+LONGEST_NAME = 255  # bytes of a file's name
+LONGEST_PATH = 3000  # bytes of a photo's name with its folders; systems allow about 4000 for the whole path
+ON_WINDOWS = os.name == "nt"
+RESERVED = re.compile(r"(con|prn|aux|nul|conin\$|conout\$|(com|lpt)[0-9¹²³])(\..*)?$", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -35,9 +44,16 @@ class Writer(ABC):
     """Writes the masks of a set of photos in one format, holding no more than one photo at a time.
 
     out: folder of the results, made if need be. classes: the K names, the first one "background".
+    needs_probabilities: whether the format holds any. separate: whether a photo's files stand for themselves, so that
+    several photos may be written at the same time.
     Leaving the `with` block finishes the files. Leaving it by an exception keeps what stands for itself (a file per
     photo) and drops what would be half a file (one for all photos); an older file of that name stays as it was.
     """
+
+    shared: ClassVar[tuple[str, ...]] = ()
+    """The files of all photos together, below the folder."""
+    needs_probabilities: ClassVar[bool] = False
+    separate: ClassVar[bool] = False
 
     def __init__(self, out: Path, classes: Sequence[str]) -> None:
         if not 1 <= len(classes) <= IGNORE:
@@ -74,7 +90,7 @@ class Writer(ABC):
         assert mask.dtype == np.uint8, mask.dtype
         assert photo.shape == (*mask.shape, 3), (photo.shape, mask.shape)
         assert probabilities is None or probabilities.shape == (len(self.classes), *mask.shape), probabilities.shape
-        safe_name(name)
+        self.check_name(name)
         highest = int(mask[mask < IGNORE].max(initial=0))
         if highest >= len(self.classes):
             raise ValueError(f"the mask of {name} holds the value {highest}, but there are {len(self.classes)} classes")
@@ -97,9 +113,24 @@ class Writer(ABC):
     ) -> None:
         """What `add` does in this format, its arguments checked."""
 
-    def has(self, name: str) -> bool:
-        """Whether a finished result of this photo is there already; False in formats with one file for all photos."""
-        return False
+    @classmethod
+    def check_name(cls, name: str) -> None:
+        """Raise UnwritableNameError where no result of this format can have the name."""
+        safe_name(name)
+        if len(os.fsencode(name)) > LONGEST_PATH:
+            raise UnwritableNameError(f"the name {shown(name)} is longer than {LONGEST_PATH} bytes; shorten it")
+        for path in cls.paths(name):
+            longest = max(path.split("/"), key=lambda part: len(os.fsencode(part)))
+            if len(os.fsencode(longest)) > LONGEST_NAME:
+                raise UnwritableNameError(
+                    f"the result of {shown(name)} would be called {shown(longest)}, longer than {LONGEST_NAME} bytes; "
+                    "shorten the photo's name"
+                )
+
+    @classmethod
+    def paths(cls, name: str) -> tuple[str, ...]:
+        """The files of one photo below the folder, the last one written last; none where all photos share the files."""
+        return ()
 
     def finish(self) -> None:  # noqa: B027 - most formats have nothing to add
         """Write what stands at the end of a format's files."""
@@ -126,26 +157,24 @@ class Writer(ABC):
         else:
             self.files.__exit__(kind, error, trace)
 
-    def place(self, name: str, suffix: str, folder: str = "") -> Path:
-        """Where the file of a photo goes, its folder made."""
-        path = self.out / folder / f"{safe_name(name)}{suffix}"
+    def place(self, relative: str) -> Path:
+        """Where a file of `paths` goes, its folder made. Raises UserError where a link would lead it elsewhere."""
+        path = inside(self.out, relative)
         make_folder(path.parent)
         return path
 
 
-def make_folder(folder: Path) -> None:
-    """Make a folder and those above it; UserError when that fails."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"folder {folder} cannot be written ({error.strerror or error}); choose another") from error
-
-
 def safe_name(name: str) -> str:
-    """The name itself; raises UserError when, read as a path on any system, it is absolute or leads upwards."""
+    """The name itself; raises UnwritableNameError when, read as a path on any system, it is absolute or leads upwards.
+
+    On Windows, where these mean something else, so does a name such as CON, or one that ends in a dot or a space.
+    """
     posix, windows = PurePosixPath(name), PureWindowsPath(name)
     if not name or "\0" in name or posix.is_absolute() or windows.drive or windows.root or ".." in windows.parts:
-        raise UserError(f"the name {name!r} leads outside the folder of the results; rename it")
+        raise UnwritableNameError(f"the name {shown(name)} leads outside the folder of the results; rename it")
+    for part in windows.parts if ON_WINDOWS else ():
+        if RESERVED.match(part) or part[-1:] in ". " or any(c < " " or c in '<>:"|?*' for c in part):
+            raise UnwritableNameError(f"the name {shown(name)} cannot be written on Windows ({shown(part)}); rename it")
     return name
 
 

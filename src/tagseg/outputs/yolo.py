@@ -35,6 +35,8 @@ class YoloPolygons(Writer):
     become background. Programs that draw polygons with their border (OpenCV does) find regions half a pixel larger.
     """
 
+    shared = (FILE,)
+
     def __init__(self, out: Path, classes: Sequence[str]) -> None:
         super().__init__(out, classes)
         # Without `path`, Ultralytics takes the folder of data.yaml; a relative one it would join to its own settings.
@@ -52,11 +54,12 @@ class YoloPolygons(Writer):
         file_name: str,
     ) -> None:
         """Write one photo, then its labels."""
-        with replacing(self.place(name, ".jpg", "images")) as temporary:
+        image_file, label_file = self.paths(name)
+        with replacing(self.place(image_file)) as temporary:
             Image.fromarray(photo).save(temporary, format="JPEG", quality=95)
         side = np.array([mask.shape[1], mask.shape[0]])
         with (
-            replacing(self.place(_label(name), ".txt")) as temporary,
+            replacing(self.place(label_file)) as temporary,
             temporary.open("w", encoding="utf-8", newline="\n") as stream,
         ):
             for k in present(mask):
@@ -64,9 +67,10 @@ class YoloPolygons(Writer):
                     shares = " ".join(f"{value:.{DIGITS}g}" for value in (polygon / side).ravel())
                     stream.write(f"{k - 1} {shares}\n")
 
-    def has(self, name: str) -> bool:
-        """Whether the labels, which are written last, are there."""
-        return self.place(_label(name), ".txt").is_file()
+    @classmethod
+    def paths(cls, name: str) -> tuple[str, ...]:
+        """The photo, then the labels."""
+        return f"images/{name}.jpg", f"{_label(name)}.txt"
 
 
 def _label(name: str) -> str:

@@ -6,7 +6,14 @@ Nothing is imported before its name is used, so that `import tagseg.refine` does
 from __future__ import annotations
 
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tagseg.refine.crf import dense_crf
+    from tagseg.refine.energy import dense_energy
+    from tagseg.refine.lattice import Lattice
+    from tagseg.refine.pixel_adaptive import PixelAdaptive
+    from tagseg.refine.unary import probabilities_from_labels
 
 _HOME = {
     "Lattice": "tagseg.refine.lattice",
@@ -22,3 +29,7 @@ def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(_HOME[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -5,25 +5,35 @@ Shapes: H W pixels (N = H * W), L labels.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, TypeVar, overload
+from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, Unpack, overload
 
 import numpy as np
-import torch
-from torch import Tensor
 
+from tagseg.cores import cores
 from tagseg.errors import UserError
-from tagseg.refine.crf_checks import carried_labels, check_maps, check_settings, per_photo
+from tagseg.refine.arrays import Taken
+from tagseg.refine.crf_checks import (
+    carried_labels,
+    check_maps,
+    check_settings,
+    check_values,
+    cost_matrix,
+    per_photo,
+)
+from tagseg.refine.defaults import BILATERAL, GAUSSIAN, ITERATIONS
 from tagseg.refine.features import Sigma, check_image
-from tagseg.refine.lattice import Lattice, uses_torch
+from tagseg.refine.lattice import Lattice, chosen_backend
 from tagseg.refine.scratch import Scratch, borrowed
+from tagseg.refine.tensors import is_tensor
 
-Array = TypeVar("Array", np.ndarray, Tensor)
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Array = TypeVar("Array", np.ndarray, "Tensor")
 Compatibility = np.ndarray | Sequence[Sequence[float]]
-SMALL = 2_000_000  # pixels times labels of a photo that isn't worth several threads (measured: even at 1.5 million)
 
 
 @dataclass(frozen=True)
@@ -49,17 +59,34 @@ class Photo:
     lattice: Lattice | None
 
 
+class CRFOptions(TypedDict, total=False):
+    """The keywords of `dense_crf`, for type checkers; what they mean stands there."""
+
+    gaussian: tuple[Sigma, float] | None
+    bilateral: tuple[Sigma, Sigma, float] | None
+    iterations: int
+    tags: Sequence[int] | Sequence[Sequence[int]] | None
+    unary: str
+    normalization: str | tuple[str, str]
+    compatibility: Compatibility | None
+    lattice: Lattice | Sequence[Lattice] | None
+    threads: int | None
+    padding: bool
+    backend: str
+    check_finite: bool
+
+
 @overload
-def dense_crf(image: Array, probabilities: Array, **settings: Any) -> Array: ...
+def dense_crf(image: Any, probabilities: Array, **settings: Unpack[CRFOptions]) -> Array: ...
 @overload
-def dense_crf(image: Sequence[Array], probabilities: Sequence[Array], **settings: Any) -> list[Array]: ...
+def dense_crf(image: Sequence[Any], probabilities: Sequence[Array], **settings: Unpack[CRFOptions]) -> list[Array]: ...
 def dense_crf(  # type: ignore[misc]  # the settings are spelt out below, once
     image: Any,
     probabilities: Any,
     *,
-    gaussian: tuple[Sigma, float] | None = (3.0, 3.0),
-    bilateral: tuple[Sigma, Sigma, float] | None = (80.0, 13.0, 10.0),
-    iterations: int = 10,
+    gaussian: tuple[Sigma, float] | None = GAUSSIAN,
+    bilateral: tuple[Sigma, Sigma, float] | None = BILATERAL,
+    iterations: int = ITERATIONS,
     tags: Sequence[int] | Sequence[Sequence[int]] | None = None,
     unary: str = "probabilities",
     normalization: str | tuple[str, str] = "symmetric",
@@ -68,11 +95,13 @@ def dense_crf(  # type: ignore[misc]  # the settings are spelt out below, once
     threads: int | None = None,
     padding: bool = False,
     backend: str = "auto",
+    check_finite: bool = True,
 ) -> Any:
     """Marginals (L, H, W) float32 of a dense CRF after some mean-field iterations; they sum to one at every pixel.
 
-    image: (H, W, channels) or (H, W) in the units of its sigma: uint8 RGB, grey, floats, further channels.
-    probabilities: (L, H, W); they need not sum to one. numpy in, numpy out; torch in, torch out on the same device.
+    image: (H, W, channels) or (H, W) in the units of its sigma: uint8 RGB, grey, floats, further channels; a PIL image.
+    probabilities: (L, H, W), from 0 to 1; they need not sum to one. Arrays may have any memory layout. numpy
+    in, numpy out; torch in, torch out on the same device.
     Lists of both (each photo with its own size and L) give a list, spread over all cores; a photo that stands in the
     list twice has its lattice built once.
     gaussian: sigma in pixels (or one for x and one for y) and weight; None leaves the kernel out.
@@ -85,18 +114,23 @@ def dense_crf(  # type: ignore[misc]  # the settings are spelt out below, once
     side of the filter; "none"); one for both or (gaussian's, bilateral's).
     compatibility: cost (L, L) of two labels together, times each kernel's weight; None is Potts: 0 for equal labels, 1
     otherwise.
-    lattice: the photo's bilateral `Lattice`, when it is at hand.
-    threads: cores to use; None: all. padding: as in `Lattice.bilateral`. backend: "numba" (CPU), "torch" (any device),
-    or "auto": numba on the CPU, torch elsewhere.
+    lattice: the photo's bilateral `Lattice`, when it is at hand; for a list on a CUDA device also that of all its photos
+    together (`Lattice.of_batch`), once for each map.
+    threads: cores to use at most; None: all that this process may use. padding: as in `Lattice.bilateral`.
+    backend: "numba" (CPU), "torch" (any device), "triton" (CUDA), or "auto": numba on the CPU, elsewhere one of the others.
+    check_finite: whether the values of maps on a device are looked through, for which the host has to wait.
     """
     single = not isinstance(image, (list, tuple))
-    images, maps = ([image], [probabilities]) if single else (list(image), list(probabilities))
-    if len(images) != len(maps):
-        raise UserError(f"{len(images)} images came with {len(maps)} probability maps; give one for each.")
-    sides = (normalization, normalization) if isinstance(normalization, str) else tuple(normalization)
-    cost = None if compatibility is None else np.asarray(compatibility, np.float32)
+    given = ([image], [probabilities]) if single else (list(image), list(probabilities))
+    if len(given[0]) != len(given[1]):
+        raise UserError(f"{len(given[0])} images came with {len(given[1])} probability maps; give one for each.")
+    taken = Taken()
+    images, maps = [taken(each, "image") for each in given[0]], [taken(each, str(unary)) for each in given[1]]
+    sides = (normalization, normalization) if isinstance(normalization, str) else normalization
+    cost = None if compatibility is None else cost_matrix(compatibility)
     settings = Settings(gaussian, bilateral, iterations, unary, sides, cost, padding)
     check_settings(settings, threads)
+    chosen = chosen_backend(maps[0], backend) if maps else "numba"
     photos = []
     for picture, value, given, built in zip(
         images,
@@ -107,13 +141,19 @@ def dense_crf(  # type: ignore[misc]  # the settings are spelt out below, once
     ):
         check_image(picture)
         check_maps(picture, value, settings, built)
+        if check_finite or chosen == "numba":
+            check_values(value, unary)
         photos.append(Photo(picture, value, carried_labels(len(value), given), built))
-    if photos and uses_torch(maps[0], backend):
+    if chosen == "triton" and cost is None:  # a table of costs is rare, and left to the plain form
+        from tagseg.refine.mean_field_triton import mean_field_batch
+
+        results = mean_field_batch(photos, settings)
+    elif chosen != "numba":
         from tagseg.refine.mean_field_torch import mean_field_batch
 
         results = mean_field_batch(photos, settings)
     else:
-        results = _on_cpu(photos, settings, threads or os.cpu_count() or 1)
+        results = _on_cpu(photos, settings, threads or cores())
     return results[0] if single else results
 
 
@@ -157,16 +197,15 @@ def _one(photo: Photo, bilateral: Lattice | None, settings: Settings, threads: i
     height, width = photo.image.shape[:2]
     terms = []
     if settings.gaussian is not None:
-        near = Lattice.gaussian(height, width, settings.gaussian[0])
+        near = Lattice.gaussian(height, width, settings.gaussian[0], backend="numba")
         terms.append(Term(near.on_cpu(), settings.gaussian[1], settings.normalization[0]))
     if settings.bilateral is not None and bilateral is not None:
         terms.append(Term(bilateral.on_cpu(), settings.bilateral[2], settings.normalization[1]))
-    value = photo.maps.detach().numpy() if isinstance(photo.maps, Tensor) else np.asarray(photo.maps)
+    value = photo.maps.detach().numpy() if is_tensor(photo.maps) else np.asarray(photo.maps)
     kept = value if photo.kept is None else value[photo.kept]
     cost = (
         settings.cost if settings.cost is None or photo.kept is None else settings.cost[np.ix_(photo.kept, photo.kept)]
     )
-    threads = threads if kept.size >= SMALL else 1
     marginal = mean_field(
         kept.reshape(len(kept), -1), settings.unary, terms, cost, settings.iterations, threads, scratch
     )
@@ -175,4 +214,8 @@ def _one(photo: Photo, bilateral: Lattice | None, settings: Settings, threads: i
         full = np.zeros(value.shape, np.float32)
         full[photo.kept] = marginal
         marginal = full
-    return torch.from_numpy(marginal) if isinstance(photo.maps, Tensor) else marginal
+    if not is_tensor(photo.maps):
+        return marginal
+    import torch
+
+    return torch.from_numpy(marginal)

@@ -5,7 +5,6 @@ Shapes: B photos, K classes, H W pixels, h w pixels after scaling, N = h * w.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -14,10 +13,11 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from tagseg.cores import cores
 from tagseg.errors import UserError
-from tagseg.refine.features import Sigma, features_torch
-from tagseg.refine.lattice import Lattice
-from tagseg.refine.lattice_torch import TorchLattice
+from tagseg.refine.features import Sigma, batch_features, features_torch
+from tagseg.refine.lattice import Lattice, chosen_backend
+from tagseg.refine.lattice_torch import BatchLattice, TorchLattice
 
 IGNORE = 255
 
@@ -42,7 +42,7 @@ def dense_energy(
     label, and 1 - max_k P_k where there is one. As in the reference the gate has no gradient, and the gradient of the
     rest is -(2/B) G (A S), an approximation of the symmetric form.
     lattices: from `energy_lattices` with the same photos and settings, where several losses share them.
-    backend: "numba", "torch", or "auto": numba on the CPU, torch elsewhere.
+    backend: as for `Lattice.bilateral`.
     """
     size = probabilities_BKHW.shape
     if len(size) != 4 or any(tuple(t.shape) != (size[0], *size[2:]) for t in (image_B3HW[:, 0], valid_BHW, labels_BHW)):
@@ -56,7 +56,7 @@ def dense_energy(
         prob_BKhw = interpolate(prob_BKhw, scale_factor=scale, mode="bilinear", recompute_scale_factor=True)
     if lattices is None:
         lattices = energy_lattices(image_B3HW, srgb=srgb, sxy=sxy, scale=scale, backend=backend)
-    batched = len(lattices) == 1 and isinstance(lattices[0].structure, TorchLattice)
+    batched = len(lattices) == 1 and isinstance(lattices[0].structure, BatchLattice)
     if (len(lattices) != size[0] and not batched) or any(
         (one.height, one.width) != (height, width) for one in lattices
     ):
@@ -74,7 +74,16 @@ def energy_lattices(
     """The filters of `dense_energy`: one a photo on the CPU, one for the whole batch on other devices."""
     height, width = _scaled(image_B3HW, scale)
     image_Bhw3 = _nearest(image_B3HW.detach().float(), (height, width)).permute(0, 2, 3, 1)
-    if backend == "torch" or (backend == "auto" and image_B3HW.device.type != "cpu"):
+    chosen = chosen_backend(image_B3HW, backend)
+    if chosen == "triton":
+        from tagseg.refine.lattice_triton import TritonLattice
+
+        # colours of a photo lie in 0..255, which bounds the lattice without asking the device
+        features = batch_features(list(image_Bhw3.to(torch.uint8)), sxy * scale, srgb)
+        return [
+            Lattice(height, width, TritonLattice(features.value_ND, features.bounds, features.photo_N, len(image_Bhw3)))
+        ]
+    if chosen == "torch":
         feature_ND = torch.cat([features_torch(height, width, image, sxy * scale, srgb) for image in image_Bhw3])
         photo_N = torch.arange(len(image_Bhw3), device=feature_ND.device).repeat_interleave(height * width)
         return [Lattice(height, width, TorchLattice(feature_ND, photo_N))]
@@ -95,7 +104,7 @@ def _nearest(map_BCHW: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def _on_threads(work: Any, *items: Sequence[Any]) -> list[Any]:
-    workers = min(os.cpu_count() or 1, len(items[0]))
+    workers = min(cores(), len(items[0]))
     if workers <= 1:
         return list(map(work, *items))
     with ThreadPoolExecutor(workers) as pool:
@@ -118,7 +127,7 @@ class _Energy(torch.autograd.Function):
 
 
 def _filter(maps_BKhw: Tensor, lattices: list[Lattice]) -> Tensor:
-    if isinstance(lattices[0].structure, TorchLattice):
+    if isinstance(lattices[0].structure, BatchLattice):
         maps_NK = maps_BKhw.permute(0, 2, 3, 1).reshape(-1, maps_BKhw.shape[1])
         batch, _, height, width = maps_BKhw.shape
         return lattices[0].structure.filter(maps_NK).view(batch, height, width, -1).permute(0, 3, 1, 2)

@@ -6,6 +6,7 @@ Shapes: N pixels of all photos together, D feature dimensions, E = D + 1, V vert
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 
 import numpy as np
 import torch
@@ -14,7 +15,20 @@ from torch import Tensor
 from tagseg.errors import UserError
 
 
-class TorchLattice:
+class BatchLattice(ABC):
+    """A lattice on a device, which may hold the pixels of many photos.
+
+    weight_NE: barycentric weights of the pixels in their simplices' corners.
+    """
+
+    weight_NE: Tensor
+
+    @abstractmethod
+    def filter(self, value_NS: Tensor, *, reverse: bool = False) -> Tensor:
+        """Unnormalised filter of columns (N, S) float32."""
+
+
+class TorchLattice(BatchLattice):
     """Lattice of the features (N, D) of several photos; the photos don't touch each other.
 
     photo_N: int64 index of the photo of every pixel. The first `pixels` rows are pixels, the rest only touch vertices.
@@ -89,12 +103,16 @@ class TorchLattice:
         return out_NS / (1 + 2.0**-d)
 
 
+def scales(d: int) -> list[float]:
+    """Factor of each feature before it enters the hyperplane."""
+    whole = float(np.float32(math.sqrt(2 / 3) * (d + 1)))  # rounded as in lattice_locate
+    return [whole / math.sqrt((i + 1) * (i + 2)) for i in range(d)]
+
+
 def _elevate(feature_ND: Tensor) -> Tensor:
     """Coordinates (N, D + 1) of the features in the hyperplane of the lattice."""
     d = feature_ND.shape[1]
-    whole = float(np.float32(math.sqrt(2 / 3) * (d + 1)))  # rounded as in lattice_locate
-    scale = [whole / math.sqrt((i + 1) * (i + 2)) for i in range(d)]
-    scaled_ND = feature_ND * torch.tensor(scale, dtype=torch.float32, device=feature_ND.device)
+    scaled_ND = feature_ND * torch.tensor(scales(d), dtype=torch.float32, device=feature_ND.device)
     total_N = torch.zeros_like(scaled_ND[:, 0])
     columns = []
     for j in range(d, 0, -1):

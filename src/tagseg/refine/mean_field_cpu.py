@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import math
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from tagseg.cores import crf_threads
 from tagseg.refine import mean_field_kernels as kernels
 from tagseg.refine.lanes import Shape
 from tagseg.refine.lattice_cpu import CpuLattice, padded, to_planes
@@ -53,6 +55,8 @@ def mean_field(
     if plain or sum(term.weight * LOG2_E * term.lattice.sides.largest for term in terms) > LARGEST_MESSAGE:
         return _plain(_logits(maps_LN, unary), terms, cost_LL, iterations)
     near = terms[0] if len(terms) > 1 else None
+    vertices = sum(term.lattice.vertices for term in terms)
+    threads = crf_threads(maps_LN.shape[1], vertices, len(maps_LN), threads)
     return _fused(*_prior(maps_LN, unary), terms[-1], near, iterations, threads, allocate)
 
 
@@ -136,19 +140,30 @@ def _iterate_together(
         value_BS = kernels.block_buffer(shape.columns)
         kernels.sweep(shape, start, stop, main, near, grids, near_grids, prior_NS, value_BS)
 
-    def blur(i: int) -> None:
-        kernels.merge_and_blur(shape, lattices[i].neighbour_EV2, parts[i], sliced[i], factors[i])
+    def merge(part: int, start: int, stop: int) -> None:
+        kernels.merge(shape, parts[part // threads], start, stop)
 
+    def blur(i: int) -> None:
+        kernels.blur_merged(shape, lattices[i].neighbour_EV2, parts[i][0], sliced[i], factors[i])
+
+    used = range(1 if near is None else 2)
+    shares = [share for i in used for share in _shares(threads, lattices[i].vertices + 1)]
     for _ in range(iterations):
         _each_part(pool, threads, pixels, sweep)
-        list(pool.map(blur, range(1 if near is None else 2)))
+        list(pool.map(merge, range(len(shares)), *zip(*shares, strict=True)))
+        list(pool.map(blur, used))
     return sliced
 
 
 def _each_part(pool: ThreadPoolExecutor, parts: int, pixels: int, work: Any) -> None:
     """work(part, first pixel, last pixel) for equal parts, at once."""
-    edges = [pixels * part // parts for part in range(parts + 1)]
-    list(pool.map(work, range(parts), edges[:-1], edges[1:]))
+    list(pool.map(work, range(parts), *zip(*_shares(parts, pixels), strict=True)))
+
+
+def _shares(parts: int, count: int) -> list[tuple[int, int]]:
+    """First and last + 1 of each of equal parts."""
+    edges = [count * part // parts for part in range(parts + 1)]
+    return list(pairwise(edges))
 
 
 def _zeros(allocate: Allocate, name: str, lattice: CpuLattice, shape: Shape) -> np.ndarray:

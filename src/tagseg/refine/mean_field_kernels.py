@@ -113,19 +113,23 @@ def iterate(shape, iterations, main, near, grids, near_grids, neighbours, near_n
 
 
 @uncounted
-def _move(shape, from_VS, to_VS):
-    """Add one grid to another, and leave zeros."""
-    for v in range(len(from_VS)):
+def _move(shape, from_VS, to_VS, first, last):
+    """Add some rows of one grid to another, and leave zeros."""
+    for v in range(first, last):
         store(to_VS, v, add(load(shape, to_VS, v), load(shape, from_VS, v)))
         store(from_VS, v, zero_row(shape))
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def merge_and_blur(shape, neighbours, parts_PVS, sliced_VS, factor):
-    """Add up the grids that threads splatted onto and blur: the result lies in sliced_VS, the parts are zeroed."""
-    first_VS = parts_PVS[0]
+def merge(shape, parts_PVS, first, last):
+    """Add up some rows of the grids that threads splatted onto, in the first one; the others' are zeroed."""
     for part in range(1, parts_PVS.shape[0]):
-        _move(shape, parts_PVS[part], first_VS)
+        _move(shape, parts_PVS[part], parts_PVS[0], first, last)
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def blur_merged(shape, neighbours, first_VS, sliced_VS, factor):
+    """Blur the grid of all threads: the result lies in sliced_VS, the grid is zeroed."""
     result_VS, _ = blur(shape, neighbours, first_VS, sliced_VS, factor)
     if neighbours.shape[0] % 2 == 0:  # the last pass wrote onto the first part
         sliced_VS[:] = result_VS

@@ -27,7 +27,7 @@ def mean_field_batch(photos: list[Photo], settings: Settings) -> list[Any]:
         for photo in photos
     ]
     labels = max(len(value) for value in kept)
-    log_NL = torch.cat([_log_probability(value, labels, settings.unary) for value in kept])
+    log_NL = torch.cat([_logits(value, labels, settings.unary) for value in kept])
     photo_N = _photo_of_pixel(kept)
     kernels = _kernels(photos, kept, photo_N, settings) if settings.iterations else []
     cost_BLL = _costs(photos, kept, labels, settings)
@@ -54,14 +54,17 @@ def mean_field_batch(photos: list[Photo], settings: Settings) -> list[Any]:
     return results
 
 
-def _log_probability(value_LHW: Tensor, labels: int, unary: str) -> Tensor:
+def _logits(value_LHW: Tensor, labels: int, unary: str) -> Tensor:
     """Logits (H * W, labels); labels that the photo lacks are at -inf."""
-    flat_NL = value_LHW.reshape(len(value_LHW), -1).T
-    if unary == "probabilities":
-        flat_NL = flat_NL.clamp(1e-5, 1).log()
-    elif unary == "energies":
-        flat_NL = -flat_NL
+    flat_NL = log_probability(value_LHW.reshape(len(value_LHW), -1).T, unary)
     return torch.nn.functional.pad(flat_NL, (0, labels - len(value_LHW)), value=-torch.inf)
+
+
+def log_probability(value: Tensor, unary: str) -> Tensor:
+    """Logits of what a user calls the unary term."""
+    if unary == "probabilities":
+        return value.clamp(1e-5, 1).log()
+    return -value if unary == "energies" else value
 
 
 def _photo_of_pixel(kept: list[Tensor]) -> Tensor:

@@ -7,12 +7,15 @@ Shapes: B photos, K maps of a photo, J = 48 neighbours, H W pixels of the photo,
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from tagseg.refine import fused
+from tagseg.refine.compiled import compiled_works
 
 DILATIONS = (1, 2, 4, 8, 12, 24)
 DIRECTIONS = ((-1, -1), (-1, 0), (-1, 1), (0, -1), (0, 1), (1, -1), (1, 0), (1, 1))
@@ -34,24 +37,46 @@ class PixelAdaptive:
     so that maps are scaled by that much in each of the iterations.
     """
 
-    def __init__(self, kind: Literal["par", "varm"] = "varm", iterations: int = 10) -> None:
+    def __init__(
+        self,
+        kind: Literal["par", "varm"] = "varm",
+        iterations: int = 10,
+        backend: Literal["auto", "torch", "triton"] = "auto",
+    ) -> None:
         if kind not in ("par", "varm"):
             raise ValueError(f"kind is {kind!r}: it should be 'par' or 'varm'")
         self.kind = kind
         self.iterations = iterations
+        self.backend = backend
 
-    def __call__(self, image_B3HW: Tensor, map_BKhw: Tensor) -> Tensor:
+    def __call__(self, image_B3HW: Tensor, map_BKhw: Tensor, sizes: Sequence[tuple[int, int]] | None = None) -> Tensor:
         """Maps refined at the photo's size: (B, K, H, W) float32.
 
         image_B3HW: RGB in [0, 1]. map_BKhw: any values; where their size is not the photo's they are resized
         bilinearly, corners aligned.
+        sizes: rows and columns of each photo, where photos of several sizes lie in the top left corners of one batch; maps
+        then have the batch's size, and beyond a photo nothing counts.
         Gradient reaches the maps, not the photo.
         """
         size = (image_B3HW.shape[-2], image_B3HW.shape[-1])
         map_BKHW = map_BKhw.float()
         if map_BKHW.shape[-2:] != size:
             map_BKHW = F.interpolate(map_BKHW, size, mode="bilinear", align_corners=True)
-        if map_BKHW.device.type == "cpu" and not (torch.is_grad_enabled() and map_BKHW.requires_grad):
+        has_gradient = torch.is_grad_enabled() and map_BKHW.requires_grad
+        if not has_gradient and self._by_triton(map_BKHW.device):
+            from tagseg.refine import pixel_adaptive_triton
+
+            size_B2 = None
+            if sizes is not None and any(own != size for own in sizes):
+                size_B2 = torch.tensor(sizes, dtype=torch.int32).to(map_BKHW.device, non_blocking=True)
+            return pixel_adaptive_triton.refine(image_B3HW, map_BKHW, self.kind, self.iterations, size_B2)
+        if sizes is not None and any(own != size for own in sizes):
+            refined_BKHW = map_BKHW.clone()
+            for n, (rows, columns) in enumerate(sizes):
+                part = self(image_B3HW[n : n + 1, :, :rows, :columns], map_BKHW[n : n + 1, :, :rows, :columns])
+                refined_BKHW[n : n + 1, :, :rows, :columns] = part
+            return refined_BKHW
+        if map_BKHW.device.type == "cpu" and self.backend == "auto" and not has_gradient and compiled_works():
             from tagseg.refine import pixel_adaptive_cpu
 
             kernels = _kernel_cpu(image_B3HW, self.kind)
@@ -68,10 +93,16 @@ class PixelAdaptive:
             map_BKHW = total
         return map_BKHW
 
+    def _by_triton(self, device: torch.device) -> bool:
+        if self.backend == "triton":
+            fused.check(device)
+            return True
+        return self.backend == "auto" and fused.serves(device)
+
     @torch.no_grad()
     def kernel(self, image_B3HW: Tensor) -> Tensor:
         """The neighbours' weights (B, 48, H, W) float32; neighbours in the order of `OFFSETS`."""
-        if image_B3HW.device.type == "cpu":
+        if image_B3HW.device.type == "cpu" and compiled_works():
             kernels = [torch.from_numpy(kernel_HJW) for kernel_HJW in _kernel_cpu(image_B3HW, self.kind)]
             return torch.stack(kernels).transpose(1, 2)
         return kernel_torch(image_B3HW.float(), self.kind)

@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from tagseg.refine.defaults import BILATERAL, GAUSSIAN, ITERATIONS
 from tagseg.refine.pixel_adaptive import PixelAdaptive
 from tagseg.settings import Iterations, Settings, Sigma, Weight
 
@@ -15,11 +16,9 @@ Refinement = Literal["par", "varm", "none"]
 class CRFSettings(Settings):
     """The kernels of a dense CRF; the defaults are those for predictions in RRM and ASDT."""
 
-    gaussian: tuple[Sigma, Weight] = Field((3.0, 3.0), description="sigma in pixels, weight")
-    bilateral: tuple[Sigma, Sigma, Weight] = Field(
-        (83.0, 5.0, 4.0), description="sigma in pixels, sigma of colour, weight"
-    )
-    iterations: Iterations = 10
+    gaussian: tuple[Sigma, Weight] = Field(GAUSSIAN, description="sigma in pixels, weight")
+    bilateral: tuple[Sigma, Sigma, Weight] = Field(BILATERAL, description="sigma in pixels, sigma of colour, weight")
+    iterations: Iterations = ITERATIONS
 
 
 class RefinementSettings(Settings):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -45,13 +45,14 @@ def make_plan(
     shards: int,
     container: str,
     options: dict[str, Any],
-    tags: dict[str, tuple[str, ...]] | None = None,
+    tags: Callable[[list[str]], dict[str, tuple[str, ...]]] | None = None,
     photos: Sequence[Photo] | None = None,
 ) -> tuple[Plan, list[str]]:
     """The plan at a place: the one that is there, or a new one. Gives it, and sentences about photos left out.
 
-    options: what results depend on besides the model and its settings. tags: by the photo's name. photos: given instead
-    of `sources`. Raises UserError where the plan that is there is another model's, or has other options or shards.
+    options: what results depend on besides the model and its settings. tags: gives, for the photos' file names, the tags
+    of those that have some. photos: given instead of `sources`. Raises UserError where the plan that is there is another
+    model's, or has other options or shards.
     """
     made_by = digest(segmenter, options)
     if place.exists(PLAN):
@@ -70,7 +71,8 @@ def make_plan(
     if photos is None:
         photos, problems = list_photos(sources, out=place.url)
     if tags is not None:
-        photos = [Photo.of(photo.row() | {"tags": tags.get(photo.name)}) for photo in photos]
+        given = tags([photo.file_name for photo in photos])
+        photos = [Photo.of(photo.row() | {"tags": given.get(photo.file_name)}) for photo in photos]
     if not photos:
         raise UserError(f"There is no photo to work on: {'; '.join(problems[:3]) or 'the list is empty'}.")
     if not 1 <= shards <= 100_000:

@@ -10,15 +10,18 @@ rounds: 1                          # segmenters, each after the first trained on
 
 from __future__ import annotations
 
-import difflib
 import json
 from collections.abc import Iterator
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
 
 from tagseg.errors import UserError
 from tagseg.foreign import reading, shown
-from tagseg.recipe import Recipe, load_recipe, read_yaml, shipped_recipes, shipped_texts
+from tagseg.names import did_you_mean
+from tagseg.recipe import Recipe, load_recipe, make_recipe, read_yaml
+from tagseg.run_folder import ChainFolder
+from tagseg.shipped import shipped_chains, shipped_recipes
 
 STAGES = ("classifier", "teacher", "segmenter")
 KEYS = ("title", "seed", "rounds", "data", "label", *STAGES)
@@ -42,21 +45,12 @@ class Chain:
     @property
     def stages(self) -> tuple[str, ...]:
         """The folders of what is trained with pseudo masks between, in order: teacher, segmenter, segmenter-2 ..."""
-        return ("teacher", *(f"segmenter{_suffix(number)}" for number in range(self.rounds)))
+        return ChainFolder.stages(self.rounds)
 
     @property
     def masks(self) -> tuple[str, ...]:
         """The folders of pseudo masks: of each stage but the last."""
-        return tuple(f"masks{_suffix(number)}" for number in range(self.rounds))
-
-
-def _suffix(number: int) -> str:
-    return f"-{number + 1}" if number else ""
-
-
-def shipped_chains() -> dict[str, str]:
-    """The text of every shipped chain by its name."""
-    return shipped_texts("recipes", "chains")
+        return ChainFolder.masks(self.rounds)
 
 
 def load_chain(name: str, overrides: list[str] | None = None) -> Chain:
@@ -65,7 +59,7 @@ def load_chain(name: str, overrides: list[str] | None = None) -> Chain:
     `data.` and `seed` are those of all stages. Raises UserError that names the file, the key and what is allowed.
     """
     with reading(name, "a chain", "correct the file"):
-        return make_chain(_read(name), overrides or [], name)
+        return make_chain(chain_values(name), overrides or [], name)
 
 
 def make_chain(values: dict[str, Any], overrides: list[str], name: str) -> Chain:
@@ -119,18 +113,22 @@ def make_chain(values: dict[str, Any], overrides: list[str], name: str) -> Chain
     )
 
 
-def _read(name: str) -> dict[str, Any]:
+def chain_values(name: str) -> dict[str, Any]:
+    """The values of a shipped chain or of a file, as they are written."""
     shipped = shipped_chains()
-    near = difflib.get_close_matches(name, shipped, n=1)
-    hint = f"did you mean {near[0]}" if near else f"there are {', '.join(shipped)}"
+    hint = did_you_mean(name, shipped).rstrip("?.")
     single = " (a single recipe is run by `tagseg train`)" if name in shipped_recipes() else ""
-    return read_yaml(name, shipped, "chain", KEYS, f"{hint}{single}.")
+    values = read_yaml(name, shipped, "chain", KEYS, f"{hint}{single}.")
+    values.pop("about", None)
+    return values
 
 
 def _recipe(chain: str, stage: str, values: Any, overrides: list[str]) -> Recipe:
     """The recipe of a stage: that of its `base` with what the chain changes, and the overrides."""
     if isinstance(values, str):
         values = {"base": values}
+    if isinstance(values, dict) and "base" not in values and "method" in values:
+        return make_recipe(deepcopy(values), overrides, f"of {stage}")
     if not isinstance(values, dict) or not isinstance(values.get("base"), str):
         raise UserError(f"Chain {chain}: {stage} should be the name of a recipe, or hold it under the key base.")
     changes = {key: value for key, value in values.items() if key != "base"}

@@ -5,7 +5,6 @@ Shapes: H W pixels.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,9 @@ from numpy.typing import NDArray
 
 from tagseg.data.sources import Sources
 from tagseg.data.tagged import TaggedImages
-from tagseg.files import write_text
+from tagseg.files import to_json, write_text
+from tagseg.foreign import read_json
+from tagseg.interrupt import check
 from tagseg.outputs.report import (
     ClassBars,
     Example,
@@ -29,30 +30,33 @@ from tagseg.outputs.report import (
     spread,
     write_report,
 )
-from tagseg.segmenter import BACKGROUND, Segmenter, load
+from tagseg.prediction.load import load
+from tagseg.prediction.prediction import BACKGROUND
+from tagseg.prediction.score import AFTER, percent, spread_indices
+from tagseg.prediction.segmenter import Segmenter
+from tagseg.run_folder import ChainFolder
 from tagseg.workflows.chain import Chain
 from tagseg.workflows.label import score_labels
-from tagseg.workflows.report import final_mask, metric_rows, score_note
-from tagseg.workflows.score import AFTER, percent, spread_indices
-from tagseg.workflows.train import run_result
+from tagseg.workflows.report import score_note
 
 PHOTOS = 8
 PROTOCOL = "without tags"
 PSEUDO = "pseudo masks, tags used, training photos"
 
 
-def evaluate_chain(out: Path, sources: Sources, chain: Chain, path: Path) -> None:
-    """Write the chain's scores as JSON: every branch of all stages on the val photos, and the pseudo masks' own.
+def evaluate_chain(out: Path, sources: Sources, chain: Chain) -> None:
+    """Write the chain's scores into its folder `out`: every branch of all stages on the val photos, the pseudo masks' own.
 
     Pseudo masks are scored on the training photos that have true masks, with the tags used; the stages without tags.
     """
-    stages = [run_result(out / name) for name in chain.stages]
+    folder = ChainFolder(out)
+    stages = [folder.stage(name).result() for name in chain.stages]
     pseudo = [score_labels(out / masks, sources.train) for masks in chain.masks]
     facts = {
         "title": chain.title,
         "photos": len(sources.train),
         "val_photos": 0 if sources.val is None else len(sources.val),
-        "labels": "image-level tags only",
+        "labels": "image-level tags only" if sources.review is None else f"image-level tags and {sources.review}",
         "tags_from": sources.train.tags_from,
         **{f"stage {number}": stage["scores"] for number, stage in enumerate(stages, 1)},
         PSEUDO: {
@@ -62,14 +66,15 @@ def evaluate_chain(out: Path, sources: Sources, chain: Chain, path: Path) -> Non
         },
         "minutes": round(sum(stage["minutes"] for stage in stages), 2),
     }
-    write_text(path, json.dumps(facts, indent=2, ensure_ascii=False))
+    write_text(folder.scores, to_json(facts, indent=2))
 
 
-def chain_report(out: Path, sources: Sources, chain: Chain, page: Path) -> None:
-    """Write the page: scores of all stages, and photos with the masks of all beside each other."""
-    scores = json.loads((out / "scores.json").read_text(encoding="utf-8"))
-    results = [run_result(out / name) for name in chain.stages]
-    segmenters = [load(out / name) for name in chain.stages]
+def chain_report(out: Path, sources: Sources, chain: Chain, device: torch.device) -> None:
+    """Write the page into the chain's folder `out`: scores of all stages, and photos with the masks of all beside each other."""
+    folder = ChainFolder(out)
+    scores = read_json(folder.scores, "the scores of a chain")
+    results = [folder.stage(name).result() for name in chain.stages]
+    segmenters = [load(out / name, device=device) for name in chain.stages]
     names = [f"stage {n}: {'segmenter' if n > 1 else chain.teacher.method.name}" for n in range(1, len(results) + 1)]
     last, classes = results[-1], segmenters[0].classes
     data, pseudo = sources.val or sources.train, scores[PSEUDO]
@@ -100,7 +105,7 @@ def chain_report(out: Path, sources: Sources, chain: Chain, page: Path) -> None:
             figures=tuple(figures),
             tables=tables,
             bars=bars,
-            rows=list(metric_rows(out / chain.stages[-1] / "metrics.jsonl")),
+            rows=list(folder.stage(chain.stages[-1]).metric_rows()),
             examples=tuple(_example(segmenters, names, data, i, why, sources.val is None) for i, why in chosen),
             facts=(
                 ("Classes", ", ".join(classes[1:])),
@@ -113,7 +118,7 @@ def chain_report(out: Path, sources: Sources, chain: Chain, page: Path) -> None:
             command=last["command"],
             recipe=f"# stage 1\n{chain.teacher.to_yaml()}\n# stage 2\n{chain.segmenter.to_yaml()}",
         ),
-        page,
+        folder.report,
     )
 
 
@@ -142,7 +147,6 @@ def _table(stages: list[tuple[str, dict[str, Any]]]) -> ScoreTable:
     return ScoreTable("mIoU of all stages, without tags", ("before CRF", "after CRF"), tuple(rows))
 
 
-@torch.inference_mode()
 def _example(
     segmenters: Sequence[Segmenter],
     names: Sequence[str],
@@ -152,6 +156,7 @@ def _example(
     trained: bool,
 ) -> Example:
     """Photo, the final mask of each stage without tags, and the truth where there is one."""
+    check()
     photo, truth = data.photo(index), None if trained else data.mask(index)
     name, classes = data.photos[index].name, segmenters[0].classes
     panels: list[Panel] = [photo_panel(photo, name)]
@@ -162,7 +167,7 @@ def _example(
         seen.update(np.unique(mask).tolist())
 
     for label, segmenter in zip(names, segmenters, strict=True):
-        mask = final_mask(segmenter, photo)
+        mask = segmenter.predict(photo).mask
         show(label, mask, score_note(mask, truth, len(classes)))
     if truth is not None:
         show("truth", truth)

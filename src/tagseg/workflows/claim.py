@@ -4,92 +4,197 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock, Timeout
 
+from tagseg.data.scenes import WRITTEN as SCENES
 from tagseg.errors import UserError
-from tagseg.files import remove_temporaries, write_text
-from tagseg.recipe import Recipe
-from tagseg.segmenter import Segmenter
+from tagseg.files import is_temporary, remove_temporaries, write_text
+from tagseg.places import is_link, remove_empty
+from tagseg.prediction.segmenter import Segmenter
+from tagseg.recipe import Recipe, load_recipe
+from tagseg.run_folder import RunFolder
 
-RECIPE = "recipe.yaml"
-LOCK = ".in-use"  # an empty file; the lock on it ends with the process that holds it, however that ends
+SHOWN = 3  # differences between recipes
 
 
 @contextmanager
-def claimed(recipe: Recipe, out: Path, *, overwrite: bool, main: bool) -> Iterator[None]:
+def claimed(
+    recipe: Recipe, out: Path, *, overwrite: bool, main: bool, wait: Callable[[], None] = lambda: None
+) -> Iterator[None]:
     """Hold the run folder `out` for a recipe, or refuse it in one sentence; the `main` process of a run does both.
 
+    With `overwrite` the run that is there is kept in `replaced` until the new one is complete, and comes back when the
+    new one fails before its first checkpoint. Files that training did not write stay where they are.
+    wait: returns when every process has come that far.
     Raises UserError for a folder that another training works in, that holds something else, or cannot be written.
     """
-    lock = FileLock(out / LOCK)
+    run = RunFolder(out)
+    lock = FileLock(run.lock)
+    replaces = False
     try:
-        _check(recipe, out, overwrite=overwrite)
+        _check(recipe, run, overwrite=overwrite)
+        wait()  # every process has looked before one changes anything
         if main:
-            if (out / RECIPE).is_file():
-                _take(lock, out)
-                if overwrite:
-                    lock.release()  # an open file cannot be removed everywhere
-                    shutil.rmtree(out)
-            remove_temporaries(out)
             out.mkdir(parents=True, exist_ok=True)
             _take(lock, out)
-            if not (out / RECIPE).is_file():
-                write_text(out / RECIPE, recipe.to_yaml())
+            _recover(run)
+            remove_temporaries(out)
+            run.checkpoints.mkdir(exist_ok=True)  # with it a recipe.yaml is a run
+            if overwrite and run.recipe.is_file() and not _goes_on(recipe, run):
+                _set_aside(run)
+                replaces = True
+            if not run.recipe.is_file():
+                write_text(run.recipe, recipe.to_yaml())
     except OSError as error:
         raise UserError(f"The run folder {out} cannot be written: {error.strerror or error}.") from error
     try:
         yield
+        if main and run.finished and run.replaced.is_dir():
+            _remove(RunFolder(run.replaced))
+    except UserError:
+        if replaces and not any(run.checkpoints.glob("step-*.json")):
+            _remove(run)
+            _move(run.replaced, out)
+        raise
     finally:
         if main:
             with suppress(OSError):  # where an open file cannot be removed, it stays
-                (out / LOCK).unlink(missing_ok=True)
+                run.lock.unlink(missing_ok=True)
             lock.release()
 
 
-def _check(recipe: Recipe, out: Path, *, overwrite: bool) -> None:
+def _check(recipe: Recipe, run: RunFolder, *, overwrite: bool) -> None:
+    out = run.path
     if out.exists() and not out.is_dir():
         raise UserError(f"{out} is a file: choose another --out.")
-    file = out / RECIPE
-    if file.is_file():
-        if not overwrite and file.read_text(encoding="utf-8") != recipe.to_yaml():
-            raise UserError(f"{out} holds a run of another recipe: choose another --out, or --overwrite it.")
-    elif out.is_dir():
-        remove_temporaries(out)
-        if any(path.name != LOCK for path in out.iterdir()):
+    if not out.is_dir():
+        return
+    names = {pattern.partition("/")[0] for pattern in RunFolder.WRITTEN}
+    for place in (*(out / name for name in sorted(names)), run.lock, run.scenes, run.start, run.replaced):
+        if is_link(place):
+            raise UserError(f"{place} is a link, and training writes through none: remove it, or choose another --out.")
+    stored = run.recipe if run.recipe.is_file() else RunFolder(run.replaced).recipe
+    if not (run.holds_run() or RunFolder(run.replaced).holds_run()):
+        if any(not _begun(path, run) for path in out.iterdir()):
             raise UserError(f"{out} is not empty and holds no run: choose another --out.")
+        return
+    different = _differences(stored, recipe)
+    if different and not overwrite:
+        more = f" and {len(different) - SHOWN} more" if len(different) > SHOWN else ""
+        raise UserError(
+            f"{out} holds a run of another recipe ({'; '.join(different[:SHOWN])}{more}): choose another --out. "
+            "--overwrite trains anew here and drops that run once this one is complete."
+        )
+
+
+def _begun(path: Path, run: RunFolder) -> bool:
+    """Whether a path is all that there is of a training that was killed at once."""
+    if path == run.checkpoints or is_temporary(path):
+        return path.is_dir() and (path != run.checkpoints or not any(path.iterdir()))
+    return path == run.lock
+
+
+def _goes_on(recipe: Recipe, run: RunFolder) -> bool:
+    """Whether the folder holds what an earlier call with --overwrite began, and did not end."""
+    return run.replaced.is_dir() and not run.finished and not _differences(run.recipe, recipe)
+
+
+def _differences(stored: Path, recipe: Recipe) -> list[str]:
+    try:
+        return differences(load_recipe(stored).placed(), recipe)
+    except UserError as error:  # of another version
+        return [str(error)]
+
+
+def differences(there: Recipe, here: Recipe) -> list[str]:
+    """What differs between a stored recipe and the one given, as "train.steps: 2 there, 3 here"."""
+    old, new = (dict(_flat(recipe.model_dump(mode="json"))) for recipe in (there, here))
+    return [
+        f"{key}: {old.get(key, 'not set')} there, {new.get(key, 'not set')} here"
+        for key in dict.fromkeys((*old, *new))
+        if old.get(key) != new.get(key)
+    ]
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in values.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _files(folder: Path) -> list[Path]:
+    """What training wrote in a run's folder, by name, relative to it; what lies beside that is someone else's."""
+    run = RunFolder(folder)
+    found = [path for pattern in RunFolder.WRITTEN[:-1] for path in sorted(folder.glob(pattern))]
+    if run.start.is_dir():
+        found += [run.start / file for file in _files(run.start)]
+        found += [RunFolder(run.start).lock]
+    if (run.scenes / SCENES[0]).is_file():
+        found += [path for pattern in SCENES for path in sorted(run.scenes.glob(pattern))]
+    found.append(run.recipe)
+    return [path.relative_to(folder) for path in found if path.is_file() and not is_link(path)]
+
+
+def _set_aside(run: RunFolder) -> None:
+    """Move the run into `replaced`; where a run waits there already, the one begun in its place is dropped."""
+    if run.replaced.is_dir():
+        _remove(run)
+    else:
+        _move(run.path, run.replaced)
+
+
+def _recover(run: RunFolder) -> None:
+    """After a kill in the middle of an overwriting: the old run is back, or whole in `replaced`, or no longer needed."""
+    old = RunFolder(run.replaced)
+    if not run.replaced.is_dir():
+        return
+    if not (old.recipe.is_file() and run.recipe.is_file()):  # the recipe goes last: not all had been moved
+        _move(run.replaced, run.path)
+    elif run.finished:
+        _remove(old)
+
+
+def _move(source: Path, target: Path) -> None:
+    for file in _files(source):
+        (target / file).parent.mkdir(parents=True, exist_ok=True)
+        (source / file).replace(target / file)
+    _remove_empty_folders(source)
+
+
+def _remove(run: RunFolder) -> None:
+    for file in _files(run.path):
+        (run.path / file).unlink(missing_ok=True)
+    _remove_empty_folders(run.path)
+
+
+def _remove_empty_folders(folder: Path) -> None:
+    run = RunFolder(folder)
+    for inner in (run.checkpoints, run.events, run.start, run.scenes):
+        remove_empty(inner)
+    if run.path.name == run.replaced.name and not any(folder.iterdir()):
+        folder.rmdir()
 
 
 def _take(lock: FileLock, out: Path) -> None:
-    if not lock.is_locked:
-        try:
-            lock.acquire(timeout=0)
-        except Timeout as error:
-            raise UserError(
-                f"Another training is at work in {out}: wait for its end, or choose another --out."
-            ) from error
-        except NotImplementedError:
-            pass  # a file system without locks, as some clusters have: train all the same
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise UserError(f"Another training is at work in {out}: wait for its end, or choose another --out.") from error
+    except NotImplementedError:
+        pass  # a file system without locks, as some clusters have: train all the same
 
 
-def claim_results(marker: Path, segmenter: Segmenter, settings: list[object], *, already: int, overwrite: bool) -> None:
-    """Note in the file `marker` what the results in its folder are made by, or refuse to mix them with others.
-
-    already: results that are there. settings: what they depend on besides the model and its way of reading a photo.
-    Raises UserError where there are results that something else has made and that are not to be renewed.
-    """
+def made_by(segmenter: Segmenter, settings: list[object]) -> str:
+    """A digest of the model, its way of reading a photo, and the settings that results depend on besides."""
     digest = hashlib.sha256(json.dumps([settings, segmenter.tile]).encode())
     digest.update(segmenter.settings.model_dump_json().encode())
     for name, tensor in segmenter.method.state_dict().items():
         digest.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
-    made_by = digest.hexdigest()
-    if already and not overwrite and not (marker.is_file() and marker.read_text(encoding="utf-8") == made_by):
-        raise UserError(
-            f"{marker.parent} holds results of another model, format or setting: choose another --out, or renew them "
-            "with --overwrite."
-        )
-    write_text(marker, made_by)
+    return digest.hexdigest()

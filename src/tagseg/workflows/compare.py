@@ -13,8 +13,12 @@ from rich.markup import escape
 from rich.table import Table
 
 from tagseg.data.tagged import TaggedImages
+from tagseg.devices import AUTO
 from tagseg.errors import UserError
-from tagseg.files import make_folder, write_text
+from tagseg.files import to_json, write_text
+from tagseg.foreign import read_json, reading
+from tagseg.interrupt import check
+from tagseg.outputs.inert import markdown
 from tagseg.outputs.report import (
     Example,
     ReportData,
@@ -25,14 +29,18 @@ from tagseg.outputs.report import (
     spread,
     write_report,
 )
-from tagseg.segmenter import load
-from tagseg.workflows.label import SCORES as PSEUDO
-from tagseg.workflows.report import final_mask, score_note
-from tagseg.workflows.score import AFTER, percent
-from tagseg.workflows.train import run_recipe, run_result, run_sources
+from tagseg.places import check_output
+from tagseg.prediction.load import load
+from tagseg.prediction.score import AFTER, percent
+from tagseg.result_folder import ResultFolder
+from tagseg.run_folder import RunFolder
+from tagseg.workflows.opened import run_recipe, run_sources
+from tagseg.workflows.report import score_note
 
 PHOTOS = 10
 PROTOCOL = "without tags"
+MARKER = ".tagseg-compare"  # in the folder: which of its files are a comparison
+FILES = ("compare.json", "compare.md", "compare.html")
 NUMBERS = ("before CRF", "after CRF", "pseudo masks", "minutes", "memory GiB")
 HEADS = ("run", "branch", *NUMBERS, "trained with")
 
@@ -45,13 +53,15 @@ class Group:
     runs: tuple[Path, ...]
 
 
-def compare(runs: Sequence[Path], out: Path) -> Table:
+def compare(runs: Sequence[Path], out: Path, *, device: str = AUTO) -> Table:
     """Write `compare.html`, `compare.md` and `compare.json` to `out` and return the table for the terminal.
 
     Runs of one recipe with several seeds share their rows: means, and the lowest and highest value.
-    Raises UserError for a run that isn't finished, or was scored on other photos or classes than the first.
+    Raises UserError for a run that isn't finished, or was scored on other photos or classes than the first; for an `out`
+    that is, holds or lies inside one of the runs' files or photos, or holds files of these names that others wrote.
     """
-    results = {run: run_result(run) for run in runs}
+    check_output(out, [place for run in runs for place in RunFolder.of(run).places()])
+    results = {run: RunFolder.of(run).result() for run in runs}
     data = [run_sources(run).val for run in runs]
     for run, val in zip(runs, data, strict=True):
         if val is None:
@@ -62,11 +72,15 @@ def compare(runs: Sequence[Path], out: Path) -> Table:
             )
     groups = _groups(runs)
     rows = [row for group in groups for row in _rows(group, [results[run] for run in group.runs])]
-    make_folder(out)
-    write_text(out / "compare.json", json.dumps(rows, indent=2, ensure_ascii=False))
-    write_text(out / "compare.md", _markdown(rows))
     assert data[0] is not None
-    _page(groups, results, rows, data[0], out / "compare.html")
+    check_output(out, [place for val in data if val is not None for place in val.places])
+    folder = ResultFolder.claim(out, MARKER, "compare", [], overwrite=False, rewritten=FILES)
+    folder.begin(FILES)
+    facts, text, page = (out / name for name in FILES)
+    _page(groups, results, rows, data[0], page, device)
+    write_text(facts, to_json(rows, indent=2))
+    write_text(text, _markdown(rows))
+    folder.wrote(FILES)
     return _terminal_table(groups, rows, f"mIoU in %, {len(data[0])} photos, no tags used")
 
 
@@ -129,19 +143,22 @@ def _terminal_table(groups: Sequence[Group], rows: list[dict[str, Any]], title: 
         table.add_column(head.replace(" ", "\n"), justify="right")
     for group in groups:
         own = [row for row in rows if row["run"] == group.name]
-        table.add_row(f"[bold]{escape(group.name)}[/bold] ({own[0]['trained with']})")
+        table.add_row(f"[bold]{escape(group.name)}[/bold] ({escape(own[0]['trained with'])})")
         for row in own:
             cells = [_mean(row[head]) for head in NUMBERS]
             if row is not own[-1]:  # what a run has once stands at its last branch
                 cells[2:] = [None] * (len(cells) - 2)
-            table.add_row(f"  {row['branch']}", *("" if cell is None else percent(cell) for cell in cells))
+            table.add_row(f"  {escape(row['branch'])}", *("" if cell is None else percent(cell) for cell in cells))
     return table
 
 
 def _pseudo_masks(run: Path) -> float | None:
     """Score of the masks that `tagseg label` made of the run's training photos, tags used."""
-    path = run / PSEUDO
-    return json.loads(path.read_text(encoding="utf-8"))["miou"] if path.is_file() else None
+    path = RunFolder.of(run).pseudo_scores
+    if not path.is_file():
+        return None
+    with reading(path, "scores of pseudo masks"):
+        return float(read_json(path, "scores of pseudo masks")["miou"])
 
 
 def _mean(values: Sequence[float | None]) -> float | None:
@@ -152,7 +169,7 @@ def _mean(values: Sequence[float | None]) -> float | None:
 def _cell(value: Any) -> str:
     """Text, or the mean of some numbers with their range."""
     if isinstance(value, str):
-        return value
+        return markdown(value)
     known = [number for number in value if number is not None]
     if len(known) < 2:
         return percent(_mean(known)) if known else ""
@@ -171,19 +188,21 @@ def _page(
     rows: list[dict[str, Any]],
     val: TaggedImages,
     path: Path,
+    device: str,
 ) -> None:
     """The page; its pictures are of each group's first run."""
-    segmenters = {group.name: load(group.runs[0]) for group in groups}
+    segmenters = {group.name: load(group.runs[0], device=device) for group in groups}
     classes = next(iter(segmenters.values())).classes
     index = {photo.name: i for i, photo in enumerate(val.photos)}
     examples = []
     for name, why in spread(next(iter(results.values()))["photo_miou"], 0, PHOTOS):
+        check()
         photo, truth = val.photo(index[name]), val.mask(index[name])
         assert truth is not None
         panels = [photo_panel(photo, name)]
         seen = set(truth.ravel().tolist())
         for run, segmenter in segmenters.items():
-            mask = final_mask(segmenter, photo)
+            mask = segmenter.predict(photo).mask
             seen |= set(mask.ravel().tolist())
             panels.append(mask_panel(run, photo, mask, classes, name, note=score_note(mask, truth, len(classes))))
         panels.append(mask_panel("truth", photo, truth, classes, name))

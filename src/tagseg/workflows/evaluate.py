@@ -5,7 +5,6 @@ Shapes: H W pixels, K classes with background.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,11 +19,14 @@ from rich.table import Table
 from rich.text import Text
 
 from tagseg.data.folders import find_photos, stem
-from tagseg.data.photo import read_mask
+from tagseg.data.masks import ignored_objects, present, read_mask
 from tagseg.data.tagged import IGNORE, UNKNOWN, check_classes
 from tagseg.data.voc import open_voc
 from tagseg.errors import UserError
-from tagseg.files import replacing
+from tagseg.files import make_folder, to_json, write_text
+from tagseg.foreign import read_json
+from tagseg.interrupt import check
+from tagseg.places import check_output, is_link
 from tagseg.scores import Scores
 
 BACKGROUND = "background"
@@ -92,10 +94,10 @@ def evaluate(
     Masks without a truth are passed over. Raises UserError for missing masks, other sizes, values outside the classes.
     """
     files = _files(masks, "masks")
-    values = None
+    values = colors = None
     if split is not None:
         data = open_voc(truth, split, classes=classes)
-        classes, values = data.classes, data.mask_values
+        classes, values, colors = data.classes, data.mask_values, data.mask_colors
         wanted: dict[str, Path] = {}
         for photo in data.photos:
             if photo.mask is None:
@@ -113,8 +115,12 @@ def evaluate(
         names = (BACKGROUND, *check_classes(classes))
     total = Scores(len(names), boundary=boundary)
     photos: dict[str, float] = {}
+    seen = np.zeros((2, 256), bool)  # which numbers occur in the truth, and in the predictions
     for name, path in track(wanted.items(), description="Scoring", disable=len(wanted) < 100):
-        prediction_HW, truth_HW = read_mask(files[name]), read_mask(path)
+        check()
+        prediction_HW, truth_HW = read_mask(files[name]), read_mask(path, colors=colors)
+        for row, mask_HW in zip(seen, (truth_HW, prediction_HW), strict=True):
+            row |= present(mask_HW)
         _check_values(files[name], prediction_HW, names)
         if values is None:
             _check_values(path, truth_HW, names)
@@ -127,6 +133,9 @@ def evaluate(
         total.merge(own)
         if np.isfinite(own.miou):  # a truth of nothing but 255 has no score
             photos[name] = own.miou
+    for row, folder in zip(seen, (truth, masks), strict=True):
+        if row[IGNORE] and not row[1:IGNORE].any():
+            raise UserError(ignored_objects(str(folder)))
     return Evaluation(names, total, photos, masks, truth, split, labels_used)
 
 
@@ -154,10 +163,26 @@ def table(result: Evaluation) -> RenderableType:
     return Group(*parts, facts, Text(result.protocol))
 
 
+def check_file(path: Path, *inputs: Path) -> None:
+    """Raise UserError where numbers cannot go to `path`: among what is read, or over a file that holds something else."""
+    check_output(path, inputs)
+    if path.is_dir():
+        raise UserError(f"{path} is a folder: choose a file name for --out.")
+    if not path.exists():
+        return
+    try:
+        facts = read_json(path, "scores")
+    except UserError:
+        facts = None
+    if not isinstance(facts, dict) or "protocol" not in facts or is_link(path):
+        raise UserError(f"{path} is there already and holds no scores of `tagseg evaluate`: choose another --out.")
+
+
 def write_json(result: Evaluation, path: Path) -> None:
-    """Write the numbers as JSON; UserError when the file cannot be written."""
-    with replacing(path) as temporary:
-        temporary.write_text(json.dumps(result.as_dict(), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    """Write the numbers as JSON. Raises UserError when the file cannot be written, and as `check_file`."""
+    check_file(path, result.masks, result.truth)
+    make_folder(path.parent)
+    write_text(path, to_json(result.as_dict(), indent=2) + "\n")
 
 
 def _confusion(result: Evaluation) -> Table:

@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 from tagseg import __version__
 from tagseg.errors import UserError
-from tagseg.files import make_folder, write_text
+from tagseg.files import make_folder, to_json, write_text
+from tagseg.foreign import read_text
+from tagseg.interrupt import check
+from tagseg.outputs.inert import code, markdown
 from tagseg.outputs.model_files import INPUT, OUTPUTS, write_onnx, write_safetensors, write_torch
-from tagseg.segmenter import HEADER, Segmenter
-from tagseg.workflows.score import percent
+from tagseg.places import check_output, is_link
+from tagseg.prediction.load import HEADER
+from tagseg.prediction.score import percent
+from tagseg.prediction.segmenter import Segmenter
 
+CARD = "---\nlibrary_name: tagseg\n"  # how a model card begins
+# A path from the root, a home folder, a drive or a share, at the start of a word or behind "="; links have a scheme before.
+_START = r"(?<![\w:.~/\\-])(?:~\w*|[A-Za-z]:)?[/\\]"
+_PLACE = re.compile(_START + r"[^\s'\",;|]+")
+_QUOTED_PLACE = re.compile(_START + r"[^'\",;|]+")
 FORMATS = {"onnx": ".onnx", "torch": ".pt2", "safetensors": ".safetensors"}
 
 
@@ -20,7 +31,8 @@ def export(segmenter: Segmenter, out: Path, format: str | None = None) -> list[s
     """Write the model to the file `out`, and its card beside it as `<out>.md`; returns sentences about what was done.
 
     format: onnx, torch (a torch.export program) or safetensors (what `tagseg.load` reads); by the file's suffix when
-    not given. Raises UserError for another format, a suffix that does not fit, and a network that cannot be exported.
+    not given. Raises UserError for another format, a suffix that does not fit, a file that is there and no export, and a network
+    that cannot be exported.
     """
     format = format or next((name for name, suffix in FORMATS.items() if suffix == out.suffix.lower()), None)
     if format not in FORMATS:
@@ -29,25 +41,43 @@ def export(segmenter: Segmenter, out: Path, format: str | None = None) -> list[s
         raise UserError(f"{out} should end in {FORMATS[format]} for the format {format}.")
     if out.is_dir():
         raise UserError(f"{out} is a folder: choose a file name for --out.")
+    card_path = out.with_name(out.name + ".md")
+    for path in (out, card_path):
+        check_output(path, segmenter.places)
+        if (path.exists() or is_link(path)) and not _is_card(card_path):
+            raise UserError(f"{path} is there already and is no export of tagseg: choose another --out.")
     make_folder(out.parent)
-    description = segmenter.describe()
+    description = without_places(segmenter.describe())
     card = model_card(description)
-    facts = {HEADER: json.dumps(description, ensure_ascii=False), "card": card} | _summary(description)
+    facts = {HEADER: to_json(description), "card": card} | _summary(description)
     network = segmenter.method
     lines = []
-    if format == "safetensors":
-        write_safetensors(network, {"format": "pt"} | facts, out)
-    else:
-        write = write_onnx if format == "onnx" else write_torch
-        worst = write(network, facts, out)
-        lines.append(f"Checked on photos of two sizes: probabilities differ from the model's by at most {worst:.0e}.")
-        lines.append(
-            f"Input {INPUT}: uint8 RGB (B, H, W, 3) of any size, normalised inside; outputs {', '.join(OUTPUTS)}: "
-            "float32 (B, K, H, W) and uint8 (B, H, W), in one pass without dense CRF."
-        )
-    card_path = out.with_name(out.name + ".md")
-    write_text(card_path, card)
+    renewed = card_path.exists()
+    write_text(card_path, card)  # before the model: by its card a file is known as an export
+    try:
+        check()
+        if format == "safetensors":
+            write_safetensors(network, {"format": "pt"} | facts, out)
+        else:
+            write = write_onnx if format == "onnx" else write_torch
+            worst = write(network, facts, out)
+            lines.append(
+                f"Checked on photos of two sizes: probabilities differ from the model's by at most {worst:.0e}."
+            )
+            lines.append(
+                f"Input {INPUT}: uint8 RGB (B, H, W, 3) of any size, normalised inside; outputs {', '.join(OUTPUTS)}: "
+                "float32 (B, K, H, W) and uint8 (B, H, W), in one pass without dense CRF."
+            )
+    except BaseException:
+        if not renewed:
+            card_path.unlink(missing_ok=True)
+        raise
     return [f"Written to {out}, described in {card_path}.", *lines]
+
+
+def _is_card(path: Path) -> bool:
+    """Whether a file is a model card that `export` wrote."""
+    return path.is_file() and not is_link(path) and read_text(path, "a model card").startswith(CARD)
 
 
 def _summary(description: dict[str, Any]) -> dict[str, Any]:
@@ -62,6 +92,22 @@ def _summary(description: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def without_places(value: Any) -> Any:
+    """The same facts with the last name alone of every absolute path: a model travels, its folders are private."""
+    if isinstance(value, dict):
+        return {key: without_places(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [without_places(each) for each in value]
+    if not isinstance(value, str):
+        return value
+    text = re.sub("'([^']*)'", lambda quoted: f"'{_QUOTED_PLACE.sub(_last_name, quoted[1])}'", value)
+    return _PLACE.sub(_last_name, text)
+
+
+def _last_name(place: re.Match[str]) -> str:
+    return re.split(r"[/\\]", place[0].rstrip("/\\"))[-1] or "."
+
+
 def _licence(description: dict[str, Any]) -> str:
     return description["model"].get("licence") or "unknown"
 
@@ -71,24 +117,23 @@ def model_card(description: dict[str, Any]) -> str:
     training = description.get("training", {})
     classes, method = description["classes"], description["method"]["name"]
     lines = [
-        "---",
-        "library_name: tagseg",
+        *CARD.splitlines(),
         "pipeline_tag: image-segmentation",
         "---",
-        f"# {training.get('title') or method}",
+        f"# {markdown(training.get('title') or method)}",
         "",
         f"A segmentation model of {len(classes)} classes with background, made with tagseg {__version__}.",
         "",
         "| | |",
         "|---|---|",
-        f"| Method | {method} |",
-        f"| Backbone | {description['model']['backbone']}, output stride {description['model']['output_stride']} |",
-        f"| Classes, in the order of the mask's values | {', '.join(map(_cell, classes))} |",
+        f"| Method | {markdown(method)} |",
+        f"| Backbone | {markdown(description['model']['backbone'])}, output stride {description['model']['output_stride']} |",
+        f"| Classes, in the order of the mask's values | {', '.join(map(markdown, classes))} |",
         f"| Learned from | {training.get('photos', 'an unknown number of')} photos |",
-        f"| Labels used | {_cell(training.get('labels', 'unknown'))} |",
-        f"| Licence of the backbone's initial weights | {_cell(_licence(description))} |",
-        f"| Trained on | {_cell(training.get('machine', 'unknown'))}, {training.get('minutes', '?')} minutes |",
-        f"| Command | `{_cell(training.get('command', 'unknown'))}` |",
+        f"| Labels used | {markdown(training.get('labels', 'unknown'))} |",
+        f"| Licence of the backbone's initial weights | {markdown(_licence(description))} |",
+        f"| Trained on | {markdown(training.get('machine', 'unknown'))}, {training.get('minutes', '?')} minutes |",
+        f"| Command | {code(training.get('command', 'unknown'))} |",
         "",
         "## Scores",
     ]
@@ -102,13 +147,9 @@ def model_card(description: dict[str, Any]) -> str:
             "| branch | mIoU | photos |",
             "|---|---:|---:|",
             *(
-                f"| {_cell(name)} | {percent(values['miou'])} | {values['photos']} |"
+                f"| {markdown(name)} | {percent(values['miou'])} | {values['photos']} |"
                 for name, values in branches.items()
             ),
         ]
     lines += ["", "## Reading photos", "```json", json.dumps(description["predict"]), "```", ""]
     return "\n".join(lines)
-
-
-def _cell(text: Any) -> str:
-    return str(text).replace("|", "\\|").replace("\n", " ")

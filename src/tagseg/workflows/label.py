@@ -1,36 +1,43 @@
-"""Pseudo masks for tagged photos: the tags are used, absent classes cannot appear."""
+"""Pseudo masks for tagged photos: prediction with the photos' tags, so that absent classes cannot appear."""
 
 from __future__ import annotations
 
 import csv
-import json
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from io import StringIO
 from pathlib import Path
 from typing import TextIO
 
 import numpy as np
-import torch
+from numpy.typing import NDArray
 from rich.progress import track
 
 from tagseg.data.photo import read_mask
+from tagseg.data.sources import LABELLED
 from tagseg.data.tagged import TaggedImages
-from tagseg.engine.interrupt import Interruption, check
 from tagseg.errors import UserError
-from tagseg.files import make_folder, write_text
+from tagseg.files import make_folder, to_json, write_text
+from tagseg.interrupt import Interruption, check
 from tagseg.methods.supervised import read_confidence
+from tagseg.outputs.inert import cell_path
+from tagseg.outputs.masks import PaletteMasks
 from tagseg.outputs.palette import write_mask
+from tagseg.places import check_output
+from tagseg.prediction.prediction import BACKGROUND
+from tagseg.prediction.segmenter import Request, Segmenter
+from tagseg.prediction.work import Behind, ahead
+from tagseg.result_folder import ResultFolder
+from tagseg.run_folder import RunFolder
 from tagseg.scores import Scores
-from tagseg.segmenter import BACKGROUND, Segmenter
-from tagseg.workflows.claim import claim_results
-from tagseg.workflows.train import run_sources
+from tagseg.workflows.claim import made_by
+from tagseg.workflows.opened import run_sources
 
 IGNORE = 255
 CONFIDENCES = "confidence.csv"
-MARKER = ".tagseg-label"  # beside the masks: what they were made by
-SCORES = "pseudo_masks.json"  # in the run's folder
-CHUNK = 8  # photos whose CRFs run together, over all cores
+MARKER = LABELLED  # beside the masks: what they were made by
 
 
 def label(
@@ -39,16 +46,20 @@ def label(
     out: Path,
     *,
     confidence: float = 0.0,
+    tags: bool = True,
     overwrite: bool = False,
 ) -> int:
     """Write one palette PNG a photo to `out`, named like the photo, and return how many were written now.
 
-    0 is background, 255 a pixel whose likeliest class has a probability below `confidence`; a photo without tags is all
-    background. Photos that have their mask already are passed over, so an interrupted run goes on.
-    `confidence.csv` beside the masks holds, for each photo, the mean over its pixels of the likeliest class's probability:
-    the weight that `supervised.confidence` gives the photo.
-    Raises UserError for a class the model doesn't know, for a folder that cannot be written, and for one with masks of
-    another model or other settings unless `overwrite` is given.
+    The masks are predictions with the photos' tags: absent classes cannot appear, and a photo without tags is all
+    background. tags: without them every class competes, as in the pseudo masks of the released RRM and ASDT.
+    0 is background, 255 a pixel whose likeliest class has a probability below `confidence`. Photos that have their mask
+    already are passed over, so an interrupted run goes on. `confidence.csv` beside the masks holds, for each photo, the
+    mean over its pixels of the likeliest class's probability: the weight that `supervised.confidence` gives the photo.
+    Raises UserError, at the end, when photos could not be read; and before anything is written, for a class the model
+    doesn't know; for an `out` that cannot be written, or is, holds or lies inside what the photos, tags or model come
+    from; for one with masks of another model or other settings unless `overwrite` is given; and for one with files that
+    tagseg did not write, or that `overwrite` would lose although a person has changed them.
     """
     known = segmenter.method.classes
     unknown = [name for name in data.classes if name not in known]
@@ -56,38 +67,62 @@ def label(
         raise UserError(
             f"The photos have the tag {unknown[0]!r}, which the model does not know; it knows {', '.join(known)}."
         )
-    column = [known.index(name) for name in data.classes]
-    make_folder(out)
-    todo = [i for i, photo in enumerate(data.photos) if overwrite or not mask_path(out, photo.name).is_file()]
-    already = len(data.photos) - len(todo)
-    claim_results(out / MARKER, segmenter, [confidence], already=already, overwrite=overwrite)
-    written = 0
-    with Interruption(), _confidence_table(out / CONFIDENCES, overwrite) as add_confidence:
-        for start in track(range(0, len(todo), CHUNK), description="Labelling", disable=len(todo) <= CHUNK):
+    check_output(out, [*data.places, *segmenter.places])
+    for photo in data.photos:
+        PaletteMasks.check_name(photo.name)
+    names = [_file(photo.name) for photo in data.photos]
+    by = made_by(segmenter, [confidence] if tags else [confidence, "no tags"])
+    results = ResultFolder.claim(out, MARKER, by, [CONFIDENCES, *names], overwrite=overwrite)
+    todo = [index for index, name in enumerate(names) if not results.has(name)]
+    results.begin([CONFIDENCES])
+    written, problems = 0, list[str]()
+    waiting: deque[int] = deque()
+
+    def read(index: int) -> NDArray[np.uint8] | UserError:
+        try:
+            return data.photo(index)
+        except UserError as error:
+            return error
+
+    def requests() -> Iterator[Request]:
+        for index, photo in zip(todo, ahead(read, todo, segmenter.device), strict=True):
             check()
-            chunk = todo[start : start + CHUNK]
-            photos = [data.photo(index) for index in chunk]
-            maps = []
-            for index, photo in zip(chunk, photos, strict=True):
-                tag_C = torch.zeros(len(known))
-                tag_C[column] = torch.from_numpy(data.tag_vector(index))
-                maps.append(segmenter.probabilities(photo, tag_C))
-            likeliest = [
-                (data.photos[i].name, p.max(0)) for i, p in zip(chunk, segmenter.refine(photos, maps), strict=True)
-            ]
-            # before the masks: where a mask is, there is a row for it
-            add_confidence({name: float(best.mean()) for name, (best, _) in likeliest})
-            for name, (best, mask) in likeliest:
-                mask = torch.where(best >= confidence, mask, IGNORE)
-                path = mask_path(out, name)
-                path.parent.mkdir(parents=True, exist_ok=True)
-                write_mask(path, mask.cpu().numpy().astype(np.uint8))
-                written += 1
+            told = tuple(data.classes[tag - 1] for tag in data.photos[index].tags)
+            if isinstance(photo, UserError):
+                problems.append(str(photo))
+                continue
+            waiting.append(index)
+            yield photo, told if tags else None
+
+    def write(name: str, mask: NDArray[np.uint8]) -> None:
+        results.begin([name])
+        make_folder((out / name).parent)
+        write_mask(out / name, mask)
+        results.wrote([name])
+
+    with (
+        Interruption(),
+        _confidence_table(out / CONFIDENCES, overwrite) as add_confidence,
+        Behind(segmenter.device, together=True) as behind,
+    ):
+        predictions = segmenter.predict_many(requests())
+        for prediction in track(predictions, "Labelling", total=len(todo), disable=len(todo) < 9):
+            index = waiting.popleft()
+            name = data.photos[index].name
+            # before the mask: where a mask is, there is a row for it
+            add_confidence({name: float(prediction.confidence.mean(dtype=np.float64))})
+            mask = np.where(prediction.confidence >= confidence, prediction.mask, np.uint8(IGNORE))
+            behind(partial(write, names[index], mask))
+            written += 1
+    results.wrote([CONFIDENCES])
+    results.end()
+    if problems:
+        raise UserError(f"{len(problems)} of {len(todo)} photos were not labelled; the first: {problems[0]}")
     return written
 
 
 def label_run(
-    segmenter: Segmenter, run: Path, out: Path, *, confidence: float = 0.0, overwrite: bool = False
+    segmenter: Segmenter, run: Path, out: Path, *, confidence: float = 0.0, tags: bool = True, overwrite: bool = False
 ) -> tuple[int, int, Scores | None]:
     """`label` with the model of a run for the photos it was trained on: masks written now, photos, the masks' scores.
 
@@ -95,11 +130,16 @@ def label_run(
     folder too, where `compare` finds them.
     """
     data = run_sources(run).train
-    written = label(segmenter, data, out, confidence=confidence, overwrite=overwrite)
+    written = label(segmenter, data, out, confidence=confidence, tags=tags, overwrite=overwrite)
     scores = None if segmenter.method.needs_masks else score_labels(out, data)
     if scores is not None:
-        facts = {"masks": str(out), "confidence": confidence, **scores.as_dict((BACKGROUND, *data.classes))}
-        write_text(run / SCORES, json.dumps(facts, indent=2, ensure_ascii=False))
+        facts = {
+            "masks": str(out),
+            "confidence": confidence,
+            **({} if tags else {"tags": "not used"}),
+            **scores.as_dict((BACKGROUND, *data.classes)),
+        }
+        write_text(RunFolder.of(run).pseudo_scores, to_json(facts, indent=2))
     return written, len(data), scores
 
 
@@ -109,7 +149,7 @@ def score_labels(masks: Path, data: TaggedImages) -> Scores | None:
     for index, photo in enumerate(data.photos):
         truth = data.mask(index)
         if truth is not None:
-            scores.add(read_mask(mask_path(masks, photo.name)), truth)
+            scores.add(read_mask(masks / _file(photo.name)), truth)
     return scores if scores.photos else None
 
 
@@ -139,9 +179,11 @@ def _confidence_table(path: Path, overwrite: bool) -> Iterator[Callable[[dict[st
 
 
 def _write_rows(file: TextIO, confidences: dict[str, float]) -> None:
-    csv.writer(file, lineterminator="\n").writerows((name, f"{value:.4f}") for name, value in confidences.items())
+    csv.writer(file, lineterminator="\n").writerows(
+        (cell_path(name), f"{value:.4f}") for name, value in confidences.items()
+    )
 
 
-def mask_path(out: Path, name: str) -> Path:
-    """Where the mask of a photo goes."""
-    return out / f"{name}.png"
+def _file(name: str) -> str:
+    """Where the mask of a photo goes, below the folder of masks."""
+    return f"{name}.png"

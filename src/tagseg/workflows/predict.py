@@ -7,7 +7,8 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import Path
+from functools import partial
+from pathlib import Path, PurePath
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,15 +17,18 @@ from rich.progress import track
 from tagseg.data.inputs import Inputs, PhotoInput, open_inputs
 from tagseg.data.photo import PIXEL_CAP
 from tagseg.data.tagged import check_classes, tags_of_photos
-from tagseg.engine.interrupt import Interruption, check
-from tagseg.errors import UserError
-from tagseg.files import make_folder, write_text
-from tagseg.foreign import DATA_CAP, read_json
+from tagseg.errors import UnwritableNameError, UserError
+from tagseg.files import write_text
+from tagseg.foreign import DATA_CAP, read_json, shown
+from tagseg.interrupt import Interruption, check
 from tagseg.outputs import OUTPUTS, Writer
 from tagseg.outputs.label_studio import LabelStudioBrush
-from tagseg.outputs.writer import safe_name
-from tagseg.segmenter import Request, Segmenter
-from tagseg.workflows.claim import claim_results
+from tagseg.places import check_output, ignores_case
+from tagseg.prediction.prediction import Prediction
+from tagseg.prediction.segmenter import Request, Segmenter
+from tagseg.prediction.work import Behind, ahead
+from tagseg.result_folder import ResultFolder
+from tagseg.workflows.claim import made_by
 
 MARKER = ".tagseg-predict"  # in the folder of results: what they were made by
 TAGS = ".tagseg-predict-tags"  # and with which tags, by the photo's name
@@ -69,12 +73,15 @@ def predict(
     """
     if format not in OUTPUTS:
         raise UserError(f"There is no format {format!r}; there are {', '.join(OUTPUTS)}.")
+    if photo_url is not None and format != "label-studio":
+        raise UserError(f"--photo-url is for --format label-studio; {format} holds no addresses of photos.")
     sources = [images] if isinstance(images, str | Path) else list(images)
     with Interruption(), open_inputs(sources, out=out) as inputs:
+        check_output(out, [*segmenter.places, *([] if tags is None else [tags])])
         result = Predicted(problems=inputs.problems, notes=inputs.notes)
         tags_of: dict[str, tuple[str, ...]] = {}
         if tags is not None:
-            found, notes = tags_of_photos(
+            given, notes = tags_of_photos(
                 tags,
                 [photo.file_name for photo in inputs.photos],
                 inputs.folders,
@@ -83,38 +90,59 @@ def predict(
                 file_column=file_column,
                 tags_column=tags_column,
             )
-            tags_of = {photo.name: found[photo.file_name] for photo in inputs.photos if photo.file_name in found}
+            tags_of = {photo.name: given[photo.file_name] for photo in inputs.photos if photo.file_name in given}
             result.notes += notes
-        make_folder(out)
+        kind = OUTPUTS[format]
+        photos = _writable(kind, inputs, result, ignores_case(out))
+        files = [path for photo in photos for path in kind.paths(photo.name)]
+        by = made_by(segmenter, [format, crf, []])
+        results = ResultFolder.claim(out, MARKER, by, files, overwrite=overwrite, rewritten=kind.shared)
+        todo = [photo for photo in photos if not any(map(results.has, kind.paths(photo.name)[-1:]))]
+        result.already = len(photos) - len(todo)
+        _claim_tags(out / TAGS, tags_of, {photo.name for photo in photos} - {photo.name for photo in todo})
+        results.begin(kind.shared)
         with _open_writer(format, out, segmenter, photo_url) as writer:
-            todo = _todo(writer, inputs, result, overwrite)
-            settings: list[object] = [format, crf, []]
-            claim_results(out / MARKER, segmenter, settings, already=result.already, overwrite=overwrite)
-            done = {photo.name for photo in inputs.photos} - {photo.name for photo in todo}
-            _claim_tags(out / TAGS, tags_of, done)
+            written: set[str] = set()
             waiting: deque[tuple[PhotoInput, NDArray[np.uint8]]] = deque()
 
+            def read(photo_input: PhotoInput) -> NDArray[np.uint8] | UserError:
+                try:
+                    return photo_input.read(pixel_cap=pixel_cap)
+                except UserError as error:
+                    return error
+
             def requests() -> Iterator[Request]:
-                for photo_input in todo:
+                for photo_input, photo in zip(todo, ahead(read, todo, segmenter.device), strict=True):
                     check()
-                    try:
-                        photo = photo_input.read(pixel_cap=pixel_cap)
-                    except UserError as error:
-                        result.problems.append(str(error))
+                    if isinstance(photo, UserError):
+                        result.problems.append(str(photo))
                         continue
                     waiting.append((photo_input, photo))
                     yield photo, tags_of.get(photo_input.name)
 
+            def write(photo_input: PhotoInput, photo: NDArray[np.uint8], prediction: Prediction) -> None:
+                pair = prediction.mask, prediction.probabilities if writer.needs_probabilities else None
+                try:
+                    results.begin(kind.paths(photo_input.name))
+                    writer.add(photo_input.name, photo, *pair, file_name=photo_input.file_name, link=photo_input.link)
+                    results.wrote(kind.paths(photo_input.name))
+                    written.add(photo_input.name)
+                except UnwritableNameError as error:
+                    result.problems.append(str(error))
+
             predictions = segmenter.predict_many(requests(), crf=crf)
-            for prediction in track(predictions, description="Predicting", total=len(todo), disable=len(todo) < 9):
-                photo_input, photo = waiting.popleft()
-                if segmenter.is_tiled(photo):
-                    result.notes.append(_tiled(segmenter, photo_input, crf, prediction.probabilities is not None))
-                file_name = photo_input.file_name
-                found = prediction.mask, prediction.probabilities
-                writer.add(photo_input.name, photo, *found, file_name=file_name, link=photo_input.link)
-                result.done += 1
-                result.tagged += photo_input.name in tags_of
+            with Behind(segmenter.device, together=writer.separate) as behind:
+                for prediction in track(predictions, description="Predicting", total=len(todo), disable=len(todo) < 9):
+                    photo_input, photo = waiting.popleft()
+                    if segmenter.is_tiled(photo):
+                        result.notes.append(_tiled(segmenter, photo_input, crf, prediction.probabilities is not None))
+                    if (pages := photo_input.pages(pixel_cap=pixel_cap)) > 1:
+                        result.notes.append(f"{photo_input.file_name} has {pages} pages, of which one was read.")
+                    behind(partial(write, photo_input, photo, prediction))
+        result.done = len(written)
+        result.tagged = len(written & tags_of.keys())
+        results.wrote(kind.shared)
+        results.end()
     return result
 
 
@@ -122,24 +150,37 @@ def _open_writer(format: str, out: Path, segmenter: Segmenter, photo_url: str | 
     if format == "label-studio":
         version = str(segmenter.facts.get("training", {}).get("title") or "tagseg")
         return LabelStudioBrush(out, segmenter.classes, photo_url=photo_url, version=version)
-    if photo_url is not None:
-        raise UserError(f"--photo-url is for --format label-studio; {format} holds no addresses of photos.")
     return OUTPUTS[format](out, segmenter.classes)
 
 
-def _todo(writer: Writer, inputs: Inputs, result: Predicted, overwrite: bool) -> list[PhotoInput]:
-    """The photos without a result; those whose names cannot be written become problems."""
-    photos = []
+def _writable(kind: type[Writer], inputs: Inputs, result: Predicted, fold: bool) -> list[PhotoInput]:
+    """The photos whose names the format can hold; the others become problems, before anything is computed.
+
+    fold: whether names that differ in case alone are one on the disk.
+    """
+
+    def key(path: str) -> str:
+        return path.casefold() if fold else path
+
+    photos, taken = [], dict[str, str]()
+    folders = {
+        key(str(above)) for p in inputs.photos for path in kind.paths(p.name) for above in PurePath(path).parents
+    }
     for photo in inputs.photos:
         try:
-            safe_name(photo.name)
-            photos.append(photo)
-        except UserError as error:
+            kind.check_name(photo.name)
+        except UnwritableNameError as error:
             result.problems.append(str(error))
-    if not overwrite:
-        todo = [photo for photo in photos if not writer.has(photo.name)]
-        result.already = len(photos) - len(todo)
-        photos = todo
+            continue
+        paths = [key(path) for path in kind.paths(photo.name)]
+        clash = next((taken[path] for path in paths if path in taken), None)
+        if clash is None and any(path in folders for path in paths):
+            clash = "a folder of other results"
+        if clash is not None:
+            result.problems.append(f"{shown(photo.file_name)}: its result would have the name of {clash}; rename one")
+            continue
+        taken |= dict.fromkeys(paths, f"that of {shown(photo.file_name)}")
+        photos.append(photo)
     return photos
 
 

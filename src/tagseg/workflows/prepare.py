@@ -24,10 +24,10 @@ from tagseg.datasets import DATASETS
 from tagseg.datasets.archive import Archive, At
 from tagseg.datasets.dataset import DataSet, Finding, Options, Part, Workspace
 from tagseg.datasets.download import download
-from tagseg.engine.interrupt import Interruption
 from tagseg.errors import UserError
 from tagseg.files import make_folder, write_text
 from tagseg.foreign import read_json
+from tagseg.interrupt import Interruption
 
 RECORD = "prepared.json"
 """What a folder was prepared from, and by which choices."""

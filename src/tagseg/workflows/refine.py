@@ -5,24 +5,37 @@ Shapes: L labels, H W pixels.
 
 from __future__ import annotations
 
-import os
+import hashlib
+import json
+import unicodedata
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from rich.progress import track
 
-from tagseg.data.folders import stem
-from tagseg.data.photo import PHOTO_SUFFIXES, read_mask, read_photo
-from tagseg.engine.interrupt import Interruption, check
+from tagseg.cores import cores
+from tagseg.data.folders import find_photos, stem
+from tagseg.data.masks import read_mask, refuse_ignored_objects
+from tagseg.data.photo import read_photo
+from tagseg.devices import AUTO, choose_device
 from tagseg.errors import UserError
 from tagseg.files import make_folder
+from tagseg.foreign import read_array
+from tagseg.interrupt import Interruption, check
+from tagseg.outputs.masks import PaletteMasks
 from tagseg.outputs.palette import write_mask
+from tagseg.places import check_output
 from tagseg.refine import dense_crf, probabilities_from_labels
+from tagseg.refine.crf_checks import check_values
+from tagseg.result_folder import ResultFolder
 
 IGNORE = 255
+MARKER = ".tagseg-refine"  # beside the masks: what they were made by
 
 
 def refine_folder(
@@ -34,6 +47,7 @@ def refine_folder(
     bilateral: tuple[float, float, float],
     iterations: int,
     confidence: float = 0.7,
+    device: str = AUTO,
     workers: int | None = None,
     overwrite: bool = False,
 ) -> int:
@@ -42,35 +56,49 @@ def refine_folder(
     The photos lie in `images` under the same names; the palette PNGs in `out` get them too. A mask's labels have the
     probability `confidence`, its pixels of 255 are unsure, and only labels that occur in it can come out.
     Masks that are there already are passed over, so an interrupted run goes on. workers: files at once, None for all
-    cores.
-    Raises UserError, at the end, when files could not be refined.
+    cores. device: auto, cpu, cuda, cuda:N or mps.
+    Masks that hold nothing but 0 and 255 are refused, for 255 means ignored: their objects would vanish.
+    Raises UserError, at the end, when files could not be refined; at once for an `out` that is, holds or lies inside
+    one of both folders, or holds masks of other settings or files that tagseg did not write.
     """
-    sources = _sources(masks_or_probabilities)
-    photos = {
-        stem(path.relative_to(images).as_posix()): path
-        for path in sorted(images.rglob("*"))
-        if path.suffix.lower() in PHOTO_SUFFIXES
-    }
-    make_folder(out)
-    todo = [name for name in sources if overwrite or not (out / f"{name}.png").is_file()]
+    check_output(out, [masks_or_probabilities, images])
+    sources, photos = _sources(masks_or_probabilities), _photos(images)
+    refuse_ignored_objects(
+        (path for path in sources.values() if path.suffix.lower() == ".png"), str(masks_or_probabilities)
+    )
+    for name in sources:
+        PaletteMasks.check_name(name)
+    settings = json.dumps([gaussian, bilateral, iterations, confidence])
+    by = hashlib.sha256(settings.encode()).hexdigest()
+    results = ResultFolder.claim(out, MARKER, by, [f"{name}.png" for name in sources], overwrite=overwrite)
+    todo = [name for name in sources if not results.has(f"{name}.png")]
     problems: list[str] = []
 
     def work(name: str) -> None:
         source = sources[name]
-        if name not in photos:
-            raise UserError(f"{source} has no photo {name} in {images}.")
-        photo = read_photo(photos[name])
+        found = photos.get(name, [])
+        if len(found) != 1:
+            some = f"two photos {name}, {found[0].name} and {found[1].name}," if found else f"no photo {name}"
+            raise UserError(f"{source} has {some} in {images}.")
+        photo = read_photo(found[0])
         labels, maps_LHW = _read(source, photo.shape[:2], confidence)
         if len(labels) < 2:
             mask = np.full(photo.shape[:2], labels[0] if len(labels) else IGNORE, np.uint8)
         else:
-            crf = dense_crf(photo, maps_LHW, gaussian=gaussian, bilateral=bilateral, iterations=iterations, threads=1)
-            mask = labels[crf.argmax(0)]
+            kernels: Any = {"gaussian": gaussian, "bilateral": bilateral, "iterations": iterations, "threads": 1}
+            if where.type == "cpu":
+                mask = labels[dense_crf(photo, maps_LHW, **kernels).argmax(0)]
+            else:
+                maps = torch.from_numpy(maps_LHW).to(where)
+                mask = labels[dense_crf(torch.from_numpy(photo).to(where), maps, **kernels).argmax(0).cpu().numpy()]
         path = out / f"{name}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
+        results.begin([f"{name}.png"])
+        make_folder(path.parent)
         write_mask(path, mask)
+        results.wrote([f"{name}.png"])
 
-    workers = workers or os.cpu_count() or 1
+    where = choose_device(device)
+    workers = 1 if where.type != "cpu" else workers or cores()
     running: deque[Future[None]] = deque()
 
     def wait() -> None:
@@ -87,20 +115,30 @@ def refine_folder(
                 wait()
         while running:
             wait()
+    results.end()
     if problems:
         raise UserError(f"{len(problems)} of {len(todo)} files were not refined; the first: {problems[0]}")
     return len(todo)
 
 
+def _photos(images: Path) -> dict[str, list[Path]]:
+    """The photos of a folder by name; several where they differ in their suffix alone."""
+    photos: dict[str, list[Path]] = {}
+    for file, path in find_photos(images).items():
+        photos.setdefault(stem(file), []).append(path)
+    return photos
+
+
 def _sources(folder: Path) -> dict[str, Path]:
-    """Masks and arrays of a folder by name."""
+    """Masks and arrays of a folder by name, hidden ones left out."""
     if not folder.is_dir():
         raise UserError(f"{folder} is not a folder; give the folder of the masks or probabilities.")
     sources: dict[str, Path] = {}
     for path in sorted(folder.rglob("*")):
-        if path.suffix.lower() not in (".png", ".npy") or path.name.startswith("."):
+        relative = path.relative_to(folder)
+        if path.suffix.lower() not in (".png", ".npy") or any(part.startswith(".") for part in relative.parts):
             continue
-        name = path.relative_to(folder).with_suffix("").as_posix()
+        name = unicodedata.normalize("NFC", relative.with_suffix("").as_posix())
         if name in sources:
             raise UserError(f"{folder} holds both {sources[name].name} and {path.name}; keep one of the two.")
         sources[name] = path
@@ -121,14 +159,15 @@ def _read(path: Path, size: tuple[int, ...], confidence: float) -> tuple[NDArray
         compact = np.full(256, IGNORE, np.uint8)
         compact[labels] = np.arange(len(labels))
         return labels, probabilities_from_labels(compact[mask], len(labels), confidence=confidence)
-    try:
-        maps_LHW = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise UserError(f"{path} is no array that can be read: {error}.") from error
+    maps_LHW = read_array(path, "an array of probabilities")
     if maps_LHW.ndim != 3 or maps_LHW.shape[1:] != tuple(size) or not 1 <= len(maps_LHW) <= IGNORE:
         raise UserError(
             f"{path} has the shape {maps_LHW.shape}; probabilities must be (L, {size[0]}, {size[1]}), L up to 255."
         )
     if maps_LHW.dtype.kind != "f":
         raise UserError(f"{path} holds {maps_LHW.dtype}; probabilities must be floats.")
+    try:
+        check_values(maps_LHW, "probabilities", logits="take the softmax of logits")
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
     return np.arange(len(maps_LHW), dtype=np.uint8), maps_LHW

@@ -5,18 +5,16 @@ Shapes: C tags, H W pixels.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from tagseg.data.tagged import TaggedImages
-from tagseg.inference import class_mask
+from tagseg.devices import AUTO
+from tagseg.interrupt import check
 from tagseg.outputs.report import (
     ClassBars,
     Example,
@@ -29,29 +27,34 @@ from tagseg.outputs.report import (
     spread,
     write_report,
 )
+from tagseg.prediction.load import load
+from tagseg.prediction.maps import as_image, branch_maps, class_mask, reduced, resize
+from tagseg.prediction.score import AFTER, percent, spread_indices
+from tagseg.prediction.segmenter import WHOLE, Segmenter
+from tagseg.prediction.settings import PredictSettings
 from tagseg.recipe import Recipe
+from tagseg.run_folder import RunFolder
 from tagseg.scores import Scores
-from tagseg.segmenter import Segmenter, load
-from tagseg.workflows.score import AFTER, branch_probabilities, image_and_tags, percent, spread_indices
-from tagseg.workflows.train import run_recipe, run_result, run_sources
+from tagseg.workflows.opened import run_recipe, run_sources
 
 PHOTOS = 8
-NAMES = {"P_st": "seg-teacher", "P_s": "student"}
 
 
-def report(run: Path) -> Path:
-    """Write `report.html` into a finished run folder and return its path. Raises UserError where the run isn't finished."""
-    facts = run_result(run)
-    recipe = run_recipe(run)
-    sources = run_sources(run)
-    segmenter = load(run)
-    page = run / "report.html"
-    write_report(_collect(run, facts, recipe, segmenter, sources.train, sources.val), page)
-    return page
+def report(run: Path, *, device: str | torch.device = AUTO) -> Path:
+    """Write the page of a finished run into its folder and return its path; of a chain, that of its last stage.
+
+    Raises UserError where the run isn't finished, or its photos have moved or have other classes now.
+    """
+    folder = RunFolder.of(run)
+    facts = folder.result()
+    recipe, sources = run_recipe(folder.path), run_sources(folder.path)
+    segmenter = load(folder.path, device=device)
+    write_report(_collect(folder, facts, recipe, segmenter, sources.train, sources.val), folder.report)
+    return folder.report
 
 
 def _collect(
-    run: Path,
+    run: RunFolder,
     facts: dict[str, Any],
     recipe: Recipe,
     segmenter: Segmenter,
@@ -77,8 +80,8 @@ def _collect(
             " These photos were trained on." if {p.name for p in val.photos} <= {p.name for p in train.photos} else ""
         )
         protocol += (
-            f" Scores are of {len(val)} photos with true masks, none of their tags used, single scale, from one confusion "
-            f"matrix over all pixels, background included.{same}"
+            f" Scores are of {len(val)} photos with true masks, none of their tags used, from one confusion matrix over all "
+            f"pixels, background included.{reading(recipe.predict)}{same}"
         )
     figures: list[tuple[str, str]] = []
     bars = None
@@ -89,14 +92,16 @@ def _collect(
         bars = ClassBars("IoU by class", classes, series)
     figures += [(f"{facts['minutes']:.1f}", "minutes"), (f"{facts['peak_memory_gib']:.1f} GiB", "peak memory")]
     return ReportData(
-        title=recipe.title or run.name,
+        title=recipe.title or run.path.name,
         classes=classes,
         lead=f"{recipe.method.name} on {recipe.model.backbone}, {recipe.train.steps} steps of {recipe.train.batch_size} photos.",
         protocol=protocol,
         figures=tuple(figures),
-        tables=(branch_table("mIoU of every branch, without tags", scores),) if scores else (),
+        tables=(branch_table("mIoU of every branch, without tags", scores, meanings=segmenter.method.meanings),)
+        if scores
+        else (),
         bars=bars,
-        rows=list(metric_rows(run / "metrics.jsonl")),
+        rows=list(run.metric_rows()),
         examples=tuple(_example(segmenter, shown, i, why, tags=val is None) for i, why in chosen),
         facts=(
             ("Classes", ", ".join(classes[1:])),
@@ -113,41 +118,42 @@ def _collect(
 
 @torch.inference_mode()
 def _example(segmenter: Segmenter, data: TaggedImages, index: int, why: str, *, tags: bool) -> Example:
-    """Photo, class-teacher's heat, each segmentation branch, the final mask, and the truth where there is one."""
+    """Photo, the CAM's heat, the branches that the method has drawn, the final mask, and the truth where there is one."""
+    check()
     photo, truth = data.photo(index), data.mask(index)
     name, classes, method = data.photos[index].name, segmenter.classes, segmenter.method
-    tag_C = data.tag_vector(index) if tags else None
-    branches = branch_probabilities(method, photo, tag_C)
+    told = tuple(classes[tag] for tag in data.photos[index].tags)
+    small = reduced(photo, WHOLE * segmenter.tile**2)
+    photo_1HW3, size = torch.from_numpy(small)[None], (photo.shape[0], photo.shape[1])
+    branches = branch_maps(method, photo_1HW3, segmenter.tag_vector(told)[None] if tags else None)
     panels: list[Panel] = [photo_panel(photo, name)]
-    if "P_ct" in branches:
-        panels.append(heat_panel("class-teacher", photo, _heat(segmenter, photo, data.tag_vector(index)), name))
-    for key, label in NAMES.items():
-        if key in branches:
-            mask = class_mask(branches[key])
-            panels.append(mask_panel(label, photo, mask, classes, name, note=score_note(mask, truth, len(classes))))
-    final = final_mask(segmenter, photo, tag_C)
+    if method.cam_name:
+        cam_1Chw = method.cams(as_image(photo_1HW3, segmenter.device))
+        heat_hw = (resize(cam_1Chw, size)[0].cpu() * segmenter.tag_vector(told)[:, None, None]).amax(0).clamp(0, 1)
+        panels.append(heat_panel(method.cam_name, photo, heat_hw.numpy(), name))
+    for key in [key for key in method.drawn if key in branches] or list(branches)[-1:]:
+        mask, label = class_mask(resize(branches[key], size)[0]), method.meanings.get(key, key).partition(":")[0]
+        panels.append(mask_panel(label, photo, mask, classes, name, note=score_note(mask, truth, len(classes))))
+    final = segmenter.predict(photo, tags=told if tags else None).mask
     panels.append(mask_panel("final mask", photo, final, classes, name, note=score_note(final, truth, len(classes))))
     seen = set(np.unique(final).tolist())
     if truth is not None:
         panels.append(mask_panel("truth", photo, truth, classes, name))
         seen |= set(np.unique(truth).tolist())
-    told = ", ".join(classes[tag] for tag in data.photos[index].tags) or "no tag"
-    return Example(name, tuple(panels), why, f"Tagged: {told}", tuple(sorted(seen - {0, 255})))
+    caption = f"Tagged: {', '.join(told) or 'no tag'}"
+    return Example(name, tuple(panels), why, caption, tuple(sorted(seen - {0, 255})))
 
 
-def _heat(segmenter: Segmenter, photo: NDArray[np.uint8], tag_C: NDArray[np.float32]) -> NDArray[np.floating]:
-    """The largest CAM of the photo's tags, (H, W) in [0, 1]."""
-    image_13HW, _ = image_and_tags(segmenter.method, photo, None)
-    cam_CHW = F.interpolate(segmenter.method.cams(image_13HW), photo.shape[:2], mode="bilinear", align_corners=False)[0]
-    return (cam_CHW.cpu() * torch.from_numpy(tag_C)[:, None, None]).amax(0).clamp(0, 1).numpy()
-
-
-def final_mask(
-    segmenter: Segmenter, photo: NDArray[np.uint8], tag_C: NDArray[np.float32] | None = None
-) -> NDArray[np.uint8]:
-    """The model's mask of a photo after the CRF, (H, W) uint8."""
-    tag = None if tag_C is None else torch.from_numpy(tag_C)
-    return class_mask(segmenter.refine([photo], [segmenter.probabilities(photo, tag)])[0])
+def reading(settings: PredictSettings) -> str:
+    """A sentence on how the last branch read its photos, and the others."""
+    if settings.single_scale:
+        return " Photos are read once, at their own size."
+    ways = [f"scales {', '.join(f'{scale:g}' for scale in settings.scales)} merged by {settings.merge}"]
+    ways += ["mirrored too"] if settings.flip else []
+    ways += [f"long side {settings.long_side}"] if settings.long_side else []
+    ways += [f"short side {settings.short_side}"] if settings.short_side else []
+    ways += [settings.precision] if settings.precision != "fp32" else []
+    return f" The last branch reads photos as the recipe's predict block says: {'; '.join(ways)}. The other rows read once."
 
 
 def score_note(mask: NDArray[np.uint8], truth: NDArray[np.uint8] | None, num_classes: int) -> str:
@@ -157,10 +163,3 @@ def score_note(mask: NDArray[np.uint8], truth: NDArray[np.uint8] | None, num_cla
     own = Scores(num_classes)
     own.add(mask, truth)
     return f"mIoU {100 * own.miou:.0f} %" if np.isfinite(own.miou) else ""
-
-
-def metric_rows(path: Path) -> Iterable[dict[str, Any]]:
-    """The lines of a run's metrics.jsonl."""
-    if path.is_file():
-        for line in path.read_text(encoding="utf-8").splitlines():
-            yield json.loads(line)

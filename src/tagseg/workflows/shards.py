@@ -5,17 +5,20 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from tagseg.data.photo import PIXEL_CAP
-from tagseg.engine.interrupt import Interruption, check
+from tagseg.data.tagged import tags_of_photos
 from tagseg.errors import UserError
+from tagseg.interrupt import Interruption, check
+from tagseg.places import check_output
 from tagseg.scale.containers import CONTAINERS
 from tagseg.scale.finish import Finished, finish, to_retry
 from tagseg.scale.numbers import own_shards
 from tagseg.scale.photos import Photo
-from tagseg.scale.places import Place, open_place
+from tagseg.scale.places import Folder, Place, open_place
 from tagseg.scale.plan import Plan, make_plan, read_manifest
 from tagseg.scale.work import Record, work
 from tagseg.segmenter import Segmenter
@@ -47,12 +50,12 @@ def predict_shards(
     *,
     crf: bool = True,
     pixel_cap: int = PIXEL_CAP,
-    tags: Callable[[Segmenter], dict[str, tuple[str, ...]]] | None = None,
+    tags: Callable[[Segmenter, list[str]], dict[str, tuple[str, ...]]] | None = None,
     say: Callable[[str], None] = lambda text: None,
 ) -> Finished | None:
     """Predict by shards. Gives what the whole came to, None where this process did its own share alone.
 
-    build: gives the segmenter, in each worker anew. tags: gives the tags by the photo's name.
+    build: gives the segmenter, in each worker anew. tags: gives the tags by the photo's file name.
     The same command goes on; shards that are done are not done again. Raises UserError as `predict` does.
     """
     if shards.container not in CONTAINERS:
@@ -61,6 +64,8 @@ def predict_shards(
         raise UserError(f"--engine should be local or ray, not {shards.engine!r}.")
     segmenter = build()
     place = open_place(out)
+    if isinstance(place, Folder):
+        check_output(place.path, [*segmenter.places, *(Path(source) for source in images if "://" not in str(source))])
     photos: list[Photo] | None = None
     count = shards.count
     if shards.retry_errors:
@@ -68,7 +73,7 @@ def predict_shards(
         if not photos:
             raise UserError(f"{out}: no photo failed, so there is nothing to retry.")
         count = min(count, len(photos))
-    known = None if tags is None or photos is not None else tags(segmenter)
+    known = None if tags is None or photos is not None else partial(tags, segmenter)
     options = {"crf": crf, "pixel_cap": pixel_cap}
     plan, problems = make_plan(
         place, segmenter, images, shards=count, container=shards.container, options=options, tags=known, photos=photos
@@ -94,6 +99,32 @@ def predict_shards(
             if who:
                 return None
     return finish(open_place(out))
+
+
+def read_tags(
+    table: Path,
+    images: Sequence[str | Path],
+    classes: Sequence[str] | None,
+    separator: str | None,
+    file_column: str | None,
+    tags_column: str | None,
+) -> Callable[[Segmenter, list[str]], dict[str, tuple[str, ...]]]:
+    """What gives the tags of a table to the photos of a plan; the arguments as `predict` has them."""
+
+    def of(segmenter: Segmenter, files: list[str]) -> dict[str, tuple[str, ...]]:
+        folders = [Path(source) for source in images if Path(source).is_dir()]
+        found, _ = tags_of_photos(
+            table,
+            files,
+            folders,
+            classes=segmenter.method.classes if classes is None else classes,
+            separator=separator,
+            file_column=file_column,
+            tags_column=tags_column,
+        )
+        return found
+
+    return of
 
 
 def shard_worker(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import sys
@@ -17,26 +16,36 @@ import torch
 from accelerate import Accelerator
 from numpy.typing import NDArray
 
+from tagseg.backbones.weights import read_weights as read_published
+from tagseg.backbones.wide_resnet38 import PSA_CLASSIFIER
 from tagseg.data.augment import Augment
 from tagseg.data.batches import StepBatches
+from tagseg.data.layouts import VOC_CLASSES
 from tagseg.data.sources import Sources, open_sources
 from tagseg.data.tagged import TaggedImages
-from tagseg.engine.checkpoint import read_weights
+from tagseg.devices import AUTO, choose_device, is_out_of_memory, memory_sentence
 from tagseg.engine.fit import fit
-from tagseg.engine.interrupt import Interrupted, Interruption
 from tagseg.engine.processes import create_accelerator
+from tagseg.engine.settings import TrainSettings
 from tagseg.errors import UserError
-from tagseg.files import write_text
-from tagseg.inference import class_mask
+from tagseg.files import to_json, write_text
+from tagseg.footprint import device_memory_gib, multiply_adds, peak_memory_gib
+from tagseg.interrupt import Interrupted, Interruption
 from tagseg.methods import Method
+from tagseg.methods.build import build_method
 from tagseg.outputs.palette import overlay
-from tagseg.recipe import Recipe, load_recipe, make_recipe, shipped_recipes
-from tagseg.segmenter import Segmenter, build_method, load
+from tagseg.places import check_output
+from tagseg.prediction.load import load
+from tagseg.prediction.score import score_branches, spread_indices, summary
+from tagseg.prediction.segmenter import Segmenter
+from tagseg.prediction.settings import PredictSettings
+from tagseg.recipe import Recipe, load_recipe, make_recipe
+from tagseg.review.training import Reviewed
+from tagseg.run_folder import RunFolder
+from tagseg.shipped import shipped_recipes
+from tagseg.weights import read_weights
 from tagseg.workflows.claim import claimed
-from tagseg.workflows.score import branch_probabilities, score_branches, spread_indices, summary
-
-FINISHED = "scores.json"
-"""The last file of a run: where it is, the run is complete."""
+from tagseg.workflows.opened import check_run_classes, recipe_places
 
 
 def train(
@@ -44,40 +53,63 @@ def train(
     out: Path,
     *,
     overwrite: bool = False,
+    device: str = AUTO,
     say: Callable[[str], object] = print,
 ) -> Path:
     """Train a recipe into the run folder `out` and return it; goes on with an unfinished run, leaves a finished one alone.
 
-    Raises Interrupted when asked to stop: everything done is in `out`, and the same call goes on. Raises UserError where
-    the folder holds a run of another recipe or another training works in it, and what the parts raise.
+    device: auto (a CUDA GPU where there is one), cpu, cuda, cuda:N or mps.
+    overwrite: train anew over a run that is there; it is dropped when the new one is complete, and what training did not
+    write stays. Raises Interrupted when asked to stop: everything done is in `out`, and the same call goes on.
+    Raises UserError where the folder holds a run of another recipe or of other classes, where another training works in
+    it, where it is, holds or lies inside what the recipe reads, and what the parts raise.
     """
+    out = Path(out)
     with Interruption():
-        return _train(recipe, out, overwrite, say)
+        return _train(recipe.placed(), out, overwrite, device, say)
 
 
-def _train(recipe: Recipe, out: Path, overwrite: bool, say: Callable[[str], object]) -> Path:
+def _train(recipe: Recipe, out: Path, overwrite: bool, device: str, say: Callable[[str], object]) -> Path:
     if recipe.model.start in shipped_recipes():
-        _start_recipe(recipe, recipe.model.start)  # a mistake in start_train is said before anything is written
-    accelerator = create_accelerator()
+        start_recipe(recipe, recipe.model.start)  # a mistake in start_train is said before anything is written
+    check_output(out, recipe_places(recipe))
+    # A mistake in the data too; generated scenes are written by one process alone, later.
+    sources = None if recipe.data.format == "scenes" else open_sources(recipe.data, out)
+    accelerator = create_accelerator(device)
     main = accelerator.is_main_process
     if not main:
         say = _silent
-    with claimed(recipe, out, overwrite=overwrite, main=main):
-        return _train_claimed(recipe, out, accelerator, say)
+    with claimed(recipe, out, overwrite=overwrite, main=main, wait=accelerator.wait_for_everyone):
+        return _train_claimed(recipe, out, sources, accelerator, device, say)
 
 
-def _train_claimed(recipe: Recipe, out: Path, accelerator: Accelerator, say: Callable[[str], object]) -> Path:
-    main = accelerator.is_main_process
+def _train_claimed(
+    recipe: Recipe,
+    out: Path,
+    sources: Sources | None,
+    accelerator: Accelerator,
+    device: str,
+    say: Callable[[str], object],
+) -> Path:
+    main, run = accelerator.is_main_process, RunFolder(out)
     accelerator.wait_for_everyone()
-    if finished(out):
+    if run.finished:
+        if sources is not None:
+            check_run_classes(run, sources.train)
         say(f"{out} is finished; --overwrite trains it anew.")
         return out
-    sources = open_sources(recipe.data, out) if main else None  # generated scenes are written by one process alone
+    if sources is None and main:
+        sources = open_sources(recipe.data, out)
     accelerator.wait_for_everyone()
     sources = sources or open_sources(recipe.data, out)
     say(f"{recipe.method.name} on {len(sources.train)} photos, classes: {', '.join(sources.train.classes)}.")
+    if sources.review is not None:
+        say(f"From {recipe.data.review}: {sources.review}.")
+    if recipe.data.format != "tagged":  # of own photos they are said before a recipe is chosen
+        for note in dict.fromkeys((*sources.train.notes, *(sources.val.notes if sources.val else ()))):
+            say(note)
 
-    method, start_minutes = start_method(recipe, sources.train.classes, out, say=say)
+    method, start_minutes = start_method(recipe, sources.train.classes, out, device=device, say=say)
     settings = recipe.train
     batches = StepBatches(
         sources.train,
@@ -87,18 +119,24 @@ def _train_claimed(recipe: Recipe, out: Path, accelerator: Accelerator, say: Cal
         with_masks=method.needs_masks,
         rank=accelerator.process_index,
         world_size=accelerator.num_processes,
+        balance=settings.balance,
     )
     val = sources.val
-    result = fit(
-        method,
-        batches,
-        settings,
-        out,
-        evaluate=None if val is None else _Evaluation(val, recipe),
-        pictures=None if val is None else _Pictures(val),
-        best=None if val is None else "miou",
-        accelerator=accelerator,
-    )
+    try:
+        result = fit(
+            method,
+            batches,
+            settings,
+            out,
+            evaluate=None if val is None else _Evaluation(val, recipe),
+            pictures=None if val is None else _Pictures(val),
+            best=None if val is None else "miou",
+            accelerator=accelerator,
+        )
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise UserError(_too_large(settings, accelerator.device)) from error
     if result.interrupted:
         raise Interrupted
 
@@ -111,10 +149,11 @@ def _train_claimed(recipe: Recipe, out: Path, accelerator: Accelerator, say: Cal
         scores["without tags"] = summary(branches, val.classes)
         photo_miou = list(branches.values())[-1].photos
     if main:
+        on_device = device_memory_gib(accelerator.device)
         facts = {
             "title": recipe.title,
             "method": recipe.method.name,
-            "labels": labels_used(recipe, method),
+            "labels": labels_used(recipe, method, sources.review),
             "tags_from": sources.train.tags_from,
             "photos": len(sources.train),
             "classes": list(sources.train.classes),
@@ -122,42 +161,40 @@ def _train_claimed(recipe: Recipe, out: Path, accelerator: Accelerator, say: Cal
             "photo_miou": photo_miou,
             "minutes": round((result.seconds + time.monotonic() - scoring) / 60 + start_minutes, 2),
             "peak_memory_gib": round(peak_memory_gib(), 2),
-            "machine": machine(),
+            "device_memory_gib": None if on_device is None else round(on_device, 2),
+            "parameters": sum(parameter.numel() for parameter in method.parameters()),
+            "multiply_adds": round(_multiply_adds(method, sources.train)),
+            "machine": machine(accelerator.device),
             "command": "tagseg " + " ".join(sys.argv[1:]),
         }
         about = {key: value for key, value in facts.items() if key != "photo_miou"}
         Segmenter(method, recipe.predict).save(out, {"training": about})
-        write_text(out / FINISHED, json.dumps(facts, indent=2, ensure_ascii=False))
+        write_text(run.scores, to_json(facts, indent=2))
     accelerator.wait_for_everyone()
     return out
 
 
-def finished(run: Path) -> bool:
-    """Whether a run folder holds a run that is complete."""
-    return (run / FINISHED).is_file()
+def _too_large(settings: TrainSettings, device: torch.device) -> str:
+    part = (settings.micro_batch or settings.batch_size) // 2
+    less = f"--set train.micro_batch={part}, or " if part else ""
+    what = f"A step of {settings.batch_size} photos at crop {settings.crop}"
+    return memory_sentence(what, device, f"{less}a smaller train.crop, with a new --out")
 
 
-def run_result(run: Path) -> dict[str, Any]:
-    """What a finished run says of itself: scores, labels used, minutes, memory, machine, command."""
-    if not finished(run):
-        raise UserError(f"{run} is not finished: `tagseg train` with the same --out goes on with it.")
-    return json.loads((run / FINISHED).read_text(encoding="utf-8"))
-
-
-def run_recipe(run: Path) -> Recipe:
-    """The recipe of a run folder. Raises UserError where there is none."""
-    if not (run / "recipe.yaml").is_file():
-        raise UserError(f"{run} is no run folder: it holds no recipe.yaml.")
-    return load_recipe(run / "recipe.yaml")
-
-
-def run_sources(run: Path) -> Sources:
-    """The photos a run was trained and scored on."""
-    return open_sources(run_recipe(run).data, run)
+@torch.inference_mode()
+def _multiply_adds(method: Method, data: TaggedImages) -> float:
+    """Multiply-adds of segmenting the first photo at its own size, in one pass."""
+    was_training = method.training
+    method.eval()
+    device = next(method.parameters()).device
+    photo_3HW = torch.from_numpy(data.photo(0)).permute(2, 0, 1).to(device)
+    count = multiply_adds(lambda: method.segment(photo_3HW[None].float() / 255))
+    method.train(was_training)
+    return count
 
 
 def start_method(
-    recipe: Recipe, classes: tuple[str, ...], out: Path, *, say: Callable[[str], object] = print
+    recipe: Recipe, classes: tuple[str, ...], out: Path, *, device: str = AUTO, say: Callable[[str], object] = print
 ) -> tuple[Method, float]:
     """The method with the weights it starts from, and the minutes it took to train them.
 
@@ -170,27 +207,49 @@ def start_method(
         return build_method(recipe.method, recipe.model, classes), minutes
     file = Path(start)
     if start in shipped_recipes():
-        first = _start_recipe(recipe, start)
-        say(f"First the start weights: {start}, in {out / 'start'}.")
-        train(first, out / "start", say=say)
-        file = out / "start"
+        first = start_recipe(recipe, start)
+        file = RunFolder(out).start
+        say(f"First a {first.method.name} learns the tags, {first.train.steps} steps, in {file}.")
+        train(first, file, device=device, say=say)
     licence = "unknown"
     if file.is_dir():
-        minutes = float(run_result(file)["minutes"])
-        licence = load(file).method.backbone.licence
-        file = file / "model.safetensors"
+        begun = RunFolder.of(file)
+        minutes = float(begun.result()["minutes"])
+        licence = load(file, device="cpu").method.backbone.licence
+        file = begun.weights
     if not file.is_file():
         raise UserError(f"model.start: {start!r} is neither a shipped recipe, nor a run folder, nor a file of weights.")
     torch.manual_seed(recipe.train.seed)
     if file.suffix != ".safetensors":  # a published checkpoint of the backbone, such as res38_cls.pth
-        return build_method(recipe.method, recipe.model, classes, weights=str(file)), minutes
+        method = build_method(recipe.method, recipe.model, classes, weights=str(file))
+        _take_classifier(file, method)
+        return method, minutes
     method = build_method(recipe.method, recipe.model, classes, weights="none")
     _load_fitting(file, method)
     method.backbone.licence = licence
     return method, minutes
 
 
-def _start_recipe(recipe: Recipe, start: str) -> Recipe:
+def _take_classifier(file: Path, method: Method) -> None:
+    """Take over the classifier of PSA's file res38_cls.pth, whose CAM teaches from the first step.
+
+    Raises UserError where the run's classes are not those that it tells apart, VOC's twenty.
+    """
+    head = getattr(method, "class_head", None)
+    weight = None if head is None or file.suffix == ".params" else read_published(file).get(PSA_CLASSIFIER)
+    if head is None or weight is None:
+        return
+    if weight.shape[0] != len(method.classes) or method.classes != VOC_CLASSES:
+        raise UserError(
+            f"model.start: {file} holds a classifier of {weight.shape[0]} classes, VOC's twenty in their order, but the run's are "
+            f"{', '.join(method.classes[:6])}{' ...' if len(method.classes) > 6 else ''}: give it as model.weights, for the "
+            "backbone alone."
+        )
+    with torch.no_grad():
+        head.classifier.weight.copy_(weight.view_as(head.classifier.weight))
+
+
+def start_recipe(recipe: Recipe, start: str) -> Recipe:
     """The recipe of that name on the data and backbone of another."""
     values = load_recipe(start).model_dump(mode="json")
     values["data"] = recipe.data.model_dump(mode="json")
@@ -211,32 +270,24 @@ def _load_fitting(file: Path, method: Method) -> None:
     method.load_state_dict(fitting, strict=False)
 
 
-def labels_used(recipe: Recipe, method: Method) -> str:
+def labels_used(recipe: Recipe, method: Method, review: Reviewed | None = None) -> str:
     """Which labels training used, in words; a folder of masks may hold anything, unless true masks are given beside it."""
-    if not method.needs_masks:
-        return "image-level tags only"
     data = recipe.data
-    if data.format == "tagged":
-        return "pseudo masks" if data.truth is not None else "the masks given"
-    return "true masks" if data.masks is None else "pseudo masks"
+    if not method.needs_masks:
+        used = "image-level tags only" if review is None else "image-level tags"
+    elif data.format == "tagged":
+        used = "pseudo masks" if data.truth is not None else "the masks given"
+    else:
+        used = "true masks" if data.masks is None else "pseudo masks"
+    return used if review is None else f"{used} and {review}"
 
 
-def peak_memory_gib() -> float:
-    """The largest memory this process has held, in GiB."""
-    if sys.platform == "win32":
-        import psutil
-
-        return psutil.Process().memory_info().peak_wset / 2**30
-    import resource
-
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (2**30 if sys.platform == "darwin" else 2**20)
-
-
-def machine() -> str:
-    """The machine in words."""
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"{os.cpu_count()} CPU cores"
-    return f"{device}, {platform.system()} {platform.machine()}, Python {platform.python_version()}, torch {torch.__version__}"
+def machine(device: torch.device | None = None) -> str:
+    """The machine in words; device: what computes, by default what `auto` takes."""
+    chosen = device or choose_device()
+    name = torch.cuda.get_device_name(chosen) if chosen.type == "cuda" else f"{os.cpu_count()} CPU cores"
+    name = f"MPS, {name}" if chosen.type == "mps" else name
+    return f"{name}, {platform.system()} {platform.machine()}, Python {platform.python_version()}, torch {torch.__version__}"
 
 
 class _Evaluation:
@@ -258,12 +309,12 @@ class _Pictures:
         self.data, self.indices = data, list(spread_indices(photos, 0, len(data)))
 
     def __call__(self, method: Method, step: int) -> dict[str, NDArray[np.uint8]]:
-        pictures = {}
+        was_training, pictures = method.training, {}
+        segmenter = Segmenter(method, PredictSettings(crf=None))
         for index in self.indices:
             photo = self.data.photo(index)
-            branches = branch_probabilities(method, photo, None)
-            mask = class_mask(list(branches.values())[-1])
-            pictures[self.data.photos[index].name] = overlay(photo, mask)
+            pictures[self.data.photos[index].name] = overlay(photo, segmenter.predict(photo).mask)
+        method.train(was_training)
         return pictures
 
 

@@ -1,0 +1,192 @@
+"""tagseg's functions as a program calls them: paths as text or Path, recipes and models by name or as objects."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from tagseg.data.check import CheckResult, check_photos
+from tagseg.data.photo import PIXEL_CAP
+from tagseg.data.tagged import TaggedImages
+from tagseg.data.tagged import open_tagged as _open_tagged
+from tagseg.devices import AUTO
+from tagseg.errors import UserError
+from tagseg.prediction.load import load
+from tagseg.prediction.segmenter import Segmenter
+from tagseg.recipe import Recipe, load_recipe
+from tagseg.workflows import evaluate as evaluating
+from tagseg.workflows import label as labelling
+from tagseg.workflows import predict as predicting
+from tagseg.workflows import run as running
+from tagseg.workflows import train as training
+from tagseg.workflows.chain import Chain, load_chain
+from tagseg.workflows.own_photos import own_chain, own_data, own_recipe
+
+StrPath = str | Path
+Model = Segmenter | StrPath
+
+
+def train(
+    recipe: Recipe | StrPath | None = None,
+    out: StrPath = "run",
+    *,
+    images: StrPath | None = None,
+    tags: StrPath | None = None,
+    masks: StrPath | None = None,
+    method: str | None = None,
+    settings: Sequence[str] = (),
+    overwrite: bool = False,
+    device: str = AUTO,
+    say: Callable[[str], object] = print,
+) -> Path:
+    """Train a recipe, or own photos without one, into the run folder `out`, and return it.
+
+    recipe: an object, the name of a shipped one, or a YAML file. images, tags, masks, method: own photos in place of a
+    recipe, as for `tagseg train`. settings: texts such as "train.steps=100". The same call goes on with an unfinished run
+    and leaves a finished one alone. Raises UserError for a mistake, KeyboardInterrupt when asked to stop.
+    """
+    if (recipe is None) == (images is None):
+        raise UserError("Give either a recipe or images to tagseg.train.")
+    if images is not None:
+        chosen = own_recipe(_own(images, tags, masks), method, list(settings), device=device, say=say)
+    elif isinstance(recipe, Recipe):
+        if settings:
+            raise UserError("settings change a recipe that is given by its name; this one is an object already.")
+        chosen = recipe
+    else:
+        chosen = load_recipe(str(recipe), list(settings))
+    return training.train(chosen, Path(out), overwrite=overwrite, device=device, say=say)
+
+
+def run(
+    chain: Chain | StrPath | None = None,
+    out: StrPath = "chain",
+    *,
+    images: StrPath | None = None,
+    tags: StrPath | None = None,
+    masks: StrPath | None = None,
+    method: str | None = None,
+    settings: Sequence[str] = (),
+    device: str = AUTO,
+    say: Callable[[str], object] = print,
+) -> Path:
+    """Carry out a whole chain, shipped, of a file, or for own photos, in the folder `out`, and return its report.
+
+    Arguments as for `train`. The same call goes on with an unfinished chain; stages that are done are kept.
+    """
+    if (chain is None) == (images is None):
+        raise UserError("Give either a chain or images to tagseg.run.")
+    if images is not None:
+        chosen = own_chain(_own(images, tags, masks), method, list(settings), device=device, say=say)
+    else:
+        chosen = chain if isinstance(chain, Chain) else load_chain(str(chain), list(settings))
+    return running.run(chosen, Path(out), device=device, say=say)
+
+
+def label(
+    model: Model,
+    data: TaggedImages | None,
+    out: StrPath,
+    *,
+    confidence: float = 0.0,
+    tags: bool = True,
+    overwrite: bool = False,
+) -> int:
+    """Write a mask for each tagged photo to `out`, the tags used, and return how many were written now.
+
+    model: a segmenter, or a run folder. data: of `open_tagged`; None: the photos that the run was trained on.
+    confidence: below this probability a pixel is 255, ignored. tags: False lets absent classes appear.
+    """
+    segmenter = _segmenter(model)
+    if data is not None:
+        return labelling.label(segmenter, data, Path(out), confidence=confidence, tags=tags, overwrite=overwrite)
+    if isinstance(model, Segmenter):
+        raise UserError("tagseg.label needs the photos (data=open_tagged(...)), or a run folder in place of the model.")
+    more: dict[str, Any] = {"confidence": confidence, "tags": tags, "overwrite": overwrite}
+    return labelling.label_run(segmenter, Path(model), Path(out), **more)[0]
+
+
+def predict(
+    model: Model,
+    images: StrPath | Sequence[StrPath],
+    out: StrPath,
+    *,
+    format: str = "png",
+    crf: bool = True,
+    tags: StrPath | None = None,
+    pixel_cap: int = PIXEL_CAP,
+    overwrite: bool = False,
+) -> predicting.Predicted:
+    """Segment photos and write the results to `out`: png, overlay, coco, yolo, label-studio, cvat and others.
+
+    model: a segmenter, a run folder, or a file of `tagseg export`. images: folders, photos, .zip, lists of paths.
+    tags: a table of tags, used for the photos that it names. Returns what was done, and a sentence about each problem.
+    """
+    return predicting.predict(
+        _segmenter(model),
+        images,
+        Path(out),
+        format=format,
+        crf=crf,
+        tags=_path(tags),
+        pixel_cap=pixel_cap,
+        overwrite=overwrite,
+    )
+
+
+def evaluate(
+    masks: StrPath,
+    truth: StrPath,
+    *,
+    split: str | None = None,
+    classes: Sequence[str] | None = None,
+    labels_used: str = "",
+    boundary: bool = True,
+) -> evaluating.Evaluation:
+    """Score a folder of masks against true masks of the same names, from one confusion matrix.
+
+    truth: a folder of masks, or one in VOC's layout with a `split`. classes: their names in order.
+    """
+    return evaluating.evaluate(
+        Path(masks), Path(truth), split=split, classes=classes, labels_used=labels_used, boundary=boundary
+    )
+
+
+def check(
+    images: StrPath,
+    tags: StrPath | None = None,
+    *,
+    masks: StrPath | None = None,
+    classes: Sequence[str] | None = None,
+    separator: str | None = None,
+) -> CheckResult:
+    """Read every photo, tag and mask once; what is there, and what is wrong."""
+    return check_photos(Path(images), _path(tags), masks=_path(masks), classes=classes, separator=separator)
+
+
+def open_tagged(
+    images: StrPath,
+    tags: StrPath | None = None,
+    *,
+    masks: StrPath | None = None,
+    classes: Sequence[str] | None = None,
+    separator: str | None = None,
+) -> TaggedImages:
+    """A folder of photos with a table of tags, or with one folder for each class.
+
+    Raises UserError where the tags or the photos cannot be used.
+    """
+    return _open_tagged(Path(images), _path(tags), masks=_path(masks), classes=classes, separator=separator)
+
+
+def _own(images: StrPath, tags: StrPath | None, masks: StrPath | None) -> Any:
+    return own_data(Path(images), _path(tags), _path(masks), None)
+
+
+def _segmenter(model: Model) -> Segmenter:
+    return model if isinstance(model, Segmenter) else load(model)
+
+
+def _path(given: StrPath | None) -> Path | None:
+    return None if given is None else Path(given)

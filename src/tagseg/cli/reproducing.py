@@ -1,0 +1,106 @@
+"""The command reproduce: the papers' tables."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from tagseg.cli.frame import Device, Set, app, console, say
+from tagseg.errors import UserError
+
+
+@app.command()
+def reproduce(
+    table: Annotated[str | None, typer.Argument(help="which table; without it, lists them")] = None,
+    on: Annotated[str, typer.Option(help="published, or the small twin: voc-animals, scenes")] = "published",
+    data: Annotated[Path, typer.Option(help="folder of the data sets: voc12, coco14, voc-animals ... below it")] = Path(
+        "data"
+    ),
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="folder for the results; else reproduced/<table>-<on>")
+    ] = None,
+    seeds: Annotated[str, typer.Option(help="such as 0,1,2")] = "0",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="only print the plan")] = False,
+    measured: Annotated[
+        bool, typer.Option("--hours/--no-hours", help="whether the plan measures a step of every training")
+    ] = True,
+    rows: Annotated[list[str] | None, typer.Option("--row", help="only this row, may be given several times")] = None,
+    periods: Annotated[str | None, typer.Option(help="asdt-fig5: values of T, such as 50,150,250")] = None,
+    taus: Annotated[str | None, typer.Option(help="asdt-fig5: values of tau, such as 3,6,9")] = None,
+    steps: Annotated[int | None, typer.Option(min=2, help="steps of every training, to try the line out")] = None,
+    settings: Set = None,
+    device: Device = "auto",
+) -> None:
+    """Reproduce a table of the papers: all its trainings, then reported beside measured. The same command goes on.
+
+    Example: tagseg reproduce asdt-table4 --dry-run
+
+    Example: tagseg reproduce asdt-table4 --on voc-animals --seeds 0,1
+    """
+    if table is None:
+        _list()
+        return
+    place = out or Path("reproduced") / f"{table}-{on}"
+    if table == "efficiency":
+        from tagseg.workflows.efficiency import efficiency
+
+        page = efficiency(on, place, dry_run=dry_run, device=device, say=say)
+    else:
+        from tagseg.reproduce.claims import CLAIMS
+        from tagseg.reproduce.plan import PLACES, Setting
+        from tagseg.reproduce.tables import PAPER_TABLES, figure_5
+        from tagseg.workflows.reproduce import reproduce
+
+        known = PAPER_TABLES | CLAIMS
+        if table not in known:
+            raise UserError(f"There is no table {table!r}: there are {', '.join(known)} and efficiency.")
+        if on not in PLACES:
+            raise UserError(f"--on is one of {', '.join(PLACES)}, not {on!r}.")
+        chosen = known[table]
+        if periods or taus:
+            if table != "asdt-fig5":
+                raise UserError("--periods and --taus belong to asdt-fig5.")
+            chosen = figure_5(
+                [int(n) for n in _numbers("--periods", periods or "50,150,250")], _numbers("--taus", taus or "3,6,9")
+            )
+        setting = Setting(on, data, steps, tuple(settings or ()))
+        seed_numbers = [int(number) for number in _numbers("--seeds", seeds)]
+        page = reproduce(
+            chosen.only(tuple(rows or ())),
+            setting,
+            place,
+            seeds=seed_numbers,
+            dry_run=dry_run,
+            measured=measured,
+            device=device,
+            say=say,
+        )
+    if page is not None:
+        say(page.with_suffix(".md").read_text(encoding="utf-8"))
+        say(f"Open {page}.")
+
+
+def _numbers(option: str, text: str) -> list[float]:
+    try:
+        numbers = [float(word) for word in text.split(",") if word.strip()]
+    except ValueError:
+        numbers = []
+    if not numbers or (option != "--taus" and any(number != int(number) or number < 0 for number in numbers)):
+        raise UserError(f"{option} should be numbers separated by commas, such as 0,1,2, and is {text!r}.")
+    return numbers
+
+
+def _list() -> None:
+    from tagseg.reproduce.claims import CLAIMS
+    from tagseg.reproduce.tables import PAPER_TABLES
+
+    listed = Table("table", "what it is", title="The papers' tables: tagseg reproduce TABLE --dry-run")
+    for name, table in PAPER_TABLES.items():
+        listed.add_row(name, table.title)
+    for name, table in CLAIMS.items():
+        listed.add_row(name, f"{table.title} (--on {table.only_on})")
+    listed.add_row("efficiency", "parameters, multiply-adds, memory and time of the networks")
+    console.print(listed)

@@ -1,0 +1,280 @@
+"""Mentor: the mean of the network's own past weights looks at a photo in peace and labels it; the network learns the labels
+from a strong view of the same photo (colours, blur, parts of other photos).
+
+The labels grow up with it: first the CAM's, then the CAM against the segmentation's background (BMP), at last both the
+CAM's and the segmentation's objects against that background, each stretched over the photo.
+
+Shapes: B photos, C classes, K = C + 1, S = 1 + the tags of the photo that has most, H W pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar, Literal, NamedTuple, Self
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor
+
+from tagseg.backbones.backbone import Backbone
+from tagseg.cues.mixing import MixingSettings, mixed
+from tagseg.cues.noise import NoiseSettings, missed_objects
+from tagseg.cues.refined_labels import TaggedStack, refined_size, resize
+from tagseg.cues.strong_view import StrongViewSettings, strong_view
+from tagseg.cues.views import SMALLEST_VIEW, map_views
+from tagseg.data.batches import Batch
+from tagseg.distributed import global_mean
+from tagseg.methods.afa_network import AFANetwork, AFANetworkSettings, LabelSettings
+from tagseg.methods.heads import evaluating
+from tagseg.methods.losses import IGNORE, background_odds, tag_loss, upsample
+from tagseg.methods.method import Method, MethodSettings, present_classes, scaled_steps
+from tagseg.settings import Settings, Steps
+
+
+class MentorLabelSettings(LabelSettings):
+    """What the labels are made of, as training goes on."""
+
+    background_from: Steps = Field(50, description="step from which background is the segmentation's (BMP)")
+    seg_from: Steps | None = Field(
+        100,
+        description="step from which the segmentation has a say in where objects are; none: the CAM alone to the end",
+    )
+    seg_share: float = Field(0.5, ge=0, le=1, description="its share of an object's score, the CAM's is the rest")
+    sharpness: float = Field(
+        0.0,
+        ge=0,
+        le=100,
+        description="power of the scores where they are given as probabilities, to photos with tags; 0: the segmentation's",
+    )
+    stretch: bool = Field(
+        False,
+        description="whether each class's refined score is divided by its maximum: refinement takes much from small objects",
+    )
+
+
+class GateSettings(Settings):
+    """How far the classifier's word counts in a photo without tags; at power 0 and background 1 it does not."""
+
+    power: float = Field(
+        2.0, ge=0, le=100, description="a class's probability is multiplied by the classifier's to this power"
+    )
+    tagged_background: float = Field(
+        1.0, gt=0, le=1, description="what background counts where the classifier is sure that there is some class"
+    )
+
+
+class MentorSettings(AFANetworkSettings):
+    """Settings of Mentor; every part of it can be switched off by itself."""
+
+    name: Literal["mentor"] = "mentor"  # type: ignore[assignment]
+    pooling: Literal["max", "mean", "soft"] = Field(
+        "mean",
+        description="over the photo, before the classifier: maximum or mean of features, or soft maximum of scores",
+    )
+    class_steps: Steps = Field(0, description="steps at the start that train the classifier alone")
+    affinity_weight: float = Field(0.0, ge=0, le=0, description="affinities are not learned")
+    teacher: Literal["average", "own"] = Field(
+        "average", description="who labels: the running mean of the weights (train.average), or the weights as they are"
+    )
+    labels: MentorLabelSettings = MentorLabelSettings(refine="par")
+    strong: StrongViewSettings | None = Field(StrongViewSettings(), description="none: learn from the plain photo")
+    mixing: MixingSettings = MixingSettings()
+    noise: NoiseSettings = NoiseSettings()
+    foreground: float = Field(
+        3.0,
+        gt=0,
+        le=1e6,
+        description="how many pixels of background one of an object counts as: labels miss more than they add",
+    )
+    untagged: float = Field(
+        1.0,
+        ge=0,
+        le=1e6,
+        description="how many pixels of other background one of a photo without tags counts as, which is surely background",
+    )
+    seg_weight: float = Field(1.0, ge=0, le=1e6, description="weight of the segmentation's loss")
+    gate: GateSettings = GateSettings()
+
+    def scaled(self, factor: float) -> Self:
+        """The steps from which labels know background and objects, and from which missed objects are left out, follow."""
+        base = super().scaled(factor)
+        starts = {
+            "background_from": scaled_steps(base.labels.background_from, factor),
+            "seg_from": scaled_steps(base.labels.seg_from, factor),
+        }
+        noise = base.noise.model_copy(update={"from_step": scaled_steps(base.noise.from_step, factor)})
+        return base.model_copy(update={"labels": base.labels.model_copy(update=starts), "noise": noise})
+
+
+class Sight(NamedTuple):
+    """What the teacher sees, over scales and mirror images: logits (B, K, H, W), and the CAM (B, C, H, W) before scaling."""
+
+    logit_BKHW: Tensor
+    cam_BCHW: Tensor
+
+
+class Mentor(AFANetwork):
+    """L_cls + L_seg on a strong view, under the labels of an averaged teacher on the weak one; branches CAM ... and P_s."""
+
+    Settings: ClassVar[type[MethodSettings]] = MentorSettings
+    own_photos: ClassVar[str | None] = "photos-mentor"
+    meanings: ClassVar[Mapping[str, str]] = {
+        **AFANetwork.meanings,
+        "gated": "segmentation branch, and how far the classifier agrees",
+    }
+    settings: MentorSettings
+
+    def __init__(self, backbone: Backbone, classes: tuple[str, ...], settings: MentorSettings) -> None:
+        super().__init__(backbone, classes, settings)
+        self.affinity_head = None
+        self._average: tuple[Mentor, ...] = ()  # in a tuple: its weights are not this module's own
+
+    def follow(self, average: Method) -> None:
+        """Take the running mean of the weights as the teacher."""
+        assert isinstance(average, Mentor)
+        self._average = (average,)
+
+    def losses(self, batch: Batch, step: int) -> dict[str, Tensor]:
+        """The tags' loss, and the segmentation's cross-entropy under the teacher's labels."""
+        settings = self.settings
+        plain_B3HW, tag_BC, known_BC = batch.image(), batch.tag_BC, None
+        image_B3HW = plain_B3HW
+        if settings.strong is not None:
+            image_B3HW = strong_view(image_B3HW, batch.seed_B, settings.strong)
+        if step < settings.class_steps:
+            return {"class": self.class_loss(batch, self.backbone(image_B3HW))}
+
+        label_BHW = self.teacher_labels(batch, plain_B3HW, step)
+        sure_B = (tag_BC.sum(1) == 0) if batch.true_B is None else (tag_BC.sum(1) == 0) | batch.true_B
+        sure_BHW = (label_BHW == 0) & sure_B[:, None, None]
+        if settings.mixing.boxes + settings.mixing.objects > 0:
+            mix = mixed(label_BHW, tag_BC, batch.seed_B, settings.mixing)
+            image_B3HW, label_BHW, sure_BHW = mix.laid(image_B3HW), mix.laid(label_BHW), mix.laid(sure_BHW)
+            tag_BC, known_BC = mix.tag_BC, mix.known_BC
+        stages = self.backbone.stages(image_B3HW)
+        terms = {"class": settings.class_weight * tag_loss(self.tag_logits(stages[-1]), tag_BC, known_BC)}
+        logit_BKHW = self.seg_logits(stages, batch.size, batch.seed_B)
+        loss_BHW = F.cross_entropy(logit_BKHW, label_BHW.long(), ignore_index=IGNORE, reduction="none")
+        if settings.noise.from_step is not None and step >= settings.noise.from_step:
+            missed_BHW = missed_objects(loss_BHW.detach(), (label_BHW == 0) & ~sure_BHW, settings.noise)
+            label_BHW = torch.where(missed_BHW, IGNORE, label_BHW)
+        weight_BHW = torch.where(label_BHW == 0, 1.0, settings.foreground)
+        weight_BHW = torch.where(sure_BHW, settings.untagged, weight_BHW) * (label_BHW != IGNORE)
+        loss = global_mean((loss_BHW * weight_BHW).sum(), weight_BHW.sum())
+        return terms | {"seg": settings.seg_weight * loss}
+
+    @torch.no_grad()
+    def teacher_labels(self, batch: Batch, image_B3HW: Tensor, step: int) -> Tensor:
+        """Labels (B, H, W) uint8 of the photos as they are, 255 where the teacher is not sure and in padding."""
+        settings = self.settings.labels
+        teacher = self._average[0] if self._average and self.settings.teacher == "average" else self
+        with evaluating(teacher):
+            sight = teacher.look(image_B3HW)
+        if step < settings.background_from:
+            return self.cam_labels(batch, image_B3HW, min_max_within(sight.cam_BCHW, batch.valid_BHW))
+        share = 0.0 if settings.seg_from is None or step < settings.seg_from else settings.seg_share
+        stack, score_BSHW = self.label_scores(sight, image_B3HW, batch.valid_BHW, batch.tag_BC, share)
+        label_BHW = stack.classes(score_BSHW.argmax(1))
+        return batch.with_true(torch.where(batch.valid_BHW, label_BHW, IGNORE).to(torch.uint8))
+
+    @torch.no_grad()
+    def label_scores(
+        self, sight: Sight, image_B3HW: Tensor, valid_BHW: Tensor, tag_BC: Tensor, share: float
+    ) -> tuple[TaggedStack, Tensor]:
+        """Scores (B, S, H, W) of background and of each photo's tags, refined by the photo, and which class is where.
+
+        share: of the segmentation in an object's score. All parts are stretched over the photo, so that no bias of the loss,
+        such as `foreground`, moves the labels.
+        """
+        settings = self.settings.labels
+        cam_BCHW = min_max_within(sight.cam_BCHW, valid_BHW)
+        background_B1HW = min_max_within(background_odds(sight.logit_BKHW), valid_BHW)
+        if share > 0:
+            object_BCHW = min_max_within(sight.logit_BKHW[:, 1:] - sight.logit_BKHW[:, :1], valid_BHW)
+            cam_BCHW = torch.lerp(cam_BCHW, object_BCHW, share)
+        stack = TaggedStack.of(cam_BCHW, tag_BC)
+        score_BSHW = torch.cat([background_B1HW, stack.cam_BPHW], 1)
+        size = _size(image_B3HW)
+        small = refined_size(size, settings.scale)
+        refine = settings.refiner()
+        if refine is not None:
+            score_BSHW = refine(resize(image_B3HW, small), resize(score_BSHW, small))
+        score_BSHW = resize(score_BSHW, size)
+        if settings.stretch:
+            score_BSHW = score_BSHW / score_BSHW.amax((-2, -1), keepdim=True).clamp(min=1e-6)
+        return stack, score_BSHW
+
+    def segment_logits(self, image_B3HW: Tensor) -> Tensor:
+        """The segmentation's logits, and how far the classifier agrees."""
+        stages = self.backbone.stages(image_B3HW)
+        return self.gated(self.seg_logits(stages, _size(image_B3HW)), self.tag_logits(stages[-1]))
+
+    def segment_tagged(self, image_B3HW: Tensor, tag_BC: Tensor) -> Tensor:
+        """Where tags are given, what the labels of training would be, as probabilities; the classifier is not asked.
+
+        With `labels.sharpness` 0 the segmentation's probabilities, absent classes left out.
+        """
+        labels = self.settings.labels
+        if labels.sharpness == 0:
+            logit_BKHW = self.seg_logits(self.backbone.stages(image_B3HW), _size(image_B3HW))
+            return present_classes(logit_BKHW.softmax(1), tag_BC)
+        valid_BHW = torch.ones_like(image_B3HW[:, 0], dtype=torch.bool)
+        share = 0.0 if labels.seg_from is None else labels.seg_share
+        stack, score_BSHW = self.label_scores(self.look(image_B3HW), image_B3HW, valid_BHW, tag_BC, share)
+        score_BSHW = score_BSHW.clamp(min=0) / score_BSHW.amax(1, keepdim=True).clamp(min=1e-6)
+        probability_BKHW = stack.scatter(score_BSHW**labels.sharpness, self.num_classes)
+        return probability_BKHW / probability_BKHW.sum(1, keepdim=True).clamp(min=1e-8)
+
+    def gated(self, logit_BKHW: Tensor, tag_logit_BC: Tensor) -> Tensor:
+        """Logits in which the classifier rules classes out, and lets background count less where it is sure of one."""
+        gate = self.settings.gate
+        if not self.has_gate:
+            return logit_BKHW
+        none_B1 = F.logsigmoid(-tag_logit_BC).sum(1, keepdim=True).exp()
+        background_B1 = (gate.tagged_background + (1 - gate.tagged_background) * none_B1).log()
+        change_BK = torch.cat([background_B1, gate.power * F.logsigmoid(tag_logit_BC)], 1)
+        return logit_BKHW + change_BK[:, :, None, None]
+
+    @property
+    def has_gate(self) -> bool:
+        """Whether the classifier has a say in photos without tags."""
+        return self.settings.gate.power > 0 or self.settings.gate.tagged_background < 1
+
+    def branches(self, image_B3HW: Tensor, tag_BC: Tensor | None = None) -> dict[str, Tensor]:
+        """The CAM and its refinements, the segmentation P_s, and `gated`, where tags are not given and the classifier has a say."""
+        branches = super().branches(image_B3HW, tag_BC)
+        if tag_BC is not None or not self.has_gate:
+            return branches
+        return branches | {"gated": self.segment(image_B3HW)}
+
+    @torch.no_grad()
+    def look(self, image_B3HW: Tensor) -> Sight:
+        """What this network sees over the CAM's scales and mirror images."""
+
+        def maps(view_B3HW: Tensor) -> Tensor:
+            stages = self.backbone.stages(view_B3HW)
+            size = _size(view_B3HW)
+            return torch.cat([self.seg_logits(stages, size), upsample(self.classifier(stages[-1]), size)], 1)
+
+        settings, count = self.settings, self.num_classes
+        logit_BKHW, cam_BCHW = image_B3HW.new_zeros(1), image_B3HW.new_zeros(1)
+        views = map_views(
+            maps, image_B3HW, settings.cam_scales, settings.cam_flip, None, SMALLEST_VIEW, settings.cam_bf16
+        )
+        for plain, mirrored in views:
+            logit_BKHW = logit_BKHW + (plain[:, :count] + mirrored[:, :count]) / (2 * len(settings.cam_scales))
+            cam_BCHW = cam_BCHW + torch.maximum(plain, mirrored)[:, count:].relu()
+        return Sight(logit_BKHW, cam_BCHW)
+
+
+def min_max_within(map_BCHW: Tensor, valid_BHW: Tensor) -> Tensor:
+    """Each map less its minimum, divided by its maximum + 1e-5, of the valid pixels alone; 0 elsewhere."""
+    valid_B1HW = valid_BHW[:, None]
+    low = map_BCHW.masked_fill(~valid_B1HW, torch.inf).amin((-2, -1), keepdim=True)
+    high = map_BCHW.masked_fill(~valid_B1HW, -torch.inf).amax((-2, -1), keepdim=True)
+    return ((map_BCHW - low) / (high - low + 1e-5)).masked_fill(~valid_B1HW, 0)
+
+
+def _size(image_B3HW: Tensor) -> tuple[int, int]:
+    return image_B3HW.shape[-2], image_B3HW.shape[-1]

@@ -1,0 +1,79 @@
+"""Where results may go: never onto, around or into what a command reads, and never through a link."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from tagseg.errors import UserError
+
+Identity = tuple[int, int] | str
+
+
+def check_output(out: Path, inputs: Iterable[Path]) -> None:
+    """The guard of every command that writes: whether results may go to `out`, a folder or a file, there or not.
+
+    inputs: folders and files that the command reads. Links are followed on both sides, and a file or folder is known
+    by what it is, not by how its path is spelled. Raises UserError where `out` is, holds, or lies inside one of them.
+    """
+    own = _identities(out)
+    for place in inputs:
+        theirs = _identities(place)
+        if own[0] == theirs[0]:
+            problem = f"{out} is read by this command"
+        elif own[0] in theirs:
+            problem = f"{out} holds {place}, which this command reads"
+        elif theirs[0] in own:
+            problem = f"{out} lies inside {place}, which this command reads"
+        else:
+            continue
+        raise UserError(f"{problem}: choose another --out, so that no input is written over.")
+
+
+def inside(folder: Path, relative: str) -> Path:
+    """The path of a result below `folder`. Raises UserError where a link on the way leads elsewhere."""
+    path = folder / relative
+    for parent in path.parents:
+        if parent == folder:
+            return path
+        if is_link(parent):
+            raise UserError(f"{parent} is a link: results never go through one; remove it, or choose another --out.")
+    raise AssertionError(f"{relative} is not below {folder}")
+
+
+def ignores_case(folder: Path) -> bool:
+    """Whether the disk of a folder, there or not, takes A.png and a.png for one file."""
+    for place in (absolute := Path(os.path.realpath(folder)), *absolute.parents):
+        other = place.with_name(place.name.swapcase()) if place.name else place
+        if place.exists() and other != place:
+            return other.exists() and other.samefile(place)
+    return False
+
+
+def is_link(path: Path) -> bool:
+    """Whether a path is a symbolic link, or what Windows has in its place."""
+    return path.is_symlink() or (os.name == "nt" and os.path.isjunction(path))  # type: ignore[attr-defined,unused-ignore]
+
+
+def remove_empty(folder: Path) -> None:
+    """Remove a folder and those below it, where they hold no file; links are left."""
+    if not folder.is_dir() or is_link(folder):
+        return
+    for inner in list(folder.iterdir()):
+        remove_empty(inner)
+    if not any(folder.iterdir()):
+        folder.rmdir()
+
+
+def _identities(path: Path) -> list[Identity]:
+    """What a path is, and then each folder above it: device and number, or the path where there is nothing yet."""
+    whole = Path(os.path.realpath(path))
+    found: list[Identity] = []
+    for place in (whole, *whole.parents):
+        try:
+            facts = place.stat()
+            found.append((facts.st_dev, facts.st_ino))
+        except (OSError, ValueError):
+            found.append(str(place))
+    return found

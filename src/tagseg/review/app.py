@@ -1,0 +1,311 @@
+"""The page of a review and what it asks for: routes over a Session.
+
+Masks travel as bytes, a pixel a byte, row by row, packed by gzip: a browser gives pixels of a PNG back only through a
+canvas, which may change them.
+"""
+
+from __future__ import annotations
+
+import gzip
+import io
+import zlib
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from importlib.resources import files
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from tagseg.data.photo import photo_size, read_photo
+from tagseg.errors import UserError
+from tagseg.outputs.heat import HEAT
+from tagseg.outputs.palette import colour
+from tagseg.review.session import Changed, Session
+from tagseg.web.guard import LOOPBACK, Guard, problem
+
+BODY_CAP = 64 << 20  # bytes of a packed mask; what it unpacks to is limited by the photo's size
+SHOWN_CAP = 12_000_000  # pixels: a larger photo is shown smaller
+THUMB = 144
+PAGE = {
+    "index.html": "text/html",
+    "review.css": "text/css",
+    "main.js": "text/javascript",
+    "server.js": "text/javascript",
+    "stage.js": "text/javascript",
+    "mask.js": "text/javascript",
+    "panel.js": "text/javascript",
+    "queue.js": "text/javascript",
+    "keys.js": "text/javascript",
+    "gestures.js": "text/javascript",
+}
+AS_IS = {".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".png": "image/png", ".webp": "image/webp"}
+
+
+def create_app(session: Session, *, hosts: Sequence[str] = LOOPBACK, token: str | None = None) -> Starlette:
+    """The application; it begins the session's work when it starts, and ends it when it stops."""
+    page = {name: (files("tagseg.review") / "page" / name).read_bytes() for name in PAGE}
+
+    async def static(request: Request) -> Response:
+        name = request.path_params.get("name", "index.html")
+        if name not in page:
+            raise HTTPException(404)
+        return Response(page[name], media_type=PAGE[name], headers={"cache-control": "no-cache"})
+
+    @asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        session.start()
+        yield
+        await run_in_threadpool(session.close)
+
+    one = "/api/photos/{i:int}"
+    routes = [
+        Route("/", static),
+        Route("/page/{name}", static),
+        Route("/api/session", _about),
+        Route("/api/rows", _rows),
+        Route("/api/order", _order),
+        Route("/api/{event}", _step, methods=["POST"]),
+        Route(one, _photo),
+        Route(one + "/photo", _picture),
+        Route(one + "/thumb", _thumb),
+        Route(one + "/mask", _mask),
+        Route(one + "/mask", _paint, methods=["PUT"]),
+        Route(one + "/mask", _reset, methods=["DELETE"]),
+        Route(one + "/cam", _cam),
+        Route(one + "/tags", _retag, methods=["PUT"]),
+        Route(one + "/decision", _decide, methods=["PUT"]),
+    ]
+    app = Starlette(
+        routes=routes,
+        lifespan=lifespan,
+        middleware=[Middleware(Guard, hosts=hosts, token=token, page_writes=True)],
+        exception_handlers={HTTPException: _http_problem, UserError: _user_problem, Changed: _changed},
+        max_body_size=BODY_CAP,
+    )
+    app.state.session = session
+    return app
+
+
+def _session(request: Request) -> Session:
+    session: Session = request.app.state.session
+    return session
+
+
+def _index(request: Request) -> int:
+    index: int = request.path_params["i"]
+    if not 0 <= index < len(_session(request).photos):
+        raise HTTPException(404, "There is no such photo.")
+    return index
+
+
+def _version(request: Request) -> int:
+    given = request.headers.get("if-match", "").strip('" ')
+    if not given.isdecimal() or len(given) > 9:
+        raise HTTPException(428, "A change needs the header If-Match with the version that it starts from.")
+    return int(given)
+
+
+async def _json(request: Request) -> dict[str, Any]:
+    try:
+        content = await request.json()
+    except (ValueError, RecursionError):
+        content = None
+    if not isinstance(content, dict):
+        raise HTTPException(400, "The body should be a JSON object.")
+    return content
+
+
+async def _about(request: Request) -> Response:
+    session = _session(request)
+    return JSONResponse(
+        {
+            "title": session.title,
+            "classes": [{"name": name, "colour": colour(k)} for k, name in enumerate(session.classes)],
+            "photos": len(session.photos),
+            "labels": session.proposals.can_label,
+            "folder": session.folder.name,
+        }
+    )
+
+
+async def _rows(request: Request) -> Response:
+    given = request.query_params.get("since", "0")
+    since = int(given) if given.isdecimal() and len(given) < 12 else 0
+    revision, rows = await run_in_threadpool(_session(request).rows, since)
+    return _packed(request, JSONResponse({"revision": revision, "rows": rows}))
+
+
+async def _order(request: Request) -> Response:
+    count = request.query_params.get("count", "50")
+    number = min(int(count), 1000) if count.isdecimal() and len(count) < 6 else 50
+    chosen = await run_in_threadpool(_session(request).order, number)
+    return JSONResponse([{"i": index, "random": drawn} for index, drawn in chosen])
+
+
+async def _step(request: Request) -> Response:
+    event = request.path_params["event"]
+    if event not in ("undo", "redo"):
+        raise HTTPException(404)
+    index = await run_in_threadpool(_session(request).step, event)
+    return JSONResponse(None if index is None else _session(request).row(index))
+
+
+async def _photo(request: Request) -> Response:
+    return JSONResponse(await run_in_threadpool(_described, _session(request), _index(request)))
+
+
+def _described(session: Session, index: int) -> dict[str, Any]:
+    photo = session.look(index)
+    if photo.problem:
+        raise UserError(photo.problem)
+    height, width = photo_size(photo.path)
+    spots = [] if photo.proposal is None else photo.proposal.doubt.spots
+    return {**session.row(index), "width": width, "height": height, "spots": spots}
+
+
+async def _picture(request: Request) -> Response:
+    return await run_in_threadpool(_shown, _session(request), _index(request))
+
+
+def _shown(session: Session, index: int) -> Response:
+    path = session.photos[index].path
+    height, width = photo_size(path)
+    kind = AS_IS.get(path.suffix.lower())
+    if kind is not None and height * width <= SHOWN_CAP:
+        try:
+            content = path.read_bytes()
+        except OSError as error:
+            raise UserError(f"photo {path.name} cannot be read: {error.strerror or error}") from error
+        return Response(content, media_type=kind, headers={"cache-control": "private, max-age=300"})
+    shrunk = min((SHOWN_CAP / (height * width)) ** 0.5, 1)
+    return _jpeg(path, (max(round(width * shrunk), 1), max(round(height * shrunk), 1)), 92)
+
+
+async def _thumb(request: Request) -> Response:
+    return await run_in_threadpool(_small, _session(request), _index(request))
+
+
+def _small(session: Session, index: int) -> Response:
+    path = session.photos[index].path
+    height, width = photo_size(path)
+    shrunk = min(THUMB / min(height, width), 1)
+    # A photo of a very long side is cut to twice the short one: the list shows squares.
+    size = (max(min(round(width * shrunk), 2 * THUMB), 1), max(min(round(height * shrunk), 2 * THUMB), 1))
+    return _jpeg(path, size, 80)
+
+
+def _jpeg(path: Any, size: tuple[int, int], quality: int) -> Response:
+    picture = Image.fromarray(read_photo(path, min_side=min(size))).resize(size, Image.Resampling.BILINEAR)
+    buffer = io.BytesIO()
+    picture.save(buffer, format="JPEG", quality=quality)
+    return Response(buffer.getvalue(), media_type="image/jpeg", headers={"cache-control": "private, max-age=300"})
+
+
+async def _mask(request: Request) -> Response:
+    mask, touched, version = await run_in_threadpool(_session(request).mask, _index(request))
+    content = await run_in_threadpool(lambda: gzip.compress(mask.tobytes() + touched.tobytes(), 1))
+    headers = {
+        "content-encoding": "gzip",
+        "x-height": str(mask.shape[0]),
+        "x-width": str(mask.shape[1]),
+        "x-version": str(version),
+    }
+    return Response(content, media_type="application/octet-stream", headers=headers)
+
+
+async def _paint(request: Request) -> Response:
+    index, version, content = _index(request), _version(request), await request.body()
+    return await run_in_threadpool(_painted, _session(request), index, version, content, request.headers)
+
+
+def _painted(session: Session, index: int, version: int, content: bytes, headers: Any) -> Response:
+    height, width = photo_size(session.photos[index].path)
+    expected = 2 * height * width
+    if headers.get("content-encoding") == "gzip":
+        unpacker = zlib.decompressobj(31)
+        try:
+            content = unpacker.decompress(content, expected + 1)
+        except zlib.error as error:
+            raise HTTPException(400, "The mask cannot be unpacked.") from error
+    if len(content) != expected:
+        raise HTTPException(400, f"A mask of this photo has {height * width} bytes, and as many for what was painted.")
+    planes: NDArray[np.uint8] = np.frombuffer(content, dtype=np.uint8).reshape(2, height, width)
+    session.paint(index, planes[0], planes[1], version)
+    return JSONResponse(session.row(index))
+
+
+async def _reset(request: Request) -> Response:
+    return await _change(request, lambda session, index, version: session.reset(index, version))
+
+
+async def _retag(request: Request) -> Response:
+    tags = (await _json(request)).get("tags")
+    classes = _session(request).classes
+    if not isinstance(tags, list) or not all(type(k) is int and 0 < k < len(classes) for k in tags):
+        raise HTTPException(400, f"tags should be a list of class numbers from 1 to {len(classes) - 1}.")
+    names = [classes[k] for k in tags]
+    return await _change(request, lambda session, index, version: session.retag(index, names, version))
+
+
+async def _decide(request: Request) -> Response:
+    content = await _json(request)
+    state, seconds = content.get("state"), content.get("seconds")
+    if not isinstance(state, str):
+        raise HTTPException(400, "state should be one of open, accepted, rejected, later.")
+    spent = round(float(seconds), 2) if isinstance(seconds, int | float) and 0 <= seconds < 1e6 else None
+    return await _change(request, lambda session, index, version: session.decide(index, state, version, spent))  # type: ignore[arg-type]
+
+
+async def _change(request: Request, change: Callable[[Session, int, int], None]) -> Response:
+    session, index, version = _session(request), _index(request), _version(request)
+    await run_in_threadpool(change, session, index, version)
+    return JSONResponse(session.row(index))
+
+
+async def _cam(request: Request) -> Response:
+    session, index = _session(request), _index(request)
+    given = request.query_params.get("class", "")
+    k = int(given) if given.isdecimal() and len(given) < 4 else 0
+    if not 0 < k < len(session.classes):
+        raise HTTPException(400, f"class should be a number from 1 to {len(session.classes) - 1}.")
+    heat = await run_in_threadpool(session.proposals.cam, session.photos[index].path, k)
+    if heat is None:
+        raise HTTPException(
+            404, "Without a model there is no activation map; start with a run folder, or with --model."
+        )
+    value = np.rint(np.clip(np.nan_to_num(heat), 0, 1) * 255).astype(np.uint8)
+    picture = np.dstack([HEAT[value], (60 + 0.6 * value).astype(np.uint8)])
+    buffer = io.BytesIO()
+    Image.fromarray(picture).save(buffer, format="PNG")
+    return Response(buffer.getvalue(), media_type="image/png", headers={"cache-control": "private, max-age=300"})
+
+
+def _packed(request: Request, response: Response) -> Response:
+    """A long answer, packed where the browser unpacks it."""
+    if len(response.body) > 10_000 and "gzip" in request.headers.get("accept-encoding", ""):
+        response.body = gzip.compress(bytes(response.body), 1)
+        response.headers["content-encoding"] = "gzip"
+        response.headers["content-length"] = str(len(response.body))
+    return response
+
+
+async def _http_problem(_: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    return problem(error.status_code, error.detail)
+
+
+async def _user_problem(_: Request, error: Exception) -> Response:
+    return problem(422, str(error))
+
+
+async def _changed(_: Request, error: Exception) -> Response:
+    return problem(409, "This photo was changed in another window.")

@@ -1,0 +1,130 @@
+"""How doubtful the mask of a photo is, why in words, and where.
+
+Shapes: K classes with background, H W pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+SMALL, LARGE = 0.002, 0.01  # shares of the photo: less is not found, more of an untagged class is too much
+GRID = 12  # blocks along the longer side in which doubt is looked for
+SPOTS = 5
+Spot = tuple[float, float, float, float]  # left, top, width, height as shares of the photo
+
+
+@dataclass(frozen=True)
+class Doubt:
+    """value: 0 (sure) to 1, or above 1 where tags and mask contradict each other. reason: in words. spots: where first."""
+
+    value: float
+    reason: str
+    spots: tuple[Spot, ...] = ()
+
+
+def doubt_of_mask(
+    mask: NDArray[np.uint8], classes: Sequence[str], tags: Sequence[str] | None, confidence: float | None = None
+) -> Doubt:
+    """Doubt from the mask alone: contradictions to the tags, else the confidence (0 to 1) where it is known."""
+    share = np.bincount(mask.ravel(), minlength=256)[: len(classes)] / mask.size
+    wrong = _contradictions(share, classes, tags)
+    value = 0.5 if confidence is None else 1 - confidence
+    if wrong:
+        return _contradicted(wrong, value)
+    if confidence is None:
+        return Doubt(value, "nothing is known of the model's confidence")
+    return Doubt(value, f"the model is {100 * confidence:.0f} % sure, on average over the pixels")
+
+
+def doubt_of_probabilities(
+    probabilities: NDArray[np.float32],
+    mask: NDArray[np.uint8],
+    classes: Sequence[str],
+    tags: Sequence[str] | None,
+    untagged: NDArray[np.float32] | None = None,
+) -> Doubt:
+    """Doubt from a model's probabilities (K, H, W) before the CRF and the mask after it.
+
+    Of each class that is tagged or found: the expected IoU of the mask under the probabilities (from the soft Dice
+    confidence of arXiv 2402.10665), and the IoU of the masks before and after the CRF. The photo's doubt is one less the
+    mean of their geometric means; the smallest factor is the reason. untagged: probabilities without tags, which show
+    classes that the tags lack.
+    """
+    share = np.bincount(mask.ravel(), minlength=256)[: len(classes)] / mask.size
+    wrong = _contradictions(share, classes, tags)
+    if untagged is not None and tags is not None:
+        free = np.bincount(untagged.argmax(0).ravel(), minlength=len(classes)) / mask.size
+        wrong += _not_tagged(free, classes, tags)
+    before = probabilities.argmax(0)
+    looked_at = [k for k in range(1, len(classes)) if share[k] > 0 or classes[k] in (tags or ())] or [0]
+    factors: list[tuple[float, str]] = []
+    quality = []
+    for k in looked_at:
+        inside = mask == k
+        both = float(probabilities[k][inside].sum())
+        dice = 2 * both / max(float(probabilities[k].sum()) + float(inside.sum()), 1e-9)
+        expected = dice / (2 - dice)
+        union = float((inside | (before == k)).sum())
+        kept = float((inside & (before == k)).sum()) / union if union else 1.0
+        quality.append(np.sqrt(expected * kept))
+        factors.append((expected, f"{classes[k]}: expected IoU {expected:.2f}"))
+        factors.append((kept, f"{classes[k]}: the mask changed much at the photo's edges (IoU {kept:.2f})"))
+    value = float(1 - np.mean(quality))
+    spots = _spots(probabilities)
+    if wrong:
+        return _contradicted(wrong, value, spots)
+    return Doubt(value, min(factors)[1], spots)
+
+
+def _contradicted(wrong: list[str], value: float, spots: tuple[Spot, ...] = ()) -> Doubt:
+    """Contradictions come before all else, the more the sooner; among equals the less sure one."""
+    more = f"; {len(wrong) - 2} more" if len(wrong) > 2 else ""
+    return Doubt(1 + min(len(wrong), 9) / 10 + value / 100, "; ".join(wrong[:2]) + more, spots)
+
+
+def _contradictions(share: NDArray[np.floating], classes: Sequence[str], tags: Sequence[str] | None) -> list[str]:
+    if tags is None:
+        return []
+    missing = [
+        f"{name} is tagged, but {'hardly' if share[k] > 0 else 'not'} found"
+        for k, name in enumerate(classes)
+        if k and name in tags and share[k] < SMALL
+    ]
+    return missing + _not_tagged(share, classes, tags)
+
+
+def _not_tagged(share: NDArray[np.floating], classes: Sequence[str], tags: Sequence[str]) -> list[str]:
+    return [
+        f"{name} is not tagged, but looks like {100 * share[k]:.0f} % of the photo"
+        for k, name in enumerate(classes)
+        if k and name not in tags and share[k] > LARGE
+    ]
+
+
+def _spots(probabilities: NDArray[np.float32]) -> tuple[Spot, ...]:
+    """The blocks with the smallest margins between the two likeliest classes, the worst first."""
+    _, height, width = probabilities.shape
+    if len(probabilities) < 2:
+        return ()
+    step = max(-(-max(height, width) // (8 * GRID)), 1)  # a sample of the pixels will do
+    two = np.partition(probabilities[:, ::step, ::step], -2, axis=0)[-2:]
+    unsure = 1 - (two[1] - two[0])
+    rows, columns = (max(round(GRID * side / max(height, width)), 1) for side in (height, width))
+    place = np.add.outer(
+        np.arange(unsure.shape[0]) * rows // unsure.shape[0] * columns,
+        np.arange(unsure.shape[1]) * columns // unsure.shape[1],
+    )
+    total = np.bincount(place.ravel(), unsure.ravel(), rows * columns) / np.bincount(place.ravel()).clip(1)
+    found: list[Spot] = []
+    for block in np.argsort(-total, kind="stable"):
+        row, column = divmod(int(block), columns)
+        spot = (column / columns, row / rows, 1 / columns, 1 / rows)
+        if all(abs(spot[0] - x) > 1.5 / columns or abs(spot[1] - y) > 1.5 / rows for x, y, _, _ in found):
+            found.append(spot)
+        if len(found) == SPOTS:
+            break
+    return tuple(found)

@@ -1,0 +1,373 @@
+// The page: what the keys, buttons and gestures do to the photo, and what is told to the server.
+
+import { Gestures } from "./gestures.js";
+import { Keys } from "./keys.js";
+import { Grower, Mask } from "./mask.js";
+import { Queue, stateOf } from "./queue.js";
+import { read, readMask, Writes } from "./server.js";
+import { Stage } from "./stage.js";
+import { Panel } from "./panel.js";
+
+const byId = (id) => document.getElementById(id);
+const IDLE = 500; // milliseconds after the last stroke until the mask is sent
+const AHEAD = 3;
+
+class App {
+  constructor(about) {
+    this.about = about;
+    this.classes = about.classes;
+    this.stage = new Stage(this.classes);
+    this.queue = new Queue(this.classes, (i) => this.open(i));
+    this.panel = new Panel(this);
+    this.keys = new Keys((name, more) => this.act(name, more));
+    this.keys.show();
+    this.writes = new Writes({
+      told: (state) => this.told(state),
+      conflict: (i) => this.conflict(i),
+      refused: (i, text) => this.refused(i, text),
+    });
+    this.ready = new Map(); // photos fetched ahead: promises of [image, mask, facts]
+    this.current = null;
+    this.revision = 0;
+    this.kept = new Map(); // masks with their steps, of photos that were open
+    this.gestures = new Gestures(this.stage, this.hands());
+    byId("title").textContent = about.title;
+    document.title = `${about.title} · tagseg review`;
+    for (const [id, state] of [["accept", "accepted"], ["reject", "rejected"], ["later", "later"]])
+      byId(id).addEventListener("click", () => this.decide(state));
+    byId("undo").addEventListener("click", () => this.undo());
+    byId("redo").addEventListener("click", () => this.redo());
+    byId("back").addEventListener("click", () => this.go({ back: true }));
+    byId("help").addEventListener("click", () => byId("keys").showModal());
+    byId("keys-on").addEventListener("change", (event) => {
+      this.keys.on = event.target.checked;
+      this.keys.save();
+    });
+    byId("keys-reset").addEventListener("click", () => this.keys.reset());
+    byId("open-queue").addEventListener("click", () => this.drawer(!byId("queue").classList.contains("shown")));
+    addEventListener("beforeunload", (event) => (this.writes.pending || this.timer) && event.preventDefault());
+    addEventListener("pagehide", () => this.flush());
+    document.addEventListener("visibilitychange", () => document.hidden && this.flush());
+  }
+
+  async begin() {
+    await this.poll();
+    const first = this.queue.shown.find((i) => this.queue.rows.get(i).state === "open") ?? this.queue.shown[0];
+    if (first !== undefined) await this.open(first);
+    setInterval(() => this.poll().catch(() => {}), 2000);
+  }
+
+  // What others have done, and what the model has found since.
+  async poll() {
+    const { revision, rows } = await read(`/api/rows?since=${this.revision ? this.revision + 1 : 0}`);
+    const anew = !this.revision;
+    this.revision = revision;
+    if (!rows.length) return;
+    const here = rows.find((row) => row.i === this.current);
+    this.queue.update(rows, { keep: !anew && this.queue.order !== "doubt" });
+    if (here && !this.writes.jobs.some((job) => job.i === here.i) && here.version > (this.writes.versions.get(here.i) ?? 0)) this.conflict(here.i);
+  }
+
+  // One photo
+
+  fetch(i) {
+    if (!this.ready.has(i)) {
+      const image = new Image();
+      image.src = `/api/photos/${i}/photo`;
+      const fetched = Promise.all([image.decode().then(() => image), readMask(i), read(`/api/photos/${i}`)]);
+      fetched.catch(() => this.ready.delete(i));
+      this.ready.set(i, fetched);
+      while (this.ready.size > 2 * AHEAD + 2) this.ready.delete(this.ready.keys().next().value);
+    }
+    return this.ready.get(i);
+  }
+
+  async open(i) {
+    this.flush();
+    this.drawer(false);
+    byId("notice").hidden = true;
+    this.current = i;
+    this.queue.select(i);
+    const row = this.queue.rows.get(i);
+    this.headline(row);
+    let parts;
+    try {
+      parts = await this.fetch(i);
+    } catch (error) {
+      if (this.current !== i) return;
+      this.stage.clear();
+      this.mask = null;
+      this.notice(error.message || "This photo cannot be shown.");
+      return;
+    }
+    this.ready.delete(i);
+    if (this.current !== i) return;
+    const [image, content, facts] = parts;
+    this.writes.see(i, content.version);
+    const before = this.kept.get(i);
+    this.mask = before?.version === content.version ? before.mask : new Mask(content);
+    this.facts = facts;
+    this.row = facts;
+    this.headline(facts);
+    this.grower = null;
+    this.spot = -1;
+    this.opened = performance.now();
+    this.stage.show(image, this.mask);
+    this.panel.camOff();
+    this.refresh();
+    document.body.dataset.shown = i; // for whoever watches the page
+    for (const next of this.queue.upcoming(i, AHEAD)) this.fetch(next).catch(() => {});
+  }
+
+  headline(row) {
+    const tagged = row.tags === null ? "" : ` · ${row.tags.map((k) => this.classes[k].name).join(", ") || "no tags"}`;
+    byId("name").textContent = row.name + tagged;
+    byId("reason").textContent = row.reason;
+  }
+
+  refresh() {
+    const counts = this.stage.names(this.panel.namesShown);
+    this.panel.show(this.row, counts, this.mask.data.length);
+  }
+
+  // Decisions
+
+  decide(state) {
+    const i = this.current;
+    if (i === null || (!this.mask && state === "accepted")) return;
+    const next = this.queue.after(i);
+    this.flush();
+    const seconds = (performance.now() - this.opened) / 1000;
+    this.keep(i);
+    this.writes.decide(i, state, seconds).then((row) => row && this.took(row));
+    const said = { accepted: "accepted", rejected: "rejected", later: "put off" }[state];
+    byId("live").textContent = `${this.queue.rows.get(i).name} ${said}.`;
+    this.queue.update([{ ...this.queue.rows.get(i), state, painted: this.queue.rows.get(i).painted || this.dirty }], { keep: true });
+    if (next === null) this.notice("Every photo in this list is decided. Choose another filter, or end the server and train again.");
+    else this.open(next).then(() => this.queue.arrange());
+  }
+
+  keep(i) {
+    if (!this.mask?.undos.length) return;
+    this.kept.set(i, { mask: this.mask, version: null });
+    while (this.kept.size > 5) this.kept.delete(this.kept.keys().next().value);
+  }
+
+  took(row) {
+    this.queue.update([row], { keep: true });
+    const kept = this.kept.get(row.i);
+    if (kept) kept.version = row.version;
+    if (row.i === this.current) {
+      this.row = row;
+      this.headline(row);
+    }
+  }
+
+  go({ back = false } = {}) {
+    const next = this.queue.after(this.current, { any: true, back });
+    if (next !== null) this.open(next);
+  }
+
+  // Undo: strokes first, then decisions.
+  async undo() {
+    if (this.mask?.undos.length) return this.stepped(this.mask.undo());
+    await this.decision("undo");
+  }
+
+  async redo() {
+    if (this.mask?.redos.length) return this.stepped(this.mask.redo());
+    await this.decision("redo");
+  }
+
+  async decision(event) {
+    this.flush();
+    const row = await this.writes.step(event);
+    if (!row) return this.notice(event === "undo" ? "There is no decision to take back." : "There is nothing to do again.");
+    this.queue.update([row]);
+    byId("live").textContent = `${row.name}: ${stateOf(row)}.`;
+    this.ready.delete(row.i);
+    await this.open(row.i);
+  }
+
+  stepped(step) {
+    this.stage.draw([step.left, step.top, step.left + step.w - 1, step.top + step.h - 1]);
+    this.changed();
+  }
+
+  // Painting
+
+  hands() {
+    return {
+      tool: () => this.panel.tool,
+      value: () => this.panel.value,
+      radius: () => this.panel.size / 2,
+      begin: () => this.mask.begin(),
+      paint: (x0, y0, x1, y1, value) => {
+        const box = this.mask.line(x0, y0, x1, y1, this.panel.size / 2, value);
+        if (box) this.stage.draw(box);
+      },
+      finished: ({ drop }) => {
+        const step = this.mask.end();
+        if (step && drop) this.stepped(this.mask.undo());
+        else if (step) this.changed();
+      },
+      hover: (point) => this.hover(point),
+      click: (point) => this.click(point),
+      swipe: (way) => this.decide(way),
+      wheel: (steps) => {
+        this.panel.tolerance += steps;
+        this.hover(this.point);
+      },
+    };
+  }
+
+  // The pixels that a click at a point would change.
+  reach(point) {
+    const x = Math.floor(point?.[0] ?? -1), y = Math.floor(point?.[1] ?? -1), { width, height } = this.mask;
+    if (x < 0 || y < 0 || x >= width || y >= height) return [];
+    if (this.panel.tool === "region") return this.mask.region(x, y);
+    this.grower ??= new Grower(this.stage.photo, width, height);
+    return this.grower.grow(x, y, this.panel.tolerance, width, height);
+  }
+
+  hover(point) {
+    this.point = point;
+    if (!this.mask) return;
+    const growing = this.panel.tool === "region" || this.panel.tool === "grow";
+    cancelAnimationFrame(this.frame);
+    this.frame = requestAnimationFrame(() => this.stage.hint(growing && point ? this.reach(point) : null, this.panel.value));
+  }
+
+  click(point) {
+    if (!this.mask) return;
+    cancelAnimationFrame(this.frame);
+    this.mask.begin();
+    const box = this.mask.fill(this.reach(point), this.panel.value);
+    const step = this.mask.end();
+    this.stage.hint(null);
+    if (step) {
+      this.stage.draw(box);
+      this.changed();
+    }
+  }
+
+  changed() {
+    this.dirty = true;
+    this.refresh();
+    clearTimeout(this.timer);
+    this.timer = setTimeout(() => this.flush(), IDLE);
+    this.told("busy");
+  }
+
+  flush() {
+    clearTimeout(this.timer);
+    this.timer = null;
+    if (!this.dirty || !this.mask) return;
+    this.dirty = false;
+    this.writes.paint(this.current, this.mask.data, this.mask.touched).then((row) => row && this.took(row));
+  }
+
+  async retag(tags) {
+    const i = this.current;
+    this.flush();
+    this.row = { ...this.row, tags };
+    this.headline(this.row);
+    byId("reason").textContent = this.about.labels ? "labelling again with these tags …" : this.row.reason;
+    const row = await this.writes.retag(i, tags);
+    if (!row) return;
+    this.took(row);
+    await this.reload(i);
+  }
+
+  async resetMask() {
+    this.flush();
+    const i = this.current, row = await this.writes.reset(i);
+    if (!row) return;
+    this.took(row);
+    await this.reload(i);
+  }
+
+  // Takes the photo's mask from the server again.
+  async reload(i) {
+    this.ready.delete(i);
+    this.kept.delete(i);
+    if (this.current === i) {
+      clearTimeout(this.timer);
+      this.timer = null;
+      this.dirty = false;
+      await this.open(i);
+    }
+  }
+
+  // What the server says
+
+  told(state) {
+    const sign = byId("saved");
+    sign.className = `saved ${state}`;
+    sign.textContent = { saved: "✓ saved", busy: "saving …", lost: "not saved: no answer" }[state];
+    if (state === "lost") this.notice("The server does not answer. Your work is kept here and sent as soon as it does; leave this page open.");
+    else if (byId("notice").dataset.lost) byId("notice").hidden = true;
+    byId("notice").dataset.lost = state === "lost" ? "yes" : "";
+  }
+
+  async conflict(i) {
+    this.dirty = false;
+    const row = await read(`/api/photos/${i}`).catch(() => null);
+    if (row) {
+      this.writes.versions.set(i, row.version);
+      this.queue.update([row], { keep: true });
+    }
+    await this.reload(i);
+    this.notice(`${this.queue.rows.get(i)?.name ?? "A photo"} was changed in another window. What is saved is shown here; nothing was overwritten.`);
+  }
+
+  refused(i, text) {
+    if (i !== null) this.reload(i).then(() => this.notice(text));
+    else this.notice(text);
+  }
+
+  notice(text) {
+    byId("notice").textContent = text;
+    byId("notice").hidden = false;
+  }
+
+  drawer(shown) {
+    byId("queue").classList.toggle("shown", shown);
+    byId("open-queue").setAttribute("aria-expanded", String(shown));
+    if (shown) this.queue.draw(true);
+  }
+
+  act(name, more) {
+    const acts = {
+      accept: () => this.decide("accepted"), reject: () => this.decide("rejected"), later: () => this.decide("later"),
+      undo: () => this.undo(), redo: () => this.redo(), next: () => this.go(), previous: () => this.go({ back: true }),
+      view: () => this.panel.pick("view"), brush: () => this.panel.pick("brush"), eraser: () => this.panel.pick("eraser"),
+      region: () => this.panel.pick("region"), grow: () => this.panel.pick("grow"),
+      smaller: () => this.panel.resize(-1), larger: () => this.panel.resize(1),
+      background: () => this.panel.choose(0), ignore: () => this.panel.choose(255), class: () => this.panel.choose(more),
+      hide: () => this.stage.hide(true), unhide: () => this.stage.hide(false),
+      outline: () => this.panel.toggle("show-outline"), cam: () => this.panel.toggle("show-cam"),
+      opacity: () => this.panel.nextOpacity(), zoom: () => this.spotlight(0), nextspot: () => this.spotlight(1),
+      fit: () => this.stage.fit(), tags: () => byId("classes").querySelector("input")?.focus(),
+      help: () => byId("keys").showModal(), apply: () => this.point && ["region", "grow"].includes(this.panel.tool) && this.click(this.point),
+    };
+    acts[name]?.();
+  }
+
+  spotlight(step) {
+    const spots = this.facts?.spots ?? [];
+    if (!this.mask || !spots.length) return this.notice("Without a model's probabilities no spot is more doubtful than another.");
+    this.spot = (Math.max(this.spot, step ? -1 : 0) + step) % spots.length;
+    this.stage.zoomTo(spots[this.spot]);
+  }
+}
+
+read("/api/session").then((about) => {
+  const app = new App(about);
+  window.tagsegReview = app; // for whoever watches the page
+  return app.begin();
+}, (error) => {
+  byId("notice").textContent = error.message;
+  byId("notice").hidden = false;
+});
+

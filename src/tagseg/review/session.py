@@ -1,0 +1,275 @@
+"""A review that is open: photos, what was said of them, and their masks; safe to use from several threads.
+
+Shapes: H W pixels.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from tagseg.data.photo import read_mask
+from tagseg.errors import UserError
+from tagseg.files import replacing
+from tagseg.foreign import reason
+from tagseg.outputs.palette import write_mask
+from tagseg.review.gain import propose
+from tagseg.review.journal import MASKS, STATES, TOUCHED, Journal, State, Verdict, place
+from tagseg.review.proposals import Proposal, Proposals, classes_in
+
+
+class Changed(Exception):  # noqa: N818 - it is news, not a fault
+    """Another window has changed the photo since this one looked."""
+
+
+@dataclass(slots=True)
+class Photo:
+    """One photo under review. tags: those of the table, None where it has none. revision: when its row changed last."""
+
+    name: str
+    path: Path
+    tags: tuple[str, ...] | None
+    proposal: Proposal | None = None
+    problem: str = ""
+    revision: int = 0
+
+
+class Session:
+    """What the page asks and does.
+
+    Raises UserError when the folder of the review is in use, belongs to other classes, or cannot be written.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        photos: Sequence[Photo],
+        proposals: Proposals,
+        *,
+        title: str = "",
+    ) -> None:
+        self.classes, self.proposals, self.title, self.folder = proposals.classes, proposals, title, folder
+        self.photos = list(photos)
+        self.number = {photo.name: i for i, photo in enumerate(self.photos)}
+        self.journal = Journal(folder, self.classes)
+        self.revision = 1
+        self._lock = threading.RLock()
+        self._stop = threading.Event()
+        self._worker = threading.Thread(target=self._look_at_all, name="proposals", daemon=True)
+
+    # What runs beside the page
+
+    def start(self) -> None:
+        """Begin to look at the photos, or to label them, while the page is used."""
+        self._worker.start()
+
+    def close(self) -> None:
+        """End the work beside the page and let the folder go."""
+        self._stop.set()
+        if self._worker.is_alive():
+            self._worker.join(timeout=30)
+        self.journal.close()
+
+    def _look_at_all(self) -> None:
+        for index in range(len(self.photos)):
+            if self._stop.is_set():
+                return
+            self.look(index)
+
+    def look(self, index: int) -> Photo:
+        """A photo with its proposal, made now where there is none; a broken photo has a `problem` instead."""
+        photo = self.photos[index]
+        if photo.proposal is None and not photo.problem:
+            tags = self.tags(index)
+            try:
+                proposal = self.proposals.describe(photo.name, photo.path, tags, self._is_retagged(index))
+                problem = ""
+            except UserError as error:
+                proposal, problem = None, str(error)
+            except Exception as error:  # one photo that a network cannot take must not end the work on all others
+                proposal, problem = None, f"{photo.name} could not be labelled ({reason(error)})"
+            with self._lock:
+                if tags == self.tags(index):  # else the tags have changed meanwhile, and so has the proposal
+                    photo.proposal, photo.problem = proposal, problem
+                    self._touch(photo)
+        return photo
+
+    # What the page reads
+
+    def verdict(self, index: int) -> Verdict:
+        """What was said of a photo."""
+        return self.journal.decisions.verdicts.get(self.photos[index].name) or Verdict()
+
+    def tags(self, index: int) -> tuple[str, ...] | None:
+        """A photo's tags, as corrected; None where nothing is known."""
+        corrected = self.verdict(index).tags
+        return self.photos[index].tags if corrected is None else corrected
+
+    def row(self, index: int) -> dict[str, Any]:
+        """A photo as the queue shows it."""
+        photo, verdict, tags = self.photos[index], self.verdict(index), self.tags(index)
+        proposal = photo.proposal
+        doubt = None if proposal is None else proposal.doubt
+        return {
+            "i": index,
+            "name": photo.name,
+            "state": verdict.state,
+            "painted": verdict.painted,
+            "version": verdict.version,
+            "tags": None if tags is None else [self.classes.index(tag) for tag in tags],
+            "retagged": verdict.tags is not None and verdict.tags != photo.tags,
+            "found": [] if proposal is None else list(proposal.found),
+            "doubt": None if doubt is None else round(doubt.value, 4),
+            "reason": photo.problem or ("not looked at yet" if doubt is None else doubt.reason),
+            "broken": bool(photo.problem),
+        }
+
+    def rows(self, since: int = 0) -> tuple[int, list[dict[str, Any]]]:
+        """The revision now, and the rows that have changed since another one."""
+        with self._lock:
+            return self.revision, [self.row(i) for i, photo in enumerate(self.photos) if photo.revision >= since]
+
+    def mask(self, index: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8], int]:
+        """The mask (H, W) of a photo, which pixels were painted (0 or 1), and the version that both are of.
+
+        Raises UserError for a broken photo.
+        """
+        photo = self.photos[index]
+        with self._lock:
+            kept = place(self.folder, MASKS, photo.name)
+            verdict = self.verdict(index)
+            if (verdict.painted or verdict.state == "accepted") and kept.is_file():
+                mask_HW, touched = read_mask(kept), place(self.folder, TOUCHED, photo.name)
+                touched_HW = read_mask(touched) if touched.is_file() else np.zeros_like(mask_HW)
+                return mask_HW, (touched_HW > 0).astype(np.uint8), verdict.version
+            version = verdict.version
+        mask_HW = self._proposed(index)
+        return mask_HW, np.zeros_like(mask_HW), version
+
+    def order(self, count: int, seed: int = 0) -> list[tuple[int, bool]]:
+        """Undecided photos in the order of expected gain, each with whether it was drawn at random."""
+        with self._lock:
+            known = [
+                (i, photo.proposal)
+                for i, photo in enumerate(self.photos)
+                if photo.proposal is not None and self.verdict(i).state in ("open", "later")
+            ]
+        if not known:
+            return []
+        features = np.stack([np.frombuffer(proposal.features, dtype=np.float16) for _, proposal in known])
+        doubts = np.array([proposal.doubt.value for _, proposal in known])
+        return [(known[place][0], drawn) for place, drawn in propose(features, doubts, count, seed=seed)]
+
+    # What the page does
+
+    def decide(self, index: int, state: State, version: int | None, seconds: float | None = None) -> None:
+        """Accept, reject, put off or reopen a photo. An accepted mask is kept as it is now."""
+        if state not in STATES:
+            raise UserError(f"There is no decision {state!r}; there are {', '.join(STATES)}.")
+        with self._writing(index, version) as (photo, verdict):
+            if state == "accepted" and not verdict.painted:
+                mask_HW, _, _ = self.mask(index)
+                self._write_mask(photo, mask_HW)
+            self._append("decision", photo, verdict, state=state, seconds=seconds)
+
+    def step(self, event: str) -> int | None:
+        """Take the last decision back ("undo"), or make it again ("redo"): the photo's number, None where there is none."""
+        with self._lock:
+            decisions = self.journal.decisions
+            stack = decisions.undo if event == "undo" else decisions.redo
+            if not stack:
+                return None
+            name = stack[-1][0]
+            if name not in self.number:
+                raise UserError(f"The last decision was about {name}, which is not among these photos.")
+            photo, verdict = self.photos[self.number[name]], decisions.of(name)
+            if event == "redo" and stack[-1][2] == "accepted" and not verdict.painted:
+                self._write_mask(photo, self.mask(self.number[name])[0])
+            self._append(event, photo, verdict)
+            return self.number[name]
+
+    def retag(self, index: int, tags: Sequence[str], version: int | None) -> None:
+        """Correct a photo's tags: its mask is made anew with them, but for what a person painted."""
+        unknown = [tag for tag in tags if tag not in self.classes[1:]]
+        if unknown:
+            raise UserError(f"There is no class {unknown[0]!r}; there are {', '.join(self.classes[1:])}.")
+        with self._writing(index, version) as (photo, verdict):
+            mask_HW, touched_HW, _ = self.mask(index)
+            chosen = [name for name in self.classes[1:] if name in tags]
+            self._append("tags", photo, verdict, tags=chosen)
+            photo.proposal, photo.problem = None, ""
+            fresh_HW = self._proposed(index)
+            if verdict.painted or verdict.state == "accepted":
+                self._write_mask(photo, np.where(touched_HW > 0, mask_HW, fresh_HW))
+
+    def paint(self, index: int, mask: NDArray[np.uint8], touched: NDArray[np.uint8], version: int | None) -> None:
+        """Keep a mask (H, W) that a person has painted on, and which pixels."""
+        with self._writing(index, version) as (photo, verdict):
+            now_HW, _, _ = self.mask(index)
+            if mask.shape != now_HW.shape or touched.shape != now_HW.shape:
+                raise UserError(f"The mask of {photo.name} needs {now_HW.shape[1]} x {now_HW.shape[0]} pixels.")
+            strange = mask[(mask >= len(self.classes)) & (mask < 255)]
+            if strange.size or touched.max(initial=0) > 1:
+                raise UserError(f"The mask of {photo.name} holds a value that no class has.")
+            self._write_mask(photo, mask, touched)
+            if photo.proposal is not None:
+                photo.proposal = replace(photo.proposal, found=classes_in(mask))
+            self._append("mask", photo, verdict, painted=True, pixels=int(touched.sum()))
+
+    def reset(self, index: int, version: int | None) -> None:
+        """Drop what was painted on a photo."""
+        with self._writing(index, version) as (photo, verdict):
+            self._append("mask", photo, verdict, painted=False)
+            place(self.folder, TOUCHED, photo.name).unlink(missing_ok=True)
+            self.look(index)
+            photo.proposal, photo.problem = None, ""
+            fresh_HW = self._proposed(index)
+            if verdict.state == "accepted":
+                self._write_mask(photo, fresh_HW)
+
+    def _proposed(self, index: int) -> NDArray[np.uint8]:
+        photo = self.look(index)
+        if photo.problem:
+            raise UserError(photo.problem)
+        return self.proposals.mask(photo.name, photo.path, self.tags(index), self._is_retagged(index))
+
+    def _is_retagged(self, index: int) -> bool:
+        return self.verdict(index).tags is not None
+
+    @contextmanager
+    def _writing(self, index: int, version: int | None) -> Iterator[tuple[Photo, Verdict]]:
+        """The photo and its verdict, held for a change; raises Changed when the version is no longer the one given."""
+        with self._lock:
+            photo = self.photos[index]
+            verdict = self.journal.decisions.of(photo.name)
+            if version is not None and version != verdict.version:
+                raise Changed
+            yield photo, verdict
+
+    def _append(self, event: str, photo: Photo, verdict: Verdict, **more: Any) -> None:
+        entry = {"time": round(time.time(), 3), "event": event, "photo": photo.name, "version": verdict.version + 1}
+        self.journal.append(entry | {key: value for key, value in more.items() if value is not None})
+        self._touch(photo)
+
+    def _touch(self, photo: Photo) -> None:
+        self.revision += 1
+        photo.revision = self.revision
+
+    def _write_mask(self, photo: Photo, mask: NDArray[np.uint8], touched: NDArray[np.uint8] | None = None) -> None:
+        path = place(self.folder, MASKS, photo.name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_mask(path, mask)
+        if touched is not None:
+            path = place(self.folder, TOUCHED, photo.name)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with replacing(path) as temporary:
+                Image.fromarray(touched * np.uint8(255)).convert("1").save(temporary, format="PNG")

@@ -1,0 +1,155 @@
+"""What lies in the folder of a run, and of a chain of runs: each file's name stands here and nowhere else."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from tagseg.errors import UserError
+from tagseg.foreign import DATA_CAP, read_json, read_text, reading
+
+CHECKPOINT = "step-*"  # weights, and a manifest of the same name
+
+
+class RunFolder:
+    """The files of one training, there or not; `RunFolder.of` finds the run that a person means by a folder."""
+
+    WRITTEN = (
+        "metrics.jsonl",
+        "model.safetensors",
+        "model.json",
+        "scores.json",
+        "report.html",
+        "pseudo_masks.json",
+        "checkpoints/step-*.safetensors",
+        "checkpoints/step-*.json",
+        "events/events.out.tfevents.*",
+        "recipe.yaml",  # last: where it lies, the rest does
+    )
+    """What training, its report and its labels leave here, as patterns; besides `scenes`, `start` and `replaced`."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self.recipe = self.path / "recipe.yaml"
+        """Every setting."""
+        self.lock = self.path / ".in-use"
+        """Empty; the lock on it ends with the process that holds it, however that ends."""
+        self.checkpoints = self.path / "checkpoints"
+        self.metrics = self.path / "metrics.jsonl"
+        """A line of numbers for some steps."""
+        self.events = self.path / "events"
+        """The same for TensorBoard."""
+        self.weights = self.path / "model.safetensors"
+        self.model = self.path / "model.json"
+        """What the weights belong to."""
+        self.scores = self.path / "scores.json"
+        """Written last: where it is, the run is complete."""
+        self.report = self.path / "report.html"
+        self.pseudo_scores = self.path / "pseudo_masks.json"
+        """Scores of the masks that `tagseg label` made with this run."""
+        self.scenes = self.path / "scenes"
+        """Generated pictures, where the recipe names no other place."""
+        self.start = self.path / "start"
+        """The run whose weights this one starts from, where it is trained first."""
+        self.replaced = self.path / "replaced"
+        """The run that --overwrite replaces, until the new one is complete."""
+
+    @classmethod
+    def of(cls, path: str | Path) -> RunFolder:
+        """The run in a folder; of a chain's folder its last stage. Raises UserError for a chain that is not complete."""
+        chain = ChainFolder(path)
+        return chain.last_stage() if chain.record.is_file() else cls(path)
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run is complete."""
+        return self.scores.is_file()
+
+    def holds_run(self) -> bool:
+        """Whether training has been here: by what training alone writes, as a recipe.yaml may be anyone's."""
+        if not self.recipe.is_file():
+            return False
+        if self.lock.is_file() or (self.finished and self.model.is_file()):
+            return True
+        return self.checkpoints.is_dir() and all(p.match(CHECKPOINT) for p in self.checkpoints.iterdir())
+
+    def result(self) -> dict[str, Any]:
+        """What a finished run says of itself: scores, labels used, minutes, memory, machine, command."""
+        if not self.finished:
+            raise UserError(f"{self.path} is not finished: `tagseg train` with the same --out goes on with it.")
+        facts = read_json(self.scores, "the scores of a run", DATA_CAP)
+        if not isinstance(facts, dict) or not facts.keys() >= {"scores", "classes", "labels", "minutes"}:
+            raise UserError(f"{self.scores} holds no scores of a run: give a run folder of `tagseg train`.")
+        return facts
+
+    def metric_rows(self) -> Iterator[dict[str, Any]]:
+        """The lines of metrics.jsonl; those that are no numbers by name are passed over."""
+        if not self.metrics.is_file():
+            return
+        for line in read_text(self.metrics, "the numbers of a run", DATA_CAP).split("\n"):
+            with suppress(UserError), reading(self.metrics, "a line of numbers"):  # a line that a kill cut short
+                row = json.loads(line)
+                if math.isfinite(row["step"]):
+                    yield row
+
+    def places(self) -> list[Path]:
+        """What no result may be written over: the run's own files and folders. Other folders beside them are free."""
+        own = [self.recipe, self.weights, self.model, self.scores, self.metrics, self.report]
+        return [*own, self.checkpoints, self.events, self.scenes, self.start, self.replaced]
+
+
+class ChainFolder:
+    """The files of a chain: the folders of its stages and of the masks between them, and what they add up to."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self.record = self.path / "chain.json"
+        """Which stages are done, and from which inputs."""
+        self.scores = self.path / "scores.json"
+        self.report = self.path / "report.html"
+        self.scenes = self.path / "scenes"
+        """Generated pictures that all stages share."""
+        self.classifier = RunFolder(self.path / "classifier")
+
+    @staticmethod
+    def stages(rounds: int) -> tuple[str, ...]:
+        """Names of what is trained with pseudo masks between, in order: teacher, segmenter, segmenter-2 ..."""
+        return ("teacher", *(f"segmenter{_suffix(number)}" for number in range(rounds)))
+
+    @staticmethod
+    def masks(rounds: int) -> tuple[str, ...]:
+        """Names of the folders of pseudo masks: of each stage but the last."""
+        return tuple(f"masks{_suffix(number)}" for number in range(rounds))
+
+    def stage(self, name: str) -> RunFolder:
+        """The run of a stage."""
+        return RunFolder(self.path / name)
+
+    def read_record(self) -> tuple[dict[str, dict[str, Any]], str]:
+        """What is known of each stage by its name, in the order in which they were begun, and the last stage's name."""
+        fix = f"move it away to make all of {self.path} anew"
+        content = read_json(self.record, "the record of a chain", fix=fix)
+        stages = content.get("stages") if isinstance(content, dict) else None
+        if not isinstance(stages, dict) or not all(isinstance(facts, dict) for facts in stages.values()):
+            raise UserError(f"{self.record} is no record of a chain: {fix}.")
+        trained = [name for name in stages if name == "teacher" or name.split("-")[0] == "segmenter"]
+        return stages, str(content.get("last") or next(reversed(trained), "teacher"))
+
+    def last_stage(self) -> RunFolder:
+        """The run that the chain ends in. Raises UserError while the chain has not come that far."""
+        record, last = self.read_record()
+        stage = self.stage(last)
+        if not record.get("report", {}).get("done") or not stage.finished:
+            raise UserError(
+                f"{self.path} is a chain that is not complete: `tagseg run` with the same --out goes on with it; "
+                f"a stage that is done, such as {self.path / 'teacher'}, can be given by itself."
+            )
+        return stage
+
+
+def _suffix(number: int) -> str:
+    return f"-{number + 1}" if number else ""

@@ -1,0 +1,1 @@
+"""A model as a service: a page to drop photos on, and an HTTP API."""

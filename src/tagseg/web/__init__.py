@@ -1,0 +1,1 @@
+"""What the servers share: who may ask, and how they listen."""

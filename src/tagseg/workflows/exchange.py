@@ -1,0 +1,244 @@
+"""Masks between labelling tools, formats and reviews: out as tasks, back as corrections, from format to format."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tagseg.data.folders import find_photos, stem
+from tagseg.data.photo import photo_size, read_mask, read_photo
+from tagseg.errors import UserError
+from tagseg.outputs import OUTPUTS, READERS, Stored, Writer
+from tagseg.outputs.coco import CocoRLE
+from tagseg.outputs.cvat import CvatMasks
+from tagseg.outputs.label_studio import LabelStudioBrush, read_choices, read_label_studio
+from tagseg.outputs.masks import PaletteMasks
+from tagseg.outputs.palette import write_mask
+from tagseg.review.journal import MASKS, STATES, Journal, place, read_classes, read_verdicts
+from tagseg.review.proposals import read_facts
+
+TOOLS = ("label-studio", "cvat")
+SOURCES = {
+    "masks": "png",
+    "folders": "folders",
+    "coco": "coco",
+    "yolo": "yolo",
+    "label-studio": "label-studio",
+    "cvat": "cvat",
+}
+PROPOSED = "proposed"
+UNKNOWN = 254
+NEED_PHOTOS = ("overlay", "overlay-png", "folders", "yolo")  # formats that hold the photos themselves
+
+
+@dataclass
+class Exchanged:
+    """How many masks went, and a sentence about each that did not."""
+
+    done: int = 0
+    unchanged: int = 0
+    problems: list[str] = field(default_factory=list)
+
+
+def export_tasks(
+    source: Path,
+    images: Path,
+    out: Path,
+    *,
+    to: str,
+    classes: Sequence[str] = (),
+    tags: Mapping[str, Sequence[str]] | None = None,
+    states: Sequence[str] = (),
+    photo_url: str | None = None,
+) -> Exchanged:
+    """Write masks as tasks of a labelling tool.
+
+    source: a folder of masks, or of a review; states: of a review's photos, those to send (none: all). classes: the K names
+    of a folder of masks, the first "background". tags: names by photo, ticked in Label Studio. photo_url: as
+    LabelStudioBrush takes it. Raises UserError for an unknown tool or state, or when no mask belongs to a photo.
+    """
+    if to not in TOOLS:
+        raise UserError(f"There is no tool {to!r}; there are {', '.join(TOOLS)}.")
+    names = read_classes(source)
+    ticked = dict(tags or {})
+    if names is not None:
+        masks = _reviewed(source, states)
+        corrected = {name: v.tags for name, v in read_verdicts(source).items() if v.tags is not None}
+        ticked |= corrected
+    elif states:
+        raise UserError(f"{source} is no folder of a review, so its masks have no states: leave --state out.")
+    else:
+        masks, names = READERS["png"](source).masks, tuple(classes)
+    if not names:
+        raise UserError(f"The classes of {source} are not known: give their names in order with --classes cat,dog.")
+    writer: Writer
+    if to == "label-studio":
+        writer = LabelStudioBrush(out, names, photo_url=photo_url, version=source.resolve().name, tags=ticked)
+    else:
+        writer = OUTPUTS[to](out, names)
+    return _write(Stored(names, masks), writer, images)
+
+
+def convert(
+    source: Path, out: Path, *, read_as: str, to: str, images: Path | None = None, classes: Sequence[str] = ()
+) -> Exchanged:
+    """Write masks of one format in another.
+
+    images: folder of the photos, for formats that hold photos or name them. classes: the K names for formats that keep
+    none (palette PNG), the first "background". Raises UserError.
+    """
+    stored = read(source, read_as, images)
+    formats = [name for name in OUTPUTS if name != "json"]
+    if to not in formats:
+        raise UserError(f"There is no format {to!r} to convert to; there are {', '.join(formats)}.")
+    if to in NEED_PHOTOS and images is None:
+        raise UserError(f"The format {to} holds the photos too: give their folder with --images.")
+    names = stored.classes or tuple(classes)
+    if not names:
+        raise UserError(f"{source} keeps no names of classes: give them in order with --classes cat,dog.")
+    return _write(Stored(names, stored.masks), OUTPUTS[to](out, names), images)
+
+
+def read(source: Path, read_as: str, images: Path | None = None) -> Stored:
+    """The masks of a file or folder in one of the formats of SOURCES. Raises UserError."""
+    if read_as not in SOURCES:
+        raise UserError(f"There is no format {read_as!r} to read; there are {', '.join(SOURCES)}.")
+    if not source.exists():
+        raise UserError(f"{source} does not exist.")
+    return read_label_studio(source, images) if read_as == "label-studio" else READERS[SOURCES[read_as]](source)
+
+
+def import_masks(source: Path, review: Path, *, read_as: str, images: Path, classes: Sequence[str] = ()) -> Exchanged:
+    """Take corrected masks back into the folder of a review, made where there is none; they count as accepted.
+
+    Masks belong to the photo of their name and must have its size; what does not fit is named and left out. Classes go by
+    their names. Ticked tags of Label Studio replace the table's. Masks that are accepted already, to the pixel, stay as
+    they are. classes: the K names of a new review, the first "background"; without them the source's own.
+    """
+    stored = read(source, read_as, images)
+    own = [name for name in stored.classes if name != "background"]  # CVAT's list may begin with another
+    names = read_classes(review) or tuple(classes) or (("background", *own) if stored.classes else ())
+    if not names:
+        raise UserError(f"{source} keeps no names of classes: give them in order with --classes cat,dog.")
+    index = {name: k for k, name in enumerate(names)}
+    values = np.array([index.get(name, UNKNOWN) for name in stored.classes or names], dtype=np.uint8)
+    values = np.concatenate([values, np.full(255 - len(values), UNKNOWN, np.uint8), [np.uint8(255)]])
+    photos = _by_name(images)
+    tags = read_choices(source) if read_as == "label-studio" else {}
+    result = Exchanged()
+    with closing(Journal(review, names)) as journal:
+        for written, mask_HW in stored.masks:
+            name = _photo_of(written, photos)
+            found_HW = values[mask_HW]
+            problem = _unfit(written, name, mask_HW, photos)
+            if not problem and (found_HW == UNKNOWN).any():
+                k = int(mask_HW[found_HW == UNKNOWN][0])
+                label = stored.classes[k] if k < len(stored.classes) else f"number {k}"
+                problem = f"{written} has the class {label}, which the review of {', '.join(names[1:])} does not know"
+            if problem or name is None:
+                result.problems.append(problem)
+            elif _take(journal, name, found_HW, tags.get(written), read_as):
+                result.done += 1
+            else:
+                result.unchanged += 1
+    return result
+
+
+def _take(journal: Journal, name: str, mask_HW: NDArray[np.uint8], tags: Sequence[str] | None, read_as: str) -> bool:
+    """Note a mask as accepted; False where it is already."""
+    verdict, file = journal.decisions.of(name), place(journal.folder, MASKS, name)
+    events: list[dict[str, object]] = []
+    if tags is not None and tuple(tags) != verdict.tags:
+        events.append({"event": "tags", "tags": list(tags)})
+    if verdict.state != "accepted" or not file.is_file() or not np.array_equal(read_mask(file), mask_HW):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_mask(file, mask_HW)
+        events += [{"event": "mask", "painted": True}, {"event": "decision", "state": "accepted"}]
+    for event in events:
+        version = journal.decisions.of(name).version + 1
+        journal.append({"time": round(time.time(), 3), **event, "photo": name, "version": version, "from": read_as})
+    return bool(events)
+
+
+def _reviewed(review: Path, states: Sequence[str]) -> Iterator[tuple[str, NDArray[np.uint8]]]:
+    """The masks of a review's photos: kept ones, else the model's."""
+    unknown = [state for state in states if state not in STATES]
+    if unknown:
+        raise UserError(f"There is no state {unknown[0]!r}; there are {', '.join(STATES)}.")
+    verdicts = read_verdicts(review)
+    kept = {stem(file): path for file, path in find_photos(review / MASKS).items()}
+    proposed = review / PROPOSED
+    made = {name: proposed / f"{name}.png" for name in read_facts(proposed)}
+
+    def masks() -> Iterator[tuple[str, NDArray[np.uint8]]]:
+        for name in sorted(kept.keys() | made.keys()):
+            verdict = verdicts.get(name)
+            state = "open" if verdict is None else verdict.state
+            decided = verdict is not None and (verdict.painted or state == "accepted")
+            path = kept.get(name) if decided else made.get(name)
+            if path is not None and path.is_file() and (not states or state in states):
+                yield name, read_mask(path)
+
+    return masks()
+
+
+def _write(stored: Stored, writer: Writer, images: Path | None) -> Exchanged:
+    photos = {} if images is None else _by_name(images)
+    result = Exchanged()
+    with writer:
+        for written, mask_HW in stored.masks:
+            name: str | None = written
+            file_name, link = f"{written}.jpg", ""
+            photo_HW3 = np.broadcast_to(np.uint8(0), (*mask_HW.shape, 3))  # for formats that never look at it
+            if images is not None:
+                name = _photo_of(written, photos)
+                problem = _unfit(written, name, mask_HW, photos)
+                if problem or name is None:
+                    result.problems.append(problem)
+                    continue
+                file_name, path = photos[name]
+                link = f"{images.resolve().name}/{file_name}"
+                if not isinstance(writer, LabelStudioBrush | CvatMasks | CocoRLE | PaletteMasks):
+                    photo_HW3 = read_photo(path)
+            assert name is not None
+            writer.add(name, photo_HW3, mask_HW, file_name=file_name, link=link)
+            result.done += 1
+    if not result.done:
+        first = f": {result.problems[0]}" if result.problems else "; the source holds none"
+        raise UserError(f"No mask could be written to {writer.out}{first}.")
+    return result
+
+
+def _by_name(images: Path) -> dict[str, tuple[str, Path]]:
+    """File name and path of each photo, by its name without suffix."""
+    return {stem(file): (file, path) for file, path in find_photos(images).items()}
+
+
+def _photo_of(written: str, photos: Mapping[str, tuple[str, Path]]) -> str | None:
+    """The photo that a name in a tool means: the same, or the only one that ends it, or is ended by it, at a slash."""
+    if written in photos:
+        return written
+    parts = written.split("/")
+    for skip in range(1, len(parts)):  # Label Studio's addresses begin with the folder of the photos
+        if (tail := "/".join(parts[skip:])) in photos:
+            return tail
+    ending = [name for name in photos if name.endswith(f"/{written}")]
+    return ending[0] if len(ending) == 1 else None
+
+
+def _unfit(written: str, name: str | None, mask_HW: NDArray[np.uint8], photos: Mapping[str, tuple[str, Path]]) -> str:
+    """Why a mask does not belong to a photo, in a sentence; "" where it does."""
+    if name is None:
+        return (
+            f"{written} is the name of no photo; rename the mask, or give the folder of the photos that it belongs to"
+        )
+    height, width = photo_size(photos[name][1])
+    if mask_HW.shape != (height, width):
+        return f"{written} has {mask_HW.shape[1]} x {mask_HW.shape[0]} pixels, but its photo {width} x {height}"
+    return ""

@@ -1,0 +1,171 @@
+"""Reproduce a table of the papers: its trainings for every seed, its scores, one page and one Markdown table.
+
+Every training lies in `seed-<n>/<stage>` with its pseudo masks beside it (`<stage>-masks`). Stages that are done from the same
+inputs are passed over, an unfinished one goes on. Reads top to bottom.
+"""
+
+from __future__ import annotations
+
+import tarfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.progress import track
+
+from tagseg.data.photo import read_photo
+from tagseg.data.sources import open_sources
+from tagseg.data.voc import list_splits, listed_photos
+from tagseg.devices import AUTO, choose_device
+from tagseg.errors import UserError
+from tagseg.files import make_folder, replacing, to_json, write_text
+from tagseg.interrupt import Interruption, check
+from tagseg.outputs.palette import write_mask
+from tagseg.prediction.load import load
+from tagseg.recipe import Recipe
+from tagseg.reproduce.plan import PUBLISHED, Setting, Training, missing_data, plan_lines, trainings
+from tagseg.reproduce.table import PaperTable
+from tagseg.run_folder import ChainFolder, RunFolder
+from tagseg.workflows.label import label
+from tagseg.workflows.reproduce_page import write_results
+from tagseg.workflows.run import Stages, digest_file, digest_masks, digest_photos
+
+TEST_PLACE = "results/VOC2012/Segmentation/comp6_test_cls"
+"""The folder inside the archive that VOC's server takes; comp6: other data than VOC's were used for training."""
+
+
+def reproduce(
+    table: PaperTable,
+    setting: Setting,
+    out: Path,
+    *,
+    seeds: Sequence[int] = (0,),
+    dry_run: bool = False,
+    measured: bool = True,
+    device: str = AUTO,
+    say: Callable[[str], object] = print,
+) -> Path | None:
+    """Carry out a table in the folder `out` and return its page; the same call goes on with an unfinished one.
+
+    The plan is said first, with hours if `measured`; dry_run: nothing else is done. Raises UserError where data are
+    missing or `out` holds something else, Interrupted when asked to stop.
+    """
+    if not seeds or len(set(seeds)) != len(seeds):
+        raise UserError("--seeds should be different numbers, separated by commas.")
+    where = choose_device(device)
+
+    def done(seed: int, training: Training) -> bool:
+        return RunFolder(_place(out, seed) / training.name).finished
+
+    for line in plan_lines(table, setting, seeds, str(where), done, measured=measured):
+        say(line)
+    if dry_run:
+        return None
+    lacking = missing_data(table, setting)
+    if lacking:
+        raise UserError(f"{lacking[0]}.")
+    for seed in seeds:
+        make_folder(out)
+        _one_seed(table, setting, _place(out, seed), seed, device, say)
+    results = [{row.stage: RunFolder(_place(out, seed) / row.stage).result() for row in table.rows} for seed in seeds]
+    write_text(out / "results.json", to_json(_record(table, setting, seeds, results), indent=2))
+    if table.test and setting.on == PUBLISHED:
+        _test_masks(table, setting, out, seeds[0], device, say)
+    return write_results(table, setting, out, seeds, results)
+
+
+def _place(out: Path, seed: int) -> Path:
+    return out / f"seed-{seed}"
+
+
+def _one_seed(
+    table: PaperTable, setting: Setting, place: Path, seed: int, device: str, say: Callable[[str], object]
+) -> None:
+    """All trainings of a seed, and the pseudo masks between them."""
+    stages = Stages.open(place, True, lambda: None, say, device)
+    digests: dict[str, str] = {}
+    labelled: dict[str, str] = {}
+    for training in trainings(table, setting, seed):
+        recipe = _rooted(training.recipe, place)
+        sources = open_sources(recipe.data, place)
+        photos = digest_photos(sources)
+        inputs = [photos]
+        if training.start is not None:
+            recipe = recipe.model_copy(
+                update={"model": recipe.model.model_copy(update={"start": str(place / training.start)})}
+            )
+            inputs.append(digests[training.start])
+        if training.masks is not None:
+            maker, masks = training.masks, place / f"{training.masks}-masks"
+            if maker not in labelled:
+                if stages.due(masks.name, [photos, digests[maker]]):
+                    say(f"Pseudo masks of {len(sources.train)} photos by {maker}, their tags used, in {masks}.")
+                    model = load(place / maker, device=device)
+                    label(model, sources.train, masks, overwrite=stages.anew(masks.name))
+                    stages.done(masks.name)
+                labelled[maker] = digest_masks(masks)
+            recipe = recipe.model_copy(update={"data": recipe.data.model_copy(update={"masks": masks})})
+            inputs.append(labelled[maker])
+        stages.train(training.name, recipe, *inputs)
+        digests[training.name] = digest_file(RunFolder(place / training.name).weights)
+
+
+def _rooted(recipe: Recipe, place: Path) -> Recipe:
+    """The recipe with one place for generated scenes."""
+    data = recipe.data
+    if data.format != "scenes" or data.root is not None:
+        return recipe
+    return recipe.model_copy(update={"data": data.model_copy(update={"root": ChainFolder(place).scenes})})
+
+
+def _record(
+    table: PaperTable, setting: Setting, seeds: Sequence[int], results: Sequence[dict[str, dict[str, Any]]]
+) -> dict[str, Any]:
+    """Everything that was measured, as plain values."""
+    return {
+        "table": table.name,
+        "on": setting.on,
+        "steps": setting.steps,
+        "runs": [
+            {"seed": seed, "row": row.name, **{key: one[row.stage].get(key) for key in _KEPT}}
+            for seed, one in zip(seeds, results, strict=True)
+            for row in table.rows
+        ],
+    }
+
+
+_KEPT = ("method", "labels", "tags_from", "photos", "scores", "minutes", "peak_memory_gib", "device_memory_gib", "parameters",
+         "multiply_adds", "machine")  # fmt: skip
+
+
+def _test_masks(
+    table: PaperTable, setting: Setting, out: Path, seed: int, device: str, say: Callable[[str], object]
+) -> None:
+    """Masks of VOC's test photos by each row's model, as the archive that the server takes."""
+    root = setting.root(table)
+    if "test" not in list_splits(root):
+        say(f"No masks for VOC's server: {root} has no test photos (`tagseg data prepare voc12 --root {root} --test`).")
+        return
+    photos = listed_photos(root, "test")
+    for stage in dict.fromkeys(row.stage for row in table.rows):
+        archive = out / "test" / f"{stage}.tar"
+        if not archive.is_file():
+            pack_test_masks(_place(out, seed) / stage, photos, out / "test" / stage, archive, device=device)
+        say(f"Masks for VOC's server: {archive}")
+
+
+def pack_test_masks(run: Path, photos: dict[str, Path], masks: Path, archive: Path, *, device: str = AUTO) -> None:
+    """Predict photos as the run's recipe says, and pack the palette masks as VOC's server takes them.
+
+    Masks that are in the folder `masks` already are kept.
+    """
+    segmenter = load(run, device=device)
+    make_folder(masks)
+    with Interruption():
+        for name, path in track(photos.items(), description="Test photos", disable=len(photos) < 20):
+            check()
+            if not (masks / f"{name}.png").is_file():
+                write_mask(masks / f"{name}.png", segmenter.predict(read_photo(path)).mask)
+    with replacing(archive) as temporary, tarfile.open(temporary, "w") as tar:
+        for name in photos:
+            tar.add(masks / f"{name}.png", f"{TEST_PLACE}/{name}.png")

@@ -1,0 +1,126 @@
+"""A review of a run's or a folder's masks, opened."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tagseg.data.folders import find_photos, stem
+from tagseg.data.tagged import TaggedImages, open_tagged
+from tagseg.errors import UserError
+from tagseg.foreign import read_text
+from tagseg.outputs.masks import CLASSES_FILE
+from tagseg.prediction.hub import is_address
+from tagseg.review.proposals import FolderProposals, ModelProposals, Proposals
+from tagseg.review.session import Photo, Session
+
+if TYPE_CHECKING:
+    from tagseg.segmenter import Segmenter
+
+Table = Callable[..., TaggedImages]
+CONFIDENCES = "confidence.csv"
+PROPOSED = "proposed"  # in the folder of the review: masks that the model makes while the page is open
+
+
+def open_review(
+    source: Path,
+    folder: Path,
+    *,
+    images: Path | None = None,
+    tags: Path | None = None,
+    classes: tuple[str, ...] | None = None,
+    model: Path | None = None,
+    columns: Mapping[str, str | None] | None = None,
+    say: Callable[[str], Any] = print,
+) -> Session:
+    """Open the review in `folder`, made where there is none.
+
+    source: a run folder (or exported model), whose model labels the photos while the page is open; or a folder of
+    masks, named like the photos. images: folder of photos; without it the run's training photos. tags: their table.
+    classes: names of the classes 1.. of masks, where neither tags nor a model give them. model: a run that labels a
+    photo of a folder of masks again when its tags are corrected. columns: how the table is read, as `open_tagged` takes
+    it: separator, file_column, tags_column.
+    Raises UserError for what is missing or does not fit.
+    """
+    given: dict[str, Any] = dict(columns or {})
+    table: Table = partial(open_tagged, tags=tags, **given)
+    is_model = is_address(source) or source.is_file() or (source / "model.json").is_file()
+    if not is_model and not source.exists():
+        raise UserError(f"{source} does not exist: give a run folder, or a folder of masks.")
+    if is_model:
+        segmenter = _load(source)
+        photos = (
+            _run_photos(source)
+            if images is None
+            else _photos(images, tags is not None, table, segmenter.classes[1:], say)
+        )
+        proposals: Proposals = ModelProposals(segmenter, folder / PROPOSED)
+    else:
+        if images is None:
+            raise UserError(f"{source} is a folder of masks: give the folder of the photos too, with --images.")
+        labeller = None if model is None else _load(model)
+        names = classes or _class_names(source, images, table if tags is not None else None, labeller)
+        photos = _photos(images, tags is not None, table, names, say)
+        again = None if labeller is None else ModelProposals(labeller, folder / PROPOSED)
+        proposals = FolderProposals(source, ("background", *names), _confidences(source), again)
+        if not any(photo.name in proposals.files for photo in photos):
+            raise UserError(
+                f"{source} has no mask of any photo in {images}: masks are named like their photos, such as "
+                f"{photos[0].name}.png"
+            )
+    return Session(folder, photos, proposals, title=f"{source.name or source.resolve().name}")
+
+
+def _load(run: Path) -> Segmenter:
+    from tagseg.segmenter import load  # torch is not needed to look at a folder of masks
+
+    return load(run)
+
+
+def _run_photos(run: Path) -> list[Photo]:
+    from tagseg.workflows.opened import run_sources
+
+    data = run_sources(run).train
+    return [Photo(p.name, p.photo, tuple(data.classes[k - 1] for k in p.tags)) for p in data.photos]
+
+
+def _photos(
+    images: Path, tagged: bool, table: Table, classes: tuple[str, ...], say: Callable[[str], Any]
+) -> list[Photo]:
+    """All photos of a folder, with their tags where the table has a row for them."""
+    known: dict[str, tuple[str, ...]] = {}
+    if tagged:
+        data = table(images, classes=classes)
+        known = {p.name: tuple(data.classes[k - 1] for k in p.tags) for p in data.photos}
+    photos: dict[str, Photo] = {}
+    for file, path in find_photos(images).items():
+        name = stem(file)
+        if name in photos:
+            say(f"{file} is left out: {photos[name].path.name} has the same name but for the suffix.")
+        else:
+            photos[name] = Photo(name, path, known.get(name))
+    if not photos:
+        raise UserError(f"{images} holds no photo (jpg, png, webp, bmp, tif, gif).")
+    return list(photos.values())
+
+
+def _class_names(masks: Path, images: Path, table: Table | None, model: Segmenter | None) -> tuple[str, ...]:
+    if model is not None:
+        return model.classes[1:]
+    file = next((f / CLASSES_FILE for f in (masks, masks.parent) if (f / CLASSES_FILE).is_file()), None)
+    if file is not None:
+        return tuple(read_text(file, "a list of classes").splitlines()[1:])
+    if table is not None:
+        return table(images).classes
+    raise UserError(f"The classes of {masks} are not known: give their names in order with --classes cat,dog.")
+
+
+def _confidences(masks: Path) -> dict[str, float]:
+    file = masks / CONFIDENCES
+    if not file.is_file():
+        return {}
+    from tagseg.methods.supervised import read_confidence  # it brings torch
+
+    return read_confidence(file)

@@ -1,0 +1,292 @@
+"""The page of a review, driven by a browser: what a person does, and what is on disk afterwards."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from shutil import which
+
+import numpy as np
+import pytest
+
+from tagseg.data.photo import read_mask
+from tests.review.photos import open_session, served, write_masks, write_photos
+
+playwright = pytest.importorskip("playwright.sync_api")
+CHROMIUM = which("chromium") or which("chromium-browser") or which("google-chrome")
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium")
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[object]:
+    with playwright.sync_playwright() as started:
+        chromium = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        chromium.devices = started.devices
+        yield chromium
+        chromium.close()
+
+
+def until(page, condition):
+    """Wait for an expression to hold; evaluated from outside, for the page's own rules forbid eval within."""
+    for _ in range(400):
+        if page.evaluate(condition):
+            return
+        time.sleep(0.03)
+    raise AssertionError(f"it never came true: {condition}")
+
+
+def opened(browser, url, **options):
+    page = browser.new_context(viewport={"width": 1280, "height": 800}, **options).new_page()
+    page.faults = []
+    page.on("pageerror", lambda error: page.faults.append(str(error)))
+    page.goto(url)
+    page.wait_for_selector("body[data-shown]")
+    # labelled all, so that the order stands still
+    until(page, "[...tagsegReview.queue.rows.values()].every((row) => row.doubt !== null)")
+    return page
+
+
+def saved(page):
+    until(page, "document.getElementById('saved').textContent === '✓ saved' && !tagsegReview.timer")
+
+
+def shown(page):
+    return page.evaluate("tagsegReview.queue.rows.get(tagsegReview.current).name")
+
+
+def shows(page, name):
+    until(page, f"tagsegReview.mask && tagsegReview.row.name === '{name}'")
+
+
+def drawn(page, x, y):
+    """The colour (RGBA) that is drawn over the photo's pixel."""
+    return page.evaluate(f"[...document.getElementById('overlay').getContext('2d').getImageData({x}, {y}, 1, 1).data]")
+
+
+def spot(page, x, y):
+    """Where the photo's pixel lies in the window."""
+    frame = page.locator("#overlay").bounding_box()
+    return frame["x"] + (x + 0.5) * frame["width"] / 80, frame["y"] + (y + 0.5) * frame["height"] / 60
+
+
+def journal(folder):
+    return [json.loads(line) for line in (folder / "review" / "journal.jsonl").read_text().splitlines()]
+
+
+def test_decisions_by_keys_are_on_disk_at_once_and_can_be_undone(tmp_path: Path, browser) -> None:  # type: ignore[no-untyped-def]
+    with served(open_session(tmp_path)) as url:
+        page = opened(browser, url)
+        first = shown(page)
+        page.keyboard.press("a")
+        until(page, f"tagsegReview.row.name !== '{first}'")
+        saved(page)
+        assert [(e["event"], e["photo"], e["state"]) for e in journal(tmp_path)] == [("decision", first, "accepted")]
+        assert np.array_equal(
+            read_mask(tmp_path / "review" / "masks" / f"{first}.png"),
+            read_mask(tmp_path / "review" / "proposed" / f"{first}.png"),
+        )
+        second = shown(page)
+        page.keyboard.press("x")
+        until(page, f"tagsegReview.row.name !== '{second}'")
+        page.keyboard.press(" ")
+        saved(page)
+        assert [e["state"] for e in journal(tmp_path)] == ["accepted", "rejected", "later"]
+        assert page.locator("#count").text_content() == "2 done, 2 left"
+        for _ in range(2):
+            page.keyboard.press("u")
+            saved(page)
+        shows(page, second)
+        assert page.locator("#count").text_content() == "1 done, 3 left"
+        page.keyboard.press("Control+Shift+z")
+        saved(page)
+        assert page.locator("#count").text_content() == "2 done, 2 left"
+        page.reload()
+        page.wait_for_selector("body[data-shown]")
+        assert page.locator("#count").text_content() == "2 done, 2 left"
+        assert page.faults == []
+
+
+def test_a_tag_is_switched_off_and_the_photo_is_labelled_again(tmp_path: Path, browser) -> None:  # type: ignore[no-untyped-def]
+    with served(open_session(tmp_path)) as url:
+        page = opened(browser, url)
+        name = shown(page)
+        blue = drawn(page, 75, 30)
+        assert blue[3] > 0
+        page.get_by_label("blue is in the photo").uncheck()
+        until(page, "tagsegReview.row.tags.length === 1")
+        saved(page)
+        until(page, "tagsegReview.mask.data[30 * 80 + 75] !== 2")
+        assert drawn(page, 75, 30) != blue
+        assert 2 not in read_mask(tmp_path / "review" / "proposed" / f"{name}.png")
+        assert journal(tmp_path)[-1]["tags"] == ["green"]
+        page.get_by_label("blue is in the photo").check()
+        until(page, "tagsegReview.mask.data[30 * 80 + 75] === 2")
+        assert page.faults == []
+
+
+def test_strokes_regions_and_growth_reach_the_file_and_are_undone_one_by_one(tmp_path: Path, browser) -> None:  # type: ignore[no-untyped-def]
+    with served(open_session(tmp_path)) as url:
+        page = opened(browser, url)
+        name = shown(page)
+        before = read_mask(tmp_path / "review" / "proposed" / f"{name}.png")
+
+        page.keyboard.press("b")
+        page.keyboard.press("2")
+        page.evaluate("document.getElementById('size').value = 6")
+        page.mouse.move(*spot(page, 5, 10))
+        page.mouse.down()
+        page.mouse.move(*spot(page, 15, 10), steps=5)
+        page.mouse.up()
+        saved(page)
+        file = tmp_path / "review" / "masks" / f"{name}.png"
+        painted = read_mask(file)
+        assert drawn(page, 10, 10)[3] > 0
+        touched = painted != before
+        assert touched[10, 5:16].all()
+        assert 60 <= touched.sum() <= 100
+        assert set(painted[touched]) == {2}
+        assert np.array_equal(read_mask(tmp_path / "review" / "touched" / f"{name}.png") > 0, touched)
+
+        page.keyboard.press("r")  # the region of the click: all of the green stripe
+        page.mouse.click(*spot(page, 30, 30))
+        saved(page)
+        assert set(read_mask(file)[:, 22:38].ravel()) == {2}
+
+        page.keyboard.press("g")  # grows over the red side of the photo, up to the stripe, over the stroke
+        page.keyboard.press("1")
+        page.mouse.move(*spot(page, 4, 50))
+        until(page, "document.getElementById('preview').getContext('2d').getImageData(10, 40, 1, 1).data[3] > 0")
+        page.mouse.click(*spot(page, 4, 50))
+        saved(page)
+        grown = read_mask(file)
+        assert (grown[:, :20] == 1).all()
+        assert (grown[:, 20:38] == 2).all()
+
+        page.keyboard.press("Control+z")
+        page.keyboard.press("Control+z")
+        saved(page)
+        assert np.array_equal(read_mask(file), painted)
+        page.keyboard.press("Control+z")
+        saved(page)
+        assert np.array_equal(read_mask(file), before)
+        assert journal(tmp_path)[-1]["event"] == "mask"
+        assert page.faults == []
+
+
+def test_filters_and_keys_that_a_person_changes(tmp_path: Path, browser) -> None:  # type: ignore[no-untyped-def]
+    with served(open_session(tmp_path)) as url:
+        page = opened(browser, url)
+        page.keyboard.press("x")
+        saved(page)
+        page.select_option("#state", "rejected")
+        assert page.locator("#listed").text_content() == "1 of 4 photos"
+        page.select_option("#state", "")
+        page.select_option("#class-filter", label="blue")
+        page.select_option("#class-how", "missing")
+        assert page.locator("#listed").text_content() == "0 of 4 photos"
+        page.select_option("#class-how", "found")
+        assert page.locator("#listed").text_content() == "4 photos"
+        page.locator("#name").click()
+        page.keyboard.press("?")
+        page.get_by_role("button", name="Reject: leaves the training: key x; change it").click()
+        page.keyboard.press("y")
+        page.keyboard.press("Escape")
+        page.reload()
+        page.wait_for_selector("body[data-shown]")
+        assert page.locator("#reject kbd").text_content() == "y"
+        page.keyboard.press("x")
+        page.keyboard.press("y")
+        until(page, "document.getElementById('count').textContent === '2 done, 2 left'")
+        assert page.faults == []
+
+
+def test_a_second_window_is_told_and_nothing_is_overwritten(tmp_path: Path, browser) -> None:  # type: ignore[no-untyped-def]
+    with served(open_session(tmp_path)) as url:
+        one, two = opened(browser, url), opened(browser, url)
+        name = shown(one)
+        assert shown(two) == name
+        two.evaluate("tagsegReview.poll = async () => {}")  # it has not heard yet
+        one.keyboard.press("x")
+        saved(one)
+        two.keyboard.press("a")
+        until(two, "document.getElementById('notice').textContent.includes('another window')")
+        assert [e["state"] for e in journal(tmp_path)] == ["rejected"]
+        assert not (tmp_path / "review" / "masks" / f"{name}.png").exists()
+        assert two.faults == []
+
+
+def test_swipes_on_a_phone(tmp_path: Path, browser) -> None:  # type: ignore[no-untyped-def]
+    with served(open_session(tmp_path)) as url:
+        page = opened(browser, url)
+        page.context.close()
+        phone = {key: value for key, value in browser.devices["Pixel 7"].items() if key != "default_browser_type"}
+        page = browser.new_context(**phone).new_page()
+        page.goto(url)
+        page.wait_for_selector("body[data-shown]")
+        touch = page.context.new_cdp_session(page)
+
+        def swipe(dx: int, dy: int) -> str:
+            name = shown(page)
+            frame = page.locator("#stage").bounding_box()
+            x, y = frame["x"] + frame["width"] / 2, frame["y"] + frame["height"] / 2
+            touch.send("Input.dispatchTouchEvent", {"type": "touchStart", "touchPoints": [{"x": x, "y": y}]})
+            for share in (0.3, 0.6, 1):
+                at = {"x": x + dx * share, "y": y + dy * share}
+                touch.send("Input.dispatchTouchEvent", {"type": "touchMove", "touchPoints": [at]})
+            touch.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+            page.wait_for_timeout(200)
+            saved(page)
+            return str(name)
+
+        names = [swipe(30, 0), swipe(150, 0), swipe(-150, 0), swipe(0, -150)]
+        assert names[0] == names[1]  # a short way is no decision
+        assert [(e["photo"], e["state"]) for e in journal(tmp_path)] == list(
+            zip(names[1:], ["accepted", "rejected", "later"], strict=True)
+        )
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+def test_a_server_that_is_killed_between_two_clicks_loses_nothing(tmp_path: Path, browser) -> None:  # type: ignore[no-untyped-def]
+    photos = write_photos(tmp_path / "photos", 4)
+    masks = write_masks(tmp_path / "masks", photos)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "tagseg", "review", str(masks), "--images", str(tmp_path / "photos")]
+    command += ["--classes", "green,blue", "--review", str(tmp_path / "review"), "--port", str(port), "--no-browser"]
+
+    def start() -> subprocess.Popen[bytes]:
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, env=dict(os.environ))
+        for _ in range(400):
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", port)) == 0:
+                    return process
+            assert process.poll() is None
+            time.sleep(0.1)
+        raise AssertionError("the server does not listen")
+
+    process = start()
+    try:
+        page = opened(browser, f"http://127.0.0.1:{port}/")
+        page.keyboard.press("a")
+        saved(page)
+        until(page, "tagsegReview.ready.size >= 2")  # the next ones are fetched ahead
+        page.wait_for_timeout(300)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        page.keyboard.press("x")
+        until(page, "document.getElementById('saved').classList.contains('lost')")
+        process = start()
+        saved(page)
+        page.keyboard.press(" ")
+        saved(page)
+        assert [e["state"] for e in journal(tmp_path)] == ["accepted", "rejected", "later"]
+        assert page.faults == []
+    finally:
+        process.kill()
+        process.wait()

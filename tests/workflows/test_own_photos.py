@@ -1,0 +1,92 @@
+"""What own photos start from: the best that was measured, fitted to the photos and the machine."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from tagseg.data.sources import Sources
+from tagseg.data.tagged import TaggedImages, TaggedPhoto
+from tagseg.recipe import Recipe, load_recipe
+from tagseg.workflows import own_photos
+from tagseg.workflows.chain import load_chain
+from tagseg.workflows.own_photos import own_chain, own_data, own_recipe
+
+MEASURED = 3131  # training photos of voc-animals
+
+
+@pytest.fixture
+def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Makes tagseg find so many photos of a size."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+
+    def make(count: int, size: tuple[int, int] = (500, 333)):
+        Image.new("RGB", size).save(tmp_path / "one.png")
+        found = tuple(TaggedPhoto(f"{i}", tmp_path / "one.png", (1,)) for i in range(count))
+        sources = Sources(TaggedImages(("cat",), found), None)
+        monkeypatch.setattr(own_photos, "open_sources", lambda data, root: sources)
+        return own_data(tmp_path, None, None, None)
+
+    return make
+
+
+def learned(recipe: Recipe) -> dict[str, object]:
+    """What a recipe computes, apart from its data, its name and where its start weights come from."""
+    values = recipe.model_dump(exclude={"data", "title"})
+    del values["model"]["start"], values["model"]["start_train"]
+    del values["train"]["checkpoint_every"], values["train"]["evaluate_every"]
+    return values
+
+
+def test_as_many_photos_as_were_measured_get_what_was_measured(photos) -> None:
+    data = photos(MEASURED)
+    assert learned(own_recipe(data, None, [])) == learned(load_recipe("mentor-voc-animals"))
+    assert learned(own_recipe(data, "bmp", [])) == learned(load_recipe("bmp-voc-animals-no-object-aware"))
+    chain, best = own_chain(data, None, []), load_chain("chain-voc-animals-bmp")
+    assert (chain.rounds, chain.confidence) == (best.rounds, best.confidence)
+    for mine, measured in zip(
+        (chain.classifier, chain.teacher, chain.segmenter), (best.classifier, best.teacher, best.segmenter), strict=True
+    ):
+        assert mine is not None
+        assert measured is not None
+        assert learned(mine) == learned(measured)
+
+
+@pytest.mark.parametrize("method", [None, "classifier", "rrm", "asdt", "tscd", "bmp", "mentor"])
+def test_nothing_speaks_of_the_data_that_was_measured(photos, method: str | None) -> None:
+    said: list[str] = []
+    data = photos(40, (300, 250))
+    chain = own_chain(data, method, [], say=said.append)
+    texts = [own_recipe(data, method, [], say=said.append).to_yaml(), *said]
+    texts += [stage.to_yaml() for stage in (chain.classifier, chain.teacher, chain.segmenter) if stage is not None]
+    assert not any("animals" in text for text in texts)
+
+
+def test_crop_stride_batch_and_steps_follow_the_photos(photos) -> None:
+    few = own_recipe(photos(5, (110, 100)), None, [])
+    assert (few.train.crop, few.model.output_stride, few.train.batch_size, few.train.steps) == (96, 8, 5, 300)
+    small = own_recipe(photos(429, (300, 249)), None, [])
+    assert (small.train.crop, small.train.short_side, small.model.output_stride) == (224, 246, 16)
+    many = own_recipe(photos(2 * MEASURED), None, [])
+    assert (many.train.crop, many.train.steps, many.model.start_train["steps"]) == (160, 800, 1564)
+
+
+def test_a_gpu_takes_larger_crops_and_little_memory_smaller_parts(photos, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = photos(MEASURED)
+    monkeypatch.setattr(own_photos, "choose_device", lambda name: torch.device("cuda"))
+    said: list[str] = []
+    recipe = own_recipe(data, None, [], say=said.append)
+    assert (recipe.train.crop, recipe.train.steps, recipe.train.micro_batch) == (320, 800, None)
+    assert "a GPU: 800 steps of 8 photos, crop 320" in said[0]
+    monkeypatch.setattr(own_photos, "SMALL_MEMORY", 2**60)
+    assert own_recipe(data, None, [], say=said.append).train.micro_batch == 4
+    assert "in parts of 4, as memory is short" in said[1]
+
+
+def test_warm_ups_follow_the_steps_that_are_set(photos) -> None:
+    recipe = own_recipe(photos(40), "bmp", ["train.steps=10"])
+    assert (recipe.train.steps, recipe.train.warmup_steps) == (10, 2)
+    assert recipe.method.background.from_step == 1  # 50 of 400
+    chain = own_chain(photos(40), None, ["segmenter.train.steps=4", "classifier.train.steps=3"])
+    assert (chain.segmenter.train.warmup_steps, chain.classifier.train.steps) == (0, 3)

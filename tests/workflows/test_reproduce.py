@@ -1,0 +1,180 @@
+from __future__ import annotations
+
+import json
+import shutil
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from tagseg import cli
+from tagseg.errors import UserError
+from tagseg.reproduce import plan
+from tagseg.reproduce.claims import CLAIMS
+from tagseg.reproduce.plan import Estimate, Setting, trainings
+from tagseg.reproduce.tables import PAPER_TABLES, figure_5
+from tagseg.workflows.reproduce import TEST_PLACE, pack_test_masks, reproduce
+
+SMALL = (
+    "data.scenes.train=4",
+    "data.scenes.val=2",
+    "data.scenes.size=[64, 64]",
+    "train.crop=64",
+    "train.batch_size=2",
+    "train.workers=0",
+    "model.weights=none",
+    "predict.crf=null",
+)
+
+
+@pytest.fixture
+def no_measuring(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plan, "estimate", lambda *_: Estimate(2.0, 10**9))
+
+
+def scenes(tmp_path: Path, steps: int = 2) -> Setting:
+    return Setting("scenes", tmp_path / "data", steps, SMALL)
+
+
+def table_lines(out: Path) -> list[str]:
+    return [line for line in (out / "table.md").read_text().splitlines() if line.startswith("| ")]
+
+
+@pytest.mark.usefixtures("no_measuring")
+def test_a_table_from_its_classifier_to_its_page(tmp_path: Path) -> None:
+    said: list[str] = []
+    out = tmp_path / "out"
+    table = PAPER_TABLES["asdt-table1"].only(("RRM, stage 1", "ASDT, DeepLab-v2 ResNet-101"))
+    page = reproduce(table, scenes(tmp_path), out, say=said.append)
+    assert page == out / "table.html"
+    text = page.read_text()
+    assert "shortened to 2 steps" in text
+    assert "small twin scenes" in text
+    head, *rows = table_lines(out)
+    assert head.startswith("| row | val measured | minutes a seed")
+    assert [row.split(" | ")[0] for row in rows] == ["| RRM, stage 1", "| ASDT, DeepLab-v2 ResNet-101"]
+    place = out / "seed-0"
+    assert sorted(path.name for path in place.iterdir() if path.is_dir()) == [
+        "asdt", "asdt-masks", "asdt-resnet101", "classifier", "rrm", "scenes",
+    ]  # fmt: skip
+    facts = json.loads((place / "asdt-resnet101" / "scores.json").read_text())
+    assert facts["labels"] == "pseudo masks"
+    assert facts["tags_from"] == "tags.csv"
+    (first, second) = json.loads((out / "results.json").read_text())["runs"]
+    assert (first["row"], second["row"]) == ("RRM, stage 1", "ASDT, DeepLab-v2 ResNet-101")
+
+    said.clear()  # nothing is trained again
+    times = {path: path.stat().st_mtime_ns for path in place.rglob("model.safetensors")}
+    reproduce(table, scenes(tmp_path), out, say=said.append)
+    assert {path: path.stat().st_mtime_ns for path in place.rglob("model.safetensors")} == times
+    assert "  asdt: there already" in said
+    shutil.rmtree(place / "asdt-resnet101")  # what was lost is made again, from what is there
+    reproduce(table, scenes(tmp_path), out, say=said.append)
+    assert set(place.rglob("model.safetensors")) == set(times)
+
+
+@pytest.mark.usefixtures("no_measuring")
+def test_a_dry_run_says_the_plan_and_does_nothing(tmp_path: Path) -> None:
+    said: list[str] = []
+    setting = Setting("published", tmp_path / "data")
+    assert (
+        reproduce(PAPER_TABLES["asdt-table3"], setting, tmp_path / "out", seeds=(0, 1), dry_run=True, say=said.append)
+        is None
+    )
+    assert f"{tmp_path / 'data/voc12'} is not there: tagseg data prepare voc12 --root {tmp_path / 'data/voc12'}" in said
+    assert any("tagseg data prepare caltech256" in line for line in said)
+    assert "  extra-asdt: asdt on wide_resnet38, 20,000 steps, about 2.0 hours a seed" in said
+    assert said[-1] == "Left in all: about 24.0 hours on this machine, 12.0 GB of disk."
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(UserError, match="voc12 is not there"):
+        reproduce(PAPER_TABLES["asdt-table3"], setting, tmp_path / "out", say=said.append)
+
+
+@pytest.mark.parametrize("name", PAPER_TABLES)
+def test_every_table_has_recipes_on_its_data(name: str, tmp_path: Path) -> None:
+    table = PAPER_TABLES[name]
+    for on in ("published", "voc-animals", "scenes"):
+        made = trainings(table, Setting(on, tmp_path), 3)
+        assert {row.stage for row in table.rows} <= {training.name for training in made}
+        for training in made:
+            assert training.recipe.train.seed == 3
+            names = [t.name for t in made[: made.index(training)]]
+            assert training.start is None or training.start in names
+            assert training.masks is None or training.masks in names
+            if on == "published":
+                assert training.recipe.data.root == tmp_path / table.data
+
+
+@pytest.mark.parametrize("name", CLAIMS)
+def test_every_claim_has_recipes_on_its_twin(name: str, tmp_path: Path) -> None:
+    made = trainings(CLAIMS[name], Setting("voc-animals", tmp_path), 1)
+    assert len(made) == len(CLAIMS[name].rows) + 1  # one classifier for all
+    recipes = [training.recipe.model_copy(update={"title": ""}).to_yaml() for training in made]
+    assert len(set(recipes)) == len(recipes)
+    with pytest.raises(UserError, match="is of voc-animals alone"):
+        trainings(CLAIMS[name], Setting("scenes", tmp_path), 1)
+
+
+def test_row_i_is_rrm_and_the_rows_differ_in_who_teaches(tmp_path: Path) -> None:
+    made = {t.name: t.recipe for t in trainings(PAPER_TABLES["asdt-table4"], Setting("published", tmp_path), 0)}
+    one = made["asdt-row-i"].method.model_dump()
+    assert (one["teaching"], one["seg_teacher_weight"], one["student_weight"]) == ("class-teacher", 0, 1)
+    five = made["asdt-row-v"].method.model_dump()
+    assert (five["seg_teacher_weight"], five["student_weight"]) == (0.5, 0.5)
+    for row, teaching in (("ii", "seg-teacher"), ("iii", "max"), ("iv", "mean")):
+        assert made[f"asdt-row-{row}"].method.model_dump() == five | {"teaching": teaching}
+
+
+def test_the_figures_grid(tmp_path: Path) -> None:
+    table = figure_5((75, 150), (2, 4))
+    waves = {
+        t.name: t.recipe.method.model_dump().get("wave") for t in trainings(table, Setting("published", tmp_path), 0)
+    }
+    assert waves["asdt-T150-tau4"]["high"] == 112  # 38 steps of 150 by the seg-teacher
+    assert waves["asdt-T75-tau2"]["high"] == 37
+    with pytest.raises(UserError, match="leaves one teacher no step"):
+        figure_5((75,), (1,))
+
+
+def test_the_archive_that_vocs_server_takes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Model:
+        def predict(self, photo: np.ndarray) -> object:
+            class Prediction:
+                mask = np.full(photo.shape[:2], 7, dtype=np.uint8)
+
+            return Prediction
+
+    monkeypatch.setattr("tagseg.workflows.reproduce.load", lambda _, **__: Model())
+    Image.new("RGB", (9, 5)).save(tmp_path / "2008_000006.jpg")
+    archive = tmp_path / "test.tar"
+    pack_test_masks(tmp_path, {"2008_000006": tmp_path / "2008_000006.jpg"}, tmp_path / "masks", archive)
+    with tarfile.open(archive) as tar:
+        assert tar.getnames() == [f"{TEST_PLACE}/2008_000006.png"]
+        with Image.open(tar.extractfile(tar.getnames()[0])) as image:  # type: ignore[arg-type]
+            assert image.mode == "P"
+            assert (np.array(image) == 7).all()
+            assert np.array(image).shape == (5, 9)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["asdt-table9"], "there are asdt-table1"),
+        (["asdt-table4", "--on", "voc"], "--on is one of published, voc-animals, scenes"),
+        (["asdt-table4", "--taus", "3"], "belong to asdt-fig5"),
+        (["asdt-table4", "--seeds", "a"], "numbers separated by commas"),
+        (["asdt-table4", "--row", "VI"], "its rows are I class-teacher"),
+    ],
+)
+def test_mistakes_are_said(words: list[str], said: str) -> None:
+    result = CliRunner().invoke(cli.app, ["reproduce", *words])
+    assert isinstance(result.exception, UserError)
+    assert said in str(result.exception)
+
+
+def test_tables_are_listed() -> None:
+    result = CliRunner().invoke(cli.app, ["reproduce"])
+    assert all(name in result.output for name in (*PAPER_TABLES, "efficiency"))

@@ -1,0 +1,139 @@
+"""What `tagseg review` and `tagseg serve` open, and what they refuse."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from starlette.testclient import TestClient
+
+from tagseg.cli import app
+from tagseg.engine.checkpoint import save_weights
+from tagseg.errors import UserError
+from tagseg.review.proposals import read_facts
+from tagseg.segmenter import Segmenter
+from tagseg.workflows.review import open_review
+from tests.methods.small import build
+from tests.review.photos import write_masks, write_photos
+
+
+def run(folder: Path, seed: int = 0) -> Path:
+    """A run folder with a small model that knows cat, dog and sheep."""
+    segmenter = Segmenter(build("rrm", hidden=8 + seed), {"crf": None})
+    folder.mkdir()
+    save_weights(folder / "model.safetensors", segmenter.method)
+    segmenter.save(folder, {})
+    return folder
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    write_photos(tmp_path / "photos", 3)
+    (tmp_path / "photos" / "p0.jpg").write_bytes((tmp_path / "photos" / "p0.png").read_bytes())  # the same name
+    (tmp_path / "tags.csv").write_text("file,tags\np0.png,dog\np1.png,dog;cat\n")
+    (tmp_path / "photos" / "p0.jpg").unlink()
+    return tmp_path / "photos"
+
+
+def test_a_model_labels_what_the_table_names_and_the_rest_without_tags(tmp_path: Path, photos: Path) -> None:
+    session = open_review(run(tmp_path / "run"), tmp_path / "review", images=photos, tags=tmp_path / "tags.csv")
+    assert session.classes == ("background", "cat", "dog", "sheep")
+    assert [session.tags(i) for i in range(3)] == [("dog",), ("cat", "dog"), None]
+    masks = [session.mask(i)[0] for i in range(3)]
+    assert set(np.unique(masks[0])) <= {0, 2}
+    assert len(session.order(3)) == 3
+    session.close()
+    made = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "review/proposed").glob("*.png")}
+    assert sorted(made) == ["p0.png", "p1.png", "p2.png"]
+
+    again = open_review(tmp_path / "run", tmp_path / "review", images=photos, tags=tmp_path / "tags.csv")
+    again.look(0)
+    again.close()
+    assert (tmp_path / "review/proposed/p0.png").stat().st_mtime_ns == made["p0.png"]  # not labelled again
+    other = open_review(run(tmp_path / "other", 8), tmp_path / "review", images=photos, tags=tmp_path / "tags.csv")
+    other.look(0)
+    assert list(read_facts(tmp_path / "review/proposed")) == ["p0"]  # the other masks are of another model
+    assert (tmp_path / "review/proposed/p0.png").stat().st_mtime_ns != made["p0.png"]
+    other.close()
+
+
+def test_a_folder_of_masks_takes_its_classes_from_what_there_is(tmp_path: Path, photos: Path) -> None:
+    masks = write_masks(tmp_path / "masks", write_photos(photos, 3))
+    for options, names in (
+        ({"classes": ("green", "blue")}, ("green", "blue")),
+        ({"tags": tmp_path / "tags.csv"}, ("cat", "dog")),
+        ({"model": run(tmp_path / "run")}, ("cat", "dog", "sheep")),
+    ):
+        session = open_review(masks, tmp_path / f"r{len(names)}{names[0]}", images=photos, **options)  # type: ignore[arg-type]
+        assert session.classes[1:] == names
+        assert session.proposals.can_label is ("model" in options)
+        session.close()
+    (masks / "classes.txt").write_text("background\nfish\n")
+    session = open_review(masks, tmp_path / "r", images=photos)
+    assert session.classes == ("background", "fish")
+    session.retag(0, [], 0)
+    assert not session.mask(0)[0].any()
+    session.close()
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"source": "nothing", "images": "photos"}, "does not exist"),
+        ({"source": "masks"}, "--images"),
+        ({"source": "masks", "images": "photos"}, "--classes"),
+        ({"source": "masks", "images": "elsewhere", "classes": ("a",)}, "no mask of any photo"),
+        ({"source": "masks", "images": "empty", "classes": ("a",)}, "holds no photo"),
+    ],
+)
+def test_what_is_missing_is_said(tmp_path: Path, photos: Path, options: dict[str, Any], said: str) -> None:
+    write_masks(tmp_path / "masks", write_photos(photos, 3))
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "elsewhere").mkdir()
+    Image.new("RGB", (4, 4)).save(tmp_path / "elsewhere" / "other.png")
+    given = {key: tmp_path / value if isinstance(value, str) else value for key, value in options.items()}
+    with pytest.raises(UserError, match=said):
+        open_review(folder=tmp_path / "review", **given)
+    assert not (tmp_path / "review").exists()
+
+
+def test_a_photo_that_the_model_cannot_take_does_not_end_the_others(tmp_path: Path, photos: Path) -> None:
+    session = open_review(run(tmp_path / "run"), tmp_path / "review", images=photos)
+    whole = session.proposals.describe
+
+    def describe(name: str, *more: Any) -> Any:
+        if name == "p1":
+            raise RuntimeError("out of luck")
+        return whole(name, *more)
+
+    session.proposals.describe = describe  # type: ignore[method-assign]
+    session.start()
+    session._worker.join(60)
+    rows = session.rows()[1]
+    assert [row["broken"] for row in rows] == [False, True, False]
+    assert "out of luck" in rows[1]["reason"]
+    session.close()
+
+
+@pytest.mark.parametrize("command", ["serve", "serve --label-studio", "review"])
+def test_the_commands_open_what_they_say(tmp_path: Path, photos: Path, command: str, monkeypatch, capsys) -> None:  # type: ignore[no-untyped-def]
+    served: list[Any] = []
+
+    def listen(application: Any, address: Any, *, say: Any, browser: bool) -> None:
+        say(address.url)
+        served.append((application, address))
+
+    monkeypatch.setattr("tagseg.web.listen.listen", listen)
+    monkeypatch.chdir(tmp_path)
+    words, *more = command.split()
+    images = ["--images", str(photos)] if command != "serve" else []
+    app([words, str(run(tmp_path / "run")), *more, *images, "--port", "0", "--no-browser"], standalone_mode=False)
+    ((application, address),) = served
+    url = address.url
+    address.socket.close()
+    assert url in capsys.readouterr().out.replace("\n", "")
+    with TestClient(application, base_url=url) as client:
+        path = {"serve": "/info", "review": "/api/session"}.get(command, "/versions")
+        assert client.get(path).status_code == 200
+        assert client.get(path, headers={"host": "evil.example"}).status_code == 400

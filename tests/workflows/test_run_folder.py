@@ -1,0 +1,294 @@
+"""What a run's and a chain's folder stand for: from anywhere, in any version, and while one run replaces another."""
+
+import json
+import shutil
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+import yaml
+
+import tagseg
+from tagseg.errors import UserError
+from tagseg.recipe import Recipe, load_recipe
+from tagseg.run_folder import ChainFolder, RunFolder
+from tagseg.workflows.claim import claimed
+from tests.workflows.small_project import Project, command
+
+
+def chain_of(project: Project, path: Path, *, last: str | None = "segmenter", done: bool = True) -> ChainFolder:
+    """A chain's folder whose stages are the project's run."""
+    names = ["teacher", "masks", "segmenter", "masks-2", "segmenter-2"]
+    for name in ("teacher", "segmenter", "segmenter-2"):
+        shutil.copytree(project.run, path / name)
+    record = {name: {"inputs": "0", "done": True} for name in names} | {"report": {"inputs": "0", "done": done}}
+    text = json.dumps({"stages": record} | ({"last": last} if last else {}))
+    (path / "chain.json").write_text(text, encoding="utf-8")
+    return ChainFolder(path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("last", "stage"), [("segmenter", "segmenter"), (None, "segmenter-2")])
+def test_a_chains_folder_stands_for_its_last_stage(
+    last: str | None, stage: str, project: Project, tmp_path: Path
+) -> None:
+    chain = chain_of(project, tmp_path / "chain", last=last)
+    assert chain.last_stage().path == chain.path / stage
+    others = {"teacher", "segmenter", "segmenter-2"} - {stage}
+    for name in others:  # whoever read these would fail
+        (chain.path / name / "model.safetensors").unlink()
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    shutil.copy(project.photos / "0.png", photos)
+    command("predict", chain.path, photos, "--out", tmp_path / "masks")
+    assert (tmp_path / "masks" / "0.png").is_file()
+    command("label", chain.path, "--out", tmp_path / "labels")
+    assert (chain.path / stage / "pseudo_masks.json").is_file()
+    command("export", chain.path, "--out", tmp_path / "model.safetensors")
+    (chain.path / stage / "report.html").unlink()
+    assert str(chain.path / stage / "report.html") in command("report", chain.path).replace(" ", "")
+    assert (chain.path / stage / "report.html").is_file()
+    with pytest.raises(UserError, match="choose another --out"):
+        command("predict", chain.path, photos, "--out", chain.path / stage)
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"stages": {"teacher": 1}}', '{"stages": {"teacher": {"done": true}}}'])
+@pytest.mark.slow
+def test_a_chain_that_is_not_complete_is_said_to_be(text: str, project: Project, tmp_path: Path) -> None:
+    chain = chain_of(project, tmp_path / "chain", done=False)
+    with pytest.raises(UserError, match="is a chain that is not complete: `tagseg run`"):
+        tagseg.load(chain.path)
+    chain.record.write_text(text, encoding="utf-8")
+    with pytest.raises(UserError, match=r"chain\.json|not complete"):
+        tagseg.load(chain.path)
+
+
+@pytest.mark.slow
+def test_a_run_trained_with_relative_places_is_used_from_anywhere(
+    project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(project.path)
+    here = Project(Path())
+    here.train(Path("second"))
+    stored = yaml.safe_load(Path("second/recipe.yaml").read_text(encoding="utf-8"))["data"]
+    assert stored["root"] == str(project.photos)
+    assert stored["tags"] == str(project.table)
+    assert stored["masks"] == str(project.masks)
+    assert "is finished" in here.train(Path("second")), "the same command, relative again"
+    monkeypatch.chdir(tmp_path)
+    command("label", project.path / "second", "--out", "masks")
+    assert len(list(Path("masks").glob("*.png"))) == 4
+    assert "The report is" in command("report", project.path / "second")
+
+
+def made_relative(project: Project) -> None:
+    """The run's recipe as older versions wrote it."""
+    text = project.run.joinpath("recipe.yaml").read_text(encoding="utf-8").replace(f"{project.path}/", "")
+    project.run.joinpath("recipe.yaml").write_text(text, encoding="utf-8")
+
+
+@pytest.mark.slow
+def test_the_run_of_an_older_version_is_read_from_where_it_was_trained(
+    project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made_relative(project)
+    monkeypatch.chdir(project.path)
+    command("label", "run", "--out", tmp_path / "masks")
+    assert "is finished" in Project(Path()).train(Path("run"))
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=r"reads its root from .*photos, which is not there: put it back, or write"):
+        command("report", project.run)
+
+
+@pytest.mark.parametrize(("place", "key"), [("photos", "root"), ("tables", "tags"), ("masks", "masks")])
+@pytest.mark.slow
+def test_data_that_has_moved_is_named(place: str, key: str, project: Project, tmp_path: Path) -> None:
+    (project.path / place).rename(project.path / "elsewhere")
+    for words in (["report", project.run], ["label", project.run, "--out", tmp_path / "l"], ["compare", project.run]):
+        with pytest.raises(UserError, match=rf"reads its {key} from .*{place}.*, which is not there"):
+            command(*words)
+
+
+CHANGED = {
+    "a class more": ("file,tags\n0,cat\n1,cat\n2,dog\n3,bird\n", "did not learn 'bird'"),
+    "another class": ("file,tags\n0,cat\n1,cat\n2,ant\n3,ant\n", "did not learn 'ant' and 'dog' is no longer"),
+    "a class less": ("file,tags\n0,cat\n1,cat\n2,cat\n3,\n", "'dog' is no longer among them"),
+}
+
+
+@pytest.mark.parametrize(("table", "words"), CHANGED.values(), ids=CHANGED)
+@pytest.mark.slow
+def test_a_finished_run_is_not_read_with_other_classes(
+    table: str, words: str, project: Project, tmp_path: Path
+) -> None:
+    before = {path: path.read_bytes() for path in project.run.rglob("*") if path.is_file()}
+    project.table.write_text(table, encoding="utf-8")
+    shutil.rmtree(project.masks)
+    project.masks.mkdir()
+    recipe = yaml.safe_load((project.run / "recipe.yaml").read_text(encoding="utf-8"))
+    recipe["data"]["masks"] = None
+    (project.run / "recipe.yaml").write_text(yaml.safe_dump(recipe), encoding="utf-8")
+    before[project.run / "recipe.yaml"] = (project.run / "recipe.yaml").read_bytes()
+    for line in (
+        ["train", project.run / "recipe.yaml", "--out", project.run],
+        ["report", project.run],
+        ["label", project.run, "--out", tmp_path / "masks"],
+    ):
+        with pytest.raises(UserError, match=words):
+            command(*line)
+    assert {path: path.read_bytes() for path in before} == before
+
+
+@pytest.mark.slow
+def test_the_same_names_in_another_order_are_other_classes(project: Project) -> None:
+    with pytest.raises(UserError, match=r"their order differs|another recipe"):
+        project.train(project.run, "--classes", "dog,cat")
+    scores = json.loads((project.run / "scores.json").read_text(encoding="utf-8"))
+    scores["classes"] = ["dog", "cat"]
+    (project.run / "scores.json").write_text(json.dumps(scores), encoding="utf-8")
+    with pytest.raises(UserError, match="their order differs"):
+        command("report", project.run)
+
+
+@pytest.mark.slow
+def test_a_refused_recipe_is_named_by_what_differs(project: Project) -> None:
+    with pytest.raises(UserError, match=r"another recipe \(train\.steps: 1 there, 2 here\)"):
+        project.train(project.run, "--set", "train.steps=2")
+    more = [word for key in ("steps=2", "lr=0.5", "seed=4", "workers=1") for word in ("--set", f"train.{key}")]
+    with pytest.raises(UserError, match=r"there, .* here; .* and 1 more\): choose another --out"):
+        project.train(project.run, *more)
+
+
+@pytest.mark.slow
+def test_a_finished_run_answers_at_once_and_a_missing_report_is_made(project: Project) -> None:
+    page = project.run / "report.html"
+    before = page.stat().st_mtime_ns
+    text = project.train(project.run)
+    assert "is finished" in text
+    assert "Change them with --set" not in text
+    assert page.stat().st_mtime_ns == before
+    page.unlink()
+    project.train(project.run)
+    assert page.is_file()
+
+
+OLD = ("model.safetensors", "model.json", "scores.json", "report.html", "checkpoints/step-0000009.safetensors")
+OLD += ("checkpoints/step-0000009.json", "events/events.out.tfevents.1", "start/model.safetensors", "start/recipe.yaml")
+
+
+def old_run(out: Path) -> Recipe:
+    """A finished run, each file with its own name in it, beside a file of someone else's."""
+    recipe = load_recipe("asdt-scenes")
+    for name in (*OLD, "notes.md", "checkpoints/notes.md"):
+        (out / name).parent.mkdir(parents=True, exist_ok=True)
+        (out / name).write_text(name, encoding="utf-8")
+    (out / "recipe.yaml").write_text(recipe.to_yaml(), encoding="utf-8")
+    return recipe
+
+
+def is_whole(folder: Path, recipe: Recipe) -> bool:
+    """Whether the old run lies in a folder."""
+    files = all((folder / name).is_file() and (folder / name).read_text() == name for name in OLD)
+    return files and (folder / "recipe.yaml").read_text(encoding="utf-8") == recipe.to_yaml()
+
+
+class KilledError(BaseException):
+    """Stands for a kill: nothing of tagseg's catches it."""
+
+
+@pytest.mark.slow
+def test_killed_anywhere_an_overwriting_leaves_the_old_run_or_the_new_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    new = load_recipe("asdt-scenes", ["train.seed=5"])
+    plain = {name: getattr(Path, name) for name in ("replace", "unlink", "rmdir", "mkdir")}
+    left = [0]
+
+    def counted(name: str):  # type: ignore[no-untyped-def]
+        def call(self: Path, *words: object, **more: object) -> object:
+            left[0] -= 1
+            if left[0] == 0:
+                raise KilledError
+            return plain[name](self, *words, **more)
+
+        return call
+
+    moment, ended = 0, False
+    while not ended:
+        moment += 1
+        out = tmp_path / str(moment)
+        old = old_run(out)
+        left[0] = moment
+        with monkeypatch.context() as patched:
+            for name in plain:
+                patched.setattr(Path, name, counted(name))
+            try:
+                with claimed(new, out, overwrite=True, main=True):
+                    write_new(out)
+                ended = True
+            except KilledError:
+                pass
+        finished_new = (out / "scores.json").is_file() and (out / "scores.json").read_text() == "new"
+        for again in (new, old):
+            copy = tmp_path / f"{moment}-{again.train.seed}"
+            shutil.copytree(out, copy)
+            overwrite = again is new
+            refused = False
+            try:
+                with claimed(again, copy, overwrite=overwrite, main=True):
+                    begun_new = (copy / "recipe.yaml").read_text(encoding="utf-8") == new.to_yaml()
+                    assert begun_new == overwrite
+                    assert is_whole(copy / "replaced" if begun_new else copy, old) or finished_new
+            except UserError:  # the old recipe, where the new run has begun or is there
+                refused = True
+            if refused:
+                assert again is old
+                assert is_whole(copy / "replaced", old) or finished_new
+            assert (copy / "notes.md").read_text() == "notes.md"
+            assert (copy / "checkpoints" / "notes.md").is_file()
+    assert moment > 25
+    assert finished_new
+    assert not (out / "replaced").exists()
+
+
+def write_new(out: Path) -> None:
+    """What a training writes, in its order."""
+    for name in ("checkpoints/step-0000001.json", "model.safetensors", "model.json", "scores.json"):
+        (out / name).parent.mkdir(parents=True, exist_ok=True)
+        (out / name).write_text("new", encoding="utf-8")
+
+
+@pytest.mark.slow
+def test_an_overwriting_that_cannot_begin_gives_the_old_run_back(project: Project, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    old = old_run(out)
+    with (
+        pytest.raises(UserError, match="no room"),
+        claimed(load_recipe("asdt-scenes", ["train.seed=5"]), out, overwrite=True, main=True),
+    ):
+        raise UserError("no room")
+    assert is_whole(out, old)
+    assert not (out / "replaced").exists()
+    shutil.rmtree(project.photos)
+    before = {path: path.read_bytes() for path in project.run.rglob("*") if path.is_file()}
+    with pytest.raises(UserError):
+        project.train(project.run, "--overwrite")
+    assert {path: path.read_bytes() for path in project.run.rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.slow
+def test_an_interrupted_overwriting_goes_on_with_the_same_command(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    old, new = old_run(out), load_recipe("asdt-scenes", ["train.seed=5"])
+    for _ in range(2):
+        with suppress(KilledError), claimed(new, out, overwrite=True, main=True):
+            (out / "checkpoints" / "step-0000001.json").touch()
+            raise KilledError
+        assert is_whole(out / "replaced", old)
+    assert (out / "checkpoints" / "step-0000001.json").is_file(), "what the first call had done is gone on with"
+    with pytest.raises(UserError, match=r"the run that is being replaced is .*replaced"):
+        tagseg.load(out)
+    with claimed(new, out, overwrite=False, main=True):
+        write_new(out)
+    assert not (out / "replaced").exists()
+    assert RunFolder(out).finished
