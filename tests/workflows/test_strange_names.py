@@ -73,6 +73,7 @@ def test_a_class_folder_whose_name_is_not_utf8_is_refused_before_training(untouc
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("format", OUTPUTS)
 def test_the_longest_name_leaves_the_others_done(format: str, untouched: Project, tmp_path: Path) -> None:
     photos = photos_of(untouched, tmp_path / "photos", "a", LONGEST, "z")
