@@ -28,14 +28,14 @@ class About(Settings):
 
     kind: Kind = "tuned"
     data: str = Field("", description="the data it is for")
-    minutes: float | None = Field(None, gt=0, description="of a training, on the machine of the results page")
+    minutes: float | None = Field(None, gt=0, le=1e6, description="of a training, on the machine of the results page")
     miou: float | None = Field(None, ge=0, le=100, description="of the last branch without tags, after the dense CRF")
-    seeds: int | None = Field(None, ge=1, description="whose mean the mIoU is")
+    seeds: int | None = Field(None, ge=1, le=1000, description="whose mean the mIoU is")
     measured: str = Field("", description="data of the mIoU, where it is other data")
     row: str = Field("", description="what the row of the results page holds that has this mIoU")
     reported: str = Field("", description="what the paper reports")
     needs: str = Field("", description="hardware beyond a CPU")
-    photos: int | None = Field(None, ge=1, description="training photos that its steps were chosen for")
+    photos: int | None = Field(None, ge=1, le=10**9, description="training photos that its steps were chosen for")
     first: bool = Field(False, description="whether the short list names it")
 
 

@@ -8,7 +8,13 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PAGES = ["docs/index.md", "docs/own-photos.md", "docs/tutorials/own-photos.md", "docs/tutorials/dense-crf.md"]
+PAGES = [
+    "README.md",
+    "docs/index.md",
+    "docs/own-photos.md",
+    "docs/tutorials/own-photos.md",
+    "docs/tutorials/dense-crf.md",
+]
 
 
 def sentences(text: str) -> list[str]:

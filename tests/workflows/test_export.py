@@ -245,7 +245,7 @@ def test_what_is_no_model_is_refused_without_running_it(tmp_path: Path) -> None:
 def test_the_card_says_what_the_model_learned_from_and_how_it_scored(model: Segmenter) -> None:
     card = model_card(model.describe())
     for words in (
-        "# ASDT on fish | tagged", "cat, tabby", "15 photos", "image-level tags only", "Apache-2.0", "without tags",
+        "# ASDT on fish \\| tagged", "cat, tabby", "15 photos", "image-level tags only", "Apache-2.0", "without tags",
         "| P_s + CRF | 61.2 | 4 |", "tagseg train mine",
     ):  # fmt: skip
         assert words in card
