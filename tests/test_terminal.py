@@ -1,6 +1,8 @@
-"""Names on a terminal: as they are, on every encoding, and without power over it. Real processes, as a person starts them."""
+"""Names on a terminal: as they are, on every encoding, and without power over it."""
 
+import io
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -69,6 +71,41 @@ def test_every_name_is_printed_on_every_encoding(encoding: str, tmp_path: Path) 
     ended = subprocess.run(words, capture_output=True, env=environment, timeout=200, check=False)
     assert ended.returncode == 2
     assert "tagseg: " in ended.stderr.decode(encoding)
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "cp437", "ascii", "utf-8"])
+def test_every_message_goes_through_a_pipe_of_every_encoding(
+    encoding: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    face, polish = "\N{GRINNING FACE}", "\u0141\u00f3d\u017a"
+    for name in (f"{face}/1.jpg", f"{polish}/2.jpg"):
+        write(tmp_path / "p" / name)
+    write(tmp_path / f"masks {face}" / "1.png")
+    Image.new("L", (8, 8)).save(tmp_path / f"masks {face}" / "1.png")
+    table = tmp_path / "tags.csv"
+    table.write_text(f"file,tags\n{face}/1.jpg,{face}\n{polish}/2.jpg,{polish}\n{polish}/3.jpg,x\n", encoding="utf-8")
+    masks = str(tmp_path / f"masks {face}")
+    for line, code in (
+        (["check", "--images", str(tmp_path / "p")], 0),  # classes from folders
+        (["check", "--images", str(tmp_path / "p"), "--tags", str(table)], None),  # a problem names a photo
+        (["evaluate", masks, masks, "--out", f"{masks} 2/s.json"], 0),  # where the results are
+        (["evaluate", masks, f"{masks} 3"], 2),  # a mistake, on the stream of errors
+    ):
+        streams = [io.TextIOWrapper(io.BytesIO(), encoding=encoding) for _ in range(2)]
+        monkeypatch.setattr(sys, "argv", ["tagseg", *line])
+        monkeypatch.setattr(sys, "stdout", streams[0])
+        monkeypatch.setattr(sys, "stderr", streams[1])
+        before = signal.getsignal(signal.SIGTERM)
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        signal.signal(signal.SIGTERM, before)
+        monkeypatch.undo()
+        for stream in streams:
+            stream.flush()
+        text = "".join(stream.buffer.getvalue().decode(encoding) for stream in streams)  # type: ignore[attr-defined]
+        assert code in (None, ended.value.code or 0), (line, text)
+        assert "Traceback" not in text
+        assert (face if encoding == "utf-8" else "\\U0001f600") in text, (line, text)
 
 
 def test_a_message_of_bearable_length(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

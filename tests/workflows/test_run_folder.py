@@ -53,7 +53,6 @@ def test_a_chains_folder_stands_for_its_last_stage(
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"stages": {"teacher": 1}}', '{"stages": {"teacher": {"done": true}}}'])
-@pytest.mark.slow
 def test_a_chain_that_is_not_complete_is_said_to_be(text: str, project: Project, tmp_path: Path) -> None:
     chain = chain_of(project, tmp_path / "chain", done=False)
     with pytest.raises(UserError, match="is a chain that is not complete: `tagseg run`"):
@@ -139,7 +138,6 @@ def test_a_finished_run_is_not_read_with_other_classes(
     assert {path: path.read_bytes() for path in before} == before
 
 
-@pytest.mark.slow
 def test_the_same_names_in_another_order_are_other_classes(project: Project) -> None:
     with pytest.raises(UserError, match=r"their order differs|another recipe"):
         project.train(project.run, "--classes", "dog,cat")
@@ -150,7 +148,6 @@ def test_the_same_names_in_another_order_are_other_classes(project: Project) -> 
         command("report", project.run)
 
 
-@pytest.mark.slow
 def test_a_refused_recipe_is_named_by_what_differs(project: Project) -> None:
     with pytest.raises(UserError, match=r"another recipe \(train\.steps: 1 there, 2 here\)"):
         project.train(project.run, "--set", "train.steps=2")
@@ -196,7 +193,6 @@ class KilledError(BaseException):
     """Stands for a kill: nothing of tagseg's catches it."""
 
 
-@pytest.mark.slow
 def test_killed_anywhere_an_overwriting_leaves_the_old_run_or_the_new_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -258,7 +254,6 @@ def write_new(out: Path) -> None:
         (out / name).write_text("new", encoding="utf-8")
 
 
-@pytest.mark.slow
 def test_an_overwriting_that_cannot_begin_gives_the_old_run_back(project: Project, tmp_path: Path) -> None:
     out = tmp_path / "run"
     old = old_run(out)
@@ -276,7 +271,6 @@ def test_an_overwriting_that_cannot_begin_gives_the_old_run_back(project: Projec
     assert {path: path.read_bytes() for path in project.run.rglob("*") if path.is_file()} == before
 
 
-@pytest.mark.slow
 def test_an_interrupted_overwriting_goes_on_with_the_same_command(tmp_path: Path) -> None:
     out = tmp_path / "run"
     old, new = old_run(out), load_recipe("asdt-scenes", ["train.seed=5"])
