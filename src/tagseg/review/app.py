@@ -30,6 +30,7 @@ from tagseg.errors import UserError
 from tagseg.outputs.heat import HEAT
 from tagseg.outputs.palette import colour
 from tagseg.review.session import Changed, Session
+from tagseg.web.body import json_object
 from tagseg.web.guard import LOOPBACK, Guard, problem
 
 BODY_CAP = 64 << 20  # bytes of a packed mask; what it unpacks to is limited by the photo's size
@@ -112,16 +113,6 @@ def _version(request: Request) -> int:
     if not given.isdecimal() or len(given) > 9:
         raise HTTPException(428, "A change needs the header If-Match with the version that it starts from.")
     return int(given)
-
-
-async def _json(request: Request) -> dict[str, Any]:
-    try:
-        content = await request.json()
-    except (ValueError, RecursionError):
-        content = None
-    if not isinstance(content, dict):
-        raise HTTPException(400, "The body should be a JSON object.")
-    return content
 
 
 async def _about(request: Request) -> Response:
@@ -248,7 +239,7 @@ async def _reset(request: Request) -> Response:
 
 
 async def _retag(request: Request) -> Response:
-    tags = (await _json(request)).get("tags")
+    tags = (await json_object(request)).get("tags")
     classes = _session(request).classes
     if not isinstance(tags, list) or not all(type(k) is int and 0 < k < len(classes) for k in tags):
         raise HTTPException(400, f"tags should be a list of class numbers from 1 to {len(classes) - 1}.")
@@ -257,7 +248,7 @@ async def _retag(request: Request) -> Response:
 
 
 async def _decide(request: Request) -> Response:
-    content = await _json(request)
+    content = await json_object(request)
     state, seconds = content.get("state"), content.get("seconds")
     if not isinstance(state, str):
         raise HTTPException(400, "state should be one of open, accepted, rejected, later.")

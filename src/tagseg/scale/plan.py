@@ -8,13 +8,11 @@ import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from tagseg.errors import UserError
 from tagseg.foreign import reading
 from tagseg.scale.photos import Photo, list_photos
 from tagseg.scale.places import Place
-from tagseg.segmenter import Segmenter
 
 PLAN, MANIFEST = "plan.json", "manifest.jsonl.gz"
 FORMAT = 1
@@ -39,22 +37,22 @@ class Plan:
 
 def make_plan(
     place: Place,
-    segmenter: Segmenter,
+    classes: Sequence[str],
     sources: Sequence[str | Path],
     *,
     shards: int,
     container: str,
-    options: dict[str, Any],
+    made_by: str,
     tags: Callable[[list[str]], dict[str, tuple[str, ...]]] | None = None,
     photos: Sequence[Photo] | None = None,
 ) -> tuple[Plan, list[str]]:
     """The plan at a place: the one that is there, or a new one. Gives it, and sentences about photos left out.
 
-    options: what results depend on besides the model and its settings. tags: gives, for the photos' file names, the tags
+    classes: with background. made_by: a digest of the model, its settings and what else results depend on. tags: gives,
+    for the photos' file names, the tags
     of those that have some. photos: given instead of `sources`. Raises UserError where the plan that is there is another
     model's, or has other options or shards.
     """
-    made_by = digest(segmenter, options)
     if place.exists(PLAN):
         plan = read_plan(place)
         if plan.made_by != made_by or plan.shards != shards or plan.container != container:
@@ -84,7 +82,7 @@ def make_plan(
         "photos": len(photos),
         "shards": shards,
         "container": container,
-        "classes": list(segmenter.classes),
+        "classes": list(classes),
         "made_by": made_by,
         "manifest": manifest,
     }
@@ -120,15 +118,6 @@ def read_manifest(place: Place, plan: Plan) -> list[tuple[int, Photo]]:
             raise UserError(f"{place.url}/{MANIFEST} is not the list of the plan: choose another --out.")
         found = [json.loads(line) for line in rows.decode().splitlines()]
         return [(row.pop("shard"), Photo.of(row)) for row in found]
-
-
-def digest(segmenter: Segmenter, options: dict[str, Any]) -> str:
-    """What results hang on besides the photos: weights, classes, how photos are read, options."""
-    told = [segmenter.classes, segmenter.settings.model_dump(mode="json"), segmenter.tile, sorted(options.items())]
-    summed = hashlib.sha256(json.dumps(told, default=str).encode())
-    for name, tensor in sorted(segmenter.method.state_dict().items()):
-        summed.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
-    return summed.hexdigest()
 
 
 def _manifest(photos: Iterable[Photo], shards: int) -> bytes:

@@ -29,6 +29,7 @@ from tagseg.segmenter import Prediction
 from tagseg.serve.forms import MASKS, as_huggingface, as_json, mask_png, overlay_jpeg
 from tagseg.serve.openapi import FORMS, document
 from tagseg.serve.service import Busy, Service, TooLarge
+from tagseg.web.body import json_object
 from tagseg.web.guard import LOOPBACK, Guard, problem
 
 PAGE = {"index.html": "text/html", "serve.css": "text/css", "serve.js": "text/javascript"}
@@ -156,7 +157,7 @@ async def _asked(request: Request, service: Service) -> Asked:
     if kind == "multipart/form-data":
         asked, given = await _from_form(request, service)
     elif kind == "application/json":
-        asked, given = _from_json(await _json(request))
+        asked, given = _from_json(await json_object(request))
     else:
         content = await request.body()
         if not content:
@@ -197,16 +198,6 @@ def _from_json(content: dict[str, Any]) -> tuple[Asked, dict[str, Any]]:
     except (binascii.Error, ValueError) as error:
         raise HTTPException(400, "`inputs` is no base64.") from error
     return Asked([("upload", photo)], form="huggingface"), parameters
-
-
-async def _json(request: Request) -> dict[str, Any]:
-    try:
-        content = await request.json()
-    except (ValueError, RecursionError):
-        content = None
-    if not isinstance(content, dict):
-        raise HTTPException(400, "The body should be a JSON object.")
-    return content
 
 
 def _take(asked: Asked, given: dict[str, Any]) -> None:

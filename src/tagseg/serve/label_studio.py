@@ -30,6 +30,7 @@ from tagseg.outputs.writer import IGNORE_NAME
 from tagseg.segmenter import Prediction
 from tagseg.serve.app import predict_all
 from tagseg.serve.service import Service
+from tagseg.web.body import json_object
 
 LOOPBACK_HINT = (
     "Label Studio asks addresses of its own machine only when it was started with ML_BLOCK_LOCAL_IP=false and "
@@ -75,18 +76,18 @@ class Backend:
         return JSONResponse({"status": "UP", "model_class": self.service.name})
 
     async def _setup(self, request: Request) -> Response:
-        await _json(request)
+        await json_object(request)
         return JSONResponse({"model_version": self.service.version})
 
     async def _versions(self, _: Request) -> Response:
         return JSONResponse({"versions": [self.service.version]})
 
     async def _webhook(self, request: Request) -> Response:
-        await _json(request)  # taken note of by nobody: masks come back by `tagseg import`
+        await json_object(request)  # taken note of by nobody: masks come back by `tagseg import`
         return JSONResponse({"status": "ok"})
 
     async def _predict(self, request: Request) -> Response:
-        asked = await _json(request)
+        asked = await json_object(request)
         tasks = asked.get("tasks")
         if not isinstance(tasks, list) or not all(isinstance(task, dict) for task in tasks) or len(tasks) > TASKS_CAP:
             raise HTTPException(400, f"tasks should be a list of at most {TASKS_CAP} tasks.")
@@ -286,13 +287,3 @@ def connected(inside: NDArray[np.bool_], row: int, column: int) -> NDArray[np.bo
                 starts = np.flatnonzero(free & ~np.concatenate([[False], free[:-1]]))
                 waiting += [(other, left + int(start)) for start in starts]
     return found
-
-
-async def _json(request: Request) -> dict[str, Any]:
-    try:
-        content = await request.json()
-    except (ValueError, RecursionError):
-        content = None
-    if not isinstance(content, dict):
-        raise HTTPException(400, "The body should be a JSON object.")
-    return content

@@ -22,6 +22,7 @@ from tagseg.scale.places import Folder, Place, open_place
 from tagseg.scale.plan import Plan, make_plan, read_manifest
 from tagseg.scale.work import Record, work
 from tagseg.segmenter import Segmenter
+from tagseg.workflows.claim import made_by
 
 
 @dataclass(frozen=True)
@@ -74,9 +75,16 @@ def predict_shards(
             raise UserError(f"{out}: no photo failed, so there is nothing to retry.")
         count = min(count, len(photos))
     known = None if tags is None or photos is not None else partial(tags, segmenter)
-    options = {"crf": crf, "pixel_cap": pixel_cap}
+    by = made_by(segmenter, [list(segmenter.classes), crf, pixel_cap])
     plan, problems = make_plan(
-        place, segmenter, images, shards=count, container=shards.container, options=options, tags=known, photos=photos
+        place,
+        segmenter.classes,
+        images,
+        shards=count,
+        container=shards.container,
+        made_by=by,
+        tags=known,
+        photos=photos,
     )
     for problem in problems:
         say(problem)
