@@ -6,6 +6,7 @@ A key is a path below the place, with forward slashes. Nothing is renamed, and n
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 from urllib.parse import urlsplit
+from uuid import uuid4
 
 from tagseg.errors import UserError
 
@@ -133,26 +135,18 @@ class Folder(Place):
 
     def _beside(self, key: str, file: Path) -> Path:
         target = self.path / key
+        beside = target.with_name(_TEMPORARY + uuid4().hex)
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
-            handle, name = tempfile.mkstemp(prefix=_TEMPORARY, dir=target.parent)
-            with os.fdopen(handle, "wb") as out, file.open("rb") as source:
-                while block := source.read(1 << 20):
-                    out.write(block)
+            with beside.open("xb") as out, file.open("rb") as source:
+                shutil.copyfileobj(source, out, 1 << 20)
                 out.flush()
                 os.fsync(out.fileno())
-            Path(name).chmod(0o666 & ~_umask())
         except OSError as error:
-            with suppress(OSError, UnboundLocalError):
-                Path(name).unlink(missing_ok=True)
+            with suppress(OSError):
+                beside.unlink(missing_ok=True)
             raise UserError(f"{target} cannot be written: {error.strerror or error}.") from error
-        return Path(name)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+        return beside
 
 
 class Store(Place):
