@@ -46,7 +46,7 @@ def main() -> None:
     with torch.inference_mode():
         for step in range(options.batches):
             batch = batches.batch(step)
-            raw = method.raw_cams(batch.image(), method.backbone(batch.image()))
+            raw = method.class_teacher.raw_cams(batch.image(), method.backbone(batch.image()))
             crops.append((batch, tagged_cam(raw, batch.tag_BC, batch.size)))
     print(f"`python benchmarks/label_quality.py {' '.join(sys.argv[1:])}`; {8 * options.batches} crops; {machine()}\n")
     print(

@@ -25,6 +25,7 @@ from tagseg.data.sources import DataSettings, open_sources
 from tagseg.engine.optim import build_optimizer
 from tagseg.methods import asdt, rrm
 from tagseg.methods.build import build_method
+from tagseg.methods.class_teacher import ClassTeacher
 from tagseg.recipe import Recipe, load_recipe
 from tagseg.workflows.train import machine
 
@@ -71,8 +72,6 @@ def set_up(recipe: Recipe, folder: Path) -> tuple[Any, StepBatches]:
     data, settings = open_sources(recipe.data, folder).train, recipe.train
     torch.manual_seed(0)
     method: Any = build_method(recipe.method, recipe.model, data.classes).train()
-    if settings.channels_last:
-        method = method.to(memory_format=torch.channels_last)
     augment = Augment.from_settings(settings, fill=method.backbone.mean)
     return method, StepBatches(data, augment, batch_size=settings.batch_size, seed=0, with_masks=method.needs_masks)
 
@@ -84,13 +83,13 @@ def measure(recipe: Recipe, steps: int, warmup: int = 3) -> dict[str, float]:
         optimizer = build_optimizer(method, recipe.train)
         watch = Stopwatch()
         for part, name in (
-            ("multi-scale CAM", "raw_cams"),
             ("cross-entropy and energy", "taught"),
             ("cross-entropy and energy", "energy_lattices"),
             ("seg-teacher's CRF", "seg_teacher_labels"),
         ):
             if hasattr(method, name):
                 setattr(method, name, watch.timed(part, getattr(method, name)))
+        ClassTeacher.raw_cams = watch.timed("multi-scale CAM", ClassTeacher.raw_cams)  # type: ignore[method-assign]
         for module in (rrm, asdt):
             module.reliable_labels = watch.timed("labels", module.reliable_labels)  # type: ignore[attr-defined]
         get_batch = watch.timed("data", batches.batch)

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-IGNORE = 255
+from tagseg.mask_values import IGNORE
+
 BOUNDARY_SHARE = 0.02  # of the photo's diagonal: the band in which Boundary IoU compares (its authors' value)
 
 
@@ -199,3 +200,8 @@ def _mean(values: NDArray[np.float64]) -> float:
 
 def _percent(value: float) -> float | None:
     return round(100 * float(value), 4) if np.isfinite(value) else None
+
+
+def percent(score: float | None) -> str:
+    """A score with one decimal; a dash where there is none, as when every true pixel is ignored."""
+    return "-" if score is None else f"{score:.1f}"

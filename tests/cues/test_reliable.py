@@ -42,7 +42,7 @@ def slow(photo_HW3: np.ndarray, cam_CHW: np.ndarray, tags: list[int], s: Reliabl
             sure |= np.where(winner == 0, background, 0) > s.background_sure
             continue
         values = np.where(winner == k, cam_CHW[k - 1], 0)
-        above = np.sort(values[values > s.floor])
+        above = np.sort(values[values > 0.1])
         if above.size:
             sure |= values > above[int((1 - s.keep) * above.size)]
     crf_sure = np.concatenate([high[:1], low[1:]]).max(0) >= s.crf_sure

@@ -14,11 +14,11 @@ from PIL import Image
 
 from tagseg.data.check import check_photos
 from tagseg.data.masks import read_mask
+from tagseg.data.palette import PALETTE, write_mask
 from tagseg.data.sources import DataSettings, open_sources
 from tagseg.data.tagged import open_tagged
 from tagseg.data.voc import open_voc
 from tagseg.errors import UserError
-from tagseg.outputs.palette import PALETTE, write_mask
 from tagseg.workflows.evaluate import evaluate
 from tagseg.workflows.refine import refine_folder
 

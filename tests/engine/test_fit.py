@@ -104,7 +104,7 @@ def test_training_lowers_the_loss(tmp_path):
     [
         {"average": 0.7},
         {"momentum": 0.0},
-        {"optimizer": "adamw", "channels_last": True},
+        {"optimizer": "adamw"},
         {"precision": "bf16", "warmup_steps": 5, "average": 0.99},
     ],
 )
@@ -268,7 +268,7 @@ def test_bf16_computes_in_bf16_and_keeps_float32_weights(tmp_path):
             return super().losses(batch, step)
 
     method = Looking()
-    fit(method, ToyBatches(), settings_of(steps=1, precision="bf16", channels_last=True), tmp_path)
+    fit(method, ToyBatches(), settings_of(steps=1, precision="bf16"), tmp_path)
     assert seen == [(torch.bfloat16, True)]
     assert {parameter.dtype for parameter in method.parameters()} == {torch.float32}
 

@@ -32,7 +32,7 @@ SYSTEMS: dict[str, tuple[type[Method], dict[str, Any]]] = {
             "cam_scales": [1.0],
             "dropout": 0.3,
             "seg_to_class": {"from_step": 2, "confidence": 0.0},
-            "background": {"from_step": 3},
+            "background_aware": {"from_step": 3},
         },
     ),
     "asdt": (
@@ -65,7 +65,6 @@ GOLDEN = {
         "energy": -2.0368e-07,
         "affinity": 0.0294748,
         "correspondence": -0.0530044,
-        "equivariance": 0.0160491,
     },
     "bmp": {"class": 0.697072, "affinity": 0.0289508, "class to seg": 0.529868, "seg to class": 0.111229},
     "asdt": {

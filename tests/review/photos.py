@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 from starlette.types import ASGIApp
 
-from tagseg.outputs.palette import write_mask
+from tagseg.data.palette import write_mask
 from tagseg.prediction.settings import PredictSettings
 from tagseg.review.app import create_app
 from tagseg.review.proposals import ModelProposals

@@ -22,11 +22,12 @@ from tagseg.errors import UserError
 from tagseg.methods import METHODS
 from tagseg.methods.build import build_method
 from tagseg.outputs.model_files import write_torch
+from tagseg.prediction.model_card import model_card
 from tagseg.prediction.segmenter import Segmenter
 from tagseg.prediction.settings import PredictSettings
 from tagseg.recipe import ModelSettings
 from tagseg.weights import save_weights
-from tagseg.workflows.export import export, model_card
+from tagseg.workflows.export import export
 from tests.colours import Colours
 
 BACKBONE = ModelSettings(backbone="test_efficientnet", output_stride=None, weights="none")

@@ -87,6 +87,6 @@ def test_a_gpu_takes_larger_crops_and_little_memory_smaller_parts(photos, monkey
 def test_warm_ups_follow_the_steps_that_are_set(photos) -> None:
     recipe = own_recipe(photos(40), "bmp", ["train.steps=10"])
     assert (recipe.train.steps, recipe.train.warmup_steps) == (10, 2)
-    assert recipe.method.background.from_step == 1  # 50 of 400
+    assert recipe.method.background_aware.from_step == 1  # 50 of 400
     chain = own_chain(photos(40), None, ["segmenter.train.steps=4", "classifier.train.steps=3"])
     assert (chain.segmenter.train.warmup_steps, chain.classifier.train.steps) == (0, 3)

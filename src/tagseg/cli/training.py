@@ -179,7 +179,7 @@ def label(
     """
     from tagseg.data.tagged import open_tagged
     from tagseg.prediction.load import load
-    from tagseg.prediction.score import percent
+    from tagseg.scores import percent
     from tagseg.workflows.label import label, label_run
 
     segmenter, scores = load(run, device=device), None

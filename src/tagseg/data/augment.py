@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tagseg.data.tagged import IGNORE
+from tagseg.mask_values import IGNORE
 
 _LONGEST = 64  # crops in a resized photo's longer side, above which it is cut before it is resized
 

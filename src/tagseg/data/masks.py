@@ -17,8 +17,8 @@ from PIL import Image, ImageFile
 from tagseg.data.pictures import PIXEL_CAP, check_cap, decoding, open_picture, refuse
 from tagseg.data.tiff import white_is_zero
 from tagseg.errors import UserError
+from tagseg.mask_values import IGNORE
 
-IGNORE = 255
 MASK_FORMATS = ("PNG", "BMP", "TIFF", "GIF")
 _SHADES = 64  # greys below are numbers: nobody could see them apart as pictures
 _WEB_COLORS = 8  # VOC's first colors are those of the web too (navy, green, ...): people choose them for other classes
@@ -130,7 +130,7 @@ def _rgb(color: NDArray[Any]) -> Color:
 
 @cache
 def _voc_numbers() -> dict[Color, int]:
-    from tagseg.outputs.palette import PALETTE
+    from tagseg.data.palette import PALETTE
 
     return {_rgb(color): i for i, color in enumerate(PALETTE)}
 

@@ -19,10 +19,10 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
 from tagseg.cores import cores
+from tagseg.data.palette import write_mask
 from tagseg.errors import UserError
 from tagseg.files import replacing
 from tagseg.foreign import read_json
-from tagseg.outputs.palette import write_mask
 
 SCENE_CLASSES = ("banded", "chequered", "dotted", "ringed", "starred", "striped")
 

@@ -12,12 +12,12 @@ from pydantic import Field, model_validator
 
 from tagseg.data.folders import find_photos, stem
 from tagseg.data.mask_numbers import MaskNumbers
+from tagseg.data.reviewed import Reviewed, with_review
 from tagseg.data.scenes import write_scenes
 from tagseg.data.tagged import TaggedImages, no_mask_fits, open_tagged
 from tagseg.data.voc import open_voc
 from tagseg.errors import UserError
 from tagseg.foreign import read_text
-from tagseg.review.training import Reviewed, with_review
 from tagseg.settings import Count, Settings
 
 Side = Annotated[int, Field(ge=16, le=8192)]

@@ -121,8 +121,6 @@ class _Run:
         self.settings, self.out, self.accelerator = settings, out, accelerator
         self.evaluate, self.pictures, self.best_score = evaluate, pictures, best
         self.is_main = accelerator.is_main_process
-        if settings.channels_last:
-            method = method.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.method = method
         self.model: nn.Module = accelerator.prepare(method)  # moves `method` itself, wraps it for several processes
         self.optimizer = build_optimizer(method, settings)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
+from tagseg.precision import Precision
 from tagseg.settings import Every, Settings, Share, Steps
 
 Side = Annotated[int, Field(ge=8, le=8192)]
@@ -21,6 +23,7 @@ class TrainSettings(Settings):
         "average_ramp",
         "compile",
     )
+    GONE: ClassVar[Mapping[str, object]] = {"channels_last": False}
 
     # May differ when a run is resumed: they change how a run is carried out, not what it computes.
     OPERATIONAL: ClassVar[frozenset[str]] = frozenset(
@@ -87,15 +90,12 @@ class TrainSettings(Settings):
         "methods that learn from it; none: the same decay in every step",
     )
 
-    precision: Literal["fp32", "bf16"] = Field(
-        "fp32", description="bf16: forward pass under autocast, weights stay float32"
-    )
+    precision: Precision = Field("fp32", description="bf16: forward pass under autocast, weights stay float32")
     compile: bool = Field(
         False,
         description="compile the backbone for training (torch.compile): the first steps take a minute or more, then a GPU "
         "has far fewer kernels to launch; last bits and drop path differ",
     )
-    channels_last: bool = Field(False, description="memory layout NHWC: faster convolutions on most machines")
 
     checkpoint_every: Every = Field(500, description="steps between checkpoints; the last step always has one")
     keep: int = Field(2, ge=1, le=10_000, description="newest checkpoints to keep; the best one is kept besides")

@@ -18,13 +18,14 @@ from torch import Tensor
 from tagseg.backbones.backbone import Backbone
 from tagseg.cues.cam import cam_probabilities
 from tagseg.cues.pulse import PulseWave
-from tagseg.cues.reliable import IGNORE
 from tagseg.data.batches import Batch
+from tagseg.mask_values import IGNORE
 from tagseg.methods.method import MethodSettings
 from tagseg.methods.rrm import RRM, RRMSettings
 from tagseg.refine import dense_crf
 from tagseg.refine.lattice import Lattice
 from tagseg.refine.settings import CRFSettings
+from tagseg.resize import size_of
 from tagseg.settings import Weight
 
 
@@ -149,7 +150,7 @@ class ASDT(RRM):
         seg_BKHW = logit_BKHW.softmax(1)
         if teaching == "seg-teacher":
             return seg_BKHW
-        class_BKHW = cam_probabilities(cam_BCHW, self.settings.cam_alpha)
+        class_BKHW = cam_probabilities(cam_BCHW)
         return torch.maximum(class_BKHW, seg_BKHW) if teaching == "max" else (class_BKHW + seg_BKHW) / 2
 
     @torch.no_grad()
@@ -174,11 +175,10 @@ class ASDT(RRM):
 
     def head_branches(self, image_B3HW: Tensor, stages: Sequence[Tensor]) -> dict[str, Tensor]:
         """P_st and P_s."""
-        size = (image_B3HW.shape[-2], image_B3HW.shape[-1])
         student = super().head_branches(image_B3HW, stages)
         if not self.has_seg_teacher:
             return student
-        return {"P_st": self.logits("seg_teacher", stages, size).softmax(1)} | student
+        return {"P_st": self.logits("seg_teacher", stages, size_of(image_B3HW)).softmax(1)} | student
 
     def combine(self, branches: dict[str, Tensor]) -> Tensor:
         """The element-wise maximum of P_st and P_s (ASDT eq. 1), divided by its sum."""

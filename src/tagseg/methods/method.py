@@ -6,8 +6,8 @@ Shapes: B photos, K classes with background = 0, C = K - 1 tags, H W pixels, h w
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from typing import ClassVar, Self, TypedDict
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, Self, TypedDict
 
 import torch
 from torch import Tensor, nn
@@ -106,6 +106,15 @@ class Method(nn.Module, ABC):
     def describe_step(self, step: int) -> dict[str, float]:
         """What is worth logging of a step besides its losses, such as the level of a wave."""
         return {}
+
+
+def cam_precision_before(given: dict[str, Any], say: Callable[[str], object]) -> dict[str, Any]:
+    """Settings whose switch `cam_bf16` became `cam_precision`."""
+    if "cam_bf16" in given:
+        wanted = given.pop("cam_bf16")
+        say(f"cam_bf16 is now cam_precision: {'bf16' if wanted else 'null'}")
+        given["cam_precision"] = "bf16" if wanted else None
+    return given
 
 
 def scaled_steps(steps: int | None, factor: float) -> int | None:

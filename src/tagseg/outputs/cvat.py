@@ -14,12 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from tagseg.data.palette import PALETTE
 from tagseg.data.photo import PIXEL_CAP
 from tagseg.errors import UnwritableNameError, UserError
 from tagseg.files import replacing
 from tagseg.foreign import reading, shown
-from tagseg.outputs.palette import PALETTE
-from tagseg.outputs.writer import IGNORE, IGNORE_NAME, Stored, Writer, present, safe_name
+from tagseg.mask_values import IGNORE
+from tagseg.outputs.writer import IGNORE_NAME, Stored, Writer, present
+from tagseg.places import safe_name
 
 FILE = "cvat.zip"
 FOLDER, INSTANCES = "SegmentationClass/", "SegmentationObject/"

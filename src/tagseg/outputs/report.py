@@ -20,10 +20,10 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 from PIL import Image
 
+from tagseg.data.palette import colour, overlay
 from tagseg.files import replacing
 from tagseg.outputs import charts
 from tagseg.outputs.heat import heat_colours, heat_overlay
-from tagseg.outputs.palette import colour, overlay
 
 SIZES = (384, 320, 256, 192, 128)  # longest sides that pictures are tried at until they fit
 PICTURE_BUDGET = 2_000_000  # bytes of all pictures together, before base64 adds a third

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from tagseg.files import replacing, to_json
 from tagseg.foreign import read_json
-from tagseg.outputs.writer import IGNORE, IGNORE_NAME, Writer, box
+from tagseg.mask_values import IGNORE
+from tagseg.outputs.writer import IGNORE_NAME, Writer, box
 
 
 class Summaries(Writer):

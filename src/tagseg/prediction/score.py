@@ -18,13 +18,13 @@ from torch import Tensor
 from tagseg.data.tagged import TaggedImages
 from tagseg.distributed import rank, world_size
 from tagseg.interrupt import check
+from tagseg.mask_values import BACKGROUND
 from tagseg.methods import Method
 from tagseg.prediction.maps import branch_maps, class_mask, reduced, refine_probabilities, working_probabilities
-from tagseg.prediction.prediction import BACKGROUND
 from tagseg.prediction.segmenter import WHOLE, Request, Segmenter, named, own_threads
 from tagseg.prediction.settings import PredictSettings
 from tagseg.prediction.work import batched_map, ordered_map, workers_of
-from tagseg.scores import Scores
+from tagseg.scores import Scores, percent
 
 AFTER = " + CRF"
 SINGLE = ", single scale"  # ends the name of a branch that is read in one pass though `predict` says more
@@ -197,11 +197,6 @@ def spread_indices(count: int, seed: int, total: int) -> Iterator[int]:
     """`count` different indices below `total`, the same for the same seed, in ascending order."""
     generator = np.random.default_rng(seed)
     yield from sorted(generator.choice(total, min(count, total), replace=False).tolist())
-
-
-def percent(score: float | None) -> str:
-    """A score with one decimal; a dash where there is none, as when every true pixel is ignored."""
-    return "-" if score is None else f"{score:.1f}"
 
 
 def score_table(scores: dict[str, dict[str, Any]], title: str) -> Table:

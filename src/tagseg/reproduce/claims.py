@@ -18,7 +18,7 @@ SCD = "method.correspondence"
 MAXIMUM = (
     "method.pooling=max",
     "method.class_steps=200",
-    "method.background.from_step=250",
+    "method.background_aware.from_step=250",
     "method.seg_to_class.from_step=250",
     "train.steps=600",
 )
@@ -72,7 +72,7 @@ DISTILLATION = _table(
     TSCD,
     ("P_s",),
     {
-        "without SCD": (f"{SCD}.weight=0", "method.equivariance.weight=0"),
+        "without SCD": (f"{SCD}.weight=0",),
         "SCD as released": (),
         "mean not restored, weight 1": (f"{SCD}.restore=false", f"{SCD}.weight=1"),
         "mean not restored, weight 10": (f"{SCD}.restore=false", f"{SCD}.weight=10"),

@@ -23,8 +23,8 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from tagseg.data.palette import colour
 from tagseg.errors import UserError
-from tagseg.outputs.palette import colour
 from tagseg.segmenter import Prediction
 from tagseg.serve.forms import MASKS, as_huggingface, as_json, mask_png, overlay_jpeg
 from tagseg.serve.openapi import FORMS, document

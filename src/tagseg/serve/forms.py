@@ -13,10 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from tagseg.outputs.palette import PALETTE, colour, overlay
+from tagseg.data.palette import PALETTE, colour, overlay
+from tagseg.mask_values import IGNORE
 from tagseg.outputs.polygons import trace
 from tagseg.outputs.rle import compress, encode_rle
-from tagseg.outputs.writer import IGNORE, box
+from tagseg.outputs.writer import box
 from tagseg.segmenter import Prediction
 
 MASKS = ("rle", "polygons", "png", "none")

@@ -31,9 +31,10 @@ from tagseg.outputs.report import (
 )
 from tagseg.places import check_output
 from tagseg.prediction.load import load
-from tagseg.prediction.score import AFTER, percent
+from tagseg.prediction.score import AFTER
 from tagseg.result_folder import ResultFolder
 from tagseg.run_folder import RunFolder
+from tagseg.scores import percent
 from tagseg.workflows.opened import run_recipe, run_sources
 from tagseg.workflows.report import score_note
 

@@ -20,16 +20,16 @@ from rich.text import Text
 
 from tagseg.data.folders import find_photos, stem
 from tagseg.data.masks import ignored_objects, present, read_mask
-from tagseg.data.tagged import IGNORE, UNKNOWN, check_classes
+from tagseg.data.tagged import UNKNOWN, check_classes
 from tagseg.data.voc import open_voc
 from tagseg.errors import UserError
 from tagseg.files import make_folder, to_json, write_text
 from tagseg.foreign import read_json
 from tagseg.interrupt import check
+from tagseg.mask_values import BACKGROUND, IGNORE
 from tagseg.places import check_output, is_link
 from tagseg.scores import Scores
 
-BACKGROUND = "background"
 LARGEST_CONFUSION = 12  # classes up to which the confusion matrix is shown
 
 

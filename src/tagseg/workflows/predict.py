@@ -24,11 +24,11 @@ from tagseg.interrupt import Interruption, check
 from tagseg.outputs import OUTPUTS, Writer
 from tagseg.outputs.label_studio import LabelStudioBrush
 from tagseg.places import check_output, ignores_case
+from tagseg.prediction.made_by import made_by
 from tagseg.prediction.prediction import Prediction
 from tagseg.prediction.segmenter import Request, Segmenter
 from tagseg.prediction.work import Behind, ahead
 from tagseg.result_folder import ResultFolder
-from tagseg.workflows.claim import made_by
 
 MARKER = ".tagseg-predict"  # in the folder of results: what they were made by
 TAGS = ".tagseg-predict-tags"  # and with which tags, by the photo's name

@@ -21,20 +21,20 @@ from rich.progress import track
 from tagseg.cores import cores
 from tagseg.data.folders import find_photos, stem
 from tagseg.data.masks import read_mask, refuse_ignored_objects
+from tagseg.data.palette import write_mask
 from tagseg.data.photo import read_photo
 from tagseg.devices import AUTO, choose_device
 from tagseg.errors import UserError
 from tagseg.files import make_folder
 from tagseg.foreign import read_array
 from tagseg.interrupt import Interruption, check
+from tagseg.mask_values import IGNORE
 from tagseg.outputs.masks import PaletteMasks
-from tagseg.outputs.palette import write_mask
 from tagseg.places import check_output
 from tagseg.refine import dense_crf, probabilities_from_labels
 from tagseg.refine.crf_checks import check_values
 from tagseg.result_folder import ResultFolder
 
-IGNORE = 255
 MARKER = ".tagseg-refine"  # beside the masks: what they were made by
 
 

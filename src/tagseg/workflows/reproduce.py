@@ -13,6 +13,7 @@ from typing import Any
 
 from rich.progress import track
 
+from tagseg.data.palette import write_mask
 from tagseg.data.photo import read_photo
 from tagseg.data.sources import open_sources
 from tagseg.data.voc import list_splits, listed_photos
@@ -20,7 +21,6 @@ from tagseg.devices import AUTO, choose_device
 from tagseg.errors import UserError
 from tagseg.files import make_folder, replacing, to_json, write_text
 from tagseg.interrupt import Interruption, check
-from tagseg.outputs.palette import write_mask
 from tagseg.prediction.load import load
 from tagseg.recipe import Recipe
 from tagseg.reproduce.plan import PUBLISHED, Setting, Training, missing_data, plan_lines, trainings

@@ -11,16 +11,17 @@ from tagseg.data.folders import find_photos, stem
 from tagseg.data.tagged import TaggedImages, open_tagged
 from tagseg.errors import UserError
 from tagseg.foreign import read_text
+from tagseg.outputs.confidences import CONFIDENCES, read_confidences
 from tagseg.outputs.masks import CLASSES_FILE
 from tagseg.prediction.hub import is_address
 from tagseg.review.proposals import FolderProposals, ModelProposals, Proposals
 from tagseg.review.session import Photo, Session
+from tagseg.run_folder import RunFolder
 
 if TYPE_CHECKING:
     from tagseg.segmenter import Segmenter
 
 Table = Callable[..., TaggedImages]
-CONFIDENCES = "confidence.csv"
 PROPOSED = "proposed"  # in the folder of the review: masks that the model makes while the page is open
 
 
@@ -46,7 +47,7 @@ def open_review(
     """
     given: dict[str, Any] = dict(columns or {})
     table: Table = partial(open_tagged, tags=tags, **given)
-    is_model = is_address(source) or source.is_file() or (source / "model.json").is_file()
+    is_model = is_address(source) or source.is_file() or RunFolder(source).model.is_file()
     if not is_model and not source.exists():
         raise UserError(f"{source} does not exist: give a run folder, or a folder of masks.")
     if is_model:
@@ -119,8 +120,4 @@ def _class_names(masks: Path, images: Path, table: Table | None, model: Segmente
 
 def _confidences(masks: Path) -> dict[str, float]:
     file = masks / CONFIDENCES
-    if not file.is_file():
-        return {}
-    from tagseg.methods.supervised import read_confidence  # it brings torch
-
-    return read_confidence(file)
+    return read_confidences(file) if file.is_file() else {}

@@ -25,6 +25,7 @@ from tagseg.recipe import Recipe
 from tagseg.run_folder import ChainFolder
 from tagseg.workflows.chain import Chain
 from tagseg.workflows.chain_report import chain_report, evaluate_chain
+from tagseg.workflows.claim import differences_to
 from tagseg.workflows.label import label
 from tagseg.workflows.opened import recipe_places
 from tagseg.workflows.train import train
@@ -165,9 +166,12 @@ class Stages:
 
     def train(self, name: str, recipe: Recipe, *inputs: str) -> None:
         """Train a recipe, if it is due; over a run of other inputs, which is dropped when the new one is complete."""
-        if not self.due(name, [recipe.placed().to_yaml(), *inputs], [recipe.to_yaml(), *inputs]):
-            return
         stage = self.folder.stage(name)
+        texts = [recipe.placed().to_yaml(), recipe.to_yaml()]
+        if stage.recipe.is_file() and not differences_to(stage.recipe, recipe.placed()):
+            texts.append(stage.recipe.read_text(encoding="utf-8"))  # the same by names from before
+        if not self.due(name, *([text, *inputs] for text in texts)):
+            return
         train(recipe, stage.path, overwrite=self.anew(name), device=self.device, say=self.say)
         assert stage.finished
         self.done(name)

@@ -14,6 +14,7 @@ from tagseg.data.tagged import tags_of_photos
 from tagseg.errors import UserError
 from tagseg.interrupt import Interruption, check
 from tagseg.places import check_output
+from tagseg.prediction.made_by import made_by
 from tagseg.scale.containers import CONTAINERS
 from tagseg.scale.finish import Finished, finish, to_retry
 from tagseg.scale.numbers import own_shards
@@ -22,7 +23,6 @@ from tagseg.scale.places import Folder, Place, open_place
 from tagseg.scale.plan import Plan, make_plan, read_manifest
 from tagseg.scale.work import Record, work
 from tagseg.segmenter import Segmenter
-from tagseg.workflows.claim import made_by
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,8 @@ from tagseg.backbones.wide_resnet38 import PSA_CLASSIFIER
 from tagseg.data.augment import Augment
 from tagseg.data.batches import StepBatches
 from tagseg.data.layouts import VOC_CLASSES
+from tagseg.data.palette import overlay
+from tagseg.data.reviewed import Reviewed
 from tagseg.data.sources import Sources, open_sources
 from tagseg.data.tagged import TaggedImages
 from tagseg.devices import AUTO, choose_device, is_out_of_memory, memory_sentence
@@ -33,14 +35,12 @@ from tagseg.footprint import device_memory_gib, multiply_adds, peak_memory_gib
 from tagseg.interrupt import Interrupted, Interruption
 from tagseg.methods import Method
 from tagseg.methods.build import build_method
-from tagseg.outputs.palette import overlay
 from tagseg.places import check_output
 from tagseg.prediction.load import load
 from tagseg.prediction.score import score_branches, spread_indices, summary
 from tagseg.prediction.segmenter import Segmenter
 from tagseg.prediction.settings import PredictSettings
-from tagseg.recipe import Recipe, load_recipe, make_recipe
-from tagseg.review.training import Reviewed
+from tagseg.recipe import Recipe, start_recipe
 from tagseg.run_folder import RunFolder
 from tagseg.shipped import shipped_recipes
 from tagseg.weights import read_weights
@@ -235,7 +235,7 @@ def _take_classifier(file: Path, method: Method) -> None:
 
     Raises UserError where the run's classes are not those that it tells apart, VOC's twenty.
     """
-    head = getattr(method, "class_head", None)
+    head = getattr(getattr(method, "class_teacher", None), "head", None)
     weight = None if head is None or file.suffix == ".params" else read_published(file).get(PSA_CLASSIFIER)
     if head is None or weight is None:
         return
@@ -247,15 +247,6 @@ def _take_classifier(file: Path, method: Method) -> None:
         )
     with torch.no_grad():
         head.classifier.weight.copy_(weight.view_as(head.classifier.weight))
-
-
-def start_recipe(recipe: Recipe, start: str) -> Recipe:
-    """The recipe of that name on the data and backbone of another."""
-    values = load_recipe(start).model_dump(mode="json")
-    values["data"] = recipe.data.model_dump(mode="json")
-    values["model"] |= {"backbone": recipe.model.backbone, "weights": recipe.model.weights}
-    values["train"] |= {**recipe.model.start_train, "seed": recipe.train.seed}
-    return make_recipe(values, [], f"{start}, with model.start_train")
 
 
 def _load_fitting(file: Path, method: Method) -> None:

@@ -5,24 +5,35 @@ Shapes: B photos, C classes, K = C + 1, P tags of the photo that has most, S = P
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
+from pydantic import Field
 from torch import Tensor
 
-from tagseg.cues.affinity import propagate_affinity
+from tagseg.mask_values import IGNORE
 from tagseg.refine import PixelAdaptive
+from tagseg.refine.settings import RefinementSettings
+from tagseg.resize import resize, size_of
+from tagseg.settings import Share
 
-IGNORE = 255
 
+class CamLabelSettings(RefinementSettings):
+    """How the CAM becomes labels: two background scores that have to agree, and a refinement by the photo."""
 
-@dataclass
-class Walk:
-    """One step along affinities (AFA): affinity_BNN between the cells of a grid (rows, columns)."""
+    RENAMED: ClassVar[Mapping[str, str]] = {
+        "background": "background_scores",
+        "mask_background": "mask_background_score",
+    }
+    GONE: ClassVar[Mapping[str, object]] = {"walk_from": None}
 
-    affinity_BNN: Tensor
-    grid: tuple[int, int]
+    background_scores: tuple[Share, Share] = Field((0.35, 0.55), description="low and high background score")
+    mask_background_score: float = Field(
+        0.45, gt=0, lt=1, description="background score where the CAM is read as a mask"
+    )
 
 
 @dataclass
@@ -51,14 +62,10 @@ class TaggedStack:
             F.pad(order_BP + 1, (1, 0), value=0),
         )
 
-    def probabilities(self, background: float, size: tuple[int, int], walk: Walk | None = None) -> Tensor:
+    def probabilities(self, background: float, size: tuple[int, int]) -> Tensor:
         """Softmax over a constant background score and the CAMs (B, S, *size); 0 in channels a photo does not have."""
-        score_BPhw = resize(self.cam_BPHW, walk.grid if walk else size)
-        score_BShw = F.pad(score_BPhw, (0, 0, 0, 0, 1, 0), value=background)
-        probability = score_BShw.masked_fill(~self.present_BS[:, :, None, None], -torch.inf).softmax(1)
-        if walk is None:
-            return probability
-        return resize(propagate_affinity(probability, walk.affinity_BNN), size)
+        score_BShw = F.pad(resize(self.cam_BPHW, size), (0, 0, 0, 0, 1, 0), value=background)
+        return score_BShw.masked_fill(~self.present_BS[:, :, None, None], -torch.inf).softmax(1)
 
     def classes(self, channel_BHW: Tensor) -> Tensor:
         """Class indices of channel numbers."""
@@ -72,28 +79,25 @@ class TaggedStack:
 
 
 @torch.no_grad()
-def refined_labels(
+def cam_labels(
     image_B3HW: Tensor,
     cam_BCHW: Tensor,
     tag_BC: Tensor,
     valid_BHW: Tensor,
-    refine: PixelAdaptive | None,
+    settings: CamLabelSettings,
     *,
-    background: tuple[float, float] = (0.35, 0.55),
-    scale: float = 0.5,
-    walk: Walk | None = None,
     most: int | None = None,
 ) -> Tensor:
     """Labels (B, H, W) uint8: a class where it beats the high background score, 0 where even the low one beats it.
 
-    Elsewhere, and in padding, 255. image: RGB in [0, 1]. cam: in [0, 1]. background: the low and the high score.
-    scale: size at which the maps are refined, against the photo. walk: propagate along affinities first (AFA).
+    Elsewhere, and in padding, 255. image: RGB in [0, 1]. cam: in [0, 1].
     most: tags of the photo that has most, where the host knows it; else a device is asked.
     """
-    size = (image_B3HW.shape[-2], image_B3HW.shape[-1])
-    small = refined_size(size, scale)
+    size = size_of(image_B3HW)
+    small = refined_size(size, settings.scale)
     stack = TaggedStack.of(cam_BCHW, tag_BC, most)
-    both = torch.cat([stack.probabilities(score, small, walk) for score in background], 1)
+    both = torch.cat([stack.probabilities(score, small) for score in settings.background_scores], 1)
+    refine = settings.refiner()
     if refine is not None:
         both = refine(resize(image_B3HW, small), both)
     low_BHW, high_BHW = (stack.classes(part.argmax(1)) for part in resize(both, size).chunk(2, 1))
@@ -103,7 +107,7 @@ def refined_labels(
 
 
 @torch.no_grad()
-def refined_probabilities(
+def refined_cam(
     image_B3HW: Tensor,
     cam_BCHW: Tensor,
     tag_BC: Tensor,
@@ -115,7 +119,7 @@ def refined_probabilities(
 
     scale: size at which the maps are refined, against the photo.
     """
-    size = (image_B3HW.shape[-2], image_B3HW.shape[-1])
+    size = size_of(image_B3HW)
     stack = TaggedStack.of(cam_BCHW, tag_BC)
     if refine is None:
         probability_BSHW = stack.probabilities(background, size)
@@ -130,10 +134,3 @@ def refined_probabilities(
 def refined_size(size: tuple[int, int], scale: float) -> tuple[int, int]:
     """Height and width at which maps of photos of a size are refined: times `scale`, rounded, at least 1."""
     return max(round(size[0] * scale), 1), max(round(size[1] * scale), 1)
-
-
-def resize(map_BCHW: Tensor, size: tuple[int, int]) -> Tensor:
-    """Maps at another size, bilinearly; there may be none of them."""
-    if map_BCHW.shape[1] == 0:  # a batch without any tag
-        return map_BCHW.new_zeros(len(map_BCHW), 0, *size)
-    return F.interpolate(map_BCHW, size, mode="bilinear", align_corners=False)

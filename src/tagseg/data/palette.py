@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from tagseg.files import replacing
-
-IGNORE = 255
+from tagseg.mask_values import IGNORE
 
 
 def voc_palette() -> NDArray[np.uint8]:

@@ -26,34 +26,31 @@ def correspondence_loss(
     seed_B: Tensor,
     *,
     samples: int = 40,
-    shift: float = 0.0,
-    centre: bool = True,
     restore: bool = True,
     both: bool = False,
 ) -> Tensor:
-    """Minus the mean over pairs of positions of max(seg agreement, 0) x (CAM agreement - shift) (TSCD's SCD loss).
+    """Minus the mean over pairs of positions of max(seg agreement, 0) x CAM agreement (TSCD's SCD loss).
 
     cam1, cam2: CAMs of two views of the photos; seg1, seg2: segmentation logits of the same views. Each agreement is
     the cosine of the channels at a position of view 1 and one of view 2, over all pairs of samples x samples random
     positions of each view. The positions of a photo follow from its seed.
-    centre: take each position's mean CAM agreement away. restore: put the batch's mean back, as released. both: take
-        the mean agreement of view 2's positions away too.
-    shift: agreement of CAMs above which segmentations are drawn together, below which they are pushed apart.
+    Each position's mean CAM agreement is taken away. restore: the batch's mean is put back, as released. both: the mean
+    agreement of view 2's positions is taken away too.
     Gradient reaches the segmentations only.
     """
     position1_BP12, position2_BP12 = random_positions(seed_B, samples, seg1_BKHW.device)
     with torch.no_grad():
         cam1_BCP, cam2_BCP = _sample(cam1_BCHW, position1_BP12), _sample(cam2_BChw, position2_BP12)
         pairs = cam1_BCP.new_full((), cam1_BCP.shape[0] * cam1_BCP.shape[2] * cam2_BCP.shape[2])
-        constant = cam1_BCP.new_full((), -shift)
-        if centre:  # the mean of a position's cosines is its cosine with the mean: no matrix of pairs is needed
-            mean_BC1 = cam2_BCP.mean(2, keepdim=True)
-            if restore:
-                sum_ = (cam1_BCP.sum(2, keepdim=True) * mean_BC1).sum() * cam2_BCP.shape[2]
-                constant = constant + global_sum(sum_) / global_sum(pairs)
-            cam2_BCP = cam2_BCP - mean_BC1
-            if both:
-                cam1_BCP = cam1_BCP - cam1_BCP.mean(2, keepdim=True)
+        constant = cam1_BCP.new_zeros(())
+        # the mean of a position's cosines is its cosine with the mean: no matrix of pairs is needed
+        mean_BC1 = cam2_BCP.mean(2, keepdim=True)
+        if restore:
+            sum_ = (cam1_BCP.sum(2, keepdim=True) * mean_BC1).sum() * cam2_BCP.shape[2]
+            constant = global_sum(sum_) / global_sum(pairs)
+        cam2_BCP = cam2_BCP - mean_BC1
+        if both:
+            cam1_BCP = cam1_BCP - cam1_BCP.mean(2, keepdim=True)
     seg1_BKP, seg2_BKP = _sample(seg1_BKHW, position1_BP12), _sample(seg2_BKhw, position2_BP12)
     return -global_mean(_PairSum.apply(seg1_BKP, seg2_BKP, cam1_BCP, cam2_BCP, constant), pairs)
 
@@ -94,3 +91,12 @@ def _sample(map_BCHW: Tensor, position_BP12: Tensor) -> Tensor:
     """The channels at positions, bilinear, as vectors of length 1: (B, C, P)."""
     value_BCP1 = F.grid_sample(map_BCHW.float(), position_BP12, padding_mode="border", align_corners=True)
     return F.normalize(value_BCP1[..., 0], dim=1, eps=EPS)
+
+
+def equivariance_loss(cam_BCHW: Tensor, view_cam_BChw: Tensor) -> Tensor:
+    """The mean difference between the CAM of the photo, made small, and that of the small photo; 0 without classes."""
+    if cam_BCHW.shape[1] == 0:
+        return cam_BCHW.new_zeros(())
+    size = (view_cam_BChw.shape[-2], view_cam_BChw.shape[-1])
+    small_BChw = F.interpolate(cam_BCHW, size, mode="bilinear", align_corners=True)
+    return (small_BChw - view_cam_BChw).abs().mean()

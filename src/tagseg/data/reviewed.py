@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tagseg.data.photo import read_mask
+from tagseg.data.review_journal import MASKS, place, read_classes, read_verdicts
 from tagseg.errors import UserError
-from tagseg.review.journal import MASKS, place, read_classes, read_verdicts
 
 if TYPE_CHECKING:
     from tagseg.data.tagged import TaggedImages, TaggedPhoto

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
+from tagseg.decoders.segformer import GlobalBatchNorm2d
+from tagseg.decoders.winograd import WinogradConv2d
 from tagseg.seeded import channel_dropout
-from tagseg.segmenters.segformer_head import GlobalBatchNorm2d
-from tagseg.segmenters.winograd import WinogradConv2d
 
 PURPOSE = 8  # of the dropout, among what is drawn from a photo's seed
 

@@ -3,7 +3,7 @@ import torch
 from torch import Tensor
 
 from tagseg.cues import correspondence_loss
-from tagseg.cues.correspondence import random_positions
+from tagseg.losses.correspondence import random_positions
 
 
 def case(batch: int = 2, classes: int = 3) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
@@ -30,7 +30,7 @@ def read(map_CHW: Tensor, x: float, y: float) -> list[float]:
     return (value / value.norm()).tolist()
 
 
-def slow_loss(cam1, cam2, seg1, seg2, seed_B, samples, shift, centre, restore=True, both=False) -> float:
+def slow_loss(cam1, cam2, seg1, seg2, seed_B, samples, restore=True, both=False) -> float:
     first, second = random_positions(seed_B, samples, torch.device("cpu"))
     batch, count = len(seed_B), samples * samples
     cam = torch.zeros(batch, count, count, dtype=torch.float64)
@@ -43,30 +43,21 @@ def slow_loss(cam1, cam2, seg1, seg2, seed_B, samples, shift, centre, restore=Tr
                 cam[n, p, q] = sum(a * b for a, b in zip(at1[p][0], at2[q][0], strict=True))
                 seg[n, p, q] = sum(a * b for a, b in zip(at1[p][1], at2[q][1], strict=True))
     before = cam.mean()
-    if centre:
-        for n in range(batch):
-            for p in range(count):
-                cam[n, p] -= cam[n, p].mean()
-            if both:
-                for q in range(count):
-                    cam[n, :, q] -= cam[n, :, q].mean()
-        cam = cam - cam.mean() + (before if restore else 0)
-    return -(seg.clamp(min=0) * (cam - shift)).mean().item()
+    for n in range(batch):
+        for p in range(count):
+            cam[n, p] -= cam[n, p].mean()
+        if both:
+            for q in range(count):
+                cam[n, :, q] -= cam[n, :, q].mean()
+    cam = cam - cam.mean() + (before if restore else 0)
+    return -(seg.clamp(min=0) * cam).mean().item()
 
 
-@pytest.mark.parametrize("centre", [True, False])
-@pytest.mark.parametrize("shift", [0.0, 0.4])
-def test_the_loss_equals_pairs_one_by_one(shift, centre):
+@pytest.mark.parametrize(("restore", "both"), [(True, False), (False, False), (False, True), (True, True)])
+def test_the_loss_equals_pairs_one_by_one(restore, both):
     maps = case()
-    loss = correspondence_loss(*maps, samples=5, shift=shift, centre=centre)
-    assert loss.item() == pytest.approx(slow_loss(*maps, 5, shift, centre), abs=1e-6)
-
-
-@pytest.mark.parametrize(("restore", "both"), [(False, False), (False, True), (True, True)])
-def test_other_ways_to_centre_equal_pairs_one_by_one(restore, both):
-    maps = case()
-    loss = correspondence_loss(*maps, samples=5, shift=0.1, restore=restore, both=both)
-    assert loss.item() == pytest.approx(slow_loss(*maps, 5, 0.1, True, restore, both), abs=1e-6)
+    loss = correspondence_loss(*maps, samples=5, restore=restore, both=both)
+    assert loss.item() == pytest.approx(slow_loss(*maps, 5, restore, both), abs=1e-6)
 
 
 def test_gradient_reaches_the_segmentations_and_not_the_cams():

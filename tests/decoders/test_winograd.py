@@ -8,7 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from tagseg.segmenters.winograd import WinogradConv2d
+from tagseg.decoders.winograd import WinogradConv2d
 
 
 def layer(channels: int = 64, out: int = 80, dilation: int = 1, bias: bool = True) -> WinogradConv2d:

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tagseg.data.palette import DISPLAY, PALETTE, colour, overlay, write_mask
 from tagseg.errors import UserError
 from tagseg.files import replacing
-from tagseg.outputs.palette import DISPLAY, PALETTE, colour, overlay, write_mask
 
 
 def test_voc_colours():

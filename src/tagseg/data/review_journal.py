@@ -20,7 +20,7 @@ from filelock import FileLock, Timeout
 from tagseg.errors import UserError
 from tagseg.files import write_text
 from tagseg.foreign import DATA_CAP, read_bytes, read_json, reading
-from tagseg.outputs.writer import safe_name
+from tagseg.places import safe_name
 
 LOCK = ".in-use"
 ABOUT, JOURNAL = "review.json", "journal.jsonl"

@@ -8,7 +8,7 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
-from tagseg.segmenters.segformer_head import GlobalBatchNorm2d
+from tagseg.decoders.segformer import GlobalBatchNorm2d
 
 PHOTOS = torch.randn(4, 3, 5, 6, generator=torch.Generator().manual_seed(0)) * 2 + 1
 WEIGHT = torch.randn(4, 3, 5, 6, generator=torch.Generator().manual_seed(1))

@@ -1,7 +1,7 @@
 import torch
 import torch.nn.functional as F
 
-from tagseg.segmenters import SegFormerHead
+from tagseg.decoders import SegFormerHead
 
 
 def stages(batch: int = 2) -> list[torch.Tensor]:

@@ -2,7 +2,8 @@ import pytest
 import torch
 
 from tagseg.cues import affinity_loss
-from tagseg.cues.affinity import AffinityHead, affinity_labels, propagate_affinity
+from tagseg.losses import affinity_labels
+from tagseg.methods.heads import AffinityHead
 
 
 def random_labels(batch: int, height: int, width: int) -> torch.Tensor:
@@ -59,20 +60,3 @@ def test_the_symmetric_head_adds_the_transpose_before_its_convolution():
     assert torch.allclose(affinity, affinity.transpose(1, 2), atol=1e-6)
     assert torch.allclose(affinity, plain(attention + attention.transpose(2, 3)), atol=1e-6)
     assert not torch.allclose(plain(attention), plain(attention).transpose(1, 2), atol=1e-3)
-
-
-def test_a_step_of_propagation_equals_a_loop_over_cells():
-    height, width, radius = 3, 4, 1
-    generator = torch.Generator().manual_seed(5)
-    maps = torch.rand(1, 2, height, width, generator=generator)
-    affinity = torch.rand(1, 12, 12, generator=generator)
-    found = propagate_affinity(maps, affinity, radius)
-    for k in range(2):
-        for j in range(12):
-            total, shares = 0.0, 0.1
-            for i in range(12):
-                if abs(i // width - j // width) <= radius and abs(i % width - j % width) <= radius:
-                    share = affinity[0, i, j].item() ** 2
-                    total += share * maps[0, k, i // width, i % width].item()
-                    shares += share
-            assert found[0, k, j // width, j % width].item() == pytest.approx(total / shares, rel=1e-5)
