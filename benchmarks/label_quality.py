@@ -67,7 +67,7 @@ def main() -> None:
 
 def _row(scores: Scores) -> list[float]:
     """Coverage, mIoU, precision and recall of foreground and background, and the labels' share of foreground."""
-    counts, open_ = scores.confusion, scores.unlabelled
+    counts, open_ = scores.confusion, scores.unlabeled
     hits = np.trace(counts[1:, 1:])
     return [
         scores.coverage,

@@ -32,7 +32,7 @@ from tagseg.workflows.train import machine
 # ms a step on two Xeon cores, batch 8, crop 160: the reference algorithms with pydensecrf2 and a C++ lattice
 REFERENCE = {
     "data": 12, "forward": 87, "multi-scale CAM": 270, "labels": 288, "cross-entropy and energy": 22, "backward": 241,
-    "optimiser": 9, "total": 933,
+    "optimizer": 9, "total": 933,
 }  # fmt: skip
 
 
@@ -95,7 +95,7 @@ def measure(recipe: Recipe, steps: int, warmup: int = 3) -> dict[str, float]:
         get_batch = watch.timed("data", batches.batch)
         forward = watch.timed("forward", lambda batch, step: torch.stack(list(method(batch, step).values())).sum())
         backward = watch.timed("backward", lambda loss: loss.backward())
-        update = watch.timed("optimiser", optimizer.step)
+        update = watch.timed("optimizer", optimizer.step)
         rows: list[dict[str, float]] = []
         for step in range(warmup + steps):
             watch.seconds.clear()

@@ -25,7 +25,7 @@ PUBLISHED: dict[str, dict[str, Any]] = {
         "train.lr": 0.1,
         "train.momentum": 5e-4,
         "train.weight_decay": 5e-4,
-        "train.power": 0.9,
+        "train.poly_power": 0.9,
     },
     "rrm-voc12": {
         "model.backbone": "wide_resnet38",
@@ -44,7 +44,7 @@ PUBLISHED: dict[str, dict[str, Any]] = {
         "train.lr": 7e-4,
         "train.momentum": 1e-5,
         "train.weight_decay": 1e-5,
-        "train.power": 0.9,
+        "train.poly_power": 0.9,
         "method.cam_scales": [0.5, 1.0, 1.5, 2.0],
         "method.dropout": 0.5,
         "method.head_lr_scale": 10.0,
@@ -92,7 +92,7 @@ STAGE_2: dict[str, Any] = {
     "train.optimizer": "sgd",
     "train.momentum": 0.9,
     "train.weight_decay": 5e-4,
-    "train.power": 0.9,
+    "train.poly_power": 0.9,
 }
 PUBLISHED["supervised-voc12-deeplab_v2"] = STAGE_2 | {
     "model.backbone": "resnet101",
@@ -160,7 +160,7 @@ PUBLISHED["supervised-voc12-segformer-mit_b1"] = {
     "train.lr": 6e-5,
     "train.betas": [0.9, 0.999],
     "train.weight_decay": 0.01,
-    "train.power": 1.0,
+    "train.poly_power": 1.0,
     "train.warmup_steps": 1500,
     "train.warmup_ratio": 1e-6,
 }

@@ -33,7 +33,7 @@ class Scores:
         self.photos = 0
         # Rows: truth, columns: prediction.
         self.confusion: NDArray[np.int64] = np.zeros((num_classes, num_classes), dtype=np.int64)
-        self.unlabelled: NDArray[np.int64] = np.zeros(num_classes, dtype=np.int64)  # by true class, predicted 255
+        self.unlabeled: NDArray[np.int64] = np.zeros(num_classes, dtype=np.int64)  # by true class, predicted 255
         # Per class: pixels in both boundary bands, and in either.
         self.boundary: NDArray[np.int64] | None = np.zeros((2, num_classes), dtype=np.int64) if boundary else None
 
@@ -52,7 +52,7 @@ class Scores:
             if wrong.size:
                 raise ValueError(f"the {name} holds the value {k + wrong[0]}, but there are {k} classes")
         self.confusion += counts[:k, :k]
-        self.unlabelled += counts[:k, IGNORE]
+        self.unlabeled += counts[:k, IGNORE]
         self.photos += 1
         if self.boundary is not None:
             self.boundary += _boundary_counts(prediction, truth, k)
@@ -140,15 +140,15 @@ class Scores:
             result["boundary_iou"] = by_class(self.boundary_iou)
         if confusion:
             result["confusion"] = self.confusion.tolist()
-            result["unlabelled"] = self.unlabelled.tolist()
+            result["unlabeled"] = self.unlabeled.tolist()
         return result
 
     @property
     def _true_pixels(self) -> NDArray[np.int64]:
-        return self.confusion.sum(axis=1) + self.unlabelled
+        return self.confusion.sum(axis=1) + self.unlabeled
 
     def _counts(self) -> NDArray[np.int64]:
-        parts = [np.array([self.photos]), self.unlabelled, self.confusion.ravel()]
+        parts = [np.array([self.photos]), self.unlabeled, self.confusion.ravel()]
         if self.boundary is not None:
             parts.append(self.boundary.ravel())
         return np.concatenate(parts).astype(np.int64)
@@ -156,7 +156,7 @@ class Scores:
     def _set(self, counts: NDArray[np.int64]) -> None:
         k = self.num_classes
         self.photos = int(counts[0])
-        self.unlabelled = counts[1 : k + 1].copy()
+        self.unlabeled = counts[1 : k + 1].copy()
         self.confusion = counts[k + 1 : k + 1 + k * k].reshape(k, k).copy()
         if self.boundary is not None:
             self.boundary = counts[k + 1 + k * k :].reshape(2, k).copy()

@@ -57,8 +57,8 @@ def example(tags: list[int], seed: int = 0, size: int = 44) -> tuple[np.ndarray,
     photo = rng.integers(60, 90, (size, size, 3))
     cam = np.zeros((4, size, size))
     for order, tag in enumerate(tags):
-        centre_y, centre_x = 0.3 + 0.4 * (order % 2), 0.3 + 0.4 * (order // 2)
-        distance = (y - centre_y) ** 2 + (x - centre_x) ** 2
+        center_y, center_x = 0.3 + 0.4 * (order % 2), 0.3 + 0.4 * (order // 2)
+        distance = (y - center_y) ** 2 + (x - center_x) ** 2
         photo[distance < 0.04] = rng.integers(120, 255, 3)
         cam[tag] = np.exp(-distance / 0.03) * 0.999
     return photo.astype(np.uint8), cam.astype(np.float32)

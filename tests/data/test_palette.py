@@ -5,25 +5,25 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tagseg.data.palette import DISPLAY, PALETTE, colour, overlay, write_mask
+from tagseg.data.palette import DISPLAY, PALETTE, color, overlay, write_mask
 from tagseg.errors import UserError
 from tagseg.files import replacing
 
 
-def test_voc_colours():
+def test_voc_colors():
     # The devkit's first entries, its last class and the border's cream.
     assert PALETTE[:5].tolist() == [[0, 0, 0], [128, 0, 0], [0, 128, 0], [128, 128, 0], [0, 0, 128]]
     assert PALETTE[[15, 20, 255]].tolist() == [[192, 128, 128], [0, 64, 128], [224, 224, 192]]
     assert len({tuple(c) for c in PALETTE.tolist()}) == 256
 
 
-def test_display_colours_are_distinct_and_not_dark():
+def test_display_colors_are_distinct_and_not_dark():
     assert len({tuple(c) for c in DISPLAY.tolist()}) == 256
     first = DISPLAY[1:21].astype(int)
     apart = np.abs(first[:, None] - first[None]).sum(-1)[~np.eye(20, dtype=bool)]
     assert apart.min() > 60
     assert DISPLAY[1:255].max(axis=1).min() > 110
-    assert colour(1) == "#e6404c"
+    assert color(1) == "#e6404c"
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (5, 7), (64, 3)])

@@ -44,7 +44,7 @@ def test_the_loss_equals_a_loop_over_pairs():
     assert affinity_loss(affinity, label).item() == pytest.approx(expected, rel=1e-5)
 
 
-def test_without_any_labelled_pair_the_loss_is_zero():
+def test_without_any_labeled_pair_the_loss_is_zero():
     affinity = torch.rand(1, 4, 4, requires_grad=True)
     loss = affinity_loss(affinity, torch.full((1, 4, 4), 255, dtype=torch.uint8))
     loss.backward()

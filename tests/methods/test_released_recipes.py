@@ -16,7 +16,7 @@ SHARED = {
     "train.optimizer": "adamw",
     "train.lr": 6e-5,
     "train.weight_decay": 0.01,
-    "train.power": 1.0,
+    "train.poly_power": 1.0,
     "train.warmup_steps": 1500,
     "train.warmup_ratio": 1e-6,
     "method.class_steps": 2000,

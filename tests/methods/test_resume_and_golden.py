@@ -99,7 +99,7 @@ class Batches:
 
 def train(name: str, out: Path, batches: Batches) -> dict[str, torch.Tensor]:
     kind, settings = SYSTEMS[name]
-    mean = {"average": 0.9, "average_ramp": 4} if name == "mentor" else {}  # it is the teacher, and goes on as it was
+    mean = {"ema_decay": 0.9, "ema_ramp": 4} if name == "mentor" else {}  # it is the teacher, and goes on as it was
     train_settings = TrainSettings(
         **mean, steps=5, batch_size=2, optimizer="adamw", lr=1e-2, checkpoint_every=1, log_every=1, workers=0, crop=64
     )

@@ -22,7 +22,7 @@ def total(method: Supervised, **options: Any) -> float:
     return float(sum(term.detach() for term in method(batch(TWO, **options), 0).values()))
 
 
-def test_the_loss_is_the_mean_over_labelled_pixels_only() -> None:
+def test_the_loss_is_the_mean_over_labeled_pixels_only() -> None:
     method, given = build(), batch(TWO)
     assert given.mask_BHW is not None
     given.mask_BHW[0] = 255

@@ -340,7 +340,7 @@ def test_an_interface_with_entities_is_refused(tmp_path):
 # CVAT
 
 
-def test_cvat_holds_coloured_masks_a_map_and_a_list(tmp_path):
+def test_cvat_holds_colored_masks_a_map_and_a_list(tmp_path):
     mask = np.array([[0, 1, 2, IGNORE]], np.uint8)
     write("cvat", tmp_path, {"sub/a b": mask}, ("background", "cat", "dog"))
     with zipfile.ZipFile(tmp_path / "cvat.zip") as archive:
@@ -406,7 +406,7 @@ def test_a_bomb_is_refused(tmp_path, monkeypatch):
         list(READERS["cvat"](tmp_path).masks)
 
 
-def test_a_colour_without_a_label_is_named(tmp_path):
+def test_a_color_without_a_label_is_named(tmp_path):
     write("cvat", tmp_path, {"x": np.full((2, 2), 2, np.uint8)}, ("background", "cat", "dog"))
     with zipfile.ZipFile(tmp_path / "cvat.zip") as archive:
         mask = archive.read("SegmentationClass/x.png")

@@ -53,7 +53,7 @@ PALETTE = voc_palette()
 DISPLAY = display_palette()
 
 
-def colour(index: int) -> str:
+def color(index: int) -> str:
     """The colour of a class index in overlays and legends, as `#rrggbb`."""
     return "#" + bytes(DISPLAY[index]).hex()
 

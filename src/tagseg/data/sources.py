@@ -120,7 +120,7 @@ class DataSettings(Settings):
         return self
 
 
-LABELLED = ".tagseg-label"  # what `tagseg label` leaves beside its masks
+LABELED = ".tagseg-label"  # what `tagseg label` leaves beside its masks
 
 
 @dataclass(frozen=True)
@@ -160,7 +160,7 @@ def open_sources(settings: DataSettings, run: Path) -> Sources:
         train = with_extra(train, settings.extra)
     if settings.format != "tagged" and settings.masks is not None:
         train = with_masks(train, settings.masks)
-    if settings.masks is None or not (settings.masks / LABELLED).is_file():  # pseudo masks have the run's numbers
+    if settings.masks is None or not (settings.masks / LABELED).is_file():  # pseudo masks have the run's numbers
         train = _looked_at(train)
     if not train.photos:
         raise UserError(f"{settings.root} holds no photo to train on: check data.root, data.train and data.tags.")

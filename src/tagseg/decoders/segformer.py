@@ -30,8 +30,8 @@ class GlobalBatchNorm2d(nn.BatchNorm2d):
         value = feature_BFhw.float()
         count = global_sum(value.new_tensor(float(value.numel() / value.shape[1])))
         mean_F = all_reduce(value.sum((0, 2, 3))) / count
-        centred = value - mean_F[:, None, None]
-        variance_F = all_reduce((centred**2).sum((0, 2, 3))) / count
+        centered = value - mean_F[:, None, None]
+        variance_F = all_reduce((centered**2).sum((0, 2, 3))) / count
         with torch.no_grad():
             assert self.running_mean is not None
             assert self.running_var is not None
@@ -41,7 +41,7 @@ class GlobalBatchNorm2d(nn.BatchNorm2d):
             self.running_var.lerp_(variance_F * count / (count - 1), self.momentum)
             self.num_batches_tracked.add_(1)
         scale_F = self.weight / (variance_F + self.eps).sqrt()
-        return (centred * scale_F[:, None, None] + self.bias[:, None, None]).to(feature_BFhw.dtype)
+        return (centered * scale_F[:, None, None] + self.bias[:, None, None]).to(feature_BFhw.dtype)
 
 
 @contextmanager

@@ -130,7 +130,7 @@ class _Run:
         self.scored = method if self.average is None else cast(Method, self.average.module)
         if self.average is not None:
             method.follow(self.scored)
-        self.checkpoints = Checkpoints(RunFolder(out).checkpoints, settings.keep, best)
+        self.checkpoints = Checkpoints(RunFolder(out).checkpoints, settings.keep_checkpoints, best)
         self.progress = TrainProgress(settings.steps, enabled=self.is_main)
         self.log: RunLog | None = None
 

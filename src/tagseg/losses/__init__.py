@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tagseg.losses.affinity import affinity_labels, affinity_loss
 from tagseg.losses.correspondence import correspondence_loss, equivariance_loss
-from tagseg.losses.pixels import PixelLoss, labelled_mean, normalized_loss, pixel_loss, seg_cross_entropy, tag_loss
+from tagseg.losses.pixels import PixelLoss, labeled_mean, normalized_loss, pixel_loss, seg_cross_entropy, tag_loss
 
 __all__ = [
     "PixelLoss",
@@ -12,7 +12,7 @@ __all__ = [
     "affinity_loss",
     "correspondence_loss",
     "equivariance_loss",
-    "labelled_mean",
+    "labeled_mean",
     "normalized_loss",
     "pixel_loss",
     "seg_cross_entropy",

@@ -41,7 +41,7 @@ def seg_cross_entropy(logit_BKHW: Tensor, label_BHW: Tensor, foreground_share: f
     return _balanced_mean(loss_BHW, label_BHW, background_weight, foreground_weight)
 
 
-def labelled_mean(loss_BHW: Tensor, label_BHW: Tensor, foreground_share: float | None = None) -> Tensor:
+def labeled_mean(loss_BHW: Tensor, label_BHW: Tensor, foreground_share: float | None = None) -> Tensor:
     """The mean of a loss over all pixels that are not 255; 0 where there is none.
 
     foreground_share: if given, that much of the mean over foreground pixels and the rest of background's.
@@ -75,7 +75,7 @@ def pixel_loss(logit_BLHW: Tensor, label_BHW: Tensor, loss: PixelLoss, foregroun
         index_BHW = torch.where(label_BHW == IGNORE, 0, label_BHW).long()
         target_BLHW = F.one_hot(index_BHW, logit_BLHW.shape[1]).movedim(-1, 1).to(logit_BLHW)
         per_pixel_BHW = F.binary_cross_entropy_with_logits(logit_BLHW, target_BLHW, reduction="none").mean(1)
-    return labelled_mean(per_pixel_BHW, label_BHW, foreground_share)
+    return labeled_mean(per_pixel_BHW, label_BHW, foreground_share)
 
 
 def normalized_loss(share_BCHW: Tensor, label_BHW: Tensor, tag_BC: Tensor) -> Tensor:
@@ -83,10 +83,10 @@ def normalized_loss(share_BCHW: Tensor, label_BHW: Tensor, tag_BC: Tensor) -> Te
 
     label: the class 0..C-1 that should be 1 there, the other tagged ones 0; 255 = no label.
     """
-    labelled_BHW = label_BHW != IGNORE
-    index_BHW = torch.where(labelled_BHW, label_BHW, 0).long()
+    labeled_BHW = label_BHW != IGNORE
+    index_BHW = torch.where(labeled_BHW, label_BHW, 0).long()
     target_BCHW = F.one_hot(index_BHW, share_BCHW.shape[1]).movedim(-1, 1).to(share_BCHW)
     per_BCHW = F.binary_cross_entropy(share_BCHW.clamp(1e-4, 1 - 1e-4), target_BCHW, reduction="none")
     tag_BC11 = tag_BC[:, :, None, None]
     per_pixel_BHW = (per_BCHW * tag_BC11).sum(1) / tag_BC11.sum(1).clamp(min=1)
-    return labelled_mean(per_pixel_BHW, label_BHW)
+    return labeled_mean(per_pixel_BHW, label_BHW)

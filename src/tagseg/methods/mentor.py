@@ -78,7 +78,8 @@ class MentorSettings(AFANetworkSettings):
     class_steps: Steps = Field(0, description="steps at the start that train the classifier alone")
     affinity_weight: float = Field(0.0, ge=0, le=0, description="affinities are not learned")
     teacher: Literal["average", "own"] = Field(
-        "average", description="who labels: the running mean of the weights (train.average), or the weights as they are"
+        "average",
+        description="who labels: the running mean of the weights (train.ema_decay), or the weights as they are",
     )
     labels: MentorLabelSettings = MentorLabelSettings(refine="par")
     strong: StrongViewSettings | None = Field(StrongViewSettings(), description="none: learn from the plain photo")

@@ -101,7 +101,7 @@ class Method(nn.Module, ABC):
         """All trainable parameters, each in one group."""
 
     def follow(self, average: Method) -> None:
-        """Take notice of the running mean of the weights that `train.average` keeps; training calls it before the first step."""
+        """Take notice of the running mean of the weights that `train.ema_decay` keeps; training calls it before the first step."""
 
     def describe_step(self, step: int) -> dict[str, float]:
         """What is worth logging of a step besides its losses, such as the level of a wave."""

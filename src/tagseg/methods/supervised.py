@@ -17,7 +17,7 @@ from tagseg.backbones.backbone import Backbone
 from tagseg.cues.cam import normalize_cam
 from tagseg.data.batches import Batch
 from tagseg.decoders import DECODERS, AuxiliaryHead, DecoderOptions, create_decoder
-from tagseg.losses import labelled_mean
+from tagseg.losses import labeled_mean
 from tagseg.mask_values import IGNORE
 from tagseg.methods.heads import parameter_groups, plain_groups
 from tagseg.methods.method import Method, MethodSettings, ParameterGroup
@@ -142,7 +142,7 @@ class Supervised(Method):
         if label_Bhw.shape[-2:] != grid:
             label_Bhw = F.interpolate(label_Bhw[:, None].float(), grid, mode="nearest-exact")[:, 0]
         loss_Bhw = F.cross_entropy(logit_BKhw, label_Bhw.long(), ignore_index=IGNORE, reduction="none")
-        return labelled_mean(loss_Bhw, label_Bhw, self.settings.foreground_share)
+        return labeled_mean(loss_Bhw, label_Bhw, self.settings.foreground_share)
 
     def segment(self, image_B3HW: Tensor) -> Tensor:
         """The probabilities, with further scales those of the element-wise maximum."""

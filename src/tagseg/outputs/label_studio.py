@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tagseg.data.folders import find_photos, stem
-from tagseg.data.palette import colour
+from tagseg.data.palette import color
 from tagseg.data.photo import PIXEL_CAP, photo_size
 from tagseg.errors import UserError
 from tagseg.files import replacing, to_json
@@ -57,7 +57,7 @@ class LabelStudioBrush(Writer):
         super().__init__(out, classes)
         self.photo_url, self.version, self.tags = photo_url, version, tags
         labels = [*((k, name) for k, name in enumerate(self.classes) if k), (IGNORE, IGNORE_NAME)]
-        rows = "".join(f'    <Label value={quoteattr(name)} background="{colour(k)}"/>\n' for k, name in labels)
+        rows = "".join(f'    <Label value={quoteattr(name)} background="{color(k)}"/>\n' for k, name in labels)
         choices = ""
         if tags is not None:
             ticks = "".join(f"    <Choice value={quoteattr(name)}/>\n" for name in self.classes[1:])

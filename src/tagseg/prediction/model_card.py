@@ -14,7 +14,8 @@ CARD = "---\nlibrary_name: tagseg\n"  # how a model card begins
 
 def license_of(description: dict[str, Any]) -> str:
     """The license of the weights that a model started from, or "unknown"."""
-    return description["model"].get("licence") or "unknown"
+    model = description["model"]
+    return model.get("license") or model.get("licence") or "unknown"  # the second is its name before
 
 
 def model_card(description: dict[str, Any]) -> str:

@@ -249,7 +249,7 @@ class Segmenter:
             "model": {
                 "backbone": self.method.backbone.name,
                 "output_stride": self.method.backbone.output_stride,
-                "licence": self.method.backbone.licence,
+                "license": self.method.backbone.license,
             },
             "predict": self.settings.model_dump(mode="json"),
             **self.facts,

@@ -126,7 +126,7 @@ def estimate(training: Training, need: DataNeed, labels: bool, classes: int, dev
     photo = measure(training.recipe, classes, batch=1, crop=64, device=device)
     scored = need.val + (need.train if labels else 0)
     seconds = step * train.steps + predict_seconds(training.recipe, photo.photo) * scored
-    copies = 1 + train.keep * (2 if train.optimizer == "sgd" else 3)
+    copies = 1 + train.keep_checkpoints * (2 if train.optimizer == "sgd" else 3)
     return Estimate(seconds / 3600, 4 * photo.parameters * copies)
 
 

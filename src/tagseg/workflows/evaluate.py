@@ -187,7 +187,7 @@ def write_json(result: Evaluation, path: Path) -> None:
 
 def _confusion(result: Evaluation) -> Table:
     scores = result.scores
-    matrix = np.column_stack([scores.confusion, scores.unlabelled]) if scores.unlabelled.any() else scores.confusion
+    matrix = np.column_stack([scores.confusion, scores.unlabeled]) if scores.unlabeled.any() else scores.confusion
     heads = [*result.classes, "255"][: matrix.shape[1]]
     grid = Table("truth", title="Percent of each class's pixels")
     for head in heads:

@@ -83,7 +83,7 @@ def _summary(description: dict[str, Any]) -> dict[str, Any]:
         "classes": description["classes"],
         "method": description["method"]["name"],
         "backbone": description["model"]["backbone"],
-        "licence": license_of(description),
+        "license": license_of(description),
         "input": f"{INPUT}: uint8 RGB (B, H, W, 3), values 0 to 255, normalised inside",
         "tagseg_version": __version__,
     }

@@ -13,7 +13,7 @@ from rich.progress import track
 
 from tagseg.data.palette import write_mask
 from tagseg.data.photo import read_mask
-from tagseg.data.sources import LABELLED
+from tagseg.data.sources import LABELED
 from tagseg.data.tagged import TaggedImages
 from tagseg.errors import UserError
 from tagseg.files import make_folder, to_json, write_text
@@ -30,7 +30,7 @@ from tagseg.run_folder import RunFolder
 from tagseg.scores import Scores
 from tagseg.workflows.opened import run_sources
 
-MARKER = LABELLED  # beside the masks: what they were made by
+MARKER = LABELED  # beside the masks: what they were made by
 
 
 def label(

@@ -110,7 +110,7 @@ def _collect(
             ("Tags from", facts.get("tags_from", "not recorded")),
             ("Machine", facts["machine"]),
             ("Seed", str(recipe.train.seed)),
-            ("Licence of the start weights", segmenter.method.backbone.licence or "see recipe"),
+            ("Licence of the start weights", segmenter.method.backbone.license or "see recipe"),
         ),
         command=facts["command"],
         recipe=recipe.to_yaml(),

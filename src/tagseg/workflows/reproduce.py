@@ -84,7 +84,7 @@ def _one_seed(
     """All trainings of a seed, and the pseudo masks between them."""
     stages = Stages.open(place, True, lambda: None, say, device)
     digests: dict[str, str] = {}
-    labelled: dict[str, str] = {}
+    labeled: dict[str, str] = {}
     for training in trainings(table, setting, seed):
         recipe = _rooted(training.recipe, place)
         sources = open_sources(recipe.data, place)
@@ -97,15 +97,15 @@ def _one_seed(
             inputs.append(digests[training.start])
         if training.masks is not None:
             maker, masks = training.masks, place / f"{training.masks}-masks"
-            if maker not in labelled:
+            if maker not in labeled:
                 if stages.due(masks.name, [photos, digests[maker]]):
                     say(f"Pseudo masks of {len(sources.train)} photos by {maker}, their tags used, in {masks}.")
                     model = load(place / maker, device=device)
                     label(model, sources.train, masks, overwrite=stages.anew(masks.name))
                     stages.done(masks.name)
-                labelled[maker] = digest_masks(masks)
+                labeled[maker] = digest_masks(masks)
             recipe = recipe.model_copy(update={"data": recipe.data.model_copy(update={"masks": masks})})
-            inputs.append(labelled[maker])
+            inputs.append(labeled[maker])
         stages.train(training.name, recipe, *inputs)
         digests[training.name] = digest_file(RunFolder(place / training.name).weights)
 

@@ -61,10 +61,10 @@ def open_review(
     else:
         if images is None:
             raise UserError(f"{source} is a folder of masks: give the folder of the photos too, with --images.")
-        labeller = None if model is None else _load(model)
-        names = classes or _class_names(source, images, table if tags is not None else None, labeller)
+        labeler = None if model is None else _load(model)
+        names = classes or _class_names(source, images, table if tags is not None else None, labeler)
         photos = _photos(images, tags is not None, table, names, say)
-        again = None if labeller is None else ModelProposals(labeller, folder / PROPOSED)
+        again = None if labeler is None else ModelProposals(labeler, folder / PROPOSED)
         proposals = FolderProposals(source, ("background", *names), _confidences(source), again)
         if not any(photo.name in proposals.files for photo in photos):
             raise UserError(

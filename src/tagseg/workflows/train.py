@@ -211,11 +211,11 @@ def start_method(
         file = RunFolder(out).start
         say(f"First a {first.method.name} learns the tags, {first.train.steps} steps, in {file}.")
         train(first, file, device=device, say=say)
-    licence = "unknown"
+    license = "unknown"
     if file.is_dir():
         begun = RunFolder.of(file)
         minutes = float(begun.result()["minutes"])
-        licence = load(file, device="cpu").method.backbone.licence
+        license = load(file, device="cpu").method.backbone.license
         file = begun.weights
     if not file.is_file():
         raise UserError(f"model.start: {start!r} is neither a shipped recipe, nor a run folder, nor a file of weights.")
@@ -226,7 +226,7 @@ def start_method(
         return method, minutes
     method = build_method(recipe.method, recipe.model, classes, weights="none")
     _load_fitting(file, method)
-    method.backbone.licence = licence
+    method.backbone.license = license
     return method, minutes
 
 

@@ -10,7 +10,7 @@ from tagseg.methods.method import Method, MethodSettings, ParameterGroup
 CLASSES = ("green", "blue")
 
 
-class ColourSettings(MethodSettings):
+class ColorSettings(MethodSettings):
     model_config = ConfigDict(extra="forbid")
 
     name: str = "colours"
@@ -18,7 +18,7 @@ class ColourSettings(MethodSettings):
 
 class _Pixels(Backbone):
     name = "pixels"
-    licence = "CC0-1.0"
+    license = "CC0-1.0"
     output_stride = 1
 
     def __init__(self) -> None:
@@ -30,14 +30,14 @@ class _Pixels(Backbone):
         return (self.scale(image_B3HW),)
 
 
-class Colours(Method):
+class Colors(Method):
     """Background where a pixel is red, else green or blue; it keeps the sizes of what it saw."""
 
-    Settings = ColourSettings
+    Settings = ColorSettings
 
     def __init__(self) -> None:
         super().__init__(_Pixels(), CLASSES)
-        self.settings = ColourSettings()
+        self.settings = ColorSettings()
         self.seen: list[tuple[int, ...]] = []
 
     def segment(self, image_B3HW: Tensor) -> Tensor:
