@@ -122,7 +122,9 @@ def main() -> None:
         "reference rrm (another machine)": {k: float(v) for k, v in REFERENCE.items()}
     }
     for name in names:
-        columns[name] = measure(recipe_for(f"{name}-voc-animals-same", options.overrides, options.root), options.steps)
+        columns[name] = measure(
+            recipe_for(f"{name}-voc-animals-reference", options.overrides, options.root), options.steps
+        )
     print(
         f"`python benchmarks/step.py {' '.join(sys.argv[1:])}`; {machine()}, {options.threads} threads; ms, medians\n"
     )

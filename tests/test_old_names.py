@@ -8,6 +8,7 @@ import pytest
 from tagseg.errors import UserError
 from tagseg.methods import METHODS
 from tagseg.recipe import load_recipe
+from tagseg.shipped import RENAMED as RECIPES
 from tagseg.workflows.claim import differences
 from tests.recipe_values import value
 
@@ -63,6 +64,12 @@ def test_a_former_key_is_understood_and_the_present_one_named(
     assert value(recipe, key) == expected
     assert told in " ".join(caplog.messages)
     assert all(said.startswith(f"--set {old.partition('=')[0]}: ") for said in caplog.messages)
+
+
+@pytest.mark.parametrize(("old", "new"), RECIPES.items())
+def test_a_former_name_of_a_recipe_is_understood(old: str, new: str, caplog: pytest.LogCaptureFixture) -> None:
+    assert load_recipe(old) == load_recipe(new)
+    assert caplog.messages == [f"The recipe {old} is now {new}."]
 
 
 def test_a_recipe_file_by_former_keys(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -22,7 +22,7 @@ from tagseg.methods.method import MethodSettings
 from tagseg.names import nearest
 from tagseg.prediction.settings import PredictSettings
 from tagseg.settings import Settings, first_fault, merged
-from tagseg.shipped import shipped_recipes
+from tagseg.shipped import RENAMED, shipped_recipes
 
 MOST_BASES = 20  # recipes that one recipe may build on
 log = logging.getLogger(__name__)
@@ -88,6 +88,9 @@ def load_recipe(
 
 def _read_values(name: str, seen: tuple[str, ...], stored: bool, strict: bool) -> dict[str, Any]:
     shipped = shipped_recipes()
+    if name in RENAMED and not os.path.exists(name):  # noqa: PTH110
+        log.warning("The recipe %s is now %s.", name, RENAMED[name])
+        name = RENAMED[name]
     if name in seen:
         raise UserError(f"Recipe {name} is its own base: {' -> '.join((*seen, name))}.")
     if len(seen) > MOST_BASES:

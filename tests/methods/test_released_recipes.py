@@ -53,7 +53,6 @@ PUBLISHED: dict[str, dict[str, Any]] = {
     },
 }
 ABLATIONS: dict[str, dict[str, Any]] = {
-    "no-object-aware": {"object_aware": False},
     "no-background-aware": {"background_aware.from_step": None},
     "no-class-to-seg": {"class_to_seg.weight": 0.0},
     "no-feedback": {"seg_to_class.weight": 0.0},
@@ -77,7 +76,7 @@ def test_both_readings_are_settings() -> None:
 
 @pytest.mark.parametrize("name", ABLATIONS)
 def test_an_ablation_changes_its_switches_alone(name: str) -> None:
-    recipe, whole = load_recipe(f"bmp-voc-animals-{name}"), load_recipe("bmp-voc-animals")
+    recipe, whole = load_recipe(f"bmp-voc-animals-{name}"), load_recipe("bmp-voc-animals-object-aware")
     assert {key: value(recipe, f"method.{key}") for key in ABLATIONS[name]} == ABLATIONS[name]
     assert recipe.train == whole.train
     changed = {key for key, kept in whole.method.model_dump().items() if recipe.method.model_dump()[key] != kept}

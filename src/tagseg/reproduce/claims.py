@@ -8,7 +8,7 @@ from __future__ import annotations
 from tagseg.reproduce.table import Cell, PaperTable, Row, Stage
 
 TWIN = "voc-animals"
-ASDT, TSCD, BMP = "asdt-voc-animals-row-v", "tscd-voc-animals-varm-scd", "bmp-voc-animals"
+ASDT, TSCD, BMP = "asdt-voc-animals-row-v", "tscd-voc-animals-varm-scd", "bmp-voc-animals-object-aware"
 SHARED = ("method.backbone_gradient=0.15", "method.student_gradient=1")
 LOW = (*SHARED, "method.student_gradient_low=0")
 OPEN = ("method.teacher_background=agreed",)

@@ -117,7 +117,7 @@ TWINS: dict[str, dict[str, tuple[str, tuple[str, ...]]]] = {
         "rrm-voc12": ("rrm-voc-animals", ()),
         "asdt-voc12": ("asdt-voc-animals-row-v", ()),
         "tscd-voc12-mit_b1": ("tscd-voc-animals", ()),
-        "bmp-voc12-mit_b1": ("bmp-voc-animals", ()),
+        "bmp-voc12-mit_b1": ("bmp-voc-animals-object-aware", ()),
         "supervised-voc12-deeplab_v2": ("supervised-voc-animals", ("method.decoder=deeplab_v2",)),
         "supervised-voc12-resnet38": ("supervised-voc-animals", ("method.decoder=deeplab_resnet38",)),
         "supervised-voc12-pspnet": ("supervised-voc-animals", ("method.decoder=pspnet",)),
