@@ -161,10 +161,36 @@ def make_recipe(values: dict[str, Any], overrides: list[str], name: str) -> Reci
     with reading(f"Recipe {name}", "a recipe", "correct the values"):
         for override in overrides:
             _set(values, override)
+        _shorten_warmup(values, overrides)
         try:
             return Recipe.model_validate(values)
         except ValidationError as error:
-            raise UserError(f"Recipe {name}: {first_fault(error)}.") from error
+            raise UserError(f"Recipe {name}: {first_fault(error, lambda path: _settings_at(path, values))}.") from error
+
+
+def _shorten_warmup(values: dict[str, Any], overrides: list[str]) -> None:
+    """A warm-up that nobody asked for gives way to the steps that somebody did."""
+    asked = {override.partition("=")[0] for override in overrides}
+    train = values.get("train")
+    if "train.steps" not in asked or "train.warmup_steps" in asked or not isinstance(train, dict):
+        return
+    steps, warmup = train.get("steps"), train.get("warmup_steps")
+    if isinstance(steps, int) and isinstance(warmup, int) and 0 < steps <= warmup:
+        values["train"] = train | {"warmup_steps": steps // 5}
+
+
+def _settings_at(path: tuple[int | str, ...], values: dict[str, Any]) -> type[Settings] | None:
+    """The settings class of a block, by the keys that lead to it."""
+    kind: Any = Recipe
+    for part in path:
+        if kind is Recipe and part == "method":
+            given = values.get("method")
+            kind = find_method(given.get("name") if isinstance(given, dict) else given).Settings
+        else:
+            field = kind.model_fields.get(str(part)) if isinstance(kind, type) and issubclass(kind, Settings) else None
+            default = None if field is None else field.default
+            kind = type(default) if isinstance(default, Settings) else None if field is None else field.annotation
+    return kind if isinstance(kind, type) and issubclass(kind, Settings) else None
 
 
 def _set(values: dict[str, Any], override: str) -> None:

@@ -16,6 +16,7 @@ from pydantic import (
 )
 
 from tagseg.foreign import shown
+from tagseg.names import nearest
 
 # Every number has an upper bound: what a recipe or a description of a model says is not believed, whoever wrote it.
 Steps = Annotated[int, Field(ge=0, le=100_000_000)]
@@ -108,12 +109,23 @@ def merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
     return result
 
 
-def first_fault(error: ValidationError) -> str:
-    """The key, the fault and the given value of the first error, as short as a sentence needs it."""
+def first_fault(
+    error: ValidationError, settings_at: Callable[[tuple[int | str, ...]], type[Settings] | None] = lambda _: None
+) -> str:
+    """The key, the fault and the given value of the first error, as short as a sentence needs it.
+
+    settings_at: the class of the block that a path of keys leads to, for what was meant and what is allowed.
+    """
     first = error.errors(include_url=False)[0]
     key = ".".join(str(part)[:60] for part in first["loc"])
     message = first["msg"].removeprefix("Value error, ").rstrip(".")
+    block = settings_at(first["loc"][:-1])
+    fields = {} if block is None else block.model_fields
+    last = str(first["loc"][-1]) if first["loc"] else ""
     if first["type"] == "extra_forbidden":
-        message = "there is no such key"
+        near = nearest(last, fields)
+        message = f"there is no such key; did you mean {near}?" if near else "there is no such key"
+    elif first["type"] == "string_type" and last in fields and fields[last].description:
+        message = f"should be {fields[last].description}"
     given = "" if first["type"] in ("missing", "value_error") else f" (given: {shown(first['input'])})"
     return f"{key}: {message}{given}" if key else message

@@ -136,5 +136,7 @@ class TrainSettings(Settings):
         if not all(0 <= beta < 1 for beta in self.betas):
             raise ValueError("betas should be two numbers from 0 to below 1")
         if self.warmup_steps >= self.steps:
-            raise ValueError(f"warmup_steps ({self.warmup_steps}) should be below steps ({self.steps})")
+            raise ValueError(
+                f"warmup_steps ({self.warmup_steps}) should be below steps ({self.steps}): set train.warmup_steps too, such as 0"
+            )
         return self

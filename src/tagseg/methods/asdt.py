@@ -85,6 +85,7 @@ class ASDT(RRM):
         "combined": "the larger of seg-teacher and student",
     }
     drawn: ClassVar[tuple[str, ...]] = ("P_st", "P_s")
+    step_cost: ClassVar[float] = 5.0
     settings: ASDTSettings
 
     def __init__(self, backbone: Backbone, classes: tuple[str, ...], settings: ASDTSettings) -> None:

@@ -28,6 +28,7 @@ class Classifier(Method):
     Settings: ClassVar[type[MethodSettings]] = ClassifierSettings
     own_photos: ClassVar[str | None] = "photos-classifier"
     meanings: ClassVar[Mapping[str, str]] = {"P_ct": "class-teacher: the CAM of the classifier"}
+    step_cost: ClassVar[float] = 1.0
     cam_name: ClassVar[str] = "class-teacher"
 
     settings: ClassifierSettings

@@ -44,6 +44,7 @@ class Method(nn.Module, ABC):
     needs_masks: whether training reads true masks.
     own_photos: the recipe that training on a person's own photos starts from; None: the settings' defaults.
     meanings: branches in words, by their names. drawn: the branches that a report draws; none: the last.
+    step_cost: how long a step takes against one of the classifier, for estimates.
     cam_name: what a report calls the map of `cams`; empty: it isn't drawn.
     """
 
@@ -53,6 +54,7 @@ class Method(nn.Module, ABC):
     own_photos: ClassVar[str | None] = None
     meanings: ClassVar[Mapping[str, str]] = {}
     drawn: ClassVar[tuple[str, ...]] = ()
+    step_cost: ClassVar[float] = 5.0
     cam_name: ClassVar[str] = "CAM"
 
     def __init__(self, backbone: Backbone, classes: tuple[str, ...]) -> None:

@@ -98,6 +98,7 @@ class RRM(Method):
         "P_ct": "class-teacher: the CAM of the classifier",
         "P_s": "segmentation head",
     }
+    step_cost: ClassVar[float] = 3.0
     cam_name: ClassVar[str] = "class-teacher"
     settings: RRMSettings
 

@@ -92,6 +92,7 @@ class Supervised(Method):
     needs_masks: ClassVar[bool] = True
     own_photos: ClassVar[str | None] = "photos-segmenter"
     meanings: ClassVar[Mapping[str, str]] = {"P_s": "segmenter"}
+    step_cost: ClassVar[float] = 1.2
     cam_name: ClassVar[str] = ""
 
     def __init__(self, backbone: Backbone, classes: tuple[str, ...], settings: SupervisedSettings) -> None:

@@ -14,7 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.console import Group, RenderableType
 from rich.markup import escape
-from rich.progress import track
 from rich.table import Table
 from rich.text import Text
 
@@ -28,6 +27,7 @@ from tagseg.foreign import read_json
 from tagseg.interrupt import check
 from tagseg.mask_values import BACKGROUND, IGNORE
 from tagseg.places import check_output, is_link
+from tagseg.progress import tracked
 from tagseg.scores import Scores
 
 LARGEST_CONFUSION = 12  # classes up to which the confusion matrix is shown
@@ -116,7 +116,7 @@ def evaluate(
     total = Scores(len(names), boundary=boundary)
     photos: dict[str, float] = {}
     seen = np.zeros((2, 256), bool)  # which numbers occur in the truth, and in the predictions
-    for name, path in track(wanted.items(), description="Scoring", disable=len(wanted) < 100):
+    for name, path in tracked(wanted.items(), "Scoring", len(wanted), least=100):
         check()
         prediction_HW, truth_HW = read_mask(files[name]), read_mask(path, colors=colors)
         for row, mask_HW in zip(seen, (truth_HW, prediction_HW), strict=True):

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.progress import track
 
 from tagseg.data.palette import write_mask
 from tagseg.data.photo import read_mask
@@ -25,6 +24,7 @@ from tagseg.places import check_output
 from tagseg.prediction.made_by import made_by
 from tagseg.prediction.segmenter import Request, Segmenter
 from tagseg.prediction.work import Behind, ahead
+from tagseg.progress import tracked
 from tagseg.result_folder import ResultFolder
 from tagseg.run_folder import RunFolder
 from tagseg.scores import Scores
@@ -99,7 +99,7 @@ def label(
         Behind(segmenter.device, together=True) as behind,
     ):
         predictions = segmenter.predict_many(requests())
-        for prediction in track(predictions, "Labelling", total=len(todo), disable=len(todo) < 9):
+        for prediction in tracked(predictions, "Labelling", len(todo)):
             index = waiting.popleft()
             name = data.photos[index].name
             # before the mask: where a mask is, there is a row for it

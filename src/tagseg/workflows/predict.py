@@ -12,7 +12,6 @@ from pathlib import Path, PurePath
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.progress import track
 
 from tagseg.data.inputs import Inputs, PhotoInput, open_inputs
 from tagseg.data.photo import PIXEL_CAP
@@ -28,6 +27,7 @@ from tagseg.prediction.made_by import made_by
 from tagseg.prediction.prediction import Prediction
 from tagseg.prediction.segmenter import Request, Segmenter
 from tagseg.prediction.work import Behind, ahead
+from tagseg.progress import tracked
 from tagseg.result_folder import ResultFolder
 
 MARKER = ".tagseg-predict"  # in the folder of results: what they were made by
@@ -132,7 +132,7 @@ def predict(
 
             predictions = segmenter.predict_many(requests(), crf=crf)
             with Behind(segmenter.device, together=writer.separate) as behind:
-                for prediction in track(predictions, description="Predicting", total=len(todo), disable=len(todo) < 9):
+                for prediction in tracked(predictions, "Predicting", len(todo)):
                     photo_input, photo = waiting.popleft()
                     if segmenter.is_tiled(photo):
                         result.notes.append(_tiled(segmenter, photo_input, crf, prediction.probabilities is not None))

@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from rich.progress import track
 
 from tagseg.cores import cores
 from tagseg.data.folders import find_photos, stem
@@ -31,6 +30,7 @@ from tagseg.interrupt import Interruption, check
 from tagseg.mask_values import IGNORE
 from tagseg.outputs.masks import PaletteMasks
 from tagseg.places import check_output
+from tagseg.progress import tracked
 from tagseg.refine import dense_crf, probabilities_from_labels
 from tagseg.refine.crf_checks import check_values
 from tagseg.result_folder import ResultFolder
@@ -108,7 +108,7 @@ def refine_folder(
             problems.append(str(error))
 
     with Interruption(), ThreadPoolExecutor(workers) as pool:
-        for name in track(todo, description="Refining", disable=len(todo) <= workers):
+        for name in tracked(todo, "Refining", len(todo), least=workers + 1):
             check()
             running.append(pool.submit(work, name))
             if len(running) >= 2 * workers:  # no more in flight: results stream to the disk

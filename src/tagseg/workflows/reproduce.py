@@ -11,8 +11,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.progress import track
-
 from tagseg.data.palette import write_mask
 from tagseg.data.photo import read_photo
 from tagseg.data.sources import open_sources
@@ -22,6 +20,7 @@ from tagseg.errors import UserError
 from tagseg.files import make_folder, replacing, to_json, write_text
 from tagseg.interrupt import Interruption, check
 from tagseg.prediction.load import load
+from tagseg.progress import tracked
 from tagseg.recipe import Recipe
 from tagseg.reproduce.plan import PUBLISHED, Setting, Training, missing_data, plan_lines, trainings
 from tagseg.reproduce.table import PaperTable
@@ -162,7 +161,7 @@ def pack_test_masks(run: Path, photos: dict[str, Path], masks: Path, archive: Pa
     segmenter = load(run, device=device)
     make_folder(masks)
     with Interruption():
-        for name, path in track(photos.items(), description="Test photos", disable=len(photos) < 20):
+        for name, path in tracked(photos.items(), "Test photos", len(photos), least=20):
             check()
             if not (masks / f"{name}.png").is_file():
                 write_mask(masks / f"{name}.png", segmenter.predict(read_photo(path)).mask)
