@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -11,6 +12,7 @@ from rich.progress import Progress
 from tagseg.cli.frame import (
     Classes,
     Device,
+    DryRun,
     FileColumn,
     Flip,
     Images,
@@ -28,6 +30,7 @@ from tagseg.cli.frame import (
     TaggedBackground,
     Tags,
     TagsColumn,
+    answer,
     app,
     class_names,
     console,
@@ -92,6 +95,11 @@ def check(
     fatal = [problem for problem in result.problems if problem.fatal]
     if fatal:
         raise UserError(f"{len(fatal)} of {len(result.problems)} problem(s) stop training: see the table above.")
+    words = ["--images", images, *(["--tags", tags] if tags else []), *(["--masks", masks] if masks else [])]
+    words += [
+        word for name, given in (("--separator", separator), ("--classes", classes)) if given for word in (name, given)
+    ]
+    say(f"Next: tagseg train {shlex.join(map(str, words))} --out runs/mine")
 
 
 @app.command()
@@ -110,6 +118,7 @@ def train(
     device: Device = "auto",
     review: Review = None,
     overwrite: Overwrite = False,
+    dry_run: DryRun = False,
 ) -> None:
     """Train a recipe, or own photos without one. The same command goes on with an unfinished run.
 
@@ -141,13 +150,21 @@ def train(
         chosen = load_recipe(str(recipe), with_review(settings, review))
         if Path(str(recipe)).is_file() and not (run.holds_run() and run.recipe.samefile(str(recipe))):
             check_output(out, [Path(str(recipe))])
+    if dry_run:
+        from tagseg.workflows.dry_run import plan_training
+
+        for line in plan_training(chosen, out, device=device):
+            answer(line)
+        return
     with Interruption():
         train(chosen, out, overwrite=overwrite, device=device, say=say)
         check_request()
         if not run.finished or rank() != 0:
             return
         page = run.report if run.report.is_file() else report(out, device=device)
-        say(f"Model, scores and report are in {out}: open {page}.")
+        none = "" if run.result()["scores"] else " There are no scores, for no true masks were given (--masks)."
+        say(f"Model and report are in {out}: open {page}.{none}")
+        say(f"Next: tagseg predict {shlex.quote(str(out))} PHOTOS --out masks --format overlay")
 
 
 @app.command()
@@ -162,7 +179,10 @@ def label(
     separator: Separator = None,
     file_column: FileColumn = None,
     tags_column: TagsColumn = None,
-    confidence: Annotated[float, typer.Option(help="below this probability a pixel is written as 255 = ignore")] = 0.0,
+    ignore_below: Annotated[
+        float, typer.Option("--ignore-below", help="below this probability a pixel is written as 255 = ignore")
+    ] = 0.0,
+    confidence: Annotated[float | None, typer.Option(hidden=True, help="its name before")] = None,
     tagged_background: TaggedBackground = None,
     scales: Scales = None,
     flip: Flip = None,
@@ -172,21 +192,32 @@ def label(
     ] = True,
     device: Device = "auto",
     overwrite: Overwrite = False,
+    dry_run: DryRun = False,
 ) -> None:
     """Pseudo masks for tagged photos: one palette PNG each, only the photo's tags can appear; confidence.csv beside them.
 
     Example: tagseg label runs/mine --out pseudo-masks
     """
     from tagseg.data.tagged import open_tagged
+    from tagseg.outputs.masks import CLASSES_FILE
     from tagseg.prediction.load import load
     from tagseg.scores import percent
-    from tagseg.workflows.label import label, label_run
+    from tagseg.workflows.label import label, label_run, plan_labels
+    from tagseg.workflows.opened import run_sources
 
+    if confidence is not None:
+        say("--confidence is now --ignore-below.", style="yellow")
+        ignore_below = confidence
+    if images is None and not dry_run:
+        run_sources(run)  # before the model, which takes its time
     segmenter, scores = load(run, device=device), None
     segmenter.set(scales=scales, flip=flip, precision=precision, tagged_background=tagged_background)
+    if images is None and dry_run:
+        answer(plan_labels(segmenter, run_sources(run).train, out))
+        return
     if images is None:
         count, photos, scores = label_run(
-            segmenter, run, out, confidence=confidence, tags=use_tags, overwrite=overwrite
+            segmenter, run, out, confidence=ignore_below, tags=use_tags, overwrite=overwrite
         )
     else:
         data = open_tagged(
@@ -199,10 +230,14 @@ def label(
         )
         for note in data.notes:
             say(note)
-        count = label(segmenter, data, out, confidence=confidence, tags=use_tags, overwrite=overwrite)
+        if dry_run:
+            answer(plan_labels(segmenter, data, out))
+            return
+        count = label(segmenter, data, out, confidence=ignore_below, tags=use_tags, overwrite=overwrite)
         photos = len(data)
     used = "tags were used" if use_tags else "tags were not used"
     say(f"{count} masks written to {out} ({photos - count} were there already); {used}.")
+    say(f"The values of the masks are the lines of {out / CLASSES_FILE}, from 0. To look at them: tagseg review {out}")
     if scores is not None:
         say(f"mIoU {percent(100 * scores.miou)} % against the true masks of {scores.photos} of these photos.")
 
@@ -224,6 +259,7 @@ def run(
     method: Method = None,
     device: Device = "auto",
     review: Review = None,
+    dry_run: DryRun = False,
 ) -> None:
     """Run a whole chain: classifier, teacher, pseudo masks, segmenter, scores and report. Stages that are done are kept.
 
@@ -246,5 +282,12 @@ def run(
     else:
         list_chains()
         return
+    if dry_run:
+        from tagseg.workflows.dry_run import plan_chain
+
+        for line in plan_chain(chain, out, device=device):
+            answer(line)
+        return
     page = run(chain, out, device=device, say=say)
     say(f"The model is {out / chain.stages[-1]}; pseudo masks, scores and report are in {out}: open {page}.")
+    say(f"Next: tagseg predict {shlex.quote(str(out))} PHOTOS --out masks --format overlay")

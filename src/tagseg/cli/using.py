@@ -10,6 +10,7 @@ import typer
 from tagseg.cli.frame import (
     Classes,
     Device,
+    DryRun,
     FileColumn,
     Flip,
     Merge,
@@ -21,6 +22,7 @@ from tagseg.cli.frame import (
     Separator,
     TaggedBackground,
     TagsColumn,
+    answer,
     app,
     class_names,
     console,
@@ -37,7 +39,10 @@ if TYPE_CHECKING:
 @app.command()
 def predict(
     run: Annotated[Path, typer.Argument(help="a finished run folder, or a .safetensors file of `tagseg export`")],
-    images: Annotated[list[str], typer.Argument(help="folders, photos, .zip, .txt lists of paths, quoted patterns")],
+    images: Annotated[
+        list[str] | None, typer.Argument(help="folders, photos, .zip, .txt lists of paths, quoted patterns")
+    ] = None,
+    more_images: Annotated[list[str] | None, typer.Option("--images", help="the same as an option")] = None,
     out: Annotated[
         str, typer.Option("--out", "-o", help="folder for the results; with --shards a store too")
     ] = "predictions",
@@ -70,6 +75,7 @@ def predict(
     workers: Annotated[int, typer.Option(min=1, help="ray: how many at once")] = 1,
     timeout: Annotated[float | None, typer.Option(min=0.1, help="parts: seconds that a photo may take")] = None,
     retry_errors: Annotated[bool, typer.Option("--retry-errors", help="parts: do the failed photos again")] = False,
+    dry_run: DryRun = False,
 ) -> None:
     """Segment photos, without tags unless a table of them is given. The same command goes on where it stopped.
 
@@ -77,6 +83,10 @@ def predict(
     """
     from tagseg.prediction.load import load
     from tagseg.workflows.predict import predict
+
+    images = [*(images or []), *(more_images or [])]
+    if not images:
+        raise UserError("Give photos to predict: tagseg predict RUN PHOTOS --out masks.")
 
     def build() -> Segmenter:
         segmenter = load(run, device=device)
@@ -114,7 +124,13 @@ def predict(
         pixel_cap=pixel_cap,
         photo_url=photo_url,
         overwrite=overwrite,
+        dry_run=dry_run,
     )
+    if dry_run:
+        answer(f"{result.planned} photos would be segmented as {format} into {out}. Nothing was written.")
+        for line in (*result.notes, *result.problems):
+            answer(line)
+        return
     used = f"tags used for {result.tagged} of them" if tags is not None else "no tags used"
     there = f" ({result.already} were there already)" if result.already else ""
     say(f"{result.done} photos segmented{there}, {used}; results are in {out}.")
@@ -161,7 +177,9 @@ def _say_finished(whole: Finished, out: str) -> None:
 @app.command()
 def export(
     run: Annotated[Path, typer.Argument(help="a finished run folder, or a .safetensors file of `tagseg export`")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="the file to write")],
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="the file to write; else model.onnx in the run")
+    ] = None,
     format: Annotated[str | None, typer.Option(help="onnx, torch, safetensors; else by the file's ending")] = None,
 ) -> None:
     """Write the trained model as one file: ONNX, torch.export, or safetensors with a model card.
@@ -169,8 +187,11 @@ def export(
     Example: tagseg export runs/mine --format onnx --out model.onnx
     """
     from tagseg.prediction.load import load
-    from tagseg.workflows.export import export
+    from tagseg.workflows.export import FORMATS, export
 
+    if out is None:
+        name = "export.safetensors" if format == "safetensors" else f"model{FORMATS.get(format or 'onnx', '')}"
+        out = run / name if run.is_dir() else run.with_name(name)
     for line in export(load(run, device="cpu"), out, format):
         say(line)
 
@@ -205,11 +226,14 @@ def report(run: Run, device: Device = "auto") -> None:
 
 @app.command()
 def compare(
-    runs: Annotated[list[Path], typer.Argument(help="finished run folders, scored on the same photos")],
+    runs: Annotated[
+        list[Path],
+        typer.Argument(help="finished run folders scored on the same photos; folders of masks; JSON of evaluate"),
+    ],
     out: Out = Path("comparison"),
     device: Device = "auto",
 ) -> None:
-    """Compare runs on one data set: a table, and a page with the same photos side by side.
+    """Compare runs, and masks of others, on one data set: a table, and a page with the same photos side by side.
 
     Example: tagseg compare runs/rrm runs/asdt --out comparison
     """
@@ -252,7 +276,8 @@ def refine(
     srgb: Annotated[float, typer.Option(help="bilateral sigma of colour")] = BILATERAL[1],
     weight: Annotated[float, typer.Option(help="bilateral weight")] = BILATERAL[2],
     iterations: Annotated[int, typer.Option(help="mean-field iterations")] = ITERATIONS,
-    confidence: Annotated[float, typer.Option(help="how sure a mask's labels are")] = 0.7,
+    label_probability: Annotated[float, typer.Option(help="how sure a mask's labels are")] = 0.7,
+    confidence: Annotated[float | None, typer.Option(hidden=True, help="its name before")] = None,
     device: Device = "auto",
     overwrite: Overwrite = False,
 ) -> None:
@@ -262,6 +287,9 @@ def refine(
     """
     from tagseg.workflows.refine import refine_folder
 
+    if confidence is not None:
+        say("--confidence is now --label-probability.", style="yellow")
+        label_probability = confidence
     count = refine_folder(
         masks,
         images,
@@ -269,7 +297,7 @@ def refine(
         gaussian=GAUSSIAN,
         bilateral=(sxy, srgb, weight),
         iterations=iterations,
-        confidence=confidence,
+        confidence=label_probability,
         device=device,
         overwrite=overwrite,
     )

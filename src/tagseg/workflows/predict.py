@@ -20,6 +20,7 @@ from tagseg.errors import UnwritableNameError, UserError
 from tagseg.files import write_text
 from tagseg.foreign import DATA_CAP, read_json, shown
 from tagseg.interrupt import Interruption, check
+from tagseg.names import did_you_mean
 from tagseg.outputs import OUTPUTS, Writer
 from tagseg.outputs.label_studio import LabelStudioBrush
 from tagseg.places import check_output, ignores_case
@@ -36,9 +37,13 @@ TAGS = ".tagseg-predict-tags"  # and with which tags, by the photo's name
 
 @dataclass
 class Predicted:
-    """What was done. problems: a sentence about each photo that was not. notes: sentences about the way it was done."""
+    """What was done. planned: photos that would be segmented, of a dry run.
+
+    problems: a sentence about each photo that was not done. notes: sentences about the way it was done.
+    """
 
     done: int = 0
+    planned: int = 0
     already: int = 0
     tagged: int = 0
     problems: list[str] = field(default_factory=list)
@@ -60,6 +65,7 @@ def predict(
     pixel_cap: int = PIXEL_CAP,
     photo_url: str | None = None,
     overwrite: bool = False,
+    dry_run: bool = False,
 ) -> Predicted:
     """Segment photos and write the results in a format of OUTPUTS.
 
@@ -68,11 +74,12 @@ def predict(
     model's unless fewer are given. pixel_cap: the largest photo that is read. photo_url: what stands before a photo's name
     in Label Studio's tasks, instead of local files. Photos that have their result already are passed over in formats with
     a file a photo; results of another model, other settings or other tags are only replaced with `overwrite`.
+    dry_run: nothing is segmented or written, and the photos are counted.
     A photo that cannot be read becomes a sentence in `problems`, the others are done all the same. Raises UserError
     when nothing can be done at all.
     """
     if format not in OUTPUTS:
-        raise UserError(f"There is no format {format!r}; there are {', '.join(OUTPUTS)}.")
+        raise UserError(f"There is no format {format!r}: {did_you_mean(format, OUTPUTS)}")
     if photo_url is not None and format != "label-studio":
         raise UserError(f"--photo-url is for --format label-studio; {format} holds no addresses of photos.")
     sources = [images] if isinstance(images, str | Path) else list(images)
@@ -94,6 +101,9 @@ def predict(
             result.notes += notes
         kind = OUTPUTS[format]
         photos = _writable(kind, inputs, result, ignores_case(out))
+        if dry_run:
+            result.planned = len(photos)
+            return result
         files = [path for photo in photos for path in kind.paths(photo.name)]
         by = made_by(segmenter, [format, crf, []])
         results = ResultFolder.claim(out, MARKER, by, files, overwrite=overwrite, rewritten=kind.shared)
