@@ -84,13 +84,13 @@ def measure(recipe: Recipe, steps: int, warmup: int = 3) -> dict[str, float]:
         watch = Stopwatch()
         for part, name in (
             ("cross-entropy and energy", "taught"),
-            ("cross-entropy and energy", "energy_lattices"),
             ("seg-teacher's CRF", "seg_teacher_labels"),
         ):
             if hasattr(method, name):
                 setattr(method, name, watch.timed(part, getattr(method, name)))
         ClassTeacher.raw_cams = watch.timed("multi-scale CAM", ClassTeacher.raw_cams)  # type: ignore[method-assign]
         for module in (rrm, asdt):
+            module.begin_energy = watch.timed("cross-entropy and energy", module.begin_energy)  # type: ignore[attr-defined]
             module.reliable_labels = watch.timed("labels", module.reliable_labels)  # type: ignore[attr-defined]
         get_batch = watch.timed("data", batches.batch)
         forward = watch.timed("forward", lambda batch, step: torch.stack(list(method(batch, step).values())).sum())

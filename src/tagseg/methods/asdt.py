@@ -20,6 +20,7 @@ from tagseg.cues.cam import cam_probabilities
 from tagseg.cues.pulse import PulseWave
 from tagseg.data.batches import Batch
 from tagseg.mask_values import IGNORE
+from tagseg.methods.energy import begin_energy
 from tagseg.methods.method import MethodSettings
 from tagseg.methods.rrm import RRM, RRMSettings
 from tagseg.refine import dense_crf
@@ -99,7 +100,7 @@ class ASDT(RRM):
     def losses(self, batch: Batch, step: int) -> dict[str, Tensor]:
         """L_cls + L_d(ct -> st) + L_ad, the last one by the teacher of this step (ASDT eqs 2-6)."""
         settings = self.settings
-        lattices, lattice = self.energy_lattices(batch), self.label_lattice(batch, step)
+        lattices, lattice = begin_energy(batch, settings.energy), self.label_lattice(batch, step)
         teacher_lattice = self.teacher_lattice(batch, step)
         image_B3HW = batch.image()
         stages = self.backbone.stages(image_B3HW)

@@ -26,10 +26,10 @@ from tagseg.data.batches import Batch
 from tagseg.decoders import DecoderOptions, create_decoder
 from tagseg.losses import seg_cross_entropy, tag_loss
 from tagseg.methods.class_teacher import ClassTeacher, ClassTeacherSettings
+from tagseg.methods.energy import begin_energy, energy_of
 from tagseg.methods.heads import ClassHead, evaluating, parameter_groups
 from tagseg.methods.method import Method, MethodSettings, ParameterGroup, scaled_steps
 from tagseg.refine import PixelAdaptive
-from tagseg.refine.energy import dense_energy, energy_lattices
 from tagseg.refine.lattice import Lattice
 from tagseg.refine.settings import EnergySettings
 from tagseg.resize import size_of, upsample
@@ -146,7 +146,7 @@ class RRM(Method):
 
     def losses(self, batch: Batch, step: int) -> dict[str, Tensor]:
         """The tags' loss, and the head's cross-entropy and energy under the class-teacher's reliable labels."""
-        lattices, lattice = self.energy_lattices(batch), self.label_lattice(batch, step)
+        lattices, lattice = begin_energy(batch, self.settings.energy), self.label_lattice(batch, step)
         image_B3HW = batch.image()
         stages = self.backbone.stages(image_B3HW)
         logit_BKHW = self.logits("student", self.features_for_heads(stages, step), batch.size, batch.seed_B)
@@ -231,13 +231,6 @@ class RRM(Method):
         bilateral = self.settings.labels.crf.bilateral
         return None if self.settings.background_aware.at(step) else Lattice.of_batch(batch.photo_B3HW, *bilateral[:2])
 
-    def energy_lattices(self, batch: Batch) -> list[Lattice]:
-        """The filters of the dense energy, which all heads share; none where its weight is 0."""
-        energy = self.settings.energy
-        if energy.weight == 0:
-            return []
-        return energy_lattices(batch.photo_B3HW, srgb=energy.srgb, sxy=energy.sxy, scale=energy.scale)
-
     def taught(
         self,
         batch: Batch,
@@ -253,14 +246,7 @@ class RRM(Method):
         loss = seg_cross_entropy(logit_BKHW, label_BHW, settings.foreground_share)
         terms = {f"{head} labels": weight * loss}
         if lattices:
-            value = dense_energy(
-                batch.photo_B3HW,
-                logit_BKHW.softmax(1),
-                batch.valid_BHW,
-                label_BHW,
-                scale=energy.scale,
-                lattices=lattices,
-            )
+            value = energy_of(batch, energy, lattices, logit_BKHW, label_BHW)
             terms[f"{head} energy"] = weight * energy.weight * value
         return terms
 

@@ -21,9 +21,8 @@ from tagseg.data.batches import Batch
 from tagseg.decoders.segformer import without_trace
 from tagseg.losses import correspondence_loss, equivariance_loss, seg_cross_entropy
 from tagseg.methods.afa_network import AFANetwork, AFANetworkSettings
+from tagseg.methods.energy import begin_energy, energy_of
 from tagseg.methods.method import MethodSettings
-from tagseg.refine import dense_energy
-from tagseg.refine.energy import energy_lattices
 from tagseg.refine.lattice import Lattice
 from tagseg.refine.settings import EnergySettings
 from tagseg.resize import resize
@@ -92,7 +91,7 @@ class TSCD(AFANetwork):
         image_B3HW = batch.image()
         if step < self.settings.class_steps:
             return {"class": self.class_loss(batch, self.backbone(image_B3HW))}
-        lattices = self.energy_lattices(batch)
+        lattices = begin_energy(batch, self.settings.energy, self.settings.energy_weight)
         stages, affinity_BNN = self.read(image_B3HW)
         grid = stages[-1].shape[-2:]
         cam_BCHW = self.view_cams(image_B3HW, stages[-1])
@@ -104,13 +103,6 @@ class TSCD(AFANetwork):
         terms |= self.affinity_terms(affinity_BNN, label_BHW, grid)
         return terms | self.view_terms(batch, image_B3HW, stages[-1], cam_BCHW, logit_BKHW)
 
-    def energy_lattices(self, batch: Batch) -> list[Lattice]:
-        """The filters of the dense energy, begun before the network; none where its weight is 0."""
-        energy = self.settings.energy
-        if self.settings.energy_weight * energy.weight == 0:
-            return []
-        return energy_lattices(batch.photo_B3HW, srgb=energy.srgb, sxy=energy.sxy, scale=energy.scale)
-
     def seg_terms(
         self, batch: Batch, logit_BKHW: Tensor, label_BHW: Tensor, lattices: list[Lattice]
     ) -> dict[str, Tensor]:
@@ -119,18 +111,8 @@ class TSCD(AFANetwork):
         loss = seg_cross_entropy(logit_BKHW, label_BHW, settings.foreground_share)
         terms = {"seg": settings.seg_weight * loss}
         if lattices:
-            terms["energy"] = (
-                settings.energy_weight
-                * energy.weight
-                * dense_energy(
-                    batch.photo_B3HW,
-                    logit_BKHW.softmax(1),
-                    batch.valid_BHW,
-                    label_BHW,
-                    scale=energy.scale,
-                    lattices=lattices,
-                )
-            )
+            value = energy_of(batch, energy, lattices, logit_BKHW, label_BHW)
+            terms["energy"] = settings.energy_weight * energy.weight * value
         return terms
 
     def view_terms(
