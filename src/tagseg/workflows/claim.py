@@ -111,7 +111,8 @@ def differences_to(stored: Path, recipe: Recipe) -> list[str]:
 
 def differences(there: Recipe, here: Recipe) -> list[str]:
     """What differs between a stored recipe and the one given, as "train.steps: 2 there, 3 here"."""
-    old, new = (dict(_flat(recipe.model_dump(mode="json"))) for recipe in (there, here))
+    # a title is what a run is called, not what it computes
+    old, new = (dict(_flat(recipe.model_dump(mode="json", exclude={"title"}))) for recipe in (there, here))
     return [
         f"{key}: {old.get(key, 'not set')} there, {new.get(key, 'not set')} here"
         for key in dict.fromkeys((*old, *new))

@@ -28,6 +28,7 @@ from tagseg.run_folder import ChainFolder, RunFolder
 from tagseg.workflows.label import label
 from tagseg.workflows.reproduce_page import write_results
 from tagseg.workflows.run import Stages, digest_file, digest_masks, digest_photos
+from tagseg.workflows.stages import stages as stages_of
 
 TEST_PLACE = "results/VOC2012/Segmentation/comp6_test_cls"
 """The folder inside the archive that VOC's server takes; comp6: other data than VOC's were used for training."""
@@ -84,7 +85,8 @@ def _one_seed(
     stages = Stages.open(place, True, lambda: None, say, device)
     digests: dict[str, str] = {}
     labeled: dict[str, str] = {}
-    for training in trainings(table, setting, seed):
+    planned = trainings(table, setting, seed)
+    for training, number in zip(planned, stages_of([each.recipe for each in planned]), strict=True):
         recipe = _rooted(training.recipe, place)
         sources = open_sources(recipe.data, place)
         photos = digest_photos(sources)
@@ -105,7 +107,7 @@ def _one_seed(
                 labeled[maker] = digest_masks(masks)
             recipe = recipe.model_copy(update={"data": recipe.data.model_copy(update={"masks": masks})})
             inputs.append(labeled[maker])
-        stages.train(training.name, recipe, *inputs)
+        stages.train(training.name, number, recipe, *inputs)
         digests[training.name] = digest_file(RunFolder(place / training.name).weights)
 
 
