@@ -58,8 +58,8 @@ def test_dropout_follows_from_the_photos_seeds_alone(name: str) -> None:
 
 
 def test_what_cannot_be_built_is_refused_by_name() -> None:
-    with pytest.raises(UserError, match=r"no decoder 'unet'.*deeplab_v2"):
-        create_decoder("unet", PoolingBackbone(), 3)
+    with pytest.raises(UserError, match=r"no decoder 'magic'.*deeplab_v2"):
+        create_decoder("magic", PoolingBackbone(), 3)
 
 
 def test_deeplab_v2_on_resnet_101_has_the_published_number_of_parameters() -> None:
