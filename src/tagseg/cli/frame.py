@@ -105,7 +105,7 @@ Scales = Annotated[str | None, typer.Option(help="sizes to read a photo at, such
 Flip = Annotated[bool | None, typer.Option(help="read it mirrored as well")]
 Merge = Annotated[str | None, typer.Option(help="scales by their mean, max, or max_logits")]
 TaggedBackground = Annotated[
-    float | None, typer.Option(help="how much background's probability counts where tags are given, up to 1")
+    float | None, typer.Option(help="factor of the background probability where tags are given, at most 1")
 ]
 Device = Annotated[str, typer.Option("--device", help="auto (a CUDA GPU where there is one), cpu, cuda, cuda:N, mps")]
 Precision = Annotated[str | None, typer.Option(help="fp32, or bf16: faster on processors that have it")]
