@@ -162,8 +162,10 @@ def train(
         if not run.finished or rank() != 0:
             return
         page = run.report if run.report.is_file() else report(out, device=device)
-        none = "" if run.result()["scores"] else " There are no scores, for no true masks were given (--masks)."
-        say(f"Model and report are in {out}: open {page}.{none}")
+        scores = run.result()["scores"]
+        say(f"{'Model, scores and report' if scores else 'Model and report'} are in {out}: open {page}.")
+        if not scores:
+            say("There are no scores, for no true masks were given (--masks).")
         say(f"Next: tagseg predict {shlex.quote(str(out))} PHOTOS --out masks --format overlay")
 
 
