@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import csv
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from io import StringIO
 from pathlib import Path
-from typing import TextIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +20,7 @@ from tagseg.errors import UserError
 from tagseg.files import make_folder, to_json, write_text
 from tagseg.interrupt import Interruption, check
 from tagseg.methods.supervised import read_confidence
-from tagseg.outputs.inert import cell_path
+from tagseg.outputs.confidence import CONFIDENCES, HEAD, write_rows
 from tagseg.outputs.masks import PaletteMasks
 from tagseg.outputs.palette import write_mask
 from tagseg.places import check_output
@@ -36,7 +34,6 @@ from tagseg.workflows.claim import made_by
 from tagseg.workflows.opened import run_sources
 
 IGNORE = 255
-CONFIDENCES = "confidence.csv"
 MARKER = LABELLED  # beside the masks: what they were made by
 
 
@@ -160,12 +157,12 @@ def _confidence_table(path: Path, overwrite: bool) -> Iterator[Callable[[dict[st
         # A kill may have torn the last row; its photo has no mask yet and comes again.
         write_text(path, path.read_text(encoding="utf-8").rpartition("\n")[0] + "\n")
     else:
-        write_text(path, "file,confidence\n")
+        write_text(path, HEAD)
 
     def add(confidences: dict[str, float]) -> None:
         try:
             with path.open("a", encoding="utf-8", newline="") as file:
-                _write_rows(file, confidences)
+                write_rows(file, confidences)
         except OSError as error:
             raise UserError(
                 f"{path} cannot be written: {error.strerror or error}; the masks so far are whole."
@@ -173,15 +170,9 @@ def _confidence_table(path: Path, overwrite: bool) -> Iterator[Callable[[dict[st
 
     yield add
     text = StringIO()
-    text.write("file,confidence\n")
-    _write_rows(text, dict(sorted(read_confidence(path).items())))
+    text.write(HEAD)
+    write_rows(text, dict(sorted(read_confidence(path).items())))
     write_text(path, text.getvalue())
-
-
-def _write_rows(file: TextIO, confidences: dict[str, float]) -> None:
-    csv.writer(file, lineterminator="\n").writerows(
-        (cell_path(name), f"{value:.4f}") for name, value in confidences.items()
-    )
 
 
 def _file(name: str) -> str:

@@ -11,6 +11,7 @@ from tagseg.data.folders import find_photos, stem
 from tagseg.data.tagged import TaggedImages, open_tagged
 from tagseg.errors import UserError
 from tagseg.foreign import read_text
+from tagseg.outputs.confidence import CONFIDENCES
 from tagseg.outputs.masks import CLASSES_FILE
 from tagseg.prediction.hub import is_address
 from tagseg.review.proposals import FolderProposals, ModelProposals, Proposals
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from tagseg.segmenter import Segmenter
 
 Table = Callable[..., TaggedImages]
-CONFIDENCES = "confidence.csv"
+
 PROPOSED = "proposed"  # in the folder of the review: masks that the model makes while the page is open
 
 
