@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.progress import Progress
 
 from tagseg.cli.frame import (
+    Address,
     Classes,
+    Container,
     Device,
     DryRun,
+    Engine,
     FileColumn,
     Flip,
     Images,
@@ -21,7 +24,10 @@ from tagseg.cli.frame import (
     Out,
     Overwrite,
     OwnImages,
+    Part,
+    Parts,
     Precision,
+    RetryErrors,
     Review,
     Run,
     Scales,
@@ -30,14 +36,22 @@ from tagseg.cli.frame import (
     TaggedBackground,
     Tags,
     TagsColumn,
+    Timeout,
+    Workers,
     answer,
     app,
     class_names,
     console,
+    parts,
     say,
+    say_finished,
     with_review,
 )
 from tagseg.errors import UserError
+
+if TYPE_CHECKING:
+    from tagseg.data.tagged import TaggedImages
+    from tagseg.segmenter import Segmenter
 
 
 @app.command()
@@ -172,9 +186,14 @@ def train(
 @app.command()
 def label(
     run: Run,
-    out: Out = Path("masks"),
+    out: Annotated[
+        str, typer.Option("--out", "-o", help="folder for the results; with --shards a store too")
+    ] = "masks",
     images: Annotated[
-        Path | None, typer.Option("--images", help="tagged photos; without it, the run's training photos")
+        str | None,
+        typer.Option(
+            "--images", help="tagged photos; without it, the run's training photos; with --shards a store too"
+        ),
     ] = None,
     tags: Tags = None,
     classes: Classes = None,
@@ -195,6 +214,14 @@ def label(
     device: Device = "auto",
     overwrite: Overwrite = False,
     dry_run: DryRun = False,
+    shards: Parts = None,
+    shard: Part = None,
+    container: Container = "tar",
+    engine: Engine = "local",
+    address: Address = None,
+    workers: Workers = 1,
+    timeout: Timeout = None,
+    retry_errors: RetryErrors = False,
 ) -> None:
     """Pseudo masks for tagged photos: one palette PNG each, only the photo's tags can appear; confidence.csv beside them.
 
@@ -210,20 +237,15 @@ def label(
     if confidence is not None:
         say("--confidence is now --ignore-below.", style="yellow")
         ignore_below = confidence
-    if images is None and not dry_run:
-        run_sources(run)  # before the model, which takes its time
-    segmenter, scores = load(run, device=device), None
-    segmenter.set(scales=scales, flip=flip, precision=precision, tagged_background=tagged_background)
-    if images is None and dry_run:
-        answer(plan_labels(segmenter, run_sources(run).train, out))
-        return
-    if images is None:
-        count, photos, scores = label_run(
-            segmenter, run, out, confidence=ignore_below, tags=use_tags, overwrite=overwrite
-        )
-    else:
+
+    def build() -> Segmenter:
+        segmenter = load(run, device=device)
+        return segmenter.set(scales=scales, flip=flip, precision=precision, tagged_background=tagged_background)
+
+    def photos(segmenter: Segmenter) -> TaggedImages:
+        assert images is not None
         data = open_tagged(
-            images,
+            Path(images),
             tags,
             classes=class_names(classes) or segmenter.method.classes,
             separator=separator,
@@ -232,14 +254,42 @@ def label(
         )
         for note in data.notes:
             say(note)
-        if dry_run:
-            answer(plan_labels(segmenter, data, out))
-            return
-        count = label(segmenter, data, out, confidence=ignore_below, tags=use_tags, overwrite=overwrite)
-        photos = len(data)
+        return data
+
+    cut = parts([images or "", out], shards, shard, container, engine, address, workers, timeout, retry_errors)
+    if cut is not None:
+        from tagseg.workflows.shards import label_shards, list_in_table, list_tagged, read_tags
+
+        if images is None:
+            listed = list_tagged(lambda segmenter: run_sources(run).train)
+        elif Path(images).is_dir():
+            listed = list_tagged(photos)
+        elif tags is None:
+            raise UserError(f"The photos of {images} need a table of tags: --tags FILE.")
+        else:
+            table = read_tags(tags, [images], class_names(classes), separator, file_column, tags_column)
+            listed = list_in_table(images, table)
+        say_finished(label_shards(build, listed, out, cut, confidence=ignore_below, tags=use_tags, say=say), out)
+        return
+    if images is None and not dry_run:
+        run_sources(run)  # before the model, which takes its time
+    segmenter, scores = build(), None
+    if dry_run:
+        answer(plan_labels(segmenter, run_sources(run).train if images is None else photos(segmenter), Path(out)))
+        return
+    if images is None:
+        count, total, scores = label_run(
+            segmenter, run, Path(out), confidence=ignore_below, tags=use_tags, overwrite=overwrite
+        )
+    else:
+        data = photos(segmenter)
+        count = label(segmenter, data, Path(out), confidence=ignore_below, tags=use_tags, overwrite=overwrite)
+        total = len(data)
     used = "tags were used" if use_tags else "tags were not used"
-    say(f"{count} masks written to {out} ({photos - count} were there already); {used}.")
-    say(f"The values of the masks are the lines of {out / CLASSES_FILE}, from 0. To look at them: tagseg review {out}")
+    say(f"{count} masks written to {out} ({total - count} were there already); {used}.")
+    say(
+        f"The values of the masks are the lines of {Path(out) / CLASSES_FILE}, from 0. To look at them: tagseg review {out}"
+    )
     if scores is not None:
         say(f"mIoU {percent(100 * scores.miou)} % against the true masks of {scores.photos} of these photos.")
 

@@ -18,7 +18,7 @@ from tagseg.errors import UserError
 from tagseg.files import make_folder, to_json, write_text
 from tagseg.interrupt import Interruption, check
 from tagseg.mask_values import BACKGROUND, IGNORE
-from tagseg.outputs.confidences import CONFIDENCES, confidence_table
+from tagseg.outputs.confidence import CONFIDENCES, Sureness, confidence_table
 from tagseg.outputs.masks import CLASSES_FILE, PaletteMasks
 from tagseg.places import check_output
 from tagseg.prediction.made_by import made_by
@@ -47,8 +47,8 @@ def label(
     The masks are predictions with the photos' tags: absent classes cannot appear, and a photo without tags is all
     background. tags: without them every class competes, as in the pseudo masks of the released RRM and ASDT.
     0 is background, 255 a pixel whose likeliest class has a probability below `confidence`. Photos that have their mask
-    already are passed over, so an interrupted run goes on. `confidence.csv` beside the masks holds, for each photo, the
-    mean over its pixels of the likeliest class's probability.
+    already are passed over, so an interrupted run goes on. `confidence.csv` beside the masks holds a row of `Sureness` for
+    each photo.
     Raises UserError, at the end, when photos could not be read; and before anything is written, for a class the model
     doesn't know; for an `out` that cannot be written, or is, holds or lies inside what the photos, tags or model come
     from; for one with masks of another model or other settings unless `overwrite` is given; and for one with files that
@@ -97,7 +97,7 @@ def label(
 
     with (
         Interruption(),
-        confidence_table(out / CONFIDENCES, overwrite) as add_confidence,
+        confidence_table(out / CONFIDENCES, anew=overwrite) as add_row,
         Behind(segmenter.device, together=True) as behind,
     ):
         predictions = segmenter.predict_many(requests())
@@ -105,7 +105,7 @@ def label(
             index = waiting.popleft()
             name = data.photos[index].name
             # before the mask: where a mask is, there is a row for it
-            add_confidence({name: float(prediction.confidence.mean(dtype=np.float64))})
+            add_row(name, Sureness(float(prediction.confidence.mean(dtype=np.float64)), prediction.expected_iou))
             mask = np.where(prediction.confidence >= confidence, prediction.mask, np.uint8(IGNORE))
             behind(partial(write, names[index], mask))
             written += 1
