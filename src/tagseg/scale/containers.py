@@ -107,7 +107,8 @@ class Parquet(Container):
         super().__init__(file, plan_facts)
         arrow, parquet = _arrow()
         image = {"_type": "Image"}
-        columns = {"name": "string", "height": "int32", "width": "int32", "confidence": "float64", "error": "string"}
+        columns = {"name": "string", "height": "int32", "width": "int32", "error": "string"}
+        columns |= {"confidence": "float64", "expected_iou": "float64"}
         features: dict[str, Any] = {key: {"dtype": kind, "_type": "Value"} for key, kind in columns.items()}
         features["mask"] = image
         features["classes"] = {"feature": {"dtype": "string", "_type": "Value"}, "_type": "List"}
@@ -121,6 +122,7 @@ class Parquet(Container):
                 ("classes", arrow.list_(arrow.string())),
                 ("pixels", arrow.list_(arrow.int64())),
                 ("confidence", arrow.float64()),
+                ("expected_iou", arrow.float64()),
                 ("error", arrow.string()),
             ],
             metadata={
@@ -159,7 +161,7 @@ class Parquet(Container):
                     yield {key: value for key, value in row.items() if value is not None}, mask and mask["bytes"]
 
 
-_ORDER = ("name", "height", "width", "mask", "classes", "pixels", "confidence", "error")
+_ORDER = ("name", "height", "width", "mask", "classes", "pixels", "confidence", "expected_iou", "error")
 
 
 def _arrow() -> tuple[Any, Any]:

@@ -17,7 +17,7 @@ from tagseg.errors import UserError
 from tagseg.files import replacing
 from tagseg.foreign import reading
 from tagseg.outputs import OUTPUTS
-from tagseg.outputs.confidence import CONFIDENCES, HEAD, write_rows
+from tagseg.outputs.confidence import CONFIDENCES, HEAD, Sureness, write_rows
 from tagseg.result_folder import ResultFolder
 from tagseg.scale.containers import CONTAINERS, Row
 from tagseg.scale.photos import Photo
@@ -103,7 +103,7 @@ def merge(place: Place, format: str, out: Path) -> int:
     labelled = plan.job == "label" and format == "png"
     with OUTPUTS[format](out, plan.classes) as writer:
         results = _pseudo_masks(place, plan, out) if labelled else None
-        sure: dict[str, float] = {}
+        sure: dict[str, Sureness] = {}
         count = 0
         for facts, png in rows(place):
             with reading(facts["name"], "a mask of the shards"):
@@ -117,7 +117,7 @@ def merge(place: Place, format: str, out: Path) -> int:
             writer.add(facts["name"], photo, mask, file_name=facts.get("file_name") or "")
             if results is not None:
                 results.wrote([f"{facts['name']}.png"])
-                sure[facts["name"]] = facts["confidence"]
+                sure[facts["name"]] = Sureness(facts["confidence"], facts.get("expected_iou"))
             count += 1
     if results is not None:
         results.begin([CONFIDENCES])

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from tagseg.outputs.confidence import Sureness
 from tagseg.outputs.writer import IGNORE
 from tagseg.scale.photos import Photo
 from tagseg.scale.places import Place
@@ -23,10 +24,10 @@ from tagseg.segmenter import Prediction, Segmenter
 
 @dataclass(frozen=True)
 class Result:
-    """mask: uint8 (H, W). confidence: mean over the pixels of the likeliest class's probability; None: not known."""
+    """mask: uint8 (H, W). sure: of it; None: not known."""
 
     mask: NDArray[np.uint8]
-    confidence: float | None = None
+    sure: Sureness | None = None
 
 
 class Job(ABC):
@@ -85,4 +86,4 @@ class Segmenting(Job):
         mask = prediction.mask
         if self.sure > 0:
             mask = np.where(prediction.confidence >= self.sure, mask, np.uint8(IGNORE))
-        return Result(mask, float(prediction.confidence.mean(dtype=np.float64)))
+        return Result(mask, Sureness(float(prediction.confidence.mean(dtype=np.float64)), prediction.expected_iou))

@@ -132,8 +132,8 @@ def _row(plan: Plan, photo: Photo, answer: Answer) -> tuple[dict[str, Any], byte
         "classes": [plan.classes[k] for k in there],
         "pixels": [int(pixels[k]) for k in there],
     }
-    if answer.confidence is not None:
-        facts["confidence"] = round(answer.confidence, 4)
+    if answer.sure is not None:
+        facts |= {key: round(value, 4) for key, value in answer.sure._asdict().items() if value is not None}
     return facts, encode(answer.mask)
 
 
