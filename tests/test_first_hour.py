@@ -75,7 +75,9 @@ def test_what_is_no_photo_is_counted_by_its_ending(tmp_path: Path) -> None:
     folder = photos(tmp_path / "photos", "a.jpg", "b.jpg")
     (folder / "c.NEF").write_bytes(b"raw")
     tags = table(tmp_path / "tags.csv", "file,tags\na.jpg,x\nb.jpg,y\n")
-    assert "1 .nef file is not read (c.NEF); convert to JPEG or PNG" in looked("check", "--images", folder, "--tags", tags)
+    assert "1 .nef file is not read (c.NEF); convert to JPEG or PNG" in looked(
+        "check", "--images", folder, "--tags", tags
+    )
 
 
 def test_tables_that_people_have_are_read(tmp_path: Path) -> None:
