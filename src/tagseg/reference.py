@@ -16,7 +16,6 @@ from tagseg.methods.build import ModelSettings
 from tagseg.prediction.settings import PredictSettings
 from tagseg.settings import Settings
 
-
 WIDTH = 120  # of the page's lines
 
 

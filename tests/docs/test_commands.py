@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import zipfile
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ RUN = [page for page in PAGES if page not in ELSEWHERE and any(not c.needs for c
 
 
 def values(words: list[str]) -> list[str]:
-    return [after for word, after in zip(words, words[1:], strict=False) if word == "--set"]
+    return [after for word, after in pairwise(words) if word == "--set"]
 
 
 def test_the_pages_hold_commands() -> None:
