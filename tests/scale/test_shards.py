@@ -286,7 +286,7 @@ def test_the_command_line_goes_on_finishes_and_uses_tags(tmp_path: Path, monkeyp
     assert "1 of 2 shards are still to be done" in str(early.exception)
     assert CliRunner().invoke(app, words).exit_code == 0
     done = CliRunner().invoke(app, ["finish", str(tmp_path / "out"), "--format", "png", "--to", str(tmp_path / "png")])
-    assert (done.exit_code, "5 of 5 photos" in done.output) == (0, True), done.output
+    assert (done.exit_code, "5 of 5 masks" in done.output) == (0, True), done.output
     stored = dict(READERS["png"](tmp_path / "png").masks)
     assert set(np.unique(stored["p.01"])) == {0, 2}, "only background and the tag"
     assert np.array_equal(stored["p.02"], masks["p.02"])

@@ -12,9 +12,13 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from tagseg.data.sources import LABELLED
 from tagseg.errors import UserError
+from tagseg.files import replacing
 from tagseg.foreign import reading
 from tagseg.outputs import OUTPUTS
+from tagseg.outputs.confidence import CONFIDENCES, HEAD, Sureness, write_rows
+from tagseg.result_folder import ResultFolder
 from tagseg.scale.containers import CONTAINERS, Row
 from tagseg.scale.photos import Photo
 from tagseg.scale.places import Place
@@ -89,12 +93,18 @@ def to_retry(place: Place) -> tuple[Place, list[Photo]]:
 
 
 def merge(place: Place, format: str, out: Path) -> int:
-    """Write all masks in one of the formats with a file for all, or as PNG; holds one shard at a time. Gives how many."""
+    """Write all masks in one of the formats with a file for all, or as PNG; holds one shard at a time. Gives how many.
+
+    The PNGs of `label` are what `label` without shards leaves: a folder of pseudo masks with the table of confidences.
+    """
     if format not in MERGED:
         raise UserError(f"--format {format} needs the photos themselves; from shards there are {', '.join(MERGED)}.")
     plan = read_plan(place)
-    count = 0
+    labelled = plan.job == "label" and format == "png"
     with OUTPUTS[format](out, plan.classes) as writer:
+        results = _pseudo_masks(place, plan, out) if labelled else None
+        sure: dict[str, Sureness] = {}
+        count = 0
         for facts, png in rows(place):
             with reading(facts["name"], "a mask of the shards"):
                 assert png is not None
@@ -102,9 +112,28 @@ def merge(place: Place, format: str, out: Path) -> int:
                     file.write(png)
                     mask = np.array(Image.open(file, formats=["PNG"]), np.uint8)
             photo = np.broadcast_to(np.uint8(0), (*mask.shape, 3))
+            if results is not None:
+                results.begin([f"{facts['name']}.png"])
             writer.add(facts["name"], photo, mask, file_name=facts.get("file_name") or "")
+            if results is not None:
+                results.wrote([f"{facts['name']}.png"])
+                sure[facts["name"]] = Sureness(facts["confidence"], facts.get("expected_iou"))
             count += 1
+    if results is not None:
+        results.begin([CONFIDENCES])
+        with replacing(out / CONFIDENCES) as temporary, temporary.open("w", encoding="utf-8", newline="") as table:
+            table.write(HEAD)
+            write_rows(table, dict(sorted(sure.items())))
+        results.wrote([CONFIDENCES])
+        results.end()
     return count
+
+
+def _pseudo_masks(place: Place, plan: Plan, out: Path) -> ResultFolder:
+    """The folder as `label` claims its own."""
+    names = {photo.name for part in places_of(place) for _, photo in read_manifest(part, read_plan(part))}
+    files = [CONFIDENCES, *(f"{name}.png" for name in sorted(names))]
+    return ResultFolder.claim(out, LABELLED, plan.made_by, files, overwrite=False)
 
 
 def rows(place: Place) -> Iterator[Row]:
