@@ -16,12 +16,8 @@ from tagseg import cli
 from tagseg.data.photo import read_mask
 from tagseg.data.scenes import write_scenes
 from tagseg.errors import UserError
-<<<<<<< HEAD
-from tagseg.methods.supervised import read_confidence
-from tagseg.outputs.inert import markdown
-=======
 from tagseg.outputs.confidence import read_rows
->>>>>>> main
+from tagseg.outputs.inert import markdown
 from tagseg.recipe import load_recipe
 
 SMALL = [

@@ -59,7 +59,9 @@ def demo(
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="folder for the results [default: demo, or demo-quick]")
     ] = None,
-    quick: Annotated[bool, typer.Option("--quick", help="a first look in about a minute: activation maps alone")] = False,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="a first look in about a minute: activation maps alone")
+    ] = False,
     show: Annotated[bool, typer.Option("--open/--no-open", help="open the page where a desktop is")] = True,
     device: Device = "auto",
     seed: Annotated[int, typer.Option(help="seed of pictures and training")] = 0,

@@ -90,7 +90,8 @@ def compare(given: Sequence[Path], out: Path, *, device: str = AUTO) -> Table:
     others = [_masks(path, data[0]) for path in given if path not in runs]
     rows += [
         {"run": masks.name, "branch": "masks", **dict.fromkeys(NUMBERS), "after CRF": [masks.miou]}
-        | {"before CRF": [], "pseudo masks": [], "minutes": [], "memory GiB": [], "trained with": masks.labels}
+        | {"before CRF": [], "pseudo masks": [], "minutes": [], "memory GiB": [], "machines": []}
+        | {"trained with": masks.labels}
         for masks in others
     ]
     check_output(out, [place for val in data if val is not None for place in val.places])
@@ -99,9 +100,9 @@ def compare(given: Sequence[Path], out: Path, *, device: str = AUTO) -> Table:
     facts, text, page = (out / name for name in FILES)
     _page(groups, results, rows, data[0], page, device)
     write_text(facts, to_json(rows, indent=2))
-    write_text(text, _markdown(groups, rows))
-    folder.wrote(FILES)
     names = [*(group.name for group in groups), *(masks.name for masks in others)]
+    write_text(text, _markdown(names, rows))
+    folder.wrote(FILES)
     return _terminal_table(groups, names, rows, f"mIoU in %, {len(data[0])} photos, no tags used")
 
 
@@ -226,21 +227,21 @@ def _cell(values: Sequence[float | None]) -> str:
     return mean if low == high else f"{mean} ({low} to {high})"
 
 
-def _markdown(groups: Sequence[Group], rows: list[dict[str, Any]]) -> str:
+def _markdown(names: Sequence[str], rows: list[dict[str, Any]]) -> str:
     """A line for each run, its branches below it; machines are letters, spelled out beneath the table."""
     letters: dict[str, str] = {}
     heads = ("run, branch", *NUMBERS, "machine")
     lines = ["| " + " | ".join(heads) + " |", "|---" + "|---:" * len(NUMBERS) + "|---|"]
-    for group in groups:
-        own = [row for row in rows if row["run"] == group.name]
-        lines.append(f"| **{markdown(group.name)}**, {markdown(own[0]['trained with'])} |" + " |" * (len(heads) - 1))
+    for name in names:
+        own = [row for row in rows if row["run"] == name]
+        lines.append(f"| **{markdown(name)}**, {markdown(own[0]['trained with'])} |" + " |" * (len(heads) - 1))
         for row in own:
-            machines = [letters.setdefault(name, _letter(len(letters))) for name in row["machines"]]
+            machines = [letters.setdefault(machine, _letter(len(letters))) for machine in row["machines"]]
             cells = [_cell(row[head]) for head in NUMBERS] + [", ".join(machines)]
             if row is not own[-1]:  # what a run has once stands at its last branch
                 cells[2:] = [""] * (len(cells) - 2)
             lines.append(f"| {markdown(row['branch'])} | " + " | ".join(cells) + " |")
-    lines += ["", *(f"- {letter}: {markdown(name)}" for name, letter in letters.items())]
+    lines += ["", *(f"- {letter}: {markdown(machine)}" for machine, letter in letters.items())]
     return "\n".join(lines) + "\n"
 
 
