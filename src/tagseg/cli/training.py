@@ -19,6 +19,7 @@ from tagseg.cli.frame import (
     Out,
     Overwrite,
     OwnImages,
+    Places,
     Precision,
     Review,
     Run,
@@ -123,11 +124,11 @@ def train(
     from tagseg.interrupt import Interruption
     from tagseg.interrupt import check as check_request
     from tagseg.places import check_output
-    from tagseg.recipe import load_recipe
     from tagseg.run_folder import RunFolder
     from tagseg.workflows.own_photos import own_data, own_recipe
     from tagseg.workflows.report import report
     from tagseg.workflows.train import train
+    from tagseg.workflows.trusted import given_recipe
 
     run = RunFolder(out)
     if (recipe is None) == (images is None):
@@ -138,7 +139,7 @@ def train(
         aloud = say if overwrite or not run.finished else str
         chosen = own_recipe(data, method, settings or [], device=device, say=aloud)
     else:
-        chosen = load_recipe(str(recipe), with_review(settings, review))
+        chosen = given_recipe(str(recipe), with_review(settings, review))
         if Path(str(recipe)).is_file() and not (run.holds_run() and run.recipe.samefile(str(recipe))):
             check_output(out, [Path(str(recipe))])
     with Interruption():
@@ -146,7 +147,7 @@ def train(
         check_request()
         if not run.finished or rank() != 0:
             return
-        page = run.report if run.report.is_file() else report(out, device=device)
+        page = run.report if run.report.is_file() else report(out, device=device, given=chosen.data)
         say(f"Model, scores and report are in {out}: open {page}.")
 
 
@@ -171,6 +172,7 @@ def label(
         bool, typer.Option("--use-tags/--no-tags", help="no-tags: absent classes may appear (released RRM and ASDT)")
     ] = True,
     device: Device = "auto",
+    places: Places = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Pseudo masks for tagged photos: one palette PNG each, only the photo's tags can appear; confidence.csv beside them.
@@ -182,11 +184,13 @@ def label(
     from tagseg.prediction.score import percent
     from tagseg.workflows.label import label, label_run
 
+    if places and images is not None:
+        raise UserError("--set says where the photos of the run are, --images names others: give one of them.")
     segmenter, scores = load(run, device=device), None
     segmenter.set(scales=scales, flip=flip, precision=precision, tagged_background=tagged_background)
     if images is None:
         count, photos, scores = label_run(
-            segmenter, run, out, confidence=confidence, tags=use_tags, overwrite=overwrite
+            segmenter, run, out, confidence=confidence, tags=use_tags, overwrite=overwrite, places=places or ()
         )
     else:
         data = open_tagged(
@@ -232,9 +236,9 @@ def run(
     Example: tagseg run chain-scenes --set segmenter.train.steps=100 --out runs/chain
     """
     from tagseg.cli.recipes import list_chains
-    from tagseg.workflows.chain import load_chain
     from tagseg.workflows.own_photos import own_chain, own_data
     from tagseg.workflows.run import run
+    from tagseg.workflows.trusted import given_chain
 
     if recipe is not None and images is not None:
         raise UserError("Give either a chain (`tagseg run` lists them) or --images DIR with --tags FILE.")
@@ -242,7 +246,7 @@ def run(
         data = own_data(images, tags, masks, class_names(classes), separator, file_column, tags_column, review)
         chain = own_chain(data, method, settings or [], device=device, say=say)
     elif recipe is not None:
-        chain = load_chain(recipe, with_review(settings, review))
+        chain = given_chain(recipe, with_review(settings, review))
     else:
         list_chains()
         return

@@ -15,6 +15,7 @@ from tagseg.cli.frame import (
     Merge,
     Out,
     Overwrite,
+    Places,
     Precision,
     Run,
     Scales,
@@ -193,20 +194,21 @@ def push(
 
 
 @app.command()
-def report(run: Run, device: Device = "auto") -> None:
+def report(run: Run, places: Places = None, device: Device = "auto") -> None:
     """Write a run's report.html: scores, curves and a spread of photos.
 
     Example: tagseg report runs/mine
     """
     from tagseg.workflows.report import report
 
-    say(f"The report is {report(run, device=device)}.")
+    say(f"The report is {report(run, device=device, places=places or ())}.")
 
 
 @app.command()
 def compare(
     runs: Annotated[list[Path], typer.Argument(help="finished run folders, scored on the same photos")],
     out: Out = Path("comparison"),
+    places: Places = None,
     device: Device = "auto",
 ) -> None:
     """Compare runs on one data set: a table, and a page with the same photos side by side.
@@ -215,7 +217,7 @@ def compare(
     """
     from tagseg.workflows.compare import compare
 
-    console.print(compare(runs, out, device=device))
+    console.print(compare(runs, out, device=device, places=places or ()))
     say(f"Written to {out}: open {out / 'compare.html'}.")
 
 

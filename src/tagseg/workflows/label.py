@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from io import StringIO
@@ -122,14 +122,21 @@ def label(
 
 
 def label_run(
-    segmenter: Segmenter, run: Path, out: Path, *, confidence: float = 0.0, tags: bool = True, overwrite: bool = False
+    segmenter: Segmenter,
+    run: Path,
+    out: Path,
+    *,
+    confidence: float = 0.0,
+    tags: bool = True,
+    overwrite: bool = False,
+    places: Sequence[str] = (),
 ) -> tuple[int, int, Scores | None]:
     """`label` with the model of a run for the photos it was trained on: masks written now, photos, the masks' scores.
 
     Scores only for a run that learned from tags and whose photos have true masks; they go to `pseudo_masks.json` in its
-    folder too, where `compare` finds them.
+    folder too, where `compare` finds them. places: where the photos are, as `run_sources` takes it.
     """
-    data = run_sources(run).train
+    data = run_sources(run, places).train
     written = label(segmenter, data, out, confidence=confidence, tags=tags, overwrite=overwrite)
     scores = None if segmenter.method.needs_masks else score_labels(out, data)
     if scores is not None:

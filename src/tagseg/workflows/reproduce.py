@@ -22,13 +22,12 @@ from tagseg.files import make_folder, replacing, to_json, write_text
 from tagseg.interrupt import Interruption, check
 from tagseg.outputs.palette import write_mask
 from tagseg.prediction.load import load
-from tagseg.recipe import Recipe
 from tagseg.reproduce.plan import PUBLISHED, Setting, Training, missing_data, plan_lines, trainings
 from tagseg.reproduce.table import PaperTable
-from tagseg.run_folder import ChainFolder, RunFolder
+from tagseg.run_folder import RunFolder
 from tagseg.workflows.label import label
 from tagseg.workflows.reproduce_page import write_results
-from tagseg.workflows.run import Stages, digest_file, digest_masks, digest_photos
+from tagseg.workflows.run import Stages, digest_file, digest_masks, digest_photos, rooted
 
 TEST_PLACE = "results/VOC2012/Segmentation/comp6_test_cls"
 """The folder inside the archive that VOC's server takes; comp6: other data than VOC's were used for training."""
@@ -86,7 +85,7 @@ def _one_seed(
     digests: dict[str, str] = {}
     labelled: dict[str, str] = {}
     for training in trainings(table, setting, seed):
-        recipe = _rooted(training.recipe, place)
+        recipe = training.recipe.model_copy(update={"data": rooted(training.recipe.data, place)})
         sources = open_sources(recipe.data, place)
         photos = digest_photos(sources)
         inputs = [photos]
@@ -108,14 +107,6 @@ def _one_seed(
             inputs.append(labelled[maker])
         stages.train(training.name, recipe, *inputs)
         digests[training.name] = digest_file(RunFolder(place / training.name).weights)
-
-
-def _rooted(recipe: Recipe, place: Path) -> Recipe:
-    """The recipe with one place for generated scenes."""
-    data = recipe.data
-    if data.format != "scenes" or data.root is not None:
-        return recipe
-    return recipe.model_copy(update={"data": data.model_copy(update={"root": ChainFolder(place).scenes})})
 
 
 def _record(

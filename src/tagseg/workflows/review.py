@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,6 +33,7 @@ def open_review(
     classes: tuple[str, ...] | None = None,
     model: Path | None = None,
     columns: Mapping[str, str | None] | None = None,
+    places: Sequence[str] = (),
     say: Callable[[str], Any] = print,
 ) -> Session:
     """Open the review in `folder`, made where there is none.
@@ -41,7 +42,7 @@ def open_review(
     masks, named like the photos. images: folder of photos; without it the run's training photos. tags: their table.
     classes: names of the classes 1.. of masks, where neither tags nor a model give them. model: a run that labels a
     photo of a folder of masks again when its tags are corrected. columns: how the table is read, as `open_tagged` takes
-    it: separator, file_column, tags_column.
+    it: separator, file_column, tags_column. places: where a run's own photos are, as `run_sources` takes it.
     Raises UserError for what is missing or does not fit.
     """
     given: dict[str, Any] = dict(columns or {})
@@ -52,7 +53,7 @@ def open_review(
     if is_model:
         segmenter = _load(source)
         photos = (
-            _run_photos(source)
+            _run_photos(source, places)
             if images is None
             else _photos(images, tags is not None, table, segmenter.classes[1:], say)
         )
@@ -79,10 +80,10 @@ def _load(run: Path) -> Segmenter:
     return load(run)
 
 
-def _run_photos(run: Path) -> list[Photo]:
+def _run_photos(run: Path, places: Sequence[str]) -> list[Photo]:
     from tagseg.workflows.opened import run_sources
 
-    data = run_sources(run).train
+    data = run_sources(run, places).train
     return [Photo(p.name, p.photo, tuple(data.classes[k - 1] for k in p.tags)) for p in data.photos]
 
 
