@@ -21,6 +21,7 @@ from tagseg.cli.frame import (
     Scales,
     Separator,
     TaggedBackground,
+    Tags,
     TagsColumn,
     app,
     class_names,
@@ -227,6 +228,10 @@ def evaluate(
     truth: Annotated[Path, typer.Argument(help="folder of true masks, or a VOC-layout folder with --split")],
     split: Annotated[str | None, typer.Option(help="list of a VOC-layout folder")] = None,
     classes: Classes = None,
+    tags: Tags = None,
+    separator: Separator = None,
+    file_column: FileColumn = None,
+    tags_column: TagsColumn = None,
     labels: Annotated[str, typer.Option(help="which labels the masks were made with, for the record")] = "",
     out: Annotated[Path | None, typer.Option("--out", "-o", help="write the numbers as JSON")] = None,
 ) -> None:
@@ -234,12 +239,16 @@ def evaluate(
 
     Example: tagseg evaluate masks truth --classes cat,dog
     """
+    from tagseg.data.mask_numbers import TagTable
     from tagseg.workflows.evaluate import check_file, evaluate, table, write_json
 
     if out is not None:
-        check_file(out, masks, truth)  # before the masks are read
-    result = evaluate(masks, truth, split=split, classes=class_names(classes), labels_used=labels)
+        check_file(out, masks, truth, *([] if tags is None else [tags]))  # before the masks are read
+    known = None if tags is None else TagTable(tags, separator, file_column, tags_column)
+    result = evaluate(masks, truth, split=split, classes=class_names(classes), labels_used=labels, tags=known)
     console.print(table(result))
+    for note in result.notes:
+        say(note, style="yellow")
     if out is not None:
         write_json(result, out)
         say(f"Written to {out}.")
@@ -255,6 +264,11 @@ def refine(
     weight: Annotated[float, typer.Option(help="bilateral weight")] = BILATERAL[2],
     iterations: Annotated[int, typer.Option(help="mean-field iterations")] = ITERATIONS,
     confidence: Annotated[float, typer.Option(help="how sure a mask's labels are")] = 0.7,
+    classes: Classes = None,
+    tags: Tags = None,
+    separator: Separator = None,
+    file_column: FileColumn = None,
+    tags_column: TagsColumn = None,
     device: Device = "auto",
     overwrite: Overwrite = False,
 ) -> None:
@@ -262,6 +276,7 @@ def refine(
 
     Example: tagseg refine masks photos --out refined
     """
+    from tagseg.data.mask_numbers import TagTable
     from tagseg.workflows.refine import refine_folder
 
     count = refine_folder(
@@ -274,5 +289,8 @@ def refine(
         confidence=confidence,
         device=device,
         overwrite=overwrite,
+        tags=None if tags is None else TagTable(tags, separator, file_column, tags_column),
+        classes=class_names(classes),
+        say=say,
     )
     say(f"{count} masks refined; results are in {out}.")

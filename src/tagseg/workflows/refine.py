@@ -9,6 +9,7 @@ import hashlib
 import json
 import unicodedata
 from collections import deque
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from rich.progress import track
 
 from tagseg.cores import cores
 from tagseg.data.folders import find_photos, stem
+from tagseg.data.mask_numbers import MaskNumbers, TagTable
 from tagseg.data.masks import read_mask, refuse_ignored_objects
 from tagseg.data.photo import read_photo
 from tagseg.devices import AUTO, choose_device
@@ -50,6 +52,9 @@ def refine_folder(
     device: str = AUTO,
     workers: int | None = None,
     overwrite: bool = False,
+    tags: TagTable | None = None,
+    classes: Sequence[str] | None = None,
+    say: Callable[[str], object] = print,
 ) -> int:
     """Refine every index mask (.png) or array of probabilities (.npy, (L, H, W)); return how many were written now.
 
@@ -57,12 +62,15 @@ def refine_folder(
     probability `confidence`, its pixels of 255 are unsure, and only labels that occur in it can come out.
     Masks that are there already are passed over, so an interrupted run goes on. workers: files at once, None for all
     cores. device: auto, cpu, cuda, cuda:N or mps.
+    tags: the photos' tags, with `classes` in the masks' order; a class that they promise and no mask holds is said.
     Masks that hold nothing but 0 and 255 are refused, for 255 means ignored: their objects would vanish.
     Raises UserError, at the end, when files could not be refined; at once for an `out` that is, holds or lies inside
     one of both folders, or holds masks of other settings or files that tagseg did not write.
     """
-    check_output(out, [masks_or_probabilities, images])
+    check_output(out, [masks_or_probabilities, images, *([] if tags is None else [tags.file])])
     sources, photos = _sources(masks_or_probabilities), _photos(images)
+    known, tags_of = ((), {}) if tags is None else tags.of_masks(sources, [masks_or_probabilities, images], classes)
+    numbers = MaskNumbers(known, str(masks_or_probabilities))
     refuse_ignored_objects(
         (path for path in sources.values() if path.suffix.lower() == ".png"), str(masks_or_probabilities)
     )
@@ -82,6 +90,8 @@ def refine_folder(
             raise UserError(f"{source} has {some} in {images}.")
         photo = read_photo(found[0])
         labels, maps_LHW = _read(source, photo.shape[:2], confidence)
+        if source.suffix.lower() == ".png":
+            numbers.add_held(tags_of.get(name, ()), np.isin(np.arange(256), labels))
         if len(labels) < 2:
             mask = np.full(photo.shape[:2], labels[0] if len(labels) else IGNORE, np.uint8)
         else:
@@ -116,6 +126,9 @@ def refine_folder(
         while running:
             wait()
     results.end()
+    if len(todo) == len(sources):  # of some of the masks, others may hold the class
+        for note in numbers.broken_promises():
+            say(note)
     if problems:
         raise UserError(f"{len(problems)} of {len(todo)} files were not refined; the first: {problems[0]}")
     return len(todo)
