@@ -200,7 +200,7 @@ def test_a_folder_that_takes_nothing(
 
 
 def test_a_true_mask_that_is_cut_short_is_named_by_evaluate(project: Project, tmp_path: Path) -> None:
-    for cut in (0, 30, -1):
+    for cut in (0, 30, -20):
         broken = copied(project, tmp_path / f"cut {cut}")
         mask = broken.masks / "1.png"
         mask.write_bytes(mask.read_bytes()[:cut])
