@@ -14,7 +14,7 @@ import time
 import warnings
 import zipfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager, nullcontext, redirect_stdout, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -507,7 +507,7 @@ READERS_OF_FILES: dict[str, Reader] = {
 
 @dataclass
 class Counts:
-    """What became of a reader's mutations. slowest: seconds of a single one."""
+    """What became of a reader's mutations. slowest: seconds of CPU of a single one."""
 
     taken: int = 0
     refused: int = 0
@@ -536,9 +536,10 @@ def fuzz(name: str, count: int, folder: Path, seed: int = 0) -> Counts:
     reader.make(made)
     valid = {file: (made / file).read_bytes() for file in reader.files}
     reads = {path.relative_to(made): path.read_bytes() for path in made.rglob("*") if path.is_file()}
-    for file in reader.files if name != CALL else ():  # without a change, each of them is read
+    for file in reader.files:  # without a change, each of them is read
         (made / ".mutated").write_text(file)
-        reader.read(made)
+        with suppress(UserError) if name == CALL else nullcontext():  # a call drawn from bytes may be wrong as it is
+            reader.read(made)
         for path, content in reads.items():
             (made / path).write_bytes(content)
     for number in range(count):
@@ -547,7 +548,7 @@ def fuzz(name: str, count: int, folder: Path, seed: int = 0) -> Counts:
         broken = mutated(valid[file], rng)
         (made / file).write_bytes(broken)
         (made / ".mutated").write_text(file)
-        began = time.perf_counter()
+        began = time.process_time()
         try:
             with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
                 warnings.simplefilter("ignore")
@@ -562,7 +563,7 @@ def fuzz(name: str, count: int, folder: Path, seed: int = 0) -> Counts:
             counts.refused += 1
         except Exception as error:
             raise Escaped(f"{name}, {file}, seed {seed}, number {number}: {error!r}, of {broken[:300]!r}") from error
-        counts.slowest = max(counts.slowest, time.perf_counter() - began)
+        counts.slowest = max(counts.slowest, time.process_time() - began)
         for path, content in reads.items():
             if path.as_posix() == file or not (made / path).exists():
                 (made / path).write_bytes(content)
@@ -589,7 +590,7 @@ def limited() -> Iterator[None]:
 def main() -> None:
     """Print the table, under the limit of memory; an error that is no sentence ends it with a traceback."""
     count = int(sys.argv[1])
-    print("| reader | mutations | read | refused in a sentence | other errors | slowest, s |")
+    print("| reader | mutations | read | refused in a sentence | other errors | slowest, s of CPU |")
     print("|---|---:|---:|---:|---:|---:|", flush=True)
     total = Counts()
     for name, reader in READERS_OF_FILES.items():
