@@ -11,11 +11,12 @@ from tagseg.errors import UserError
 Identity = tuple[int, int] | str
 
 
-def check_output(out: Path, inputs: Iterable[Path]) -> None:
+def check_output(out: Path, inputs: Iterable[Path], option: str = "--out") -> None:
     """The guard of every command that writes: whether results may go to `out`, a folder or a file, there or not.
 
-    inputs: folders and files that the command reads. Links are followed on both sides, and a file or folder is known
-    by what it is, not by how its path is spelled. Raises UserError where `out` is, holds, or lies inside one of them.
+    inputs: folders and files that the command reads. option: the word that `out` was given by. Links are followed on both
+    sides, and a file or folder is known by what it is, not by how its path is spelled.
+    Raises UserError where `out` is, holds, or lies inside one of them.
     """
     own = _identities(out)
     for place in inputs:
@@ -28,7 +29,7 @@ def check_output(out: Path, inputs: Iterable[Path]) -> None:
             problem = f"{out} lies inside {place}, which this command reads"
         else:
             continue
-        raise UserError(f"{problem}: choose another --out, so that no input is written over.")
+        raise UserError(f"{problem}: choose another {option}, so that no input is written over.")
 
 
 def inside(folder: Path, relative: str) -> Path:

@@ -15,12 +15,15 @@ from PIL import Image
 from tagseg.errors import UserError
 from tagseg.foreign import reading
 from tagseg.outputs import OUTPUTS
+from tagseg.places import check_output
+from tagseg.result_folder import ResultFolder
 from tagseg.scale.containers import CONTAINERS, Row
 from tagseg.scale.photos import Photo
-from tagseg.scale.places import Place
+from tagseg.scale.places import Folder, Place
 from tagseg.scale.plan import PLAN, Plan, read_manifest, read_plan
 from tagseg.scale.work import Record, read_record
 
+MARKER = ".tagseg-finish"  # beside merged masks: which of the files are tagseg's
 INDEX, CLASSES, SUCCESS = "index.jsonl.gz", "classes.txt", "_SUCCESS"
 RETRY = "retry-{}"
 MERGED = ("png", "coco", "label-studio", "cvat", "json")  # formats that need no photo's pixels
@@ -92,9 +95,14 @@ def merge(place: Place, format: str, out: Path) -> int:
     """Write all masks in one of the formats with a file for all, or as PNG; holds one shard at a time. Gives how many."""
     if format not in MERGED:
         raise UserError(f"--format {format} needs the photos themselves; from shards there are {', '.join(MERGED)}.")
+    if isinstance(place, Folder):
+        check_output(out, [place.path])
     plan = read_plan(place)
     count = 0
-    with OUTPUTS[format](out, plan.classes) as writer:
+    kind = OUTPUTS[format]
+    results = ResultFolder.claim(out, MARKER, "merge", [], overwrite=False, rewritten=kind.shared)
+    results.begin(kind.shared)
+    with kind(out, plan.classes) as writer:
         for facts, png in rows(place):
             with reading(facts["name"], "a mask of the shards"):
                 assert png is not None
@@ -102,8 +110,13 @@ def merge(place: Place, format: str, out: Path) -> int:
                     file.write(png)
                     mask = np.array(Image.open(file, formats=["PNG"]), np.uint8)
             photo = np.broadcast_to(np.uint8(0), (*mask.shape, 3))
+            files = kind.paths(facts["name"])
+            results.spare(files)
+            results.begin(files)
             writer.add(facts["name"], photo, mask, file_name=facts.get("file_name") or "")
+            results.wrote(files)
             count += 1
+    results.wrote(shared for shared in kind.shared if (out / shared).is_file())
     return count
 
 

@@ -20,6 +20,8 @@ from tagseg.outputs.cvat import CvatMasks
 from tagseg.outputs.label_studio import LabelStudioBrush, read_choices, read_label_studio
 from tagseg.outputs.masks import PaletteMasks
 from tagseg.outputs.palette import write_mask
+from tagseg.places import check_output
+from tagseg.result_folder import ResultFolder
 from tagseg.review.journal import MASKS, STATES, Journal, place, read_classes, read_verdicts
 from tagseg.review.proposals import read_facts
 
@@ -32,6 +34,7 @@ SOURCES = {
     "label-studio": "label-studio",
     "cvat": "cvat",
 }
+MARKER = ".tagseg-convert"  # beside results: which of the files are tagseg's
 PROPOSED = "proposed"
 UNKNOWN = 254
 NEED_PHOTOS = ("overlay", "overlay-png", "folders", "yolo")  # formats that hold the photos themselves
@@ -63,6 +66,7 @@ def export_tasks(
     of a folder of masks, the first "background". tags: names by photo, ticked in Label Studio. photo_url: as
     LabelStudioBrush takes it. Raises UserError for an unknown tool or state, or when no mask belongs to a photo.
     """
+    check_output(out, [source, images])
     if to not in TOOLS:
         raise UserError(f"There is no tool {to!r}; there are {', '.join(TOOLS)}.")
     names = read_classes(source)
@@ -93,6 +97,7 @@ def convert(
     images: folder of the photos, for formats that hold photos or name them. classes: the K names for formats that keep
     none (palette PNG), the first "background". Raises UserError.
     """
+    check_output(out, [source, *([] if images is None else [images])])
     stored = read(source, read_as, images)
     formats = [name for name in OUTPUTS if name != "json"]
     if to not in formats:
@@ -121,6 +126,7 @@ def import_masks(source: Path, review: Path, *, read_as: str, images: Path, clas
     their names. Ticked tags of Label Studio replace the table's. Masks that are accepted already, to the pixel, stay as
     they are. classes: the K names of a new review, the first "background"; without them the source's own.
     """
+    check_output(review, [source, images], "--review")
     stored = read(source, read_as, images)
     own = [name for name in stored.classes if name != "background"]  # CVAT's list may begin with another
     names = read_classes(review) or tuple(classes) or (("background", *own) if stored.classes else ())
@@ -191,6 +197,8 @@ def _reviewed(review: Path, states: Sequence[str]) -> Iterator[tuple[str, NDArra
 def _write(stored: Stored, writer: Writer, images: Path | None) -> Exchanged:
     photos = {} if images is None else _by_name(images)
     result = Exchanged()
+    results = ResultFolder.claim(writer.out, MARKER, "convert", [], overwrite=False, rewritten=writer.shared)
+    results.begin(writer.shared)
     with writer:
         for written, mask_HW in stored.masks:
             name: str | None = written
@@ -207,8 +215,13 @@ def _write(stored: Stored, writer: Writer, images: Path | None) -> Exchanged:
                 if not isinstance(writer, LabelStudioBrush | CvatMasks | CocoRLE | PaletteMasks):
                     photo_HW3 = read_photo(path)
             assert name is not None
+            files = writer.paths(name)
+            results.spare(files)
+            results.begin(files)
             writer.add(name, photo_HW3, mask_HW, file_name=file_name, link=link)
+            results.wrote(files)
             result.done += 1
+    results.wrote(shared for shared in writer.shared if (writer.out / shared).is_file())
     if not result.done:
         first = f": {result.problems[0]}" if result.problems else "; the source holds none"
         raise UserError(f"No mask could be written to {writer.out}{first}.")

@@ -12,6 +12,7 @@ from tagseg.data.tagged import TaggedImages, open_tagged
 from tagseg.errors import UserError
 from tagseg.foreign import read_text
 from tagseg.outputs.masks import CLASSES_FILE
+from tagseg.places import check_output
 from tagseg.prediction.hub import is_address
 from tagseg.review.proposals import FolderProposals, ModelProposals, Proposals
 from tagseg.review.session import Photo, Session
@@ -47,6 +48,7 @@ def open_review(
     """
     given: dict[str, Any] = dict(columns or {})
     table: Table = partial(open_tagged, tags=tags, **given)
+    check_output(folder, [place for place in (images, tags) if place is not None], "--review")
     is_model = is_address(source) or source.is_file() or (source / "model.json").is_file()
     if not is_model and not source.exists():
         raise UserError(f"{source} does not exist: give a run folder, or a folder of masks.")
@@ -57,10 +59,13 @@ def open_review(
             if images is None
             else _photos(images, tags is not None, table, segmenter.classes[1:], say)
         )
+        if images is None:
+            check_output(folder, {photo.path.parent for photo in photos}, "--review")
         proposals: Proposals = ModelProposals(segmenter, folder / PROPOSED)
     else:
         if images is None:
             raise UserError(f"{source} is a folder of masks: give the folder of the photos too, with --images.")
+        check_output(folder, [source], "--review")
         labeller = None if model is None else _load(model)
         names = classes or _class_names(source, images, table if tags is not None else None, labeller)
         photos = _photos(images, tags is not None, table, names, say)
