@@ -110,6 +110,8 @@ class RunFolder:
 
     def result(self) -> dict[str, Any]:
         """What a finished run says of itself: scores, labels used, minutes, memory, machine, command."""
+        if not self.finished and not self.recipe.is_file():
+            raise UserError(f"{self.path} is no run folder: it holds no {self.recipe.name}.")
         if not self.finished:
             raise UserError(f"{self.path} is not finished: `tagseg train` with the same --out goes on with it.")
         facts = read_json(self.scores, "the scores of a run", DATA_CAP)

@@ -5,6 +5,7 @@ Shapes: H W pixels, K classes with background.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -215,7 +216,7 @@ def _confusion(result: Evaluation) -> Table:
 
 def _files(folder: Path, what: str) -> dict[str, Path]:
     if not folder.is_dir():
-        raise UserError(f"folder of {what} {folder} does not exist")
+        raise UserError(f"folder of {what} {folder} {'is no folder' if os.path.lexists(folder) else 'does not exist'}")
     files: dict[str, Path] = {}
     for file, path in find_photos(folder).items():
         name = stem(file)
