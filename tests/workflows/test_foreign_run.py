@@ -187,7 +187,8 @@ def test_a_recipe_beside_its_photos_is_trained_and_ones_own_run_is_repeated(
     (project.path / "mine.yaml").write_text(text, encoding="utf-8")
     out = tmp_path / "run"
     command("train", project.path / "mine.yaml", "--out", out, *settings())
-    monkeypatch.chdir(tmp_path)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
     command("train", out / "recipe.yaml", "--out", tmp_path / "again")
     by_someone_else(project, monkeypatch, tmp_path)
     with pytest.raises(UserError, match=r"reads data\.root"):

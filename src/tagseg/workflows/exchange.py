@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -81,12 +82,10 @@ def export_tasks(
         masks, names = READERS["png"](source).masks, tuple(classes)
     if not names:
         raise UserError(f"The classes of {source} are not known: give their names in order with --classes cat,dog.")
-    writer: Writer
+    make: Callable[..., Writer] = OUTPUTS[to]
     if to == "label-studio":
-        writer = LabelStudioBrush(out, names, photo_url=photo_url, version=source.resolve().name, tags=ticked)
-    else:
-        writer = OUTPUTS[to](out, names)
-    return _write(Stored(names, masks), writer, images)
+        make = partial(LabelStudioBrush, photo_url=photo_url, version=source.resolve().name, tags=ticked)
+    return _write(Stored(names, masks), OUTPUTS[to], out, images, make)
 
 
 def convert(
@@ -107,7 +106,7 @@ def convert(
     names = stored.classes or tuple(classes)
     if not names:
         raise UserError(f"{source} keeps no names of classes: give them in order with --classes cat,dog.")
-    return _write(Stored(names, stored.masks), OUTPUTS[to](out, names), images)
+    return _write(Stored(names, stored.masks), OUTPUTS[to], out, images, OUTPUTS[to])
 
 
 def read(source: Path, read_as: str, images: Path | None = None) -> Stored:
@@ -194,12 +193,15 @@ def _reviewed(review: Path, states: Sequence[str]) -> Iterator[tuple[str, NDArra
     return masks()
 
 
-def _write(stored: Stored, writer: Writer, images: Path | None) -> Exchanged:
+def _write(
+    stored: Stored, kind: type[Writer], out: Path, images: Path | None, make: Callable[..., Writer]
+) -> Exchanged:
+    """Write masks in a format; make: opens its writer on a folder for some classes."""
     photos = {} if images is None else _by_name(images)
     result = Exchanged()
-    results = ResultFolder.claim(writer.out, MARKER, "convert", [], overwrite=False, rewritten=writer.shared)
-    results.begin(writer.shared)
-    with writer:
+    results = ResultFolder.claim(out, MARKER, "convert", [], overwrite=False, rewritten=kind.shared)
+    results.begin(kind.shared)
+    with make(out, stored.classes) as writer:
         for written, mask_HW in stored.masks:
             name: str | None = written
             file_name, link = f"{written}.jpg", ""
@@ -221,10 +223,10 @@ def _write(stored: Stored, writer: Writer, images: Path | None) -> Exchanged:
             writer.add(name, photo_HW3, mask_HW, file_name=file_name, link=link)
             results.wrote(files)
             result.done += 1
-    results.wrote(shared for shared in writer.shared if (writer.out / shared).is_file())
+    results.wrote(shared for shared in kind.shared if (out / shared).is_file())
     if not result.done:
         first = f": {result.problems[0]}" if result.problems else "; the source holds none"
-        raise UserError(f"No mask could be written to {writer.out}{first}.")
+        raise UserError(f"No mask could be written to {out}{first}.")
     return result
 
 
