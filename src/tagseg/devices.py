@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import platform
+from functools import cache
+
 import torch
 
 from tagseg.cores import limit_torch
@@ -38,6 +41,19 @@ def choose_device(name: str | torch.device | None = AUTO) -> torch.device:
     elif device.type != "cpu":
         raise UserError(f"There is no device {name!r}: choose auto, cpu, cuda, cuda:N or mps.")
     return device
+
+
+@cache
+def computes_bfloat16(device_type: str) -> bool:
+    """Whether bfloat16 is faster than float32 on a type of device: every accelerator, and a CPU with instructions for it.
+
+    Other CPUs emulate it, several times slower than float32.
+    """
+    if device_type != "cpu":
+        return True
+    if platform.machine().lower() in ("x86_64", "amd64"):
+        return bool(torch.cpu._is_avx512_bf16_supported())
+    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 def is_out_of_memory(error: BaseException) -> bool:

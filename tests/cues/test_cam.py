@@ -72,8 +72,9 @@ def test_background_is_what_no_class_claims(alpha: float) -> None:
 
 
 @pytest.mark.parametrize("bf16", [False, True])
-def test_a_view_is_read_in_trainings_precision_or_in_bfloat16(bf16: bool) -> None:
+def test_a_view_is_read_in_trainings_precision_or_in_bfloat16(bf16: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without the setting an autocast around the CAM, that of training, has to reach its views."""
+    monkeypatch.setattr("tagseg.cues.views.computes_bfloat16", lambda device: True)
     image, seen = torch.rand(1, 3, 32, 32), []
 
     def recorded(view: Tensor) -> Tensor:
@@ -86,3 +87,17 @@ def test_a_view_is_read_in_trainings_precision_or_in_bfloat16(bf16: bool) -> Non
             view_cam(recorded, image, (1.0,), flip=False, bf16=bf16)
     low = torch.bfloat16
     assert seen == ([low] * 4 if bf16 else [torch.float32, torch.float32, low, low])
+
+
+def test_a_processor_that_emulates_bfloat16_computes_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Emulated, a pass takes several times as long as in float32."""
+    seen = []
+
+    def recorded(view: Tensor) -> Tensor:
+        seen.append((view @ torch.ones(view.shape[-1], 1)).dtype)
+        return features(view)
+
+    for native in (False, True):
+        monkeypatch.setattr("tagseg.cues.views.computes_bfloat16", lambda device, native=native: native)
+        multi_scale_cam(recorded, WEIGHT_CF, torch.rand(1, 3, 32, 32), scales=(1.0,), bf16=True)
+    assert seen == [torch.float32, torch.bfloat16]

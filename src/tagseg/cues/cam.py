@@ -33,7 +33,7 @@ def multi_scale_cam(
 
     features: photos (B, 3, H, W) in [0, 1] to features (B, F, h, w).
     feature_BFhw: the features at scale 1, where they are already there; they are not computed again.
-    bf16: compute the features under bfloat16 autocast, twice as fast on processors that have it; the sum stays float32.
+    bf16: compute the features in bfloat16 where the processor has it, twice as fast; the sum stays float32.
     Without gradient (ASDT section 4; RRM).
     """
     height, width = image_B3HW.shape[-2:]

@@ -12,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from tagseg.devices import computes_bfloat16
+
 SMALLEST_VIEW = 32  # pixels: what every backbone can still read
 
 
@@ -76,7 +78,8 @@ def view_cam(
 
 
 def in_bfloat16(wanted: bool, device: torch.device) -> AbstractContextManager[object]:
-    """bfloat16 autocast if wanted, else whatever precision training has."""
+    """bfloat16 autocast if wanted and faster on this device, else whatever precision training has."""
+    wanted = wanted and computes_bfloat16(device.type)
     return torch.autocast(device.type, torch.bfloat16) if wanted else nullcontext()
 
 

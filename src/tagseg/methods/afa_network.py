@@ -67,7 +67,9 @@ class AFANetworkSettings(MethodSettings):
     )
     cam_scales: Scales = Field((1.0, 0.5, 1.5), min_length=1, description="scales of the CAM")
     cam_flip: bool = Field(True, description="whether the CAM sees the mirrored photo too")
-    cam_bf16: bool = Field(False, description="compute the CAM's views in bfloat16: faster where it is native")
+    cam_bf16: bool = Field(
+        False, description="compute the CAM's views in bfloat16 where the processor has it, which is faster"
+    )
     labels: LabelSettings = LabelSettings()
     class_steps: Steps = Field(2000, description="steps at the start that train the classifier alone")
     class_weight: Weight = 1.0

@@ -25,7 +25,7 @@ class ClassifierSettings(MethodSettings):
     dropout: float = Field(0.5, ge=0, lt=1, description="Dropout2d before the classifier")
     cam_scales: Scales = Field((0.5, 1.0, 1.5, 2.0), min_length=1, description="scales of the CAM")
     cam_bf16: bool = Field(
-        False, description="compute the other scales of the CAM in bfloat16: faster where it is native"
+        False, description="compute the other scales of the CAM in bfloat16 where the processor has it: faster"
     )
     cam_alpha: Weight = Field(
         4.0, gt=0, description="power of the background score where the CAM is read as probabilities"

@@ -39,7 +39,8 @@ class PredictSettings(Settings):
         "class is there at all, which the model gives to background, has gone",
     )
     precision: Literal["fp32", "bf16"] = Field(
-        "fp32", description="bf16: the network under bfloat16 autocast; faster where the processor has it, masks alike"
+        "fp32",
+        description="bf16: the network in bfloat16 where the processor has it: faster, masks alike; else float32",
     )
 
     @model_validator(mode="after")
