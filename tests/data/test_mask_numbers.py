@@ -21,7 +21,7 @@ from tagseg.data.voc import open_voc
 from tagseg.errors import UserError
 from tagseg.outputs.palette import PALETTE, write_mask
 from tagseg.workflows.evaluate import evaluate
-from tagseg.workflows.refine import refine_folder
+from tagseg.workflows.refine import Refinement, refine_folder
 
 Make = Callable[..., Path]
 BANDS = np.repeat(np.arange(4, dtype=np.uint8), 12)[:, None].repeat(32, axis=1)  # (48, 32): 0, 1, 2, 3
@@ -135,9 +135,7 @@ def test_objects_stored_as_255_are_refused_everywhere(objects_as_255: tuple[Path
     for name in ("a", "b"):
         write_mask(tmp_path / "empty" / f"{name}.png", np.zeros((40, 48), np.uint8))
     with pytest.raises(UserError, match=sentence):
-        refine_folder(
-            masks, images, tmp_path / "refined", gaussian=(3, 3), bilateral=(80, 5, 4), iterations=1, workers=1
-        )
+        refine_folder(masks, images, tmp_path / "refined", Refinement(iterations=1), workers=1)
     assert not (tmp_path / "refined").exists()
     for masks_of, truth in ((tmp_path / "empty", masks), (masks, tmp_path / "empty")):
         with pytest.raises(UserError, match=sentence):
@@ -200,8 +198,8 @@ def test_refine_names_a_class_that_tags_promise_and_no_mask_holds(without_dogs: 
 
     def refined(out: str, tags: TagTable | None) -> int:
         return refine_folder(
-            without_dogs / "masks", without_dogs / "images", without_dogs / out, gaussian=(3, 3), bilateral=(80, 5, 4),
-            iterations=1, workers=1, tags=tags, say=said.append,
+            without_dogs / "masks", without_dogs / "images", without_dogs / out, Refinement(iterations=1),
+            workers=1, tags=tags, say=said.append,
         )  # fmt: skip
 
     assert refined("one", None) == 3

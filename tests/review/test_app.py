@@ -12,6 +12,7 @@ from starlette.testclient import TestClient
 
 from tagseg.data.photo import read_mask
 from tagseg.errors import UserError
+from tagseg.outputs.confidence import Sureness
 from tagseg.review.app import create_app
 from tagseg.review.journal import read_verdicts
 from tagseg.review.proposals import FolderProposals, ModelProposals
@@ -169,7 +170,7 @@ def test_photos_that_cannot_be_read_are_said_and_the_others_go_on(tmp_path: Path
 def test_masks_of_a_folder_without_a_model(tmp_path: Path) -> None:
     photos = write_photos(tmp_path / "photos", 2)
     masks = write_masks(tmp_path / "masks", photos)
-    proposals = FolderProposals(masks, ("background", "green", "blue"), {"p0": 0.9, "p1": 0.4})
+    proposals = FolderProposals(masks, ("background", "green", "blue"), {"p0": Sureness(0.9), "p1": Sureness(0.4)})
     with client(Session(tmp_path / "review", photos, proposals)) as one:
         assert "blue is tagged, but not found" in one.get("/api/photos/0").json()["reason"]
         assert one.get("/api/photos/0/cam?class=1").status_code == 404

@@ -4,17 +4,19 @@ import itertools
 
 import numpy as np
 import pytest
+import torch
 
+from tagseg.outputs.confidence import Sureness
 from tagseg.review.doubt import doubt_of_mask, doubt_of_probabilities
 from tagseg.review.gain import RANDOM_EVERY, propose
 
 CLASSES = ("background", "cat", "dog")
 
 
-def certain(mask: np.ndarray, sure: float) -> np.ndarray:
+def certain(mask: np.ndarray, sure: float) -> torch.Tensor:
     probabilities = np.full((3, *mask.shape), (1 - sure) / 2, np.float32)
     np.put_along_axis(probabilities, mask[None].astype(np.int64), sure, axis=0)
-    return probabilities
+    return torch.from_numpy(probabilities)
 
 
 def test_doubt_is_the_expected_iou_s_complement() -> None:
@@ -25,7 +27,8 @@ def test_doubt_is_the_expected_iou_s_complement() -> None:
     inside, all_of_it = 0.8 * 150, 0.8 * 150 + 0.1 * 450
     dice = 2 * inside / (all_of_it + 150)
     expected = dice / (2 - dice)
-    assert doubt.value == pytest.approx(1 - np.sqrt(expected), abs=1e-6)  # before and after the CRF are the same here
+    # Before and after the CRF are the same here; a dog, of which every patch has a tenth, counts as a tenth, with IoU 0.
+    assert doubt.value == pytest.approx(1 - np.sqrt(expected) / 1.1, abs=1e-6)
     assert doubt.reason == f"cat: expected IoU {expected:.2f}"
     assert doubt_of_probabilities(certain(mask, 0.99), mask, CLASSES, ["cat"]).value < doubt.value
 
@@ -41,7 +44,8 @@ def test_what_contradicts_the_tags_comes_first() -> None:
     free = certain(np.where(np.arange(30) < 6, 2, mask).astype(np.uint8), 0.9)
     extra = doubt_of_probabilities(certain(mask, 0.99), mask, CLASSES, ["cat"], free)
     assert extra.reason == "dog is not tagged, but looks like 20 % of the photo"
-    assert doubt_of_mask(mask, CLASSES, ["cat"], 0.75).value == 0.25
+    assert doubt_of_mask(mask, CLASSES, ["cat"], Sureness(0.75)).value == 0.25
+    assert doubt_of_mask(mask, CLASSES, ["cat"], Sureness(0.75, 0.5)).reason == "expected IoU 0.50"
     assert doubt_of_mask(mask, CLASSES, ["dog"]).reason.startswith("dog is tagged, but not found; cat is not tagged")
 
 

@@ -7,56 +7,95 @@ import random
 import signal
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
+from tagseg.data.tagged import open_tagged
+from tagseg.outputs.palette import write_mask
 from tagseg.scale.finish import finish
 from tagseg.scale.places import open_place
 from tagseg.segmenter import Segmenter
-from tagseg.workflows.shards import Shards, predict_shards
+from tagseg.workflows.refine import Refinement, refined
+from tagseg.workflows.shards import Shards, label_shards, list_tagged, predict_shards, refine_shards
 from tests.scale.slow_model import Slow
 from tests.scale.test_shards import draw, everything
 
 ROOT = Path(__file__).parents[2]
 SHARDS = 7
+Command = Callable[[Path, Path, Shards], object]
 
 
 def slow() -> Segmenter:
     return Segmenter(Slow(), {"crf": None})
 
 
-def start(photos: Path, out: Path, shard: int) -> int:
+def predicting(photos: Path, out: Path, shards: Shards) -> object:
+    return predict_shards(slow, [photos / "photos"], out, shards)
+
+
+def labelling(photos: Path, out: Path, shards: Shards) -> object:
+    data = list_tagged(lambda _: open_tagged(photos / "photos", photos / "tags.csv", classes=("green", "blue")))
+    return label_shards(slow, data, out, shards, confidence=0.9)
+
+
+def refining(photos: Path, out: Path, shards: Shards) -> object:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("tagseg.workflows.refine_shards.refined", slowly_refined)
+        return refine_shards(photos / "masks", photos / "photos", out, shards, Refinement(iterations=1), device="cpu")
+
+
+def slowly_refined(*given: Any) -> Any:
+    time.sleep(0.02)
+    return refined(*given)
+
+
+def start(command: Command, photos: Path, out: Path, shard: int) -> int:
     """A forked process that does one shard: its number."""
     child = os.fork()
     if child == 0:
         torch.set_num_threads(1)
         try:
-            predict_shards(slow, [photos], out, Shards(SHARDS, shard=f"{shard}/{SHARDS}"))
+            command(photos, out, Shards(SHARDS, shard=f"{shard}/{SHARDS}"))
         finally:
             os._exit(0)
     return child
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="forks a process that has used torch")
-def test_seven_shards_two_at_a_time_each_killed_ten_times(tmp_path: Path) -> None:
-    photos, killed, whole = tmp_path / "photos", tmp_path / "killed", tmp_path / "whole"
-    draw(photos, 280)
-    predict_shards(slow, [photos], whole, Shards(SHARDS))
+@pytest.mark.parametrize(
+    "command",
+    [predicting, pytest.param(labelling, marks=pytest.mark.slow), pytest.param(refining, marks=pytest.mark.slow)],
+)
+def test_seven_shards_two_at_a_time_each_killed_ten_times(
+    tmp_path: Path, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tagseg.workflows.refine_shards.cores", lambda: 1)
+    photos, killed, whole = tmp_path / "in", tmp_path / "killed", tmp_path / "whole"
+    rows = ["file,tags"]
+    (photos / "masks").mkdir(parents=True)
+    for name, mask in draw(photos / "photos", 280).items():
+        write_mask(photos / "masks" / f"{name}.png", mask)
+        rows.append(f"{name}.png,{'blue' if len(rows) % 2 else 'green blue'}")
+    (photos / "tags.csv").write_text("\n".join(rows) + "\n")
+    command(photos, whole, Shards(SHARDS))
     chance, died = random.Random(0), 0
     for first in range(0, SHARDS, 2):
         pair = [shard for shard in (first, first + 1) if shard < SHARDS]
         for _ in range(10):
-            children = [start(photos, killed, shard) for shard in pair]
+            children = [start(command, photos, killed, shard) for shard in pair]
             time.sleep(chance.uniform(0.0, 0.5))
             for child in children:
                 os.kill(child, signal.SIGKILL)
                 died += os.WIFSIGNALED(os.waitpid(child, 0)[1])
-        for child in [start(photos, killed, shard) for shard in pair]:
+        for child in [start(command, photos, killed, shard) for shard in pair]:
             os.waitpid(child, 0)
     assert died > 30, "most should have been killed on their way"
-    finish(open_place(killed))
+    result = finish(open_place(killed))
+    assert (result.masks, result.errors) == (280, ())
     left = list(killed.rglob(".tagseg-saving-*"))
     for path in left:  # a file of a killed process, never taken for a result
         path.unlink()

@@ -10,10 +10,10 @@ from tagseg.data.photo import read_mask
 from tagseg.errors import UserError
 from tagseg.outputs.palette import write_mask
 from tagseg.refine import dense_crf, probabilities_from_labels
-from tagseg.workflows.refine import refine_folder
+from tagseg.workflows.refine import Refinement, refine_folder
 from tests.refine.test_lattice import photo_like
 
-SETTINGS = {"gaussian": (3.0, 3.0), "bilateral": (30.0, 10.0, 4.0), "iterations": 5}
+HOW = Refinement((3.0, 3.0), (30.0, 10.0, 4.0), 5)
 
 
 def folders(root: Path, count: int = 3) -> tuple[Path, Path, Path]:
@@ -32,10 +32,10 @@ def folders(root: Path, count: int = 3) -> tuple[Path, Path, Path]:
 
 def test_masks_are_refined_as_by_hand(tmp_path: Path) -> None:
     masks, images, out = folders(tmp_path)
-    assert refine_folder(masks, images, out, **SETTINGS) == 3
+    assert refine_folder(masks, images, out, HOW) == 3
     mask = read_mask(masks / "deep/1.png")
     compact = np.select([mask == 0, mask == 7], [0, 1], 255)
-    marginals = dense_crf(photo_like(24, 30, 1), probabilities_from_labels(compact, 2), **SETTINGS)
+    marginals = dense_crf(photo_like(24, 30, 1), probabilities_from_labels(compact, 2), **HOW.kernels())
     np.testing.assert_array_equal(read_mask(out / "deep/1.png"), 7 * marginals.argmax(0))
 
 
@@ -44,26 +44,26 @@ def test_probabilities_are_refined(tmp_path: Path) -> None:
     maps = np.random.default_rng(0).random((3, 24, 30), np.float32)
     (tmp_path / "maps").mkdir()
     np.save(tmp_path / "maps/0.npy", maps)
-    assert refine_folder(tmp_path / "maps", images, out, **SETTINGS) == 1
-    marginals = dense_crf(photo_like(24, 30, 0), maps, **SETTINGS)
+    assert refine_folder(tmp_path / "maps", images, out, HOW) == 1
+    marginals = dense_crf(photo_like(24, 30, 0), maps, **HOW.kernels())
     np.testing.assert_array_equal(read_mask(out / "0.png"), marginals.argmax(0))
 
 
 def test_finished_masks_are_left_alone(tmp_path: Path) -> None:
     masks, images, out = folders(tmp_path)
-    refine_folder(masks, images, out, **SETTINGS)
+    refine_folder(masks, images, out, HOW)
     before = (out / "2.png").stat().st_mtime_ns
     (out / "0.png").unlink()
-    assert refine_folder(masks, images, out, workers=2, **SETTINGS) == 1
+    assert refine_folder(masks, images, out, HOW, workers=2) == 1
     assert (out / "2.png").stat().st_mtime_ns == before
-    assert refine_folder(masks, images, out, overwrite=True, **SETTINGS) == 3
+    assert refine_folder(masks, images, out, HOW, overwrite=True) == 3
 
 
 def test_a_mask_of_one_label_or_none_stays(tmp_path: Path) -> None:
     masks, images, out = folders(tmp_path, 2)
     write_mask(masks / "0.png", np.full((24, 30), 4, np.uint8))
     write_mask(masks / "deep/1.png", np.full((24, 30), 255, np.uint8))
-    refine_folder(masks, images, out, **SETTINGS)
+    refine_folder(masks, images, out, HOW)
     assert (read_mask(out / "0.png") == 4).all()
     assert (read_mask(out / "deep/1.png") == 255).all()
 
@@ -72,12 +72,12 @@ def test_bad_files_are_named_and_the_rest_is_done(tmp_path: Path) -> None:
     masks, images, out = folders(tmp_path)
     (images / "0.png").unlink()
     with pytest.raises(UserError, match=r"1 of 3 files.*no photo"):
-        refine_folder(masks, images, out, **SETTINGS)
+        refine_folder(masks, images, out, HOW)
     assert (out / "2.png").is_file()
     (masks / "0.png").unlink()
     write_mask(masks / "2.png", np.zeros((5, 5), np.uint8))
     with pytest.raises(UserError, match="5 x 5"):
-        refine_folder(masks, images, out, overwrite=True, **SETTINGS)
+        refine_folder(masks, images, out, HOW, overwrite=True)
 
 
 @pytest.mark.parametrize("content", [b"", b"not an array", None])
@@ -89,15 +89,15 @@ def test_arrays_that_are_none_are_refused(tmp_path: Path, content: bytes | None)
     else:
         (tmp_path / "maps/0.npy").write_bytes(content)
     with pytest.raises(UserError, match="cannot be read as an array"):
-        refine_folder(tmp_path / "maps", images, out, **SETTINGS)
+        refine_folder(tmp_path / "maps", images, out, HOW)
 
 
 def test_an_empty_folder_is_named(tmp_path: Path) -> None:
     (tmp_path / "masks").mkdir()
     with pytest.raises(UserError, match=r"no \.png masks"):
-        refine_folder(tmp_path / "masks", tmp_path / "images", tmp_path / "out", **SETTINGS)
+        refine_folder(tmp_path / "masks", tmp_path / "images", tmp_path / "out", HOW)
     with pytest.raises(UserError, match="not a folder"):
-        refine_folder(tmp_path / "nothing", tmp_path / "images", tmp_path / "out", **SETTINGS)
+        refine_folder(tmp_path / "nothing", tmp_path / "images", tmp_path / "out", HOW)
 
 
 def npy(header: str, data: bytes = b"\0" * 64, version: bytes = b"\x01\x00") -> bytes:
@@ -139,6 +139,6 @@ def test_one_wrong_array_costs_itself_alone(tmp_path: Path, content: object, wor
         np.savez(maps / "0.npz", MAPS)
         (maps / "0.npz").rename(path)
     with pytest.raises(UserError, match=rf"1 of 2 .*0\.npy.*({words})"):
-        refine_folder(maps, images, out, **SETTINGS)
-    marginals = dense_crf(photo_like(24, 30, 1), MAPS, **SETTINGS)
+        refine_folder(maps, images, out, HOW)
+    marginals = dense_crf(photo_like(24, 30, 1), MAPS, **HOW.kernels())
     np.testing.assert_array_equal(read_mask(out / "deep/1.png"), marginals.argmax(0))

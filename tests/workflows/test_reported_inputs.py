@@ -14,7 +14,7 @@ from tagseg.errors import UserError
 from tagseg.outputs.palette import write_mask
 from tagseg.workflows.refine import refine_folder
 from tests.workflows.small_project import Project, command
-from tests.workflows.test_refine import SETTINGS
+from tests.workflows.test_refine import HOW
 
 MASK = np.zeros((24, 30), np.uint8)
 MASK[6:18, 8:22] = 1
@@ -38,12 +38,12 @@ def test_refine_finds_photos_as_all_commands_do(name: str, form: str, tmp_path: 
     mask(tmp_path / "masks" / f"{unicodedata.normalize(other, name)}.png")
     for hidden in (".ipynb_checkpoints/a-checkpoint.png", "._a.png", ".DS_Store/b.png"):
         mask(tmp_path / "masks" / hidden)
-    assert refine_folder(tmp_path / "masks", tmp_path / "photos", tmp_path / "out", **SETTINGS) == 1
+    assert refine_folder(tmp_path / "masks", tmp_path / "photos", tmp_path / "out", HOW) == 1
     assert read_mask(tmp_path / "out" / f"{unicodedata.normalize('NFC', name)}.png").shape == MASK.shape
     for inside in ("masks/refined", "masks", "photos/refined", "photos"):
         for _ in range(2):
             with pytest.raises(UserError, match="choose another --out"):
-                refine_folder(tmp_path / "masks", tmp_path / "photos", tmp_path / inside, **SETTINGS)
+                refine_folder(tmp_path / "masks", tmp_path / "photos", tmp_path / inside, HOW)
 
 
 @pytest.mark.parametrize("suffixes", [(".jpg", ".png"), (".png", ".tif"), (".JPG", ".jpeg")])
@@ -53,7 +53,7 @@ def test_photos_that_differ_in_their_suffix_are_not_picked(suffixes: tuple[str, 
     mask(tmp_path / "masks" / "a.png")
     mask(tmp_path / "masks" / "b.png")
     with pytest.raises(UserError, match=rf"1 of 2 files.*two photos a, a\{min(suffixes)}"):
-        refine_folder(tmp_path / "masks", tmp_path / "photos", tmp_path / "out", **SETTINGS)
+        refine_folder(tmp_path / "masks", tmp_path / "photos", tmp_path / "out", HOW)
     assert [path.name for path in (tmp_path / "out").glob("*.png")] == ["b.png"]
 
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.progress import Progress
 
 from tagseg.cli.frame import (
+    Address,
     Classes,
+    Container,
     Device,
+    Engine,
     FileColumn,
     Flip,
     Images,
@@ -19,8 +22,11 @@ from tagseg.cli.frame import (
     Out,
     Overwrite,
     OwnImages,
+    Part,
+    Parts,
     Places,
     Precision,
+    RetryErrors,
     Review,
     Run,
     Scales,
@@ -29,13 +35,21 @@ from tagseg.cli.frame import (
     TaggedBackground,
     Tags,
     TagsColumn,
+    Timeout,
+    Workers,
     app,
     class_names,
     console,
+    parts,
     say,
+    say_finished,
     with_review,
 )
 from tagseg.errors import UserError
+
+if TYPE_CHECKING:
+    from tagseg.data.tagged import TaggedImages
+    from tagseg.segmenter import Segmenter
 
 
 @app.command()
@@ -154,9 +168,14 @@ def train(
 @app.command()
 def label(
     run: Run,
-    out: Out = Path("masks"),
+    out: Annotated[
+        str, typer.Option("--out", "-o", help="folder for the results; with --shards a store too")
+    ] = "masks",
     images: Annotated[
-        Path | None, typer.Option("--images", help="tagged photos; without it, the run's training photos")
+        str | None,
+        typer.Option(
+            "--images", help="tagged photos; without it, the run's training photos; with --shards a store too"
+        ),
     ] = None,
     tags: Tags = None,
     classes: Classes = None,
@@ -174,6 +193,14 @@ def label(
     device: Device = "auto",
     places: Places = None,
     overwrite: Overwrite = False,
+    shards: Parts = None,
+    shard: Part = None,
+    container: Container = "tar",
+    engine: Engine = "local",
+    address: Address = None,
+    workers: Workers = 1,
+    timeout: Timeout = None,
+    retry_errors: RetryErrors = False,
 ) -> None:
     """Pseudo masks for tagged photos: one palette PNG each, only the photo's tags can appear; confidence.csv beside them.
 
@@ -186,15 +213,15 @@ def label(
 
     if places and images is not None:
         raise UserError("--set says where the photos of the run are, --images names others: give one of them.")
-    segmenter, scores = load(run, device=device), None
-    segmenter.set(scales=scales, flip=flip, precision=precision, tagged_background=tagged_background)
-    if images is None:
-        count, photos, scores = label_run(
-            segmenter, run, out, confidence=confidence, tags=use_tags, overwrite=overwrite, places=places or ()
-        )
-    else:
+
+    def build() -> Segmenter:
+        segmenter = load(run, device=device)
+        return segmenter.set(scales=scales, flip=flip, precision=precision, tagged_background=tagged_background)
+
+    def photos(segmenter: Segmenter) -> TaggedImages:
+        assert images is not None
         data = open_tagged(
-            images,
+            Path(images),
             tags,
             classes=class_names(classes) or segmenter.method.classes,
             separator=separator,
@@ -203,10 +230,35 @@ def label(
         )
         for note in data.notes:
             say(note)
-        count = label(segmenter, data, out, confidence=confidence, tags=use_tags, overwrite=overwrite)
-        photos = len(data)
+        return data
+
+    cut = parts([images or "", out], shards, shard, container, engine, address, workers, timeout, retry_errors)
+    if cut is not None:
+        from tagseg.workflows.opened import run_sources
+        from tagseg.workflows.shards import label_shards, list_in_table, list_tagged, read_tags
+
+        if images is None:
+            listed = list_tagged(lambda segmenter: run_sources(run, places or ()).train)
+        elif Path(images).is_dir():
+            listed = list_tagged(photos)
+        elif tags is None:
+            raise UserError(f"The photos of {images} need a table of tags: --tags FILE.")
+        else:
+            table = read_tags(tags, [images], class_names(classes), separator, file_column, tags_column)
+            listed = list_in_table(images, table)
+        say_finished(label_shards(build, listed, out, cut, confidence=confidence, tags=use_tags, say=say), out)
+        return
+    segmenter, scores = build(), None
+    if images is None:
+        count, total, scores = label_run(
+            segmenter, run, Path(out), confidence=confidence, tags=use_tags, overwrite=overwrite, places=places or ()
+        )
+    else:
+        data = photos(segmenter)
+        count = label(segmenter, data, Path(out), confidence=confidence, tags=use_tags, overwrite=overwrite)
+        total = len(data)
     used = "tags were used" if use_tags else "tags were not used"
-    say(f"{count} masks written to {out} ({photos - count} were there already); {used}.")
+    say(f"{count} masks written to {out} ({total - count} were there already); {used}.")
     if scores is not None:
         say(f"mIoU {percent(100 * scores.miou)} % against the true masks of {scores.photos} of these photos.")
 

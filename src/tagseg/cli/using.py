@@ -8,32 +8,41 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tagseg.cli.frame import (
+    Address,
     Classes,
+    Container,
     Device,
+    Engine,
     FileColumn,
     Flip,
     Merge,
     Out,
     Overwrite,
+    Part,
+    Parts,
     Places,
     Precision,
+    RetryErrors,
     Run,
     Scales,
     Separator,
     TaggedBackground,
     Tags,
     TagsColumn,
+    Timeout,
+    Workers,
     app,
     class_names,
     console,
+    parts,
     say,
+    say_finished,
 )
 from tagseg.errors import UserError
 from tagseg.refine.defaults import BILATERAL, GAUSSIAN, ITERATIONS
 
 if TYPE_CHECKING:
     from tagseg.prediction.segmenter import Segmenter
-    from tagseg.scale.finish import Finished
 
 
 @app.command()
@@ -64,14 +73,14 @@ def predict(
         str | None, typer.Option(help="label-studio: what stands before a photo's name, in place of local files")
     ] = None,
     overwrite: Overwrite = False,
-    shards: Annotated[int | None, typer.Option(min=1, help="cut the photos into so many parts: docs/scale.md")] = None,
-    shard: Annotated[str | None, typer.Option(help="do this part alone, such as 3/100; numbers begin at 0")] = None,
-    container: Annotated[str, typer.Option(help="of a part's masks: tar, parquet, png")] = "tar",
-    engine: Annotated[str, typer.Option(help="what works on the parts: local, ray")] = "local",
-    address: Annotated[str | None, typer.Option(help="ray: of a cluster; else this machine")] = None,
-    workers: Annotated[int, typer.Option(min=1, help="ray: how many at once")] = 1,
-    timeout: Annotated[float | None, typer.Option(min=0.1, help="parts: seconds that a photo may take")] = None,
-    retry_errors: Annotated[bool, typer.Option("--retry-errors", help="parts: do the failed photos again")] = False,
+    shards: Parts = None,
+    shard: Part = None,
+    container: Container = "tar",
+    engine: Engine = "local",
+    address: Address = None,
+    workers: Workers = 1,
+    timeout: Timeout = None,
+    retry_errors: RetryErrors = False,
 ) -> None:
     """Segment photos, without tags unless a table of them is given. The same command goes on where it stopped.
 
@@ -87,20 +96,14 @@ def predict(
         segmenter.tile = tile
         return segmenter
 
-    if shards is None and (
-        shard is not None or retry_errors or engine != "local" or timeout is not None or "://" in out
-    ):
-        raise UserError("--shard, --retry-errors, --engine, --timeout and stores need --shards N: docs/scale.md.")
-    if shards is not None:
-        from tagseg.workflows.shards import Shards, predict_shards, read_tags
+    how = parts([*images, out], shards, shard, container, engine, address, workers, timeout, retry_errors)
+    if how is not None:
+        from tagseg.workflows.shards import predict_shards, read_tags
 
-        how = Shards(shards, shard, container, engine, address, workers, timeout, retry_errors)
         given = (
             None if tags is None else read_tags(tags, images, class_names(classes), separator, file_column, tags_column)
         )
-        whole = predict_shards(build, images, out, how, crf=crf, pixel_cap=pixel_cap, tags=given, say=say)
-        if whole is not None:
-            _say_finished(whole, out)
+        say_finished(predict_shards(build, images, out, how, crf=crf, pixel_cap=pixel_cap, tags=given, say=say), out)
         return
     result = predict(
         build(),
@@ -147,17 +150,7 @@ def finish(
         if to is None:
             raise UserError("--format needs a folder: --to DIR.")
         say(f"{merge(place, format, to)} masks written to {to}.")
-    _say_finished(whole, out)
-
-
-def _say_finished(whole: Finished, out: str) -> None:
-    say(f"{whole.masks} of {whole.photos} photos segmented in {whole.seconds:.0f} s of work; results are in {out}.")
-    if whole.errors:
-        for name, why in whole.errors[:5]:
-            say(f"{name}: {why}", style="yellow")
-        raise UserError(
-            f"{len(whole.errors)} photo(s) failed: {out}/index.jsonl.gz names them, --retry-errors does them again."
-        )
+    say_finished(whole, out)
 
 
 @app.command()
@@ -244,8 +237,9 @@ def evaluate(
 
     if out is not None:
         check_file(out, masks, truth, *([] if tags is None else [tags]))  # before the masks are read
-    known = None if tags is None else TagTable(tags, separator, file_column, tags_column)
-    result = evaluate(masks, truth, split=split, classes=class_names(classes), labels_used=labels, tags=known)
+    names = class_names(classes)
+    known = None if tags is None else TagTable(tags, separator, file_column, tags_column, names)
+    result = evaluate(masks, truth, split=split, classes=names, labels_used=labels, tags=known)
     console.print(table(result))
     for note in result.notes:
         say(note, style="yellow")
@@ -256,9 +250,11 @@ def evaluate(
 
 @app.command()
 def refine(
-    masks: Annotated[Path, typer.Argument(help="folder of index masks (PNG) or probabilities (.npy, (L, H, W))")],
-    images: Annotated[Path, typer.Argument(help="folder of the photos, named alike")],
-    out: Out = Path("refined"),
+    masks: Annotated[str, typer.Argument(help="folder of index masks (PNG) or probabilities (.npy, (L, H, W))")],
+    images: Annotated[str, typer.Argument(help="folder of the photos, named alike; with --shards both may be stores")],
+    out: Annotated[
+        str, typer.Option("--out", "-o", help="folder for the results; with --shards a store too")
+    ] = "refined",
     sxy: Annotated[float, typer.Option(help="bilateral sigma in pixels")] = BILATERAL[0],
     srgb: Annotated[float, typer.Option(help="bilateral sigma of colour")] = BILATERAL[1],
     weight: Annotated[float, typer.Option(help="bilateral weight")] = BILATERAL[2],
@@ -271,26 +267,33 @@ def refine(
     tags_column: TagsColumn = None,
     device: Device = "auto",
     overwrite: Overwrite = False,
+    shards: Parts = None,
+    shard: Part = None,
+    container: Container = "tar",
+    engine: Engine = "local",
+    address: Address = None,
+    workers: Workers = 1,
+    timeout: Timeout = None,
+    retry_errors: RetryErrors = False,
 ) -> None:
     """Refine masks or probabilities with the dense CRF.
 
     Example: tagseg refine masks photos --out refined
     """
     from tagseg.data.mask_numbers import TagTable
-    from tagseg.workflows.refine import refine_folder
+    from tagseg.workflows.refine import Refinement, refine_folder
 
+    how = Refinement(GAUSSIAN, (sxy, srgb, weight), iterations, confidence)
+    cut = parts([masks, images, out], shards, shard, container, engine, address, workers, timeout, retry_errors)
+    if cut is not None and tags is not None:
+        raise UserError("--tags looks at all masks together: leave --shards out.")
+    if cut is not None:
+        from tagseg.workflows.shards import refine_shards
+
+        say_finished(refine_shards(masks, images, out, cut, how, device=device, say=say), out)
+        return
+    known = None if tags is None else TagTable(tags, separator, file_column, tags_column, class_names(classes))
     count = refine_folder(
-        masks,
-        images,
-        out,
-        gaussian=GAUSSIAN,
-        bilateral=(sxy, srgb, weight),
-        iterations=iterations,
-        confidence=confidence,
-        device=device,
-        overwrite=overwrite,
-        tags=None if tags is None else TagTable(tags, separator, file_column, tags_column),
-        classes=class_names(classes),
-        say=say,
+        Path(masks), Path(images), Path(out), how, device=device, overwrite=overwrite, tags=known, say=say
     )
     say(f"{count} masks refined; results are in {out}.")

@@ -85,6 +85,7 @@ class TagTable:
     separator: str | None = None
     file_column: str | None = None
     tags_column: str | None = None
+    classes: Sequence[str] | None = None  # None: the tags that occur
 
     def of_masks(
         self, names: Iterable[str], folders: Sequence[Path], classes: Sequence[str] | None = None
@@ -92,9 +93,10 @@ class TagTable:
         """The classes in order, and the tags as their numbers (1..C) of each mask that the table has a row for.
 
         names: of the masks, without suffixes; rows may name the photos. folders: those that a row's path may begin with,
-        the masks' own first. classes: None takes the tags that occur.
+        the masks' own first. classes: in place of the table's own.
         Raises UserError as `open_tagged` does, and where no row is of a mask.
         """
+        classes = self.classes if classes is None else classes
         known = None if classes is None else check_classes(classes)
         rows, problems = read_table(
             self.file,

@@ -26,7 +26,7 @@ class Prediction:
 
     mask: (H, W) uint8, indices into `classes`. probabilities: (K, H, W) float32; None of a photo so large that they
     would take more than a gibibyte. classes: K names, the first "background". confidence: (H, W) float32, the
-    probability of each pixel's class.
+    probability of each pixel's class. Both are those after the dense CRF, which makes them surer than they are right.
     """
 
     def __init__(
@@ -35,9 +35,18 @@ class Prediction:
         probabilities: NDArray[np.float32] | Tensor | None,
         classes: tuple[str, ...],
         confidence: NDArray[np.float32],
+        expected_iou: Tensor | None = None,
     ) -> None:
         self.mask, self.classes, self.confidence = mask, classes, confidence
-        self._probabilities = probabilities
+        self._probabilities, self._expected_iou = probabilities, expected_iou
+
+    @cached_property
+    def expected_iou(self) -> float | None:
+        """How good the mask is likely to be: the mean IoU of its objects, 0 to 1; None of a photo read tile by tile.
+
+        From the probabilities before the CRF and how much the CRF changed; no true mask is needed.
+        """
+        return None if self._expected_iou is None else round(float(self._expected_iou), 4)
 
     @cached_property
     def probabilities(self) -> NDArray[np.float32] | None:

@@ -23,6 +23,7 @@ from tagseg.errors import UserError
 from tagseg.files import to_json, write_text
 from tagseg.interrupt import check
 from tagseg.methods import Method
+from tagseg.prediction.expected import Expected
 from tagseg.prediction.hub import push
 from tagseg.prediction.maps import device_of, refine_probabilities, resized_window, working_probabilities
 from tagseg.prediction.prediction import BACKGROUND, Prediction
@@ -148,11 +149,12 @@ class Segmenter:
             tag_BC = torch.stack([self.tag_vector(tags) for tags in given]) if given else None
             for i, probability in zip(group, self.full_size(photo_BHW3, tag_BC), strict=True):
                 maps[i] = probability
+        refined = maps
         if crf:
-            maps = refine_probabilities(self.settings, [photo for photo, _ in requests], maps, threads)
-        return [self._prediction(probability) for probability in maps]
+            refined = refine_probabilities(self.settings, [photo for photo, _ in requests], maps, threads)
+        return [self._prediction(before, after) for before, after in zip(maps, refined, strict=True)]
 
-    def _prediction(self, probability_KHW: Tensor) -> Prediction:
+    def _prediction(self, before_KHW: Tensor, probability_KHW: Tensor) -> Prediction:
         # torch's max finds the same class as its argmax, in a quarter of the time on a CPU
         best_HW, mask_HW = probability_KHW.max(0)
         return Prediction(
@@ -160,6 +162,7 @@ class Segmenter:
             probability_KHW,
             self.classes,
             best_HW.float().cpu().numpy(),
+            Expected.of(before_KHW, mask_HW).photo,
         )
 
     def full_size(self, photo_BHW3: Tensor, tag_BC: Tensor | None) -> Tensor:

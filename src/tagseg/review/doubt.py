@@ -7,9 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from tagseg.outputs.confidence import Sureness
 
 SMALL, LARGE = 0.002, 0.01  # shares of the photo: less is not found, more of an untagged class is too much
 GRID = 12  # blocks along the longer side in which doubt is looked for
@@ -27,21 +33,23 @@ class Doubt:
 
 
 def doubt_of_mask(
-    mask: NDArray[np.uint8], classes: Sequence[str], tags: Sequence[str] | None, confidence: float | None = None
+    mask: NDArray[np.uint8], classes: Sequence[str], tags: Sequence[str] | None, sure: Sureness | None = None
 ) -> Doubt:
-    """Doubt from the mask alone: contradictions to the tags, else the confidence (0 to 1) where it is known."""
+    """Doubt from the mask alone: contradictions to the tags, else what is known of the mask's expected IoU or confidence."""
     share = np.bincount(mask.ravel(), minlength=256)[: len(classes)] / mask.size
     wrong = _contradictions(share, classes, tags)
-    value = 0.5 if confidence is None else 1 - confidence
-    if wrong:
-        return _contradicted(wrong, value)
-    if confidence is None:
-        return Doubt(value, "nothing is known of the model's confidence")
-    return Doubt(value, f"the model is {100 * confidence:.0f} % sure, on average over the pixels")
+    if sure is None:
+        value, reason = 0.5, "nothing is known of the model's confidence"
+    elif sure.expected_iou is not None:
+        value, reason = 1 - sure.expected_iou, f"expected IoU {sure.expected_iou:.2f}"
+    else:
+        value = 1 - sure.confidence
+        reason = f"the model is {100 * sure.confidence:.0f} % sure, on average over the pixels"
+    return _contradicted(wrong, value) if wrong else Doubt(value, reason)
 
 
 def doubt_of_probabilities(
-    probabilities: NDArray[np.float32],
+    probabilities: Tensor,
     mask: NDArray[np.uint8],
     classes: Sequence[str],
     tags: Sequence[str] | None,
@@ -49,32 +57,26 @@ def doubt_of_probabilities(
 ) -> Doubt:
     """Doubt from a model's probabilities (K, H, W) before the CRF and the mask after it.
 
-    Of each class that is tagged or found: the expected IoU of the mask under the probabilities (from the soft Dice
-    confidence of arXiv 2402.10665), and the IoU of the masks before and after the CRF. The photo's doubt is one less the
-    mean of their geometric means; the smallest factor is the reason. untagged: probabilities without tags, which show
-    classes that the tags lack.
+    The photo's doubt is one less its expected IoU; the smallest factor of a class that is tagged or found is the reason.
+    untagged: probabilities without tags, which show classes that the tags lack.
     """
+    import torch
+
+    from tagseg.prediction.expected import Expected
+
     share = np.bincount(mask.ravel(), minlength=256)[: len(classes)] / mask.size
     wrong = _contradictions(share, classes, tags)
     if untagged is not None and tags is not None:
         free = np.bincount(untagged.argmax(0).ravel(), minlength=len(classes)) / mask.size
         wrong += _not_tagged(free, classes, tags)
-    before = probabilities.argmax(0)
-    looked_at = [k for k in range(1, len(classes)) if share[k] > 0 or classes[k] in (tags or ())] or [0]
+    expected = Expected.of(probabilities, torch.from_numpy(mask))
+    value = 1 - float(expected.photo)
     factors: list[tuple[float, str]] = []
-    quality = []
-    for k in looked_at:
-        inside = mask == k
-        both = float(probabilities[k][inside].sum())
-        dice = 2 * both / max(float(probabilities[k].sum()) + float(inside.sum()), 1e-9)
-        expected = dice / (2 - dice)
-        union = float((inside | (before == k)).sum())
-        kept = float((inside & (before == k)).sum()) / union if union else 1.0
-        quality.append(np.sqrt(expected * kept))
-        factors.append((expected, f"{classes[k]}: expected IoU {expected:.2f}"))
+    for k in [k for k in range(1, len(classes)) if share[k] > 0 or classes[k] in (tags or ())] or [0]:
+        iou, kept = float(expected.iou_K[k]), float(expected.kept_K[k])
+        factors.append((iou, f"{classes[k]}: expected IoU {iou:.2f}"))
         factors.append((kept, f"{classes[k]}: the mask changed much at the photo's edges (IoU {kept:.2f})"))
-    value = float(1 - np.mean(quality))
-    spots = _spots(probabilities)
+    spots = _spots(probabilities.numpy())
     if wrong:
         return _contradicted(wrong, value, spots)
     return Doubt(value, min(factors)[1], spots)

@@ -22,6 +22,7 @@ from tagseg.data.folders import find_photos, stem
 from tagseg.data.photo import photo_size, read_mask, read_photo
 from tagseg.errors import UserError
 from tagseg.files import make_folder, write_text
+from tagseg.outputs.confidence import Sureness
 from tagseg.outputs.palette import write_mask
 from tagseg.outputs.writer import safe_name
 from tagseg.review.doubt import Doubt, doubt_of_mask, doubt_of_probabilities
@@ -80,7 +81,7 @@ class FolderProposals(Proposals):
         self,
         folder: Path,
         classes: tuple[str, ...],
-        confidences: dict[str, float] | None = None,
+        confidences: dict[str, Sureness] | None = None,
         model: ModelProposals | None = None,
     ) -> None:
         self.files = {stem(name): path for name, path in find_photos(folder).items()}
@@ -177,7 +178,7 @@ class ModelProposals(Proposals):
         free = None if chosen is None else self.segmenter.probabilities(photo_HW3).cpu().numpy()
         (after,) = self.segmenter.refine([photo_HW3], [before])
         mask_HW = after.max(0).indices.cpu().numpy().astype(np.uint8)
-        doubt = doubt_of_probabilities(before.float().cpu().numpy(), mask_HW, self.classes, tags, free)
+        doubt = doubt_of_probabilities(before.float().cpu(), mask_HW, self.classes, tags, free)
         path = self._path(name)
         path.parent.mkdir(parents=True, exist_ok=True)
         write_mask(path, mask_HW)

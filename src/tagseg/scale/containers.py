@@ -24,7 +24,7 @@ from tagseg.scale.places import Place
 
 ROWS = 64  # of a row group: few enough that a reader takes them at once
 Row = tuple[dict[str, Any], bytes | None]
-"""What is known of a photo ("name", "file_name", "height", "width", "classes", "pixels", "error"), and its mask as PNG."""
+"""What is known of a photo (the columns of a Parquet file but the mask, and "file_name"), and its mask as PNG."""
 
 
 def encode(mask: NDArray[np.uint8]) -> bytes:
@@ -108,6 +108,7 @@ class Parquet(Container):
         arrow, parquet = _arrow()
         image = {"_type": "Image"}
         columns = {"name": "string", "height": "int32", "width": "int32", "error": "string"}
+        columns |= {"confidence": "float64", "expected_iou": "float64"}
         features: dict[str, Any] = {key: {"dtype": kind, "_type": "Value"} for key, kind in columns.items()}
         features["mask"] = image
         features["classes"] = {"feature": {"dtype": "string", "_type": "Value"}, "_type": "List"}
@@ -120,6 +121,8 @@ class Parquet(Container):
                 ("mask", arrow.struct([("bytes", arrow.binary()), ("path", arrow.string())])),
                 ("classes", arrow.list_(arrow.string())),
                 ("pixels", arrow.list_(arrow.int64())),
+                ("confidence", arrow.float64()),
+                ("expected_iou", arrow.float64()),
                 ("error", arrow.string()),
             ],
             metadata={
@@ -158,7 +161,7 @@ class Parquet(Container):
                     yield {key: value for key, value in row.items() if value is not None}, mask and mask["bytes"]
 
 
-_ORDER = ("name", "height", "width", "mask", "classes", "pixels", "error")
+_ORDER = ("name", "height", "width", "mask", "classes", "pixels", "confidence", "expected_iou", "error")
 
 
 def _arrow() -> tuple[Any, Any]:

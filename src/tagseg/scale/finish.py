@@ -12,9 +12,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from tagseg.data.sources import LABELLED
 from tagseg.errors import UserError
+from tagseg.files import replacing
 from tagseg.foreign import reading
 from tagseg.outputs import OUTPUTS
+from tagseg.outputs.confidence import CONFIDENCES, HEAD, Sureness, write_rows
 from tagseg.places import check_output
 from tagseg.result_folder import ResultFolder
 from tagseg.scale.containers import CONTAINERS, Row
@@ -92,17 +95,25 @@ def to_retry(place: Place) -> tuple[Place, list[Photo]]:
 
 
 def merge(place: Place, format: str, out: Path) -> int:
-    """Write all masks in one of the formats with a file for all, or as PNG; holds one shard at a time. Gives how many."""
+    """Write all masks in one of the formats with a file for all, or as PNG; holds one shard at a time. Gives how many.
+
+    The PNGs of `label` are what `label` without shards leaves: a folder of pseudo masks with the table of confidences.
+    """
     if format not in MERGED:
         raise UserError(f"--format {format} needs the photos themselves; from shards there are {', '.join(MERGED)}.")
     if isinstance(place, Folder):
         check_output(out, [place.path])
     plan = read_plan(place)
-    count = 0
+    labelled = plan.job == "label" and format == "png"
     kind = OUTPUTS[format]
-    results = ResultFolder.claim(out, MARKER, "merge", [], overwrite=False, rewritten=kind.shared)
+    if labelled:
+        results = _pseudo_masks(place, plan, out)
+    else:
+        results = ResultFolder.claim(out, MARKER, "merge", [], overwrite=False, rewritten=kind.shared)
     results.begin(kind.shared)
     with kind(out, plan.classes) as writer:
+        sure: dict[str, Sureness] = {}
+        count = 0
         for facts, png in rows(place):
             with reading(facts["name"], "a mask of the shards"):
                 assert png is not None
@@ -115,9 +126,25 @@ def merge(place: Place, format: str, out: Path) -> int:
             results.begin(files)
             writer.add(facts["name"], photo, mask, file_name=facts.get("file_name") or "")
             results.wrote(files)
+            if labelled:
+                sure[facts["name"]] = Sureness(facts["confidence"], facts.get("expected_iou"))
             count += 1
     results.wrote(shared for shared in kind.shared if (out / shared).is_file())
+    if labelled:
+        results.begin([CONFIDENCES])
+        with replacing(out / CONFIDENCES) as temporary, temporary.open("w", encoding="utf-8", newline="") as table:
+            table.write(HEAD)
+            write_rows(table, dict(sorted(sure.items())))
+        results.wrote([CONFIDENCES])
+        results.end()
     return count
+
+
+def _pseudo_masks(place: Place, plan: Plan, out: Path) -> ResultFolder:
+    """The folder as `label` claims its own."""
+    names = {photo.name for part in places_of(place) for _, photo in read_manifest(part, read_plan(part))}
+    files = [CONFIDENCES, *(f"{name}.png" for name in sorted(names))]
+    return ResultFolder.claim(out, LABELLED, plan.made_by, files, overwrite=False)
 
 
 def rows(place: Place) -> Iterator[Row]:

@@ -8,7 +8,8 @@ from __future__ import annotations
 import tarfile
 import tempfile
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -32,7 +33,7 @@ class Photo:
 
     name: under which its mask is kept, forward slashes, no suffix. file_name: the same with suffix. place, key: where its
     file lies. size: bytes. version: what changes when the file does. offset: where it begins inside a tar, -1 for a file
-    of its own. tags: what is known of it, None where nothing is.
+    of its own. tags: what is known of it, None where nothing is. beside: the mask or the probabilities that belong to it.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Photo:
     version: str
     offset: int = -1
     tags: tuple[str, ...] | None = None
+    beside: Photo | None = None
 
     def row(self) -> dict[str, Any]:
         """As a line of the manifest."""
@@ -51,24 +53,38 @@ class Photo:
     @classmethod
     def of(cls, row: dict[str, Any]) -> Photo:
         """From a line of the manifest."""
-        tags = row.pop("tags", None)
-        return cls(**row, tags=None if tags is None else tuple(tags))
+        tags, beside = row.pop("tags", None), row.pop("beside", None)
+        return cls(**row, tags=None if tags is None else tuple(tags), beside=None if beside is None else cls.of(beside))
+
+    @classmethod
+    def at(cls, path: Path, name: str, file_name: str, tags: tuple[str, ...] | None = None) -> Photo:
+        """One that is a file of this machine."""
+        path = path.absolute()
+        found = path.stat()
+        return cls(name, file_name, str(path.parent), path.name, found.st_size, str(found.st_mtime_ns), tags=tags)
 
     def read(self, places: dict[str, Place], *, pixel_cap: int) -> NDArray[np.uint8]:
         """The pixels, uint8 (H, W, 3). places: those opened before. Raises UserError that names the photo."""
+        with self.file(places) as path:
+            return read_photo(path, pixel_cap=pixel_cap)
+
+    @contextmanager
+    def file(self, places: dict[str, Place]) -> Iterator[Path]:
+        """Its file on this machine, brought here if need be. What goes wrong inside names it as the plan does."""
         if self.place not in places:
             places[self.place] = open_place(self.place)
         place = places[self.place]
         if self.offset < 0 and isinstance(place, Folder):
-            return read_photo(place.path / self.key, pixel_cap=pixel_cap)
+            yield place.path / self.key
+            return
         if self.size > SIZE_CAP:
-            raise UserError(f"{self.file_name} has {self.size:,} bytes, more than a photo may have; leave it out.")
+            raise UserError(f"{self.file_name} has {self.size:,} bytes, more than a file may have; leave it out.")
         content = place.read(self.key, start=max(self.offset, 0), size=self.size)
         with tempfile.TemporaryDirectory(prefix="tagseg-") as folder:
             file = Path(folder, "photo" + PurePosixPath(self.file_name).suffix.lower())
             file.write_bytes(content)
             try:
-                return read_photo(file, pixel_cap=pixel_cap)
+                yield file
             except UserError as error:
                 raise UserError(str(error).replace(str(file), self.file_name)) from error
 
@@ -101,27 +117,31 @@ def list_photos(sources: Sequence[str | Path], *, out: str) -> tuple[list[Photo]
     return [photos[name] for name in sorted(photos)], problems
 
 
+def list_files(source: str, suffixes: Collection[str]) -> tuple[list[Photo], list[str]]:
+    """The files with such suffixes of a store or a tar archive, and a sentence about each that is left out."""
+    problems: list[str] = []
+    found = _tar(source, problems, suffixes) if source.endswith(".tar") else _store(source, suffixes)
+    return sorted(found, key=lambda photo: photo.name), problems
+
+
 def _local(source: str, out: str, problems: list[str]) -> Iterator[Photo]:
     if source.endswith(".zip"):
         raise UserError(f"{source}: photos inside a zip file cannot be read by many; unpack it, or pack a .tar.")
     with open_inputs([source], out=Path(out if "://" not in out else ".tagseg-nowhere")) as inputs:
         problems += inputs.problems
         for photo in inputs.photos:
-            path = photo.path.absolute()
-            found = path.stat()
-            version = str(found.st_mtime_ns)
-            yield Photo(photo.name, photo.file_name, str(path.parent), path.name, found.st_size, version)
+            yield Photo.at(photo.path, photo.name, photo.file_name)
 
 
-def _store(url: str) -> Iterator[Photo]:
+def _store(url: str, suffixes: Collection[str] = PHOTO_SUFFIXES) -> Iterator[Photo]:
     place = open_place(url)
     for entry in place.find():
-        if PurePosixPath(entry.key).suffix.lower() in PHOTO_SUFFIXES and not entry.key.startswith("."):
+        if PurePosixPath(entry.key).suffix.lower() in suffixes and not entry.key.startswith("."):
             name = unicodedata.normalize("NFC", entry.key)
             yield Photo(stem(name), name, url, entry.key, entry.size, entry.version)
 
 
-def _tar(url: str, problems: list[str]) -> Iterator[Photo]:
+def _tar(url: str, problems: list[str], suffixes: Collection[str] = PHOTO_SUFFIXES) -> Iterator[Photo]:
     """The photos inside a tar, by where their bytes lie; links, devices and names that lead out are left out."""
     parent, _, key = url.rpartition("/")
     place = open_place(parent or ".")
@@ -132,7 +152,7 @@ def _tar(url: str, problems: list[str]) -> Iterator[Photo]:
     ):
         for member in tar:
             path = PurePosixPath(member.name)
-            if path.suffix.lower() not in PHOTO_SUFFIXES or path.name.startswith("."):
+            if path.suffix.lower() not in suffixes or path.name.startswith("."):
                 continue
             if path.is_absolute() or ".." in path.parts or "\\" in member.name:
                 problems.append(f"{url}: {shown(member.name)} leads outside the archive; pack it with a relative path")

@@ -4,23 +4,28 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import io
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from tagseg.errors import UserError
 from tagseg.foreign import reading
-from tagseg.scale.photos import Photo, list_photos
+from tagseg.scale.jobs import Job
+from tagseg.scale.photos import Photo
 from tagseg.scale.places import Place
 
 PLAN, MANIFEST = "plan.json", "manifest.jsonl.gz"
 FORMAT = 1
+MOST = 100_000  # shards
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What is to be done. classes: with background. made_by: model and settings. fingerprint: of all that the results hang on."""
+    """What is to be done.
+
+    classes: with background. made_by: model and settings. fingerprint: of all that the results hang on. job: the command.
+    """
 
     photos: int
     shards: int
@@ -29,6 +34,7 @@ class Plan:
     made_by: str
     manifest: str
     fingerprint: str
+    job: str = "predict"
 
     def key(self, shard: int) -> str:
         """A shard's number as it stands in names of files."""
@@ -36,61 +42,42 @@ class Plan:
 
 
 def make_plan(
-    place: Place,
-    classes: Sequence[str],
-    sources: Sequence[str | Path],
-    *,
-    shards: int,
-    container: str,
-    made_by: str,
-    tags: Callable[[list[str]], dict[str, tuple[str, ...]]] | None = None,
-    photos: Sequence[Photo] | None = None,
+    place: Place, job: Job, photos: Callable[[], tuple[Sequence[Photo], list[str]]], *, shards: int, container: str
 ) -> tuple[Plan, list[str]]:
     """The plan at a place: the one that is there, or a new one. Gives it, and sentences about photos left out.
 
-    classes: with background. made_by: a digest of the model, its settings and what else results depend on. tags: gives,
-    for the photos' file names, the tags
-    of those that have some. photos: given instead of `sources`. Raises UserError where the plan that is there is another
-    model's, or has other options or shards.
+    photos: lists them, and says such sentences; it is asked for a new plan alone. Raises UserError where the plan that is
+    there is another model's, or has other options or shards.
     """
     if place.exists(PLAN):
         plan = read_plan(place)
-        if plan.made_by != made_by or plan.shards != shards or plan.container != container:
-            what = (
-                "shards"
-                if plan.shards != shards
-                else "container"
-                if plan.container != container
-                else "model or settings"
-            )
+        wanted = {"shards": shards, "container": container, "job": job.name, "made_by": job.made_by}
+        other = [what for what, value in wanted.items() if getattr(plan, what) != value]
+        if other:
+            what = {"job": f"command, `tagseg {plan.job}`", "made_by": "model or settings"}.get(other[0], other[0])
             raise UserError(f"{place.url} holds the plan of other {what}: choose another --out, or give the same.")
         return plan, []
-    problems: list[str] = []
-    if photos is None:
-        photos, problems = list_photos(sources, out=place.url)
-    if tags is not None:
-        given = tags([photo.file_name for photo in photos])
-        photos = [Photo.of(photo.row() | {"tags": given.get(photo.file_name)}) for photo in photos]
-    if not photos:
+    listed, problems = photos()
+    if not listed:
         raise UserError(f"There is no photo to work on: {'; '.join(problems[:3]) or 'the list is empty'}.")
-    if not 1 <= shards <= 100_000:
-        raise UserError(f"--shards should be from 1 to 100000, not {shards}.")
-    rows = _manifest(photos, shards)
-    manifest = hashlib.sha256(rows).hexdigest()
+    if not 1 <= shards <= MOST:
+        raise UserError(f"--shards should be from 1 to {MOST}, not {shards}.")
+    rows = _manifest(listed, shards)
     facts = {
         "format": FORMAT,
-        "photos": len(photos),
+        "job": job.name,
+        "photos": len(listed),
         "shards": shards,
         "container": container,
-        "classes": list(classes),
-        "made_by": made_by,
-        "manifest": manifest,
+        "classes": list(job.classes),
+        "made_by": job.made_by,
+        "manifest": hashlib.sha256(rows).hexdigest(),
     }
     facts["fingerprint"] = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
     place.write(MANIFEST, gzip.compress(rows, mtime=0), new=True)
     place.write(PLAN, (json.dumps(facts, indent=1) + "\n").encode(), new=True)
     plan = read_plan(place)
-    if plan.made_by != made_by or plan.shards != shards:
+    if plan.made_by != job.made_by or plan.shards != shards:
         raise UserError(f"{place.url}: another command has begun there with other settings; choose another --out.")
     return plan, problems
 
@@ -99,7 +86,8 @@ def read_plan(place: Place) -> Plan:
     """The plan at a place. Raises UserError where there is none."""
     if not place.exists(PLAN):
         raise UserError(
-            f"{place.url} holds no plan: begin with `tagseg predict RUN PHOTOS --out {place.url} --shards N`."
+            f"{place.url} holds no plan: begin with `tagseg predict RUN PHOTOS --out {place.url} --shards N`, "
+            "or with label or refine."
         )
     with reading(f"{place.url}/{PLAN}", "a plan"):
         facts = json.loads(place.read(PLAN))
@@ -110,14 +98,22 @@ def read_plan(place: Place) -> Plan:
         return Plan(**facts | {"classes": tuple(facts["classes"])})
 
 
-def read_manifest(place: Place, plan: Plan) -> list[tuple[int, Photo]]:
-    """The photos with their shards. Raises UserError where the list is not the plan's."""
+def read_manifest(place: Place, plan: Plan, shard: int | None = None) -> Iterator[tuple[int, Photo]]:
+    """The photos with their shards, or those of one shard; the list itself is never held.
+
+    Raises UserError, at its end, where the list is not the plan's.
+    """
+    wanted = b"" if shard is None else b'{"shard": %d, ' % shard
+    digest = hashlib.sha256()
     with reading(f"{place.url}/{MANIFEST}", "a list of photos"):
-        rows = gzip.decompress(place.read(MANIFEST))
-        if hashlib.sha256(rows).hexdigest() != plan.manifest:
+        with gzip.open(io.BytesIO(place.read(MANIFEST))) as lines:
+            for line in lines:
+                digest.update(line)
+                if line.startswith(wanted):
+                    row = json.loads(line)
+                    yield row.pop("shard"), Photo.of(row)
+        if digest.hexdigest() != plan.manifest:
             raise UserError(f"{place.url}/{MANIFEST} is not the list of the plan: choose another --out.")
-        found = [json.loads(line) for line in rows.decode().splitlines()]
-        return [(row.pop("shard"), Photo.of(row)) for row in found]
 
 
 def _manifest(photos: Iterable[Photo], shards: int) -> bytes:

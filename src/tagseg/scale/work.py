@@ -1,4 +1,4 @@
-"""One shard: its photos read, segmented, and committed as one container and, last, one record."""
+"""One shard: its photos read, worked at, and committed as one container and, last, one record."""
 
 from __future__ import annotations
 
@@ -17,17 +17,16 @@ from types import FrameType
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from tagseg.errors import UserError
 from tagseg.foreign import reading, reason
 from tagseg.scale.containers import CONTAINERS, Container, Pictures, encode
+from tagseg.scale.jobs import Job, Result
 from tagseg.scale.photos import Photo
 from tagseg.scale.places import Place
 from tagseg.scale.plan import Plan
-from tagseg.segmenter import Prediction, Segmenter
 
-Answer = Prediction | Exception
+Answer = Result | Exception
 
 
 @dataclass(frozen=True)
@@ -61,17 +60,15 @@ def work(
     plan: Plan,
     shard: int,
     photos: list[Photo],
-    segmenter: Segmenter,
+    job: Job,
     *,
-    crf: bool = True,
-    pixel_cap: int,
     timeout: float | None = None,
     progress: Callable[[int], None] = lambda done: None,
 ) -> Record:
     """Do a shard, unless its record is there, and give the record.
 
     photos: those of the shard. timeout: seconds after which a photo is given up; needs a system with alarms, and the
-    main thread. A photo that cannot be read or segmented becomes a row with its reason; the others are done all the same.
+    main thread. A photo that fails becomes a row with its reason; the others are done all the same.
     """
     if (there := read_record(place, plan, shard)) is not None:
         return there
@@ -80,10 +77,8 @@ def work(
         file = Path(folder, f"{plan.key(shard)}{kind.suffix}")
         container = _open(kind, file, plan, place)
         errors: list[tuple[str, str]] = []
-        for done, (photo, answer) in enumerate(
-            _answers(segmenter, photos, crf=crf, pixel_cap=pixel_cap, timeout=timeout), start=1
-        ):
-            facts, png = _row(photo, answer)
+        for done, (photo, answer) in enumerate(_answers(job, photos, timeout), start=1):
+            facts, png = _row(plan, photo, answer)
             if png is None:
                 errors.append((photo.name, facts["error"]))
             container.add(facts, png)
@@ -122,60 +117,58 @@ def _commit(place: Place, plan: Plan, shard: int, file: Path, kind: type[Contain
     return [(facts["name"], facts["error"]) for facts, _ in kind.read(file) if facts.get("error")]
 
 
-def _row(photo: Photo, answer: Answer) -> tuple[dict[str, Any], bytes | None]:
+def _row(plan: Plan, photo: Photo, answer: Answer) -> tuple[dict[str, Any], bytes | None]:
     if isinstance(answer, Exception):
         words = str(answer) if isinstance(answer, UserError) else f"{type(answer).__name__}: {reason(answer)}"
         return {"name": photo.name, "file_name": photo.file_name, "error": words[:500]}, None
-    pixels = np.bincount(answer.mask.ravel(), minlength=len(answer.classes))
-    there = [k for k in range(len(answer.classes)) if pixels[k]]
+    pixels = np.bincount(answer.mask.ravel(), minlength=len(plan.classes))
+    there = [k for k in range(len(plan.classes)) if pixels[k]]
     height, width = answer.mask.shape
     facts = {
         "name": photo.name,
         "file_name": photo.file_name,
         "height": height,
         "width": width,
-        "classes": [answer.classes[k] for k in there],
+        "classes": [plan.classes[k] for k in there],
         "pixels": [int(pixels[k]) for k in there],
     }
+    if answer.sure is not None:
+        facts |= {key: round(value, 4) for key, value in answer.sure._asdict().items() if value is not None}
     return facts, encode(answer.mask)
 
 
-def _answers(
-    segmenter: Segmenter, photos: list[Photo], *, crf: bool, pixel_cap: int, timeout: float | None
-) -> Iterator[tuple[Photo, Answer]]:
-    """A prediction, or what went wrong, for each photo in order."""
+def _answers(job: Job, photos: list[Photo], timeout: float | None) -> Iterator[tuple[Photo, Answer]]:
+    """A result, or what went wrong, for each photo in order."""
     places: dict[str, Place] = {}
     if timeout is not None:
         for photo in photos:
-            yield photo, _within(timeout, photo, segmenter, places, crf, pixel_cap)
+            yield photo, _within(timeout, photo, job, places)
         return
-    waiting: deque[tuple[Photo, NDArray[np.uint8] | Exception]] = deque()  # taken by the model, not answered
-    again: deque[tuple[Photo, NDArray[np.uint8] | Exception]] = deque()  # taken when the model failed on one before
+    waiting: deque[tuple[Photo, Any]] = deque()  # taken by the job, not answered
+    again: deque[tuple[Photo, Any]] = deque()  # taken when the job failed on one before
     rest = iter(photos)
 
-    def requests() -> Iterator[tuple[NDArray[np.uint8], tuple[str, ...] | None]]:
+    def items() -> Iterator[Any]:
         while True:
             if again:
-                item = again.popleft()
-            elif (photo := next(rest, None)) is not None:
-                item = photo, _pixels(photo, places, pixel_cap)
+                photo, item = again.popleft()
+            elif (following := next(rest, None)) is not None:
+                photo, item = following, _read(job, following, places)
             else:
                 return
-            waiting.append(item)
-            if not isinstance(item[1], Exception):
-                yield item[1], item[0].tags
+            waiting.append((photo, item))
+            if not isinstance(item, Exception):
+                yield item
 
     def failed() -> Iterator[tuple[Photo, Exception]]:
         while waiting and isinstance(waiting[0][1], Exception):
-            photo, error = waiting.popleft()
-            assert isinstance(error, Exception)
-            yield photo, error
+            yield waiting.popleft()
 
     while True:
         try:
-            for prediction in segmenter.predict_many(requests(), crf=crf):
+            for result in job.many(items()):
                 yield from failed()
-                yield waiting.popleft()[0], prediction
+                yield waiting.popleft()[0], result
             yield from failed()
             return
         except Exception as error:  # one photo's trouble, be it a full memory, is not the others'
@@ -187,19 +180,17 @@ def _answers(
             waiting.clear()
 
 
-def _pixels(photo: Photo, places: dict[str, Place], pixel_cap: int) -> NDArray[np.uint8] | Exception:
+def _read(job: Job, photo: Photo, places: dict[str, Place]) -> Any:
     try:
-        return photo.read(places, pixel_cap=pixel_cap)
+        return job.read(photo, places)
     except UserError as error:
         return error
 
 
-def _within(
-    seconds: float, photo: Photo, segmenter: Segmenter, places: dict[str, Place], crf: bool, pixel_cap: int
-) -> Answer:
+def _within(seconds: float, photo: Photo, job: Job, places: dict[str, Place]) -> Answer:
     try:
         with _alarm(seconds, photo):
-            return segmenter.predict(photo.read(places, pixel_cap=pixel_cap), tags=photo.tags, crf=crf)
+            return job.one(job.read(photo, places))
     except Exception as error:
         return error
 

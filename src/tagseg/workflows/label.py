@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import csv
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
 from functools import partial
-from io import StringIO
 from pathlib import Path
-from typing import TextIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,8 +17,7 @@ from tagseg.data.tagged import TaggedImages
 from tagseg.errors import UserError
 from tagseg.files import make_folder, to_json, write_text
 from tagseg.interrupt import Interruption, check
-from tagseg.methods.supervised import read_confidence
-from tagseg.outputs.inert import cell_path
+from tagseg.outputs.confidence import CONFIDENCES, Sureness, confidence_table
 from tagseg.outputs.masks import PaletteMasks
 from tagseg.outputs.palette import write_mask
 from tagseg.places import check_output
@@ -36,7 +31,6 @@ from tagseg.workflows.claim import made_by
 from tagseg.workflows.opened import run_sources
 
 IGNORE = 255
-CONFIDENCES = "confidence.csv"
 MARKER = LABELLED  # beside the masks: what they were made by
 
 
@@ -54,8 +48,8 @@ def label(
     The masks are predictions with the photos' tags: absent classes cannot appear, and a photo without tags is all
     background. tags: without them every class competes, as in the pseudo masks of the released RRM and ASDT.
     0 is background, 255 a pixel whose likeliest class has a probability below `confidence`. Photos that have their mask
-    already are passed over, so an interrupted run goes on. `confidence.csv` beside the masks holds, for each photo, the
-    mean over its pixels of the likeliest class's probability: the weight that `supervised.confidence` gives the photo.
+    already are passed over, so an interrupted run goes on. `confidence.csv` beside the masks holds a row of `Sureness` for
+    each photo.
     Raises UserError, at the end, when photos could not be read; and before anything is written, for a class the model
     doesn't know; for an `out` that cannot be written, or is, holds or lies inside what the photos, tags or model come
     from; for one with masks of another model or other settings unless `overwrite` is given; and for one with files that
@@ -102,7 +96,7 @@ def label(
 
     with (
         Interruption(),
-        _confidence_table(out / CONFIDENCES, overwrite) as add_confidence,
+        confidence_table(out / CONFIDENCES, anew=overwrite) as add_row,
         Behind(segmenter.device, together=True) as behind,
     ):
         predictions = segmenter.predict_many(requests())
@@ -110,7 +104,7 @@ def label(
             index = waiting.popleft()
             name = data.photos[index].name
             # before the mask: where a mask is, there is a row for it
-            add_confidence({name: float(prediction.confidence.mean(dtype=np.float64))})
+            add_row(name, Sureness(float(prediction.confidence.mean(dtype=np.float64)), prediction.expected_iou))
             mask = np.where(prediction.confidence >= confidence, prediction.mask, np.uint8(IGNORE))
             behind(partial(write, names[index], mask))
             written += 1
@@ -158,37 +152,6 @@ def score_labels(masks: Path, data: TaggedImages) -> Scores | None:
         if truth is not None:
             scores.add(read_mask(masks / _file(photo.name)), truth)
     return scores if scores.photos else None
-
-
-@contextmanager
-def _confidence_table(path: Path, overwrite: bool) -> Iterator[Callable[[dict[str, float]], None]]:
-    """What adds rows to the table of confidences while masks are written; at the end it is sorted, a row a photo."""
-    if path.is_file() and not overwrite:
-        # A kill may have torn the last row; its photo has no mask yet and comes again.
-        write_text(path, path.read_text(encoding="utf-8").rpartition("\n")[0] + "\n")
-    else:
-        write_text(path, "file,confidence\n")
-
-    def add(confidences: dict[str, float]) -> None:
-        try:
-            with path.open("a", encoding="utf-8", newline="") as file:
-                _write_rows(file, confidences)
-        except OSError as error:
-            raise UserError(
-                f"{path} cannot be written: {error.strerror or error}; the masks so far are whole."
-            ) from error
-
-    yield add
-    text = StringIO()
-    text.write("file,confidence\n")
-    _write_rows(text, dict(sorted(read_confidence(path).items())))
-    write_text(path, text.getvalue())
-
-
-def _write_rows(file: TextIO, confidences: dict[str, float]) -> None:
-    csv.writer(file, lineterminator="\n").writerows(
-        (cell_path(name), f"{value:.4f}") for name, value in confidences.items()
-    )
 
 
 def _file(name: str) -> str:

@@ -22,6 +22,7 @@ from tagseg.files import write_text
 from tagseg.foreign import DATA_CAP, read_json, shown
 from tagseg.interrupt import Interruption, check
 from tagseg.outputs import OUTPUTS, Writer
+from tagseg.outputs.confidence import CONFIDENCES, Sureness, confidence_table
 from tagseg.outputs.label_studio import LabelStudioBrush
 from tagseg.places import check_output, ignores_case
 from tagseg.prediction.prediction import Prediction
@@ -63,6 +64,7 @@ def predict(
 ) -> Predicted:
     """Segment photos and write the results in a format of OUTPUTS.
 
+    Beside the results `confidence.csv` holds a row of `Sureness` for each photo.
     images: what `open_inputs` reads, one or several. tags: a table of tags, used for the photos that it names and no
     others; separator, file_column, tags_column: how it is read, as `open_tagged` takes them; classes: the names in it, the
     model's unless fewer are given. pixel_cap: the largest photo that is read. photo_url: what stands before a photo's name
@@ -96,12 +98,15 @@ def predict(
         photos = _writable(kind, inputs, result, ignores_case(out))
         files = [path for photo in photos for path in kind.paths(photo.name)]
         by = made_by(segmenter, [format, crf, []])
-        results = ResultFolder.claim(out, MARKER, by, files, overwrite=overwrite, rewritten=kind.shared)
+        results = ResultFolder.claim(out, MARKER, by, [CONFIDENCES, *files], overwrite=overwrite, rewritten=kind.shared)
         todo = [photo for photo in photos if not any(map(results.has, kind.paths(photo.name)[-1:]))]
         result.already = len(photos) - len(todo)
         _claim_tags(out / TAGS, tags_of, {photo.name for photo in photos} - {photo.name for photo in todo})
-        results.begin(kind.shared)
-        with _open_writer(format, out, segmenter, photo_url) as writer:
+        results.begin([CONFIDENCES, *kind.shared])
+        with (
+            _open_writer(format, out, segmenter, photo_url) as writer,
+            confidence_table(out / CONFIDENCES, anew=overwrite or bool(kind.shared)) as add_row,
+        ):
             written: set[str] = set()
             waiting: deque[tuple[PhotoInput, NDArray[np.uint8]]] = deque()
 
@@ -138,10 +143,12 @@ def predict(
                         result.notes.append(_tiled(segmenter, photo_input, crf, prediction.probabilities is not None))
                     if (pages := photo_input.pages(pixel_cap=pixel_cap)) > 1:
                         result.notes.append(f"{photo_input.file_name} has {pages} pages, of which one was read.")
+                    sure = float(prediction.confidence.mean(dtype=np.float64))
+                    add_row(photo_input.name, Sureness(sure, prediction.expected_iou))
                     behind(partial(write, photo_input, photo, prediction))
         result.done = len(written)
         result.tagged = len(written & tags_of.keys())
-        results.wrote(kind.shared)
+        results.wrote([CONFIDENCES, *kind.shared])
         results.end()
     return result
 

@@ -9,8 +9,9 @@ import hashlib
 import json
 import unicodedata
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -34,73 +35,77 @@ from tagseg.outputs.palette import write_mask
 from tagseg.places import check_output
 from tagseg.refine import dense_crf, probabilities_from_labels
 from tagseg.refine.crf_checks import check_values
+from tagseg.refine.defaults import BILATERAL, GAUSSIAN, ITERATIONS
 from tagseg.result_folder import ResultFolder
 
 IGNORE = 255
+SUFFIXES = (".png", ".npy")  # of masks, and of probabilities
 MARKER = ".tagseg-refine"  # beside the masks: what they were made by
+
+
+@dataclass(frozen=True)
+class Refinement:
+    """The dense CRF's kernels. A mask's labels have the probability `confidence`, its pixels of 255 are unsure.
+
+    Only labels that occur in a mask can come out.
+    """
+
+    gaussian: tuple[float, float] = GAUSSIAN
+    bilateral: tuple[float, float, float] = BILATERAL
+    iterations: int = ITERATIONS
+    confidence: float = 0.7
+
+    def kernels(self) -> dict[str, Any]:
+        """As `dense_crf` takes them."""
+        return {"gaussian": self.gaussian, "bilateral": self.bilateral, "iterations": self.iterations}
+
+    def digest(self) -> str:
+        """What stands for these settings in folders of results."""
+        settings = json.dumps([self.gaussian, self.bilateral, self.iterations, self.confidence])
+        return hashlib.sha256(settings.encode()).hexdigest()
 
 
 def refine_folder(
     masks_or_probabilities: Path,
     images: Path,
     out: Path,
+    how: Refinement,
     *,
-    gaussian: tuple[float, float],
-    bilateral: tuple[float, float, float],
-    iterations: int,
-    confidence: float = 0.7,
     device: str = AUTO,
     workers: int | None = None,
     overwrite: bool = False,
     tags: TagTable | None = None,
-    classes: Sequence[str] | None = None,
     say: Callable[[str], object] = print,
 ) -> int:
     """Refine every index mask (.png) or array of probabilities (.npy, (L, H, W)); return how many were written now.
 
-    The photos lie in `images` under the same names; the palette PNGs in `out` get them too. A mask's labels have the
-    probability `confidence`, its pixels of 255 are unsure, and only labels that occur in it can come out.
+    The photos lie in `images` under the same names; the palette PNGs in `out` get them too.
     Masks that are there already are passed over, so an interrupted run goes on. workers: files at once, None for all
     cores. device: auto, cpu, cuda, cuda:N or mps.
-    tags: the photos' tags, with `classes` in the masks' order; a class that they promise and no mask holds is said.
+    tags: the photos' tags; a class that they promise and no mask holds is said.
     Masks that hold nothing but 0 and 255 are refused, for 255 means ignored: their objects would vanish.
     Raises UserError, at the end, when files could not be refined; at once for an `out` that is, holds or lies inside
     one of both folders, or holds masks of other settings or files that tagseg did not write.
     """
     check_output(out, [masks_or_probabilities, images, *([] if tags is None else [tags.file])])
-    sources, photos = _sources(masks_or_probabilities), _photos(images)
-    known, tags_of = ((), {}) if tags is None else tags.of_masks(sources, [masks_or_probabilities, images], classes)
+    sources, photos = mask_files(masks_or_probabilities), photos_by_name(images)
+    known, tags_of = ((), {}) if tags is None else tags.of_masks(sources, [masks_or_probabilities, images])
     numbers = MaskNumbers(known, str(masks_or_probabilities))
     refuse_ignored_objects(
         (path for path in sources.values() if path.suffix.lower() == ".png"), str(masks_or_probabilities)
     )
     for name in sources:
         PaletteMasks.check_name(name)
-    settings = json.dumps([gaussian, bilateral, iterations, confidence])
-    by = hashlib.sha256(settings.encode()).hexdigest()
-    results = ResultFolder.claim(out, MARKER, by, [f"{name}.png" for name in sources], overwrite=overwrite)
+    results = ResultFolder.claim(out, MARKER, how.digest(), [f"{name}.png" for name in sources], overwrite=overwrite)
     todo = [name for name in sources if not results.has(f"{name}.png")]
     problems: list[str] = []
 
     def work(name: str) -> None:
-        source = sources[name]
-        found = photos.get(name, [])
-        if len(found) != 1:
-            some = f"two photos {name}, {found[0].name} and {found[1].name}," if found else f"no photo {name}"
-            raise UserError(f"{source} has {some} in {images}.")
-        photo = read_photo(found[0])
-        labels, maps_LHW = _read(source, photo.shape[:2], confidence)
-        if source.suffix.lower() == ".png":
-            numbers.add_held(tags_of.get(name, ()), np.isin(np.arange(256), labels))
-        if len(labels) < 2:
-            mask = np.full(photo.shape[:2], labels[0] if len(labels) else IGNORE, np.uint8)
-        else:
-            kernels: Any = {"gaussian": gaussian, "bilateral": bilateral, "iterations": iterations, "threads": 1}
-            if where.type == "cpu":
-                mask = labels[dense_crf(photo, maps_LHW, **kernels).argmax(0)]
-            else:
-                maps = torch.from_numpy(maps_LHW).to(where)
-                mask = labels[dense_crf(torch.from_numpy(photo).to(where), maps, **kernels).argmax(0).cpu().numpy()]
+        photo = read_photo(photo_of(name, sources[name], photos, images))
+        unrefined = Unrefined.read(photo, sources[name], how.confidence)
+        if sources[name].suffix.lower() == ".png":
+            numbers.add_held(tags_of.get(name, ()), np.isin(np.arange(256), unrefined.labels))
+        mask = refined(unrefined, how, where)
         path = out / f"{name}.png"
         results.begin([f"{name}.png"])
         make_folder(path.parent)
@@ -134,7 +139,7 @@ def refine_folder(
     return len(todo)
 
 
-def _photos(images: Path) -> dict[str, list[Path]]:
+def photos_by_name(images: Path) -> dict[str, list[Path]]:
     """The photos of a folder by name; several where they differ in their suffix alone."""
     photos: dict[str, list[Path]] = {}
     for file, path in find_photos(images).items():
@@ -142,14 +147,14 @@ def _photos(images: Path) -> dict[str, list[Path]]:
     return photos
 
 
-def _sources(folder: Path) -> dict[str, Path]:
+def mask_files(folder: Path) -> dict[str, Path]:
     """Masks and arrays of a folder by name, hidden ones left out."""
     if not folder.is_dir():
         raise UserError(f"{folder} is not a folder; give the folder of the masks or probabilities.")
     sources: dict[str, Path] = {}
     for path in sorted(folder.rglob("*")):
         relative = path.relative_to(folder)
-        if path.suffix.lower() not in (".png", ".npy") or any(part.startswith(".") for part in relative.parts):
+        if path.suffix.lower() not in SUFFIXES or any(part.startswith(".") for part in relative.parts):
             continue
         name = unicodedata.normalize("NFC", relative.with_suffix("").as_posix())
         if name in sources:
@@ -158,6 +163,43 @@ def _sources(folder: Path) -> dict[str, Path]:
     if not sources:
         raise UserError(f"{folder} holds no .png masks and no .npy probabilities.")
     return sources
+
+
+@dataclass(frozen=True)
+class Unrefined:
+    """A photo (H, W, 3) and what is known of it: its labels, uint8 (L,), and their probabilities (L, H, W)."""
+
+    photo: NDArray[np.uint8]
+    labels: NDArray[np.uint8]
+    maps_LHW: NDArray[np.float32]
+
+    @classmethod
+    def read(cls, photo: NDArray[np.uint8], path: Path, confidence: float) -> Unrefined:
+        """With the mask or the probabilities of a file. Raises UserError for what does not fit the photo."""
+        return cls(photo, *_read(path, photo.shape[:2], confidence))
+
+
+def refined(given: Unrefined, how: Refinement, where: torch.device) -> NDArray[np.uint8]:
+    """The refined mask (H, W); with one label or none nothing changes."""
+    photo, labels = given.photo, given.labels
+    if len(labels) < 2:
+        return np.full(photo.shape[:2], labels[0] if len(labels) else IGNORE, np.uint8)
+    kernels = how.kernels()
+    if where.type == "cpu":
+        best_HW: NDArray[np.intp] = dense_crf(photo, given.maps_LHW, threads=1, **kernels).argmax(0)
+    else:
+        maps = torch.from_numpy(given.maps_LHW).to(where)
+        best_HW = dense_crf(torch.from_numpy(photo).to(where), maps, **kernels).argmax(0).cpu().numpy()
+    return labels[best_HW]
+
+
+def photo_of(name: str, source: Path, photos: Mapping[str, Sequence[Path]], images: Path) -> Path:
+    """The one photo of a mask. Raises UserError where there is none, or two."""
+    found = photos.get(name, [])
+    if len(found) != 1:
+        some = f"two photos {name}, {found[0].name} and {found[1].name}," if found else f"no photo {name}"
+        raise UserError(f"{source} has {some} in {images}.")
+    return found[0]
 
 
 def _read(path: Path, size: tuple[int, ...], confidence: float) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:

@@ -11,6 +11,7 @@ from tagseg.data.folders import find_photos, stem
 from tagseg.data.tagged import TaggedImages, open_tagged
 from tagseg.errors import UserError
 from tagseg.foreign import read_text
+from tagseg.outputs.confidence import CONFIDENCES, Sureness, read_rows
 from tagseg.outputs.masks import CLASSES_FILE
 from tagseg.places import check_output
 from tagseg.prediction.hub import is_address
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from tagseg.segmenter import Segmenter
 
 Table = Callable[..., TaggedImages]
-CONFIDENCES = "confidence.csv"
+
 PROPOSED = "proposed"  # in the folder of the review: masks that the model makes while the page is open
 
 
@@ -123,10 +124,6 @@ def _class_names(masks: Path, images: Path, table: Table | None, model: Segmente
     raise UserError(f"The classes of {masks} are not known: give their names in order with --classes cat,dog.")
 
 
-def _confidences(masks: Path) -> dict[str, float]:
+def _confidences(masks: Path) -> dict[str, Sureness]:
     file = masks / CONFIDENCES
-    if not file.is_file():
-        return {}
-    from tagseg.methods.supervised import read_confidence  # it brings torch
-
-    return read_confidence(file)
+    return read_rows(file) if file.is_file() else {}

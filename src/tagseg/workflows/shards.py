@@ -1,33 +1,41 @@
-"""Prediction of very many photos: plan, work, finish, in this process, in an array of jobs, or on a Ray cluster."""
+"""Very many photos: plan, work, finish, in this process, in an array of jobs, or on a Ray cluster."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from tagseg.data.photo import PIXEL_CAP
-from tagseg.data.tagged import tags_of_photos
+from tagseg.data.tagged import TaggedImages, tags_of_photos
 from tagseg.errors import UserError
 from tagseg.interrupt import Interruption, check
 from tagseg.places import check_output
 from tagseg.scale.containers import CONTAINERS
 from tagseg.scale.finish import Finished, finish, to_retry
+from tagseg.scale.jobs import Job, Segmenting
 from tagseg.scale.numbers import own_shards
-from tagseg.scale.photos import Photo
+from tagseg.scale.photos import Photo, list_photos
 from tagseg.scale.places import Folder, Place, open_place
-from tagseg.scale.plan import Plan, make_plan, read_manifest
-from tagseg.scale.work import Record, work
+from tagseg.scale.plan import Plan, make_plan, read_manifest, read_plan
+from tagseg.scale.work import Record, read_record, work
 from tagseg.segmenter import Segmenter
 from tagseg.workflows.claim import made_by
+from tagseg.workflows.refine import Refinement
+from tagseg.workflows.refine_shards import Refining, list_pairs
+
+Say = Callable[[str], None]
+TagsOf = Callable[[Segmenter, list[str]], dict[str, tuple[str, ...]]]
+J = TypeVar("J", bound=Job)
+PhotosOf = Callable[[Segmenter, str | Path], tuple[list[Photo], list[str]]]
+"""Of a model and the place of its results: the photos, and sentences about those left out."""
 
 
 @dataclass(frozen=True)
 class Shards:
-    """How a prediction is cut and started.
+    """How the work is cut and started.
 
     count: shards of the plan. shard: "i/n", which one this process does; None: as the engine's variables say, else all.
     container: tar, parquet, png. engine: local, or ray. timeout: seconds a photo may take.
@@ -51,40 +59,137 @@ def predict_shards(
     *,
     crf: bool = True,
     pixel_cap: int = PIXEL_CAP,
-    tags: Callable[[Segmenter, list[str]], dict[str, tuple[str, ...]]] | None = None,
-    say: Callable[[str], None] = lambda text: None,
+    tags: TagsOf | None = None,
+    say: Say = lambda text: None,
 ) -> Finished | None:
     """Predict by shards. Gives what the whole came to, None where this process did its own share alone.
 
     build: gives the segmenter, in each worker anew. tags: gives the tags by the photo's file name.
     The same command goes on; shards that are done are not done again. Raises UserError as `predict` does.
     """
+
+    def job() -> Segmenting:
+        segmenter = build()
+        by = made_by(segmenter, [list(segmenter.classes), crf, pixel_cap])
+        return Segmenting("predict", segmenter, by, crf=crf, pixel_cap=pixel_cap)
+
+    def photos(job: Segmenting) -> tuple[list[Photo], list[str]]:
+        found, problems = list_photos(images, out=str(out))
+        if tags is not None:
+            given = tags(job.segmenter, [photo.file_name for photo in found])
+            found = [replace(photo, tags=given.get(photo.file_name)) for photo in found]
+        return found, problems
+
+    return run_shards(job, photos, images, out, shards, say)
+
+
+def label_shards(
+    build: Callable[[], Segmenter],
+    photos: PhotosOf,
+    out: str | Path,
+    shards: Shards,
+    *,
+    confidence: float = 0.0,
+    tags: bool = True,
+    say: Say = lambda text: None,
+) -> Finished | None:
+    """`label` by shards, as `predict_shards`.
+
+    photos: `list_tagged` or `list_in_table`. confidence, tags: as `label` has them.
+    """
+
+    def job() -> Segmenting:
+        segmenter = build()
+        by = made_by(segmenter, ["label", list(segmenter.classes), confidence, tags])
+        return Segmenting("label", segmenter, by, pixel_cap=PIXEL_CAP, sure=confidence)
+
+    def listed(job: Segmenting) -> tuple[list[Photo], list[str]]:
+        found, problems = photos(job.segmenter, out)
+        return [photo if tags else replace(photo, tags=None) for photo in found], problems
+
+    return run_shards(job, listed, [], out, shards, say)
+
+
+def list_tagged(data: Callable[[Segmenter], TaggedImages]) -> PhotosOf:
+    """What lists tagged photos of this machine. Raises UserError for a tag that the model does not know."""
+
+    def photos(segmenter: Segmenter, out: str | Path) -> tuple[list[Photo], list[str]]:
+        images = data(segmenter)
+        if "://" not in str(out):
+            check_output(Path(out), images.places)
+        segmenter.tag_vector(images.classes)
+        named = [(photo, tuple(images.classes[tag - 1] for tag in photo.tags)) for photo in images.photos]
+        return [Photo.at(photo.photo, photo.name, photo.file, tags) for photo, tags in named], []
+
+    return photos
+
+
+def list_in_table(images: str, table: TagsOf) -> PhotosOf:
+    """What lists the photos of a store or a tar archive that have a row in a table of tags."""
+
+    def photos(segmenter: Segmenter, out: str | Path) -> tuple[list[Photo], list[str]]:
+        found, problems = list_photos([images], out=str(out))
+        given = table(segmenter, [photo.file_name for photo in found])
+        return [replace(photo, tags=given[photo.file_name]) for photo in found if photo.file_name in given], problems
+
+    return photos
+
+
+def refine_shards(
+    masks: str | Path,
+    images: str | Path,
+    out: str | Path,
+    shards: Shards,
+    how: Refinement,
+    *,
+    device: str,
+    say: Say = lambda text: None,
+) -> Finished | None:
+    """`refine` by shards, as `predict_shards`; masks, images: folders, stores, tar archives."""
+    return run_shards(
+        lambda: Refining(how, device),
+        lambda job: list_pairs(str(masks), str(images), str(out)),
+        [masks, images],
+        out,
+        shards,
+        say,
+    )
+
+
+def run_shards(
+    build: Callable[[], J],
+    photos: Callable[[J], tuple[Sequence[Photo], list[str]]],
+    sources: Sequence[str | Path],
+    out: str | Path,
+    shards: Shards,
+    say: Say,
+) -> Finished | None:
+    """Plan, work, finish: the way that all commands by shards go.
+
+    build: gives the job, in each worker anew. photos: lists them for a new plan, with sentences about those left out.
+    sources: where no result may go.
+    """
     if shards.container not in CONTAINERS:
         raise UserError(f"--container should be one of {', '.join(CONTAINERS)}, not {shards.container!r}.")
     if shards.engine not in ("local", "ray"):
         raise UserError(f"--engine should be local or ray, not {shards.engine!r}.")
-    segmenter = build()
+    job = build()
     place = open_place(out)
     if isinstance(place, Folder):
-        check_output(place.path, [*segmenter.places, *(Path(source) for source in images if "://" not in str(source))])
-    photos: list[Photo] | None = None
+        check_output(place.path, [*job.places, *(Path(source) for source in sources if "://" not in str(source))])
     count = shards.count
+    again: list[Photo] = []
     if shards.retry_errors:
-        place, photos = to_retry(place)
-        if not photos:
+        place, again = to_retry(place)
+        if not again:
             raise UserError(f"{out}: no photo failed, so there is nothing to retry.")
-        count = min(count, len(photos))
-    known = None if tags is None or photos is not None else partial(tags, segmenter)
-    by = made_by(segmenter, [list(segmenter.classes), crf, pixel_cap])
+        count = min(count, len(again))
     plan, problems = make_plan(
         place,
-        segmenter.classes,
-        images,
+        job,
+        lambda: (again, []) if again else photos(job),
         shards=count,
         container=shards.container,
-        made_by=by,
-        tags=known,
-        photos=photos,
     )
     for problem in problems:
         say(problem)
@@ -92,10 +197,10 @@ def predict_shards(
     if shards.engine == "ray":
         if mine is not None and shards.shard is not None:
             raise UserError("--engine ray does all shards: leave out --shard.")
-        _on_ray(build, place.url, shards, crf, pixel_cap)
+        _on_ray(build, place.url, shards, plan.shards, on_gpu=job.device.type == "cuda")
     else:
         with Interruption():
-            one = shard_worker(segmenter, place, plan, crf=crf, pixel_cap=pixel_cap, timeout=shards.timeout)
+            one = shard_worker(job, place, plan, shards.timeout)
             numbers, who = (list(range(plan.shards)), "") if mine is None else mine
             if who:
                 say(f"Shards {', '.join(map(str, numbers[:5]))}{' ...' if len(numbers) > 5 else ''}, as {who} says.")
@@ -116,7 +221,7 @@ def read_tags(
     separator: str | None,
     file_column: str | None,
     tags_column: str | None,
-) -> Callable[[Segmenter, list[str]], dict[str, tuple[str, ...]]]:
+) -> TagsOf:
     """What gives the tags of a table to the photos of a plan; the arguments as `predict` has them."""
 
     def of(segmenter: Segmenter, files: list[str]) -> dict[str, tuple[str, ...]]:
@@ -135,30 +240,26 @@ def read_tags(
     return of
 
 
-def shard_worker(
-    segmenter: Segmenter, place: Place, plan: Plan, *, crf: bool, pixel_cap: int, timeout: float | None
-) -> Callable[[int], Record]:
-    """The function that does a shard by its number."""
-    by_shard: dict[int, list[Photo]] = {}
-    for shard, photo in read_manifest(place, plan):
-        by_shard.setdefault(shard, []).append(photo)
+def shard_worker(job: Job, place: Place, plan: Plan, timeout: float | None) -> Callable[[int], Record]:
+    """The function that does a shard by its number, unless its record is there."""
 
     def one(shard: int) -> Record:
-        photos = by_shard.get(shard, [])
-        return work(place, plan, shard, photos, segmenter, crf=crf, pixel_cap=pixel_cap, timeout=timeout)
+        if (there := read_record(place, plan, shard)) is not None:
+            return there
+        photos = [photo for _, photo in read_manifest(place, plan, shard)]
+        return work(place, plan, shard, photos, job, timeout=timeout)
 
     return one
 
 
-def _on_ray(build: Callable[[], Segmenter], url: str, shards: Shards, crf: bool, pixel_cap: int) -> None:
+def _on_ray(build: Callable[[], Job], url: str, shards: Shards, count: int, *, on_gpu: bool) -> None:
     from tagseg.scale import ray_engine
-    from tagseg.scale.plan import read_plan
 
     timeout = shards.timeout
 
     def actor() -> Callable[[int], dict[str, Any]]:
-        segmenter, place = build(), open_place(url)
-        one = shard_worker(segmenter, place, read_plan(place), crf=crf, pixel_cap=pixel_cap, timeout=timeout)
+        place = open_place(url)
+        one = shard_worker(build(), place, read_plan(place), timeout)
 
         def row(shard: int) -> dict[str, Any]:
             record = one(shard)
@@ -166,6 +267,4 @@ def _on_ray(build: Callable[[], Segmenter], url: str, shards: Shards, crf: bool,
 
         return row
 
-    gpus = 1.0 if build().device.type == "cuda" else 0.0
-    count = read_plan(open_place(url)).shards
-    ray_engine.run(actor, count, address=shards.address, workers=shards.workers, cpus=1, gpus=gpus)
+    ray_engine.run(actor, count, address=shards.address, workers=shards.workers, cpus=1, gpus=float(on_gpu))

@@ -1,0 +1,84 @@
+"""The table beside masks: how sure the model is of each photo, and how good the mask is likely to be."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from io import StringIO
+from pathlib import Path
+from typing import NamedTuple, Protocol, TextIO
+
+from tagseg.errors import UserError
+from tagseg.files import write_text
+from tagseg.foreign import DATA_CAP, read_text
+from tagseg.outputs.inert import cell_path, path_of_cell
+
+CONFIDENCES = "confidence.csv"
+HEAD = "file,confidence,expected_iou\n"
+
+
+class Sureness(NamedTuple):
+    """confidence: mean over the pixels of the likeliest class's probability; `supervised.confidence` weighs photos by it.
+
+    expected_iou: that of the mask, 0 to 1, as `Prediction.expected_iou` has it; None: not known.
+    """
+
+    confidence: float
+    expected_iou: float | None = None
+
+
+class Table(Protocol):
+    """What adds the row of a photo, by its name without suffix."""
+
+    def __call__(self, name: str, sure: Sureness) -> None: ...  # noqa: D102
+
+
+def write_rows(file: TextIO, rows: Mapping[str, Sureness]) -> None:
+    """Add a row a photo, by its name without suffix, to a table opened with newline=""."""
+    csv.writer(file, lineterminator="\n").writerows(
+        (cell_path(name), f"{sure.confidence:.4f}", "" if sure.expected_iou is None else f"{sure.expected_iou:.4f}")
+        for name, sure in rows.items()
+    )
+
+
+def read_rows(path: Path) -> dict[str, Sureness]:
+    """The rows of such a table by the photo's name; of a photo with several the last. Raises UserError for what is none."""
+    rows = {}
+    lines = read_text(path, "a table of confidences", DATA_CAP).splitlines()
+    for number, row in enumerate(csv.DictReader(lines), start=2):
+        try:
+            name, expected = path_of_cell(row["file"]), row.get("expected_iou")
+            rows[name] = Sureness(float(row["confidence"]), float(expected) if expected else None)
+        except (KeyError, TypeError, ValueError) as error:
+            raise UserError(f"{path}, line {number}: the table needs the columns file and confidence.") from error
+    return rows
+
+
+@contextmanager
+def confidence_table(path: Path, *, anew: bool) -> Iterator[Table]:
+    """What adds rows while masks are written; at the end the table is sorted, a row a photo.
+
+    anew: without the rows that are there. A row is on the disk when the call returns.
+    """
+    if path.is_file() and not anew:
+        # A kill may have torn the last row; its photo has no mask yet and comes again.
+        rows = path.read_text(encoding="utf-8").rpartition("\n")[0].partition("\n")[2]
+        write_text(path, HEAD + rows + "\n" * bool(rows))
+    else:
+        write_text(path, HEAD)
+
+    def add(name: str, sure: Sureness) -> None:
+        try:
+            with path.open("a", encoding="utf-8", newline="") as file:
+                write_rows(file, {name: sure})
+        except OSError as error:
+            raise UserError(
+                f"{path} cannot be written: {error.strerror or error}; the masks so far are whole."
+            ) from error
+
+    yield add
+    text = StringIO()
+    text.write(HEAD)
+    write_rows(text, dict(sorted(read_rows(path).items())))
+    write_text(path, text.getvalue())

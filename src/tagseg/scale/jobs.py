@@ -1,0 +1,89 @@
+"""What is done to each photo of a plan: the one thing in which `predict`, `label` and `refine` by shards differ.
+
+Shapes: H W pixels.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from tagseg.outputs.confidence import Sureness
+from tagseg.outputs.writer import IGNORE
+from tagseg.scale.photos import Photo
+from tagseg.scale.places import Place
+from tagseg.segmenter import Prediction, Segmenter
+
+
+@dataclass(frozen=True)
+class Result:
+    """mask: uint8 (H, W). sure: of it; None: not known."""
+
+    mask: NDArray[np.uint8]
+    sure: Sureness | None = None
+
+
+class Job(ABC):
+    """name: of the command. classes: of the masks, with background.
+
+    made_by: a digest of all that results depend on but the photos. places: files and folders where no result may go.
+    device: where it computes.
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    made_by: str
+    places: tuple[Path, ...]
+    device: torch.device
+
+    @abstractmethod
+    def read(self, photo: Photo, places: dict[str, Place]) -> Any:
+        """What `one` and `many` take of a photo. Raises UserError that names it where it cannot be read."""
+
+    @abstractmethod
+    def one(self, item: Any) -> Result:
+        """The result of one photo."""
+
+    @abstractmethod
+    def many(self, items: Iterable[Any]) -> Iterator[Result]:
+        """Results in the order of the items, only a few of which are taken ahead of the result that is due."""
+
+
+class Segmenting(Job):
+    """A model's masks, with the tags that the plan has for a photo.
+
+    made_by: a digest of the model and its settings. pixel_cap: the largest photo that is read. sure: a pixel whose
+    likeliest class has a probability below it becomes 255.
+    """
+
+    def __init__(
+        self, name: str, segmenter: Segmenter, made_by: str, *, crf: bool = True, pixel_cap: int, sure: float = 0.0
+    ) -> None:
+        self.name, self.segmenter, self.made_by = name, segmenter, made_by
+        self.classes, self.places, self.device = segmenter.classes, segmenter.places, segmenter.device
+        self.crf, self.pixel_cap, self.sure = crf, pixel_cap, sure
+
+    def read(self, photo: Photo, places: dict[str, Place]) -> tuple[NDArray[np.uint8], tuple[str, ...] | None]:
+        """Its pixels and tags."""
+        return photo.read(places, pixel_cap=self.pixel_cap), photo.tags
+
+    def one(self, item: tuple[NDArray[np.uint8], tuple[str, ...] | None]) -> Result:
+        """As `Segmenter.predict`."""
+        return self._result(self.segmenter.predict(item[0], tags=item[1], crf=self.crf))
+
+    def many(self, items: Iterable[tuple[NDArray[np.uint8], tuple[str, ...] | None]]) -> Iterator[Result]:
+        """As `Segmenter.predict_many`."""
+        yield from map(self._result, self.segmenter.predict_many(items, crf=self.crf))
+
+    def _result(self, prediction: Prediction) -> Result:
+        mask = prediction.mask
+        if self.sure > 0:
+            mask = np.where(prediction.confidence >= self.sure, mask, np.uint8(IGNORE))
+        return Result(mask, Sureness(float(prediction.confidence.mean(dtype=np.float64)), prediction.expected_iou))

@@ -1,0 +1,106 @@
+"""The dense CRF by shards: what is done to a photo with its mask, and how the two find each other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tagseg.cores import cores
+from tagseg.data.masks import read_mask, refuse_ignored_objects
+from tagseg.data.photo import PIXEL_CAP
+from tagseg.devices import choose_device
+from tagseg.errors import UserError
+from tagseg.outputs.writer import IGNORE
+from tagseg.prediction.work import ordered_map
+from tagseg.scale.jobs import Job, Result
+from tagseg.scale.photos import Photo, list_files, list_photos
+from tagseg.scale.places import Place
+from tagseg.workflows.refine import SUFFIXES, Refinement, Unrefined, mask_files, photo_of, photos_by_name, refined
+
+
+class Refining(Job):
+    """The numbers of the masks stand for their classes, whose names nobody gives."""
+
+    name = "refine"
+    classes = ("background", *map(str, range(1, IGNORE)))
+    places = ()
+
+    def __init__(self, how: Refinement, device: str) -> None:
+        self.how, self.made_by, self.device = how, how.digest(), choose_device(device)
+
+    def read(self, photo: Photo, places: dict[str, Place]) -> Unrefined:
+        """Its pixels, and its mask or probabilities."""
+        pixels = photo.read(places, pixel_cap=PIXEL_CAP)
+        assert photo.beside is not None
+        with photo.beside.file(places) as path:
+            return Unrefined.read(pixels, path, self.how.confidence)
+
+    def one(self, item: Unrefined) -> Result:
+        """On one thread of a CPU, or on a device."""
+        return Result(refined(item, self.how, self.device))
+
+    def many(self, items: Iterable[Unrefined]) -> Iterator[Result]:
+        """On a CPU a photo a core."""
+        yield from ordered_map(self.one, items, cores() if self.device.type == "cpu" else 1)
+
+
+def list_pairs(masks: str, images: str, out: str) -> tuple[list[Photo], list[str]]:
+    """The photos that have a mask or probabilities, each with these beside it, and a sentence about what is left out.
+
+    masks, images: folders, stores or tar archives. Raises UserError where masks hold nothing but 0 and 255, and where a
+    store or an archive holds what cannot be used.
+    """
+    problems: list[str] = []
+    pairs: list[Photo] = []
+    sources = _files(masks, problems)
+    if _is_far(images):
+        listed, faults = list_photos([images], out=out)
+        if faults:
+            raise UserError(f"{faults[0]}.")
+        photos = {photo.name: photo for photo in listed}
+        for source in sources:
+            if source.name in photos:
+                pairs.append(replace(photos[source.name], beside=source))
+            else:
+                problems.append(f"{source.file_name} has no photo {source.name} in {images}.")
+    else:
+        files = photos_by_name(Path(images))
+        for source in sources:
+            try:
+                path = photo_of(source.name, Path(source.file_name), files, Path(images))
+            except UserError as error:
+                problems.append(str(error))
+                continue
+            pairs.append(replace(Photo.at(path, source.name, source.name + path.suffix), beside=source))
+    refuse_ignored_objects(_read(source for source in sources if source.file_name.lower().endswith(".png")), masks)
+    return pairs, problems
+
+
+def _is_far(source: str) -> bool:
+    return "://" in source or source.endswith(".tar")
+
+
+def _files(masks: str, problems: list[str]) -> list[Photo]:
+    if not _is_far(masks):
+        return [Photo.at(path, name, name + path.suffix) for name, path in mask_files(Path(masks)).items()]
+    found, faults = list_files(masks, SUFFIXES)
+    problems += faults
+    twice = next((one.name for one, other in pairwise(found) if one.name == other.name), None)
+    if twice is not None:
+        raise UserError(f"{masks} holds two files {twice}; keep one of them.")
+    return found
+
+
+def _read(sources: Iterable[Photo]) -> Iterator[NDArray[np.uint8]]:
+    places: dict[str, Place] = {}
+    for source in sources:
+        with source.file(places) as path:
+            try:
+                yield read_mask(path)
+            except UserError:
+                continue  # it is named when it is used
