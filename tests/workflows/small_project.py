@@ -10,8 +10,8 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from tagseg import cli
+from tagseg.data.palette import write_mask
 from tagseg.errors import UserError
-from tagseg.outputs.palette import write_mask
 from tagseg.run_folder import RunFolder
 from tagseg.workflows import train
 from tagseg.workflows.trusted import seal

@@ -10,8 +10,8 @@ from PIL import Image
 
 from tagseg.data.check import check_photos
 from tagseg.data.masks import read_mask
+from tagseg.data.palette import write_mask
 from tagseg.errors import UserError
-from tagseg.outputs.palette import write_mask
 from tagseg.workflows.refine import refine_folder
 from tests.workflows.small_project import Project, command
 from tests.workflows.test_refine import HOW

@@ -13,11 +13,12 @@ from numpy.typing import NDArray
 
 from tagseg.data.classes import check_classes, derive_classes
 from tagseg.data.folders import stem
-from tagseg.data.masks import IGNORE, ignored_objects, present
+from tagseg.data.masks import ignored_objects, present
 from tagseg.data.rows import Finder, place_rows
 from tagseg.data.tables import read_table
 from tagseg.data.tagged import TaggedImages, refuse, unknown_tag
 from tagseg.errors import UserError
+from tagseg.mask_values import IGNORE
 
 _CHECK = "check the order of the classes and the masks' numbers"
 ENOUGH = 50  # masks of photos with a tag that are looked at for its class

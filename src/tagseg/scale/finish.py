@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from tagseg.data.sources import LABELLED
+from tagseg.data.sources import LABELED
 from tagseg.errors import UserError
 from tagseg.files import replacing
 from tagseg.foreign import reading
@@ -104,9 +104,9 @@ def merge(place: Place, format: str, out: Path) -> int:
     if isinstance(place, Folder):
         check_output(out, [place.path])
     plan = read_plan(place)
-    labelled = plan.job == "label" and format == "png"
+    labeled = plan.job == "label" and format == "png"
     kind = OUTPUTS[format]
-    if labelled:
+    if labeled:
         results = _pseudo_masks(place, plan, out)
     else:
         results = ResultFolder.claim(out, MARKER, "merge", [], overwrite=False, rewritten=kind.shared)
@@ -126,11 +126,11 @@ def merge(place: Place, format: str, out: Path) -> int:
             results.begin(files)
             writer.add(facts["name"], photo, mask, file_name=facts.get("file_name") or "")
             results.wrote(files)
-            if labelled:
+            if labeled:
                 sure[facts["name"]] = Sureness(facts["confidence"], facts.get("expected_iou"))
             count += 1
     results.wrote(shared for shared in kind.shared if (out / shared).is_file())
-    if labelled:
+    if labeled:
         results.begin([CONFIDENCES])
         with replacing(out / CONFIDENCES) as temporary, temporary.open("w", encoding="utf-8", newline="") as table:
             table.write(HEAD)
@@ -144,7 +144,7 @@ def _pseudo_masks(place: Place, plan: Plan, out: Path) -> ResultFolder:
     """The folder as `label` claims its own."""
     names = {photo.name for part in places_of(place) for _, photo in read_manifest(part, read_plan(part))}
     files = [CONFIDENCES, *(f"{name}.png" for name in sorted(names))]
-    return ResultFolder.claim(out, LABELLED, plan.made_by, files, overwrite=False)
+    return ResultFolder.claim(out, LABELED, plan.made_by, files, overwrite=False)
 
 
 def rows(place: Place) -> Iterator[Row]:
