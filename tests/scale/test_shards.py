@@ -27,11 +27,11 @@ from tagseg.scale.places import open_place
 from tagseg.scale.plan import read_manifest, read_plan
 from tagseg.segmenter import Prediction, Segmenter
 from tagseg.workflows.shards import Shards, predict_shards
-from tests.colours import Colours
+from tests.colors import Colors
 
 
 def build() -> Segmenter:
-    return Segmenter(Colours(), {"crf": None})
+    return Segmenter(Colors(), {"crf": None})
 
 
 def draw(folder: Path, count: int) -> dict[str, NDArray[np.uint8]]:
@@ -113,7 +113,7 @@ def test_a_container_without_its_record_is_taken_over(tmp_path: Path) -> None:
     assert everything(tmp_path / "out") == before
 
 
-class Failing(Colours):
+class Failing(Colors):
     """Fails on photos of 9 rows."""
 
     def segment(self, image_B3HW: Any) -> Any:

@@ -13,6 +13,7 @@ from tagseg.data.tagged import TaggedImages, tags_of_photos
 from tagseg.errors import UserError
 from tagseg.interrupt import Interruption, check
 from tagseg.places import check_output
+from tagseg.prediction.made_by import made_by
 from tagseg.scale.containers import CONTAINERS
 from tagseg.scale.finish import Finished, finish, to_retry
 from tagseg.scale.jobs import Job, Segmenting
@@ -22,7 +23,6 @@ from tagseg.scale.places import Folder, Place, open_place
 from tagseg.scale.plan import Plan, make_plan, read_manifest, read_plan
 from tagseg.scale.work import Record, read_record, work
 from tagseg.segmenter import Segmenter
-from tagseg.workflows.claim import made_by
 from tagseg.workflows.refine import Refinement
 from tagseg.workflows.refine_shards import Refining, list_pairs
 
