@@ -195,7 +195,9 @@ def resume(options: Namespace, left: Left) -> Iterator[str]:
     if not hasattr(signal, "SIGKILL"):
         yield "Skipped: this system has no SIGKILL."
         return
-    recipe = "asdt-voc-animals-same" if options.data else "tscd-scenes" if not options.small else "classifier-scenes"
+    recipe = (
+        "asdt-voc-animals-reference" if options.data else "tscd-scenes" if not options.small else "classifier-scenes"
+    )
     count = 8 if options.small else 300
     overrides = [f"train.steps={count}", f"train.checkpoint_every={2 if options.small else 10}", "model.start=null"]
     overrides += [f"data.root={options.data}"] if options.data else SMALL_SCENES if options.small else []

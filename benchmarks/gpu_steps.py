@@ -71,8 +71,6 @@ def set_up(name: str, overrides: list[str], device: torch.device) -> tuple[Train
     recipe = load_recipe(name, ["model.start=null", "train.lr=1e-8", *overrides])
     torch.manual_seed(0)
     method = build_method(recipe.method, recipe.model, CLASSES, weights="none").train().to(device)
-    if recipe.train.channels_last:
-        method = method.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     if recipe.train.compile:
         compile_for_training(method.backbone)
     optimizer = build_optimizer(method, recipe.train)

@@ -46,7 +46,7 @@ def main() -> None:
     with torch.inference_mode():
         for step in range(options.batches):
             batch = batches.batch(step)
-            raw = method.raw_cams(batch.image(), method.backbone(batch.image()))
+            raw = method.class_teacher.raw_cams(batch.image(), method.backbone(batch.image()))
             crops.append((batch, tagged_cam(raw, batch.tag_BC, batch.size)))
     print(f"`python benchmarks/label_quality.py {' '.join(sys.argv[1:])}`; {8 * options.batches} crops; {machine()}\n")
     print(
@@ -67,7 +67,7 @@ def main() -> None:
 
 def _row(scores: Scores) -> list[float]:
     """Coverage, mIoU, precision and recall of foreground and background, and the labels' share of foreground."""
-    counts, open_ = scores.confusion, scores.unlabelled
+    counts, open_ = scores.confusion, scores.unlabeled
     hits = np.trace(counts[1:, 1:])
     return [
         scores.coverage,

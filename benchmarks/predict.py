@@ -22,9 +22,9 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
+from tagseg.data.palette import write_mask
 from tagseg.data.photo import read_photo
 from tagseg.methods.build import build_method
-from tagseg.outputs.palette import write_mask
 from tagseg.prediction.segmenter import Segmenter
 from tagseg.prediction.settings import PredictSettings
 from tagseg.recipe import load_recipe

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from tagseg.cues.refined_labels import refined_probabilities
+from tagseg.cues.cam_labels import refined_cam
 from tagseg.prediction.maps import as_image, class_mask
 from tagseg.refine import PixelAdaptive
 from tagseg.scores import Scores
@@ -47,7 +47,7 @@ def main() -> None:
             cam_1CHW, truth = method.view_cams(image_13HW), val.mask(index)
             assert truth is not None
             for (name, level), total in scores.items():
-                masks = refined_probabilities(image_13HW, cam_1CHW, tag_1C, refiners[name], level, options.scale)
+                masks = refined_cam(image_13HW, cam_1CHW, tag_1C, refiners[name], level, options.scale)
                 total.add(class_mask(masks[0]), truth)
     print(f"`python benchmarks/refinement_quality.py {' '.join(sys.argv[1:])}`; {len(indices)} photos; {machine()}\n")
     print("| refinement, iterations | " + " | ".join(map(str, options.background)) + " |")

@@ -21,7 +21,7 @@ import numpy as np
 from PIL import Image
 from playwright.sync_api import sync_playwright
 
-from tagseg.outputs.palette import write_mask
+from tagseg.data.palette import write_mask
 
 SIZE = (375, 500)
 KINDS = 50

@@ -24,14 +24,14 @@ from tagseg.workflows.train import machine
 WITHOUT: dict[str, dict[str, list[str]]] = {
     "tscd-voc-animals": {
         "refinement of the labels (VARM)": ["method.labels.refine=none"],
-        "correspondence (SCD) and its second view": ["method.correspondence.weight=0", "method.equivariance.weight=0"],
+        "correspondence (SCD) and its second view": ["method.correspondence.weight=0"],
         "dense energy": ["method.energy_weight=0"],
         "the CAM's other scales and mirror images": ["method.cam_scales=[1.0]", "method.cam_flip=false"],
     },
     "bmp-voc-animals": {
         "refinement of the labels (PAR)": ["method.labels.refine=none"],
         "object-aware decoding": ["method.object_aware=false"],
-        "background-aware labels (the CAM's own instead)": ["method.background.from_step=null"],
+        "background-aware labels (the CAM's own instead)": ["method.background_aware.from_step=null"],
         "the CAM's supervision of the segmentation": ["method.class_to_seg.weight=0"],
         "the segmentation's supervision of the CAM": ["method.seg_to_class.weight=0"],
         "other scales and mirror images": ["method.cam_scales=[1.0]", "method.cam_flip=false"],

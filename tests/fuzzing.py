@@ -31,11 +31,12 @@ from tagseg.data.inputs import open_inputs
 from tagseg.data.label_files import read_label_file
 from tagseg.data.masks import read_mask
 from tagseg.data.photo import photo_size, read_photo
+from tagseg.data.review_journal import Journal, read_verdicts
 from tagseg.data.tables import read_table
 from tagseg.data.voc import open_voc
 from tagseg.data.voc_xml import object_names
 from tagseg.datasets.coco14 import read_instances
-from tagseg.engine.checkpoint import Checkpoints, save_weights
+from tagseg.engine.checkpoint import Checkpoints
 from tagseg.errors import UserError
 from tagseg.foreign import read_array
 from tagseg.outputs import OUTPUTS, READERS, read_summaries
@@ -43,8 +44,8 @@ from tagseg.outputs.charts import charts_of_run
 from tagseg.prediction.load import load
 from tagseg.recipe import load_recipe
 from tagseg.refine import dense_crf
-from tagseg.review.journal import Journal, read_verdicts
 from tagseg.run_folder import RunFolder
+from tagseg.weights import save_weights
 from tagseg.workflows.chain import load_chain
 
 Rng = np.random.Generator

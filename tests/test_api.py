@@ -13,7 +13,7 @@ from tagseg.data.photo import read_mask
 from tagseg.data.scenes import write_scenes
 from tagseg.errors import UserError
 from tagseg.prediction.settings import PredictSettings
-from tests.colours import Colours
+from tests.colors import Colors
 
 ROOT = Path(__file__).parents[1]
 PUBLIC = [
@@ -101,7 +101,7 @@ def test_paths_may_be_text(tmp_path: Path) -> None:
     tags.write_text((tmp_path / "tags.csv").read_text(encoding="utf-8").replace("JPEGImages/", ""), encoding="utf-8")
     assert not [problem for problem in tagseg.check(photos, str(tags)).problems if problem.fatal]
     assert len(tagseg.open_tagged(photos, str(tags))) == 4
-    model = tagseg.Segmenter(Colours(), PredictSettings(crf=None))
+    model = tagseg.Segmenter(Colors(), PredictSettings(crf=None))
     assert tagseg.predict(model, photos, str(tmp_path / "out")).done == 4
     scored = tagseg.evaluate(str(tmp_path / "out"), str(tmp_path / "out"), classes=["green", "blue"])
     assert scored.scores.pixel_accuracy == 1
@@ -117,9 +117,9 @@ def test_a_prediction_shows_and_saves_itself(tmp_path: Path) -> None:
     photo = np.zeros((4, 10, 3), np.uint8)
     photo[:, :3, 1] = 255
     photo[:, 3:, 0] = 255
-    prediction = tagseg.Segmenter(Colours(), PredictSettings(crf=None)).predict(photo)
+    prediction = tagseg.Segmenter(Colors(), PredictSettings(crf=None)).predict(photo)
     assert repr(prediction) == "Prediction(10 x 4: background 70 %, green 30 %)"
-    assert prediction != tagseg.Segmenter(Colours(), PredictSettings(crf=None)).predict(photo)  # no ambiguous truth
+    assert prediction != tagseg.Segmenter(Colors(), PredictSettings(crf=None)).predict(photo)  # no ambiguous truth
     assert {prediction: 1}[prediction] == 1
     prediction.save(str(tmp_path / "mask.png"))
     np.testing.assert_array_equal(read_mask(tmp_path / "mask.png"), prediction.mask)
@@ -129,7 +129,7 @@ def test_a_prediction_shows_and_saves_itself(tmp_path: Path) -> None:
     assert prediction._repr_png_().startswith(b"\x89PNG")
     with pytest.raises(UserError, match="give the photo predicted"):
         prediction.overlay(photo[:2])
-    assert repr(tagseg.Segmenter(Colours())) == "Segmenter(colours, 2 classes: green, blue, on cpu)"
+    assert repr(tagseg.Segmenter(Colors())) == "Segmenter(colours, 2 classes: green, blue, on cpu)"
 
 
 def test_the_dense_crf_on_arrays_imports_no_torch() -> None:

@@ -16,9 +16,9 @@ import tagseg
 from tagseg.backbones.mxnet_file import read_mxnet_params
 from tagseg.backbones.weights import read_weights
 from tagseg.data.label_files import read_label_file
-from tagseg.engine.checkpoint import save_weights
 from tagseg.errors import UserError
 from tagseg.segmenter import Segmenter
+from tagseg.weights import save_weights
 from tests.limited import LIMITS, refused
 from tests.methods.small import build
 from tests.test_foreign import BOMB

@@ -25,7 +25,7 @@ PUBLISHED: dict[str, dict[str, Any]] = {
         "train.lr": 0.1,
         "train.momentum": 5e-4,
         "train.weight_decay": 5e-4,
-        "train.power": 0.9,
+        "train.poly_power": 0.9,
     },
     "rrm-voc12": {
         "model.backbone": "wide_resnet38",
@@ -44,7 +44,7 @@ PUBLISHED: dict[str, dict[str, Any]] = {
         "train.lr": 7e-4,
         "train.momentum": 1e-5,
         "train.weight_decay": 1e-5,
-        "train.power": 0.9,
+        "train.poly_power": 0.9,
         "method.cam_scales": [0.5, 1.0, 1.5, 2.0],
         "method.dropout": 0.5,
         "method.head_lr_scale": 10.0,
@@ -52,7 +52,6 @@ PUBLISHED: dict[str, dict[str, Any]] = {
         "method.dilation": 12,
         "method.labels.alpha_low": 4.0,
         "method.labels.alpha_high": 32.0,
-        "method.labels.floor": 0.1,
         "method.labels.keep": 0.4,
         "method.labels.background_sure": 0.8,
         "method.labels.crf_sure": 0.8,
@@ -63,8 +62,7 @@ PUBLISHED: dict[str, dict[str, Any]] = {
         "method.energy.srgb": 15.0,
         "method.energy.sxy": 100.0,
         "method.energy.scale": 0.5,
-        "method.background_weight": 1.0,
-        "method.foreground_weight": 1.0,
+        "method.foreground_share": None,
         "method.class_weight": 1.0,
         "predict.crf.gaussian": [3.0, 3.0],
         "predict.crf.bilateral": [83.0, 5.0, 4.0],
@@ -94,13 +92,13 @@ STAGE_2: dict[str, Any] = {
     "train.optimizer": "sgd",
     "train.momentum": 0.9,
     "train.weight_decay": 5e-4,
-    "train.power": 0.9,
+    "train.poly_power": 0.9,
 }
 PUBLISHED["supervised-voc12-deeplab_v2"] = STAGE_2 | {
     "model.backbone": "resnet101",
     "model.output_stride": 8,
     "model.frozen_norm": True,
-    "method.segmenter": "deeplab_v2",
+    "method.decoder": "deeplab_v2",
     "method.multi_scale": [0.75, 0.5],
     "method.head_lr_scale": 10.0,
     "train.micro_batch": 5,
@@ -117,7 +115,7 @@ PUBLISHED["supervised-voc12-resnet38"] = STAGE_2 | {
     "model.backbone": "wide_resnet38",
     "model.output_stride": 8,
     "model.frozen_norm": False,
-    "method.segmenter": "deeplab_resnet38",
+    "method.decoder": "deeplab_resnet38",
     "method.hidden": 512,
     "method.dilation": 12,
     "method.dropout": 0.5,
@@ -133,7 +131,7 @@ PUBLISHED["supervised-voc12-pspnet"] = STAGE_2 | {
     "model.backbone": "res2net101d",
     "model.output_stride": 8,
     "model.frozen_norm": False,
-    "method.segmenter": "pspnet",
+    "method.decoder": "pspnet",
     "method.hidden": 512,
     "method.dropout": 0.1,
     "method.aux_weight": 0.4,
@@ -150,7 +148,7 @@ PUBLISHED["supervised-voc12-pspnet"] = STAGE_2 | {
 PUBLISHED["supervised-voc12-segformer-mit_b1"] = {
     "model.backbone": "mit_b1",
     "model.output_stride": 32,
-    "method.segmenter": "segformer",
+    "method.decoder": "segformer",
     "method.hidden": 256,
     "method.dropout": 0.1,
     "method.head_lr_scale": 10.0,
@@ -162,7 +160,7 @@ PUBLISHED["supervised-voc12-segformer-mit_b1"] = {
     "train.lr": 6e-5,
     "train.betas": [0.9, 0.999],
     "train.weight_decay": 0.01,
-    "train.power": 1.0,
+    "train.poly_power": 1.0,
     "train.warmup_steps": 1500,
     "train.warmup_ratio": 1e-6,
 }
@@ -256,7 +254,7 @@ def test_a_recipe_cannot_be_its_own_base(tmp_path: Path) -> None:
 
 
 def test_a_part_given_by_some_of_its_keys_keeps_its_parents_defaults() -> None:
-    changes = ["method.labels.background=[0.2, 0.35]"]
+    changes = ["method.labels.background_scores=[0.2, 0.35]"]
     assert value(load_recipe("bmp-scenes", changes), "method.labels.refine") == "par"
     method = {"name": "rrm", "labels": {"crf": {"iterations": 5}}}
     labels = make_recipe({"method": method, "train": {"steps": 1}}, [], "mine")

@@ -3,7 +3,8 @@ import pytest
 import torch
 from torchmetrics.classification import MulticlassConfusionMatrix, MulticlassJaccardIndex
 
-from tagseg.scores import IGNORE, Scores
+from tagseg.mask_values import IGNORE
+from tagseg.scores import Scores
 
 K = 5
 

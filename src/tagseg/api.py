@@ -16,7 +16,7 @@ from tagseg.prediction.load import load
 from tagseg.prediction.segmenter import Segmenter
 from tagseg.recipe import Recipe, load_recipe
 from tagseg.workflows import evaluate as evaluating
-from tagseg.workflows import label as labelling
+from tagseg.workflows import label as labeling
 from tagseg.workflows import predict as predicting
 from tagseg.workflows import run as running
 from tagseg.workflows import train as training
@@ -100,11 +100,11 @@ def label(
     """
     segmenter = _segmenter(model)
     if data is not None:
-        return labelling.label(segmenter, data, Path(out), confidence=confidence, tags=tags, overwrite=overwrite)
+        return labeling.label(segmenter, data, Path(out), confidence=confidence, tags=tags, overwrite=overwrite)
     if isinstance(model, Segmenter):
         raise UserError("tagseg.label needs the photos (data=open_tagged(...)), or a run folder in place of the model.")
     more: dict[str, Any] = {"confidence": confidence, "tags": tags, "overwrite": overwrite}
-    return labelling.label_run(segmenter, Path(model), Path(out), **more)[0]
+    return labeling.label_run(segmenter, Path(model), Path(out), **more)[0]
 
 
 def predict(

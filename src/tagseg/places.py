@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable
-from pathlib import Path
+from pathlib import Path, PurePosixPath, PureWindowsPath
 
-from tagseg.errors import UserError
+from tagseg.errors import UnwritableNameError, UserError
+from tagseg.foreign import shown
 
 Identity = tuple[int, int] | str
+ON_WINDOWS = os.name == "nt"
+RESERVED = re.compile(r"(con|prn|aux|nul|conin\$|conout\$|(com|lpt)[0-9¹²³])(\..*)?$", re.IGNORECASE)
 
 
 def check_output(out: Path, inputs: Iterable[Path]) -> None:
@@ -77,3 +81,17 @@ def _identities(path: Path) -> list[Identity]:
         except (OSError, ValueError):
             found.append(str(place))
     return found
+
+
+def safe_name(name: str) -> str:
+    """The name itself; raises UnwritableNameError when, read as a path on any system, it is absolute or leads upwards.
+
+    On Windows, where these mean something else, so does a name such as CON, or one that ends in a dot or a space.
+    """
+    posix, windows = PurePosixPath(name), PureWindowsPath(name)
+    if not name or "\0" in name or posix.is_absolute() or windows.drive or windows.root or ".." in windows.parts:
+        raise UnwritableNameError(f"the name {shown(name)} leads outside the folder of the results; rename it")
+    for part in windows.parts if ON_WINDOWS else ():
+        if RESERVED.match(part) or part[-1:] in ". " or any(c < " " or c in '<>:"|?*' for c in part):
+            raise UnwritableNameError(f"the name {shown(name)} cannot be written on Windows ({shown(part)}); rename it")
+    return name

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +22,10 @@ from tagseg.methods.method import MethodSettings
 from tagseg.names import nearest
 from tagseg.prediction.settings import PredictSettings
 from tagseg.settings import Settings, first_fault, merged
-from tagseg.shipped import shipped_recipes
+from tagseg.shipped import RENAMED, shipped_recipes
 
 MOST_BASES = 20  # recipes that one recipe may build on
+log = logging.getLogger(__name__)
 
 
 class Recipe(Settings):
@@ -70,17 +73,24 @@ class Recipe(Settings):
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 
 
-def load_recipe(name: str | Path, overrides: list[str] | None = None) -> Recipe:
+def load_recipe(
+    name: str | Path, overrides: list[str] | None = None, *, stored: bool = False, strict: bool = True
+) -> Recipe:
     """A shipped recipe by name or a YAML file, with `key.sub=value` overrides.
 
     A file whose key `base` names another recipe says only what differs from that one.
+    stored: a run's own recipe, whose old names of keys nobody has to hear of. strict: whether keys that are out may have the
+    values alone that are left of them.
     Raises UserError that names the file, the key and what is allowed.
     """
-    return make_recipe(_read_values(str(name), ()), overrides or [], str(name))
+    return make_recipe(_read_values(str(name), (), stored, strict), overrides or [], str(name))
 
 
-def _read_values(name: str, seen: tuple[str, ...]) -> dict[str, Any]:
+def _read_values(name: str, seen: tuple[str, ...], stored: bool, strict: bool) -> dict[str, Any]:
     shipped = shipped_recipes()
+    if name in RENAMED and not os.path.exists(name):  # noqa: PTH110
+        log.warning("The recipe %s is now %s.", name, RENAMED[name])
+        name = RENAMED[name]
     if name in seen:
         raise UserError(f"Recipe {name} is its own base: {' -> '.join((*seen, name))}.")
     if len(seen) > MOST_BASES:
@@ -90,11 +100,10 @@ def _read_values(name: str, seen: tuple[str, ...]) -> dict[str, Any]:
     values = read_yaml(name, shipped, "recipe", Recipe.model_fields, hint)
     values.pop("about", None)  # what is known of a recipe holds for it alone, not for what is based on it
     base = values.pop("base", None)
-    if base is None:
-        return values
-    if not isinstance(base, str):
+    if base is not None and not isinstance(base, str):
         raise UserError(f"{name}: base should be the name of a recipe and is {shown(base)}.")
-    return _merge(_read_values(base, (*seen, name)), values)
+    below = {} if base is None else _read_values(base, (*seen, name), stored, strict)
+    return _merge(below, _modern(values, below.get("method"), f"Recipe {name}", stored=stored, strict=strict))
 
 
 def read_yaml(name: str, shipped: Mapping[str, str], kind: str, keys: Iterable[str], hint: str) -> dict[str, Any]:
@@ -123,15 +132,65 @@ def _merge(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
     return merged(base, changes)
 
 
+def _modern(
+    values: dict[str, Any], method: Any, name: str, *, stored: bool = False, strict: bool = True
+) -> dict[str, Any]:
+    """Values under the names that keys have now; what is to be written now is logged, unless the values are `stored`.
+
+    method: the method block below these values, where they name no method.
+    """
+    kinds: dict[str, type[Settings]] = {"data": DataSettings, "model": ModelSettings, "train": TrainSettings}
+    kinds["predict"] = PredictSettings
+    given = values.get("method")
+    called = [each.get("name") if isinstance(each, dict) else each for each in (given, method)]
+    with suppress(ValueError):  # of a method that there is not, which is said later
+        kinds["method"] = find_method(next(filter(None, called), None)).Settings
+    changed = dict(values)
+    for block, kind in kinds.items():
+        if isinstance(changed.get(block), dict):
+            say = str if stored else lambda told, block=block: log.warning("%s: %s.%s.", name, block, told)  # type: ignore[misc]
+            try:
+                changed[block] = kind.modern(changed[block], say, strict=strict)
+            except ValueError as error:
+                raise UserError(f"{name}: {block}.{error}.") from error
+    return changed
+
+
 def make_recipe(values: dict[str, Any], overrides: list[str], name: str) -> Recipe:
     """A recipe from plain values; `name` stands in error messages."""
     with reading(f"Recipe {name}", "a recipe", "correct the values"):
         for override in overrides:
             _set(values, override)
+        _shorten_warmup(values, overrides)
         try:
             return Recipe.model_validate(values)
         except ValidationError as error:
-            raise UserError(f"Recipe {name}: {first_fault(error)}.") from error
+            raise UserError(f"Recipe {name}: {first_fault(error, lambda path: _settings_at(path, values))}.") from error
+
+
+def _shorten_warmup(values: dict[str, Any], overrides: list[str]) -> None:
+    """A warm-up that nobody asked for gives way to the steps that somebody did."""
+    asked = {override.partition("=")[0] for override in overrides}
+    train = values.get("train")
+    if "train.steps" not in asked or "train.warmup_steps" in asked or not isinstance(train, dict):
+        return
+    steps, warmup = train.get("steps"), train.get("warmup_steps")
+    if isinstance(steps, int) and isinstance(warmup, int) and 0 < steps <= warmup:
+        values["train"] = train | {"warmup_steps": steps // 5}
+
+
+def _settings_at(path: tuple[int | str, ...], values: dict[str, Any]) -> type[Settings] | None:
+    """The settings class of a block, by the keys that lead to it."""
+    kind: Any = Recipe
+    for part in path:
+        if kind is Recipe and part == "method":
+            given = values.get("method")
+            kind = find_method(given.get("name") if isinstance(given, dict) else given).Settings
+        else:
+            field = kind.model_fields.get(str(part)) if isinstance(kind, type) and issubclass(kind, Settings) else None
+            default = None if field is None else field.default
+            kind = type(default) if isinstance(default, Settings) else None if field is None else field.annotation
+    return kind if isinstance(kind, type) and issubclass(kind, Settings) else None
 
 
 def _set(values: dict[str, Any], override: str) -> None:
@@ -139,14 +198,30 @@ def _set(values: dict[str, Any], override: str) -> None:
     key, equals, text = override.partition("=")
     if not equals or not key:
         raise UserError(f"--set {shown(override)} should read key.sub=value, such as train.steps=100.")
-    *parents, last = key.split(".")
-    for parent in parents:
-        inner = values.get(parent)
-        if parent == "method" and isinstance(inner, str):
-            inner = {"name": inner}
-        if not isinstance(inner, dict):
-            inner = {}
-        values[parent] = inner
-        values = inner
     with reading(f"--set {shown(override)}: the value", "YAML", "correct it"):
-        values[last] = parse_yaml(text)
+        given = parse_yaml(text)
+    path = key.split(".")
+    for part in reversed(path):
+        given = {part: given}
+    given = _modern(given, values.get("method"), f"--set {key}")
+    for depth in range(len(path)):
+        if not given:
+            return  # of a key that is out
+        ((part, inner),) = given.items()
+        if depth == len(path) - 1 or not isinstance(inner, dict):
+            values[part] = inner
+            return
+        below = values.get(part)
+        if part == "method" and isinstance(below, str):
+            below = {"name": below}
+        values[part] = dict(below) if isinstance(below, dict) else {}
+        values, given = values[part], inner
+
+
+def start_recipe(recipe: Recipe, start: str) -> Recipe:
+    """The recipe of that name on the data and backbone of another."""
+    values = load_recipe(start).model_dump(mode="json")
+    values["data"] = recipe.data.model_dump(mode="json")
+    values["model"] |= {"backbone": recipe.model.backbone, "weights": recipe.model.weights}
+    values["train"] |= {**recipe.model.start_train, "seed": recipe.train.seed}
+    return make_recipe(values, [], f"{start}, with model.start_train")

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-IGNORE = 255
+from tagseg.mask_values import IGNORE
+
 BOUNDARY_SHARE = 0.02  # of the photo's diagonal: the band in which Boundary IoU compares (its authors' value)
 
 
@@ -32,7 +33,7 @@ class Scores:
         self.photos = 0
         # Rows: truth, columns: prediction.
         self.confusion: NDArray[np.int64] = np.zeros((num_classes, num_classes), dtype=np.int64)
-        self.unlabelled: NDArray[np.int64] = np.zeros(num_classes, dtype=np.int64)  # by true class, predicted 255
+        self.unlabeled: NDArray[np.int64] = np.zeros(num_classes, dtype=np.int64)  # by true class, predicted 255
         # Per class: pixels in both boundary bands, and in either.
         self.boundary: NDArray[np.int64] | None = np.zeros((2, num_classes), dtype=np.int64) if boundary else None
 
@@ -51,7 +52,7 @@ class Scores:
             if wrong.size:
                 raise ValueError(f"the {name} holds the value {k + wrong[0]}, but there are {k} classes")
         self.confusion += counts[:k, :k]
-        self.unlabelled += counts[:k, IGNORE]
+        self.unlabeled += counts[:k, IGNORE]
         self.photos += 1
         if self.boundary is not None:
             self.boundary += _boundary_counts(prediction, truth, k)
@@ -139,15 +140,15 @@ class Scores:
             result["boundary_iou"] = by_class(self.boundary_iou)
         if confusion:
             result["confusion"] = self.confusion.tolist()
-            result["unlabelled"] = self.unlabelled.tolist()
+            result["unlabeled"] = self.unlabeled.tolist()
         return result
 
     @property
     def _true_pixels(self) -> NDArray[np.int64]:
-        return self.confusion.sum(axis=1) + self.unlabelled
+        return self.confusion.sum(axis=1) + self.unlabeled
 
     def _counts(self) -> NDArray[np.int64]:
-        parts = [np.array([self.photos]), self.unlabelled, self.confusion.ravel()]
+        parts = [np.array([self.photos]), self.unlabeled, self.confusion.ravel()]
         if self.boundary is not None:
             parts.append(self.boundary.ravel())
         return np.concatenate(parts).astype(np.int64)
@@ -155,7 +156,7 @@ class Scores:
     def _set(self, counts: NDArray[np.int64]) -> None:
         k = self.num_classes
         self.photos = int(counts[0])
-        self.unlabelled = counts[1 : k + 1].copy()
+        self.unlabeled = counts[1 : k + 1].copy()
         self.confusion = counts[k + 1 : k + 1 + k * k].reshape(k, k).copy()
         if self.boundary is not None:
             self.boundary = counts[k + 1 + k * k :].reshape(2, k).copy()
@@ -199,3 +200,8 @@ def _mean(values: NDArray[np.float64]) -> float:
 
 def _percent(value: float) -> float | None:
     return round(100 * float(value), 4) if np.isfinite(value) else None
+
+
+def percent(score: float | None) -> str:
+    """A score with one decimal; a dash where there is none, as when every true pixel is ignored."""
+    return "-" if score is None else f"{score:.1f}"

@@ -12,6 +12,15 @@ from pydantic import Field
 
 from tagseg.settings import Settings
 
+RENAMED = {
+    "asdt-voc-animals-background-aware": "asdt-voc-animals",
+    "asdt-voc-animals-same": "asdt-voc-animals-reference",
+    "asdt-voc-animals-same-paper": "asdt-voc-animals-reference-paper",
+    "bmp-voc-animals-no-object-aware": "bmp-voc-animals",
+    "rrm-voc-animals-same": "rrm-voc-animals-reference",
+    "supervised-voc-animals-same": "supervised-voc-animals-reference",
+}
+"""Names of recipes from before, and the names that they have now."""
 Kind = Literal["start", "demo", "tuned", "published", "reference", "ablation"]
 KINDS: dict[Kind, str] = {
     "start": "your own photos",
@@ -69,8 +78,3 @@ def about(name: str) -> About:
     text = (shipped_recipes() | shipped_chains())[name]
     values: dict[str, Any] = yaml.safe_load(text)
     return About.model_validate(values.get("about", {}))
-
-
-def first_line(text: str) -> str:
-    """What a recipe is, in the comment that its text begins with."""
-    return text.partition("\n")[0].lstrip("# ")

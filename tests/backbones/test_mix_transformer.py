@@ -98,6 +98,6 @@ def test_segformer_checkpoint(tmp_path: Path, layout: str) -> None:
     backbone = create_backbone("mit_b0", output_stride=32, weights=path).eval()
     image = torch.rand(2, 3, 65, 97)
     with torch.no_grad():
-        wanted = encoder(backbone.normalise(image), output_hidden_states=True).hidden_states
+        wanted = encoder(backbone.normalize(image), output_hidden_states=True).hidden_states
         for mine, theirs in zip(backbone.stages(image), wanted[-4:], strict=True):
             torch.testing.assert_close(mine, theirs, rtol=1e-5, atol=1e-5)

@@ -3,9 +3,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tagseg.cues import multi_scale_cam, normalise_cam
-from tagseg.cues.cam import cam_probabilities, tagged_cam
-from tagseg.cues.views import view_cam
+from tagseg.cues import multi_scale_cam, normalize_cam
+from tagseg.cues.cam import cam_probabilities, summed_cam, tagged_cam
+from tagseg.precision import Precision
 
 
 def features(image_B3HW: Tensor) -> Tensor:
@@ -48,7 +48,7 @@ def test_no_gradient_flows_through_a_cam() -> None:
 
 def test_maps_are_divided_by_their_maximum_alone() -> None:
     cam = torch.tensor([[[[1.0, 3.0], [2.0, 2.0]], [[0.0, 0.0], [0.0, 0.0]]]])
-    normal = normalise_cam(cam)
+    normal = normalize_cam(cam)
     torch.testing.assert_close(normal[0, 0], cam[0, 0] / (3 + 1e-5))
     assert normal[0, 1].abs().sum() == 0
 
@@ -63,18 +63,19 @@ def test_absent_classes_have_no_cam_and_no_probability() -> None:
     assert probability[0, 2].abs().sum() == 0
 
 
-@pytest.mark.parametrize("alpha", [1.0, 4.0])
-def test_background_is_what_no_class_claims(alpha: float) -> None:
+def test_background_is_what_no_class_claims() -> None:
     cam = torch.tensor([[[[0.5]], [[0.25]]]])
-    probability = cam_probabilities(cam, alpha).flatten()
-    score = torch.tensor([0.5**alpha, 0.5, 0.25])
+    probability = cam_probabilities(cam).flatten()
+    score = torch.tensor([0.5**4, 0.5, 0.25])
     torch.testing.assert_close(probability, score / score.sum())
 
 
-@pytest.mark.parametrize("bf16", [False, True])
-def test_a_view_is_read_in_trainings_precision_or_in_bfloat16(bf16: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("precision", [None, "bf16"])
+def test_a_view_is_read_in_trainings_precision_or_in_bfloat16(
+    precision: Precision | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Without the setting an autocast around the CAM, that of training, has to reach its views."""
-    monkeypatch.setattr("tagseg.cues.views.computes_bfloat16", lambda device: True)
+    monkeypatch.setattr("tagseg.precision.computes_bfloat16", lambda device: True)
     image, seen = torch.rand(1, 3, 32, 32), []
 
     def recorded(view: Tensor) -> Tensor:
@@ -83,10 +84,10 @@ def test_a_view_is_read_in_trainings_precision_or_in_bfloat16(bf16: bool, monkey
 
     for around in (False, True):
         with torch.autocast("cpu", torch.bfloat16, enabled=around):
-            multi_scale_cam(recorded, WEIGHT_CF, image, scales=(1.0,), bf16=bf16)
-            view_cam(recorded, image, (1.0,), flip=False, bf16=bf16)
+            multi_scale_cam(recorded, WEIGHT_CF, image, scales=(1.0,), precision=precision)
+            summed_cam(recorded, image, (1.0,), flip=False, precision=precision)
     low = torch.bfloat16
-    assert seen == ([low] * 4 if bf16 else [torch.float32, torch.float32, low, low])
+    assert seen == ([low] * 4 if precision else [torch.float32, torch.float32, low, low])
 
 
 def test_a_processor_that_emulates_bfloat16_computes_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -98,6 +99,6 @@ def test_a_processor_that_emulates_bfloat16_computes_in_float32(monkeypatch: pyt
         return features(view)
 
     for native in (False, True):
-        monkeypatch.setattr("tagseg.cues.views.computes_bfloat16", lambda device, native=native: native)
-        multi_scale_cam(recorded, WEIGHT_CF, torch.rand(1, 3, 32, 32), scales=(1.0,), bf16=True)
+        monkeypatch.setattr("tagseg.precision.computes_bfloat16", lambda device, native=native: native)
+        multi_scale_cam(recorded, WEIGHT_CF, torch.rand(1, 3, 32, 32), scales=(1.0,), precision="bf16")
     assert seen == [torch.float32, torch.bfloat16]

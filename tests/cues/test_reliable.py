@@ -42,7 +42,7 @@ def slow(photo_HW3: np.ndarray, cam_CHW: np.ndarray, tags: list[int], s: Reliabl
             sure |= np.where(winner == 0, background, 0) > s.background_sure
             continue
         values = np.where(winner == k, cam_CHW[k - 1], 0)
-        above = np.sort(values[values > s.floor])
+        above = np.sort(values[values > 0.1])
         if above.size:
             sure |= values > above[int((1 - s.keep) * above.size)]
     crf_sure = np.concatenate([high[:1], low[1:]]).max(0) >= s.crf_sure
@@ -57,8 +57,8 @@ def example(tags: list[int], seed: int = 0, size: int = 44) -> tuple[np.ndarray,
     photo = rng.integers(60, 90, (size, size, 3))
     cam = np.zeros((4, size, size))
     for order, tag in enumerate(tags):
-        centre_y, centre_x = 0.3 + 0.4 * (order % 2), 0.3 + 0.4 * (order // 2)
-        distance = (y - centre_y) ** 2 + (x - centre_x) ** 2
+        center_y, center_x = 0.3 + 0.4 * (order % 2), 0.3 + 0.4 * (order // 2)
+        distance = (y - center_y) ** 2 + (x - center_x) ** 2
         photo[distance < 0.04] = rng.integers(120, 255, 3)
         cam[tag] = np.exp(-distance / 0.03) * 0.999
     return photo.astype(np.uint8), cam.astype(np.float32)

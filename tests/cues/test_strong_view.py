@@ -16,19 +16,19 @@ def test_a_photos_view_follows_from_its_own_seed() -> None:
 
 
 def test_nothing_switched_on_changes_nothing() -> None:
-    assert torch.equal(strong_view(PHOTO, SEEDS, StrongViewSettings(color=0, hue=0, grey=0, blur=0)), PHOTO)
+    assert torch.equal(strong_view(PHOTO, SEEDS, StrongViewSettings(color=0, hue=0, gray=0, blur=0)), PHOTO)
 
 
-def test_grey_is_the_photos_luma() -> None:
-    grey = strong_view(PHOTO, SEEDS, StrongViewSettings(color=0, hue=0, grey=1, blur=0))
+def test_gray_is_the_photos_luma() -> None:
+    gray = strong_view(PHOTO, SEEDS, StrongViewSettings(color=0, hue=0, gray=1, blur=0))
     expected = functional.rgb_to_grayscale(PHOTO, num_output_channels=3)
-    assert torch.allclose(grey, expected, atol=1e-3)  # torchvision rounds the weights
+    assert torch.allclose(gray, expected, atol=1e-3)  # torchvision rounds the weights
 
 
-def test_a_turned_hue_leaves_grey_and_the_mean_of_the_channels_alone() -> None:
-    settings = StrongViewSettings(color=0, hue=0.1, grey=0, blur=0)
-    grey = torch.linspace(0, 1, 20 * 28, dtype=torch.float64).view(1, 1, 20, 28).expand(3, 3, -1, -1)
-    assert torch.allclose(strong_view(grey, SEEDS, settings), grey)
+def test_a_turned_hue_leaves_gray_and_the_mean_of_the_channels_alone() -> None:
+    settings = StrongViewSettings(color=0, hue=0.1, gray=0, blur=0)
+    gray = torch.linspace(0, 1, 20 * 28, dtype=torch.float64).view(1, 1, 20, 28).expand(3, 3, -1, -1)
+    assert torch.allclose(strong_view(gray, SEEDS, settings), gray)
     muted = 0.4 + 0.2 * PHOTO  # far from the limits
     assert torch.allclose(strong_view(muted, SEEDS, settings).mean(1), muted.mean(1))
 

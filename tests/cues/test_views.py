@@ -1,7 +1,8 @@
 import torch
 import torch.nn.functional as F
 
-from tagseg.cues.views import map_views, min_max, view_cam
+from tagseg.cues.cam import summed_cam
+from tagseg.cues.views import map_views, min_max
 
 
 def blocks(image_B3HW: torch.Tensor) -> torch.Tensor:
@@ -22,7 +23,7 @@ def test_the_cam_is_the_sum_over_scales_of_the_larger_of_both_mirror_images():
         plain = F.interpolate(blocks(view), (16, 24), mode="bilinear")
         mirrored = F.interpolate(blocks(view.flip(-1)), (16, 24), mode="bilinear").flip(-1)
         expected += torch.maximum(plain, mirrored).clamp(min=0)
-    assert torch.allclose(view_cam(blocks, image, (1.0, 0.5, 1.5)), expected, atol=1e-6)
+    assert torch.allclose(summed_cam(blocks, image, (1.0, 0.5, 1.5)), expected, atol=1e-6)
 
 
 def test_maps_that_are_already_there_are_not_computed_again():
@@ -44,7 +45,7 @@ def test_maps_that_are_already_there_are_not_computed_again():
 
 def test_views_have_no_gradient():
     weight = torch.ones(1, requires_grad=True)
-    assert not view_cam(lambda view: blocks(view) * weight, photo(), (1.0,)).requires_grad
+    assert not summed_cam(lambda view: blocks(view) * weight, photo(), (1.0,)).requires_grad
 
 
 def test_min_max_reaches_from_0_to_just_below_1():

@@ -100,15 +100,15 @@ def test_a_sample_follows_from_its_seed_alone() -> None:
     assert not torch.equal(first, augment(photo, None, scale=0.9, seed=78)[0])
 
 
-def test_colours_change_only_the_photo_and_nothing_else_of_a_sample() -> None:
+def test_colors_change_only_the_photo_and_nothing_else_of_a_sample() -> None:
     photo = np.random.default_rng(0).integers(60, 180, (30, 30, 3), dtype=np.uint8)
     mask = np.random.default_rng(1).integers(0, 3, (30, 30), dtype=np.uint8)
     plain = Augment(40, FILL)
     for jitter in ((0.3, 0.3, 0.3, 0.1), (0.5, 0, 0, 0), (0, 0, 0, 0.2)):
-        coloured = Augment(40, FILL, color_jitter=jitter)
+        colored = Augment(40, FILL, color_jitter=jitter)
         for seed in range(5):
             a, valid_a, mask_a = plain(photo, mask, scale=1.0, seed=seed)
-            b, valid_b, mask_b = coloured(photo, mask, scale=1.0, seed=seed)
+            b, valid_b, mask_b = colored(photo, mask, scale=1.0, seed=seed)
             assert torch.equal(valid_a, valid_b)
             assert torch.equal(mask_a, mask_b)
             assert torch.equal(a[:, ~valid_a], b[:, ~valid_a])
@@ -135,7 +135,7 @@ def test_each_photo_gets_a_longer_side_of_its_own() -> None:
     assert sides == set(range(20, 31))
 
 
-def test_settings_and_mean_colour() -> None:
+def test_settings_and_mean_color() -> None:
     class Settings:
         crop, short_side, long_side, scale, flip = 96, 120, (140, 200), (0.5, 2.0), False
         color_jitter = (0.1, 0.2, 0.3, 0.0)

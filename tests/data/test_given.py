@@ -15,7 +15,7 @@ from tagseg.data.photo import read_photo
 from tagseg.errors import UserError
 from tagseg.prediction.settings import PredictSettings
 from tagseg.segmenter import Segmenter
-from tests.colours import Colours
+from tests.colors import Colors
 from tests.refine.test_crf_arrays import Foreign, read_only
 
 PHOTO = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
@@ -63,15 +63,15 @@ def test_paths_and_streams(tmp_path: Path) -> None:
         assert np.array_equal(as_photo(given), PHOTO)
 
 
-def test_grey_is_taken_as_grey_files_are() -> None:
-    grey = PHOTO[..., 0]
-    expected = as_photo(packed(grey))
+def test_gray_is_taken_as_gray_files_are() -> None:
+    gray = PHOTO[..., 0]
+    expected = as_photo(packed(gray))
     for given in (
-        grey,
-        grey[..., None],
-        torch.from_numpy(grey.copy()),
-        torch.from_numpy(grey.copy())[None],
-        Image.fromarray(grey),
+        gray,
+        gray[..., None],
+        torch.from_numpy(gray.copy()),
+        torch.from_numpy(gray.copy())[None],
+        Image.fromarray(gray),
     ):
         assert np.array_equal(as_photo(given), expected)
 
@@ -123,7 +123,7 @@ def test_what_is_no_photo_is_refused_with_what_to_do(given: Any, words: str) -> 
 
 
 def test_predict_and_predict_many_take_them_all() -> None:
-    model = Segmenter(Colours(), PredictSettings())
+    model = Segmenter(Colors(), PredictSettings())
     expected = model.predict(PHOTO).mask
     for given in TAKEN.values():
         if isinstance(given, io.BytesIO):

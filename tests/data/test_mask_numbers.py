@@ -14,11 +14,11 @@ from PIL import Image
 
 from tagseg.data.check import check_photos
 from tagseg.data.masks import read_mask
+from tagseg.data.palette import PALETTE, write_mask
 from tagseg.data.sources import DataSettings, open_sources
 from tagseg.data.tagged import open_tagged
 from tagseg.data.voc import open_voc
 from tagseg.errors import UserError
-from tagseg.outputs.palette import PALETTE, write_mask
 from tagseg.workflows.evaluate import evaluate
 from tagseg.workflows.refine import Refinement, refine_folder
 
@@ -51,7 +51,7 @@ def palette_png(path: Path, indices: np.ndarray, colors: object) -> Path:
 
 
 @pytest.mark.parametrize("depth", [1, 2, 4, 8])
-def test_grey_of_few_bits_is_not_stretched(tmp_path: Path, depth: int) -> None:
+def test_gray_of_few_bits_is_not_stretched(tmp_path: Path, depth: int) -> None:
     values = BANDS % 2**depth if depth < 8 else BANDS
     assert np.array_equal(read_mask(png(tmp_path / "a.png", values, depth)), values)
     fifteen = np.arange(16, dtype=np.uint8)[None].repeat(2, axis=0)
@@ -66,11 +66,11 @@ def test_tiffs_store_numbers_whatever_white_is(tmp_path: Path, photometric: str)
     assert np.array_equal(read_mask(tmp_path / "b.tif"), (BANDS > 1).astype(int))
 
 
-def test_a_palette_of_greys_that_a_program_renumbered(tmp_path: Path) -> None:
+def test_a_palette_of_grays_that_a_program_renumbered(tmp_path: Path) -> None:
     order = np.array([2, 0, 3, 1])  # the place of each number in the palette
-    greys = np.zeros(4, np.uint8)
-    greys[order] = range(4)
-    path = palette_png(tmp_path / "a.png", order[BANDS], np.repeat(greys[:, None], 3, 1))
+    grays = np.zeros(4, np.uint8)
+    grays[order] = range(4)
+    path = palette_png(tmp_path / "a.png", order[BANDS], np.repeat(grays[:, None], 3, 1))
     assert np.array_equal(read_mask(path), BANDS)
     with_255 = palette_png(tmp_path / "b.png", BANDS.clip(0, 2), [[0] * 3, [7] * 3, [255] * 3])
     assert np.unique(read_mask(with_255)).tolist() == [0, 7, 255]
@@ -97,7 +97,7 @@ def test_a_palette_of_voc_s_colors_that_a_program_renumbered(tmp_path: Path) -> 
         read_mask(path)
 
 
-def test_greys_in_disorder_are_refused(tmp_path: Path) -> None:
+def test_grays_in_disorder_are_refused(tmp_path: Path) -> None:
     path = palette_png(tmp_path / "a.png", BANDS, [[v] * 3 for v in (0, 200, 100, 255)])
     with pytest.raises(UserError, match=r"palette of greys \(0, 200, 100, 255\) unlike its indices \(0, 1, 2, 3\)"):
         read_mask(path)

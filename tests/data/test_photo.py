@@ -87,7 +87,7 @@ def test_palette_with_a_transparent_entry(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("mode", ["1", "L"])
-def test_grey_and_black_and_white(tmp_path: Path, mode: str) -> None:
+def test_gray_and_black_and_white(tmp_path: Path, mode: str) -> None:
     Image.fromarray(np.array([[0, 255]], dtype=np.uint8)).convert(mode).save(tmp_path / "a.png")
     assert read_photo(tmp_path / "a.png").tolist() == [[[0, 0, 0], [255, 255, 255]]]
 
@@ -119,7 +119,7 @@ def test_exif_orientation_is_applied(tmp_path: Path, suffix: str, orientation: i
 
 @pytest.mark.parametrize("suffix", ["gif", "png", "webp"])
 def test_first_frame_of_an_animation(tmp_path: Path, suffix: str) -> None:
-    frames = [Image.new("RGB", (12, 10), colour) for colour in (BLUE, RED, GREEN)]
+    frames = [Image.new("RGB", (12, 10), color) for color in (BLUE, RED, GREEN)]
     options = {"lossless": True} if suffix == "webp" else {}
     frames[0].save(tmp_path / f"a.{suffix}", save_all=True, append_images=frames[1:], **options)
     photo = read_photo(tmp_path / f"a.{suffix}")
@@ -233,7 +233,7 @@ def test_masks_keep_their_indices(tmp_path: Path) -> None:
     assert read_mask(tmp_path / "bits.png").tolist() == (values > 0).astype(int).tolist()
 
 
-def test_masks_in_colour_are_refused(tmp_path: Path) -> None:
+def test_masks_in_color_are_refused(tmp_path: Path) -> None:
     Image.fromarray(quarters()).save(tmp_path / "a.png")
     with pytest.raises(UserError, match=r"mask .*a\.png has mode RGB, not class indices; save it as a palette"):
         read_mask(tmp_path / "a.png")

@@ -83,7 +83,7 @@ def test_other_folders_are_not_written_into(tmp_path: Path) -> None:
 
 def test_the_class_shows_in_a_small_part() -> None:
     """Seen over many pictures, most of a class's pixels have colours that all classes share."""
-    colours: dict[int, list[np.ndarray]] = {}
+    colors: dict[int, list[np.ndarray]] = {}
     shares, tags = [], []
     for seed in range(60):
         photo, mask = draw_scene((128, 128), seed)
@@ -91,10 +91,10 @@ def test_the_class_shows_in_a_small_part() -> None:
         shares.append((mask > 0).mean())
         tags.append(len(np.unique(mask)) - 1)
         for kind in range(1, 7):
-            colours.setdefault(kind, []).append(photo[mask == kind] // 32)
+            colors.setdefault(kind, []).append(photo[mask == kind] // 32)
     histograms = np.stack(
         [
-            np.histogramdd(np.concatenate(colours[kind]), bins=8, range=[(0, 8)] * 3, density=True)[0].ravel()
+            np.histogramdd(np.concatenate(colors[kind]), bins=8, range=[(0, 8)] * 3, density=True)[0].ravel()
             for kind in range(1, 7)
         ]
     )

@@ -50,9 +50,9 @@ def test_tiffs_of_16_bits(tmp_path: Path, byteorder: str, compression: str | Non
 
 
 def test_tiffs_of_8_bits(tmp_path: Path) -> None:
-    path, grey = tmp_path / "a.tif", (RAMP >> 8).astype(np.uint8)
-    tifffile.imwrite(path, grey, photometric="miniswhite")
-    assert np.array_equal(read_photo(path)[..., 1], 255 - grey)
+    path, gray = tmp_path / "a.tif", (RAMP >> 8).astype(np.uint8)
+    tifffile.imwrite(path, gray, photometric="miniswhite")
+    assert np.array_equal(read_photo(path)[..., 1], 255 - gray)
     planes = np.moveaxis(COLOR >> 8, -1, 0).astype(np.uint8)
     tifffile.imwrite(path, planes, photometric="rgb", planarconfig="separate")
     assert np.array_equal(read_photo(path), COLOR >> 8)

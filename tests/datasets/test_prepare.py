@@ -17,11 +17,11 @@ import pytest
 from PIL import Image
 
 from tagseg.data.layouts import COCO_CLASSES, VOC_CLASSES
+from tagseg.data.palette import PALETTE
 from tagseg.data.voc import open_voc
 from tagseg.datasets import DATASETS
 from tagseg.datasets.dataset import Options
 from tagseg.errors import UserError
-from tagseg.outputs.palette import PALETTE
 from tagseg.workflows.prepare import check, prepare
 from tests.datasets import tiny
 

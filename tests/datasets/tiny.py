@@ -31,8 +31,8 @@ SBD_VAL = ("2008_000011", "2008_000001")
 TRAIN_AUG = ("2007_000001", "2007_000002", "2008_000010", "2008_000011")
 
 
-def jpeg(seed: int, size: tuple[int, int] = (HEIGHT, WIDTH), *, grey: bool = False) -> bytes:
-    values = np.random.default_rng(seed).integers(0, 256, size if grey else (*size, 3), dtype=np.uint8)
+def jpeg(seed: int, size: tuple[int, int] = (HEIGHT, WIDTH), *, gray: bool = False) -> bytes:
+    values = np.random.default_rng(seed).integers(0, 256, size if gray else (*size, 3), dtype=np.uint8)
     file = io.BytesIO()
     Image.fromarray(values).save(file, format="JPEG")
     return file.getvalue()
@@ -171,7 +171,7 @@ def coco14(folder: Path) -> DataSet:
     folder.mkdir(parents=True, exist_ok=True)
     photos = {}
     for split in ("train", "val"):
-        files = {f"{split}2014/COCO_{split}2014_{i:012d}.jpg": jpeg(i, grey=i == 9) for i in (9, 25, 30)}
+        files = {f"{split}2014/COCO_{split}2014_{i:012d}.jpg": jpeg(i, gray=i == 9) for i in (9, 25, 30)}
         files[f"__MACOSX/{split}2014/._COCO.jpg"] = b"junk"
         photos[split] = archive_of(write_zip(folder / f"{split}2014.zip", files))
     files = {

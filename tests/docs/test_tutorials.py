@@ -12,7 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from tagseg.cli.frame import app
-from tagseg.review.journal import read_verdicts
+from tagseg.data.review_journal import read_verdicts
 from tagseg.run_folder import RunFolder
 
 SHORT = "train.steps=2 --set train.warmup_steps=0 --set train.crop=64"

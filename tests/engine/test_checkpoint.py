@@ -213,7 +213,7 @@ def test_weights_that_do_not_fit_are_named(tmp_path):
 
 @pytest.mark.parametrize("optimizer_name", ["sgd", "adamw"])
 @pytest.mark.parametrize("momentum", [0.0, 0.9])
-def test_optimiser_state_comes_back_exactly(optimizer_name, momentum):
+def test_optimizer_state_comes_back_exactly(optimizer_name, momentum):
     settings = TrainSettings(optimizer=optimizer_name, momentum=momentum, lr=0.1)
 
     def step(method, optimizer):

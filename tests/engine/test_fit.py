@@ -58,7 +58,7 @@ def test_a_run_leaves_weights_lines_events_and_checkpoints(tmp_path):
     result = fit(
         method,
         ToyBatches(),
-        settings_of(keep=1, evaluate_every=4),
+        settings_of(keep_checkpoints=1, evaluate_every=4),
         out,
         evaluate=lambda method, step: {"miou": [0.3, 0.7, np.float32(0.5)][step // 4 - 1], "odd": float("nan")},
         pictures=lambda method, step: {"photo": np.full((4, 6, 3), step, np.uint8)},
@@ -102,10 +102,10 @@ def test_training_lowers_the_loss(tmp_path):
 @pytest.mark.parametrize(
     "changes",
     [
-        {"average": 0.7},
+        {"ema_decay": 0.7},
         {"momentum": 0.0},
-        {"optimizer": "adamw", "channels_last": True},
-        {"precision": "bf16", "warmup_steps": 5, "average": 0.99},
+        {"optimizer": "adamw"},
+        {"precision": "bf16", "warmup_steps": 5, "ema_decay": 0.99},
     ],
 )
 def test_stopped_twice_and_resumed_equals_uninterrupted_to_the_bit(tmp_path, changes):
@@ -135,7 +135,7 @@ def test_the_mean_of_the_weights_is_what_is_scored_and_saved(tmp_path):
         return {"miou": float(step)}
 
     seen, scored, method = [], {}, Watched()
-    fit(method, ToyBatches(), settings_of(average=0.75, evaluate_every=6), tmp_path, evaluate=evaluate, best="miou")
+    fit(method, ToyBatches(), settings_of(ema_decay=0.75, evaluate_every=6), tmp_path, evaluate=evaluate, best="miou")
     mean = seen[1]  # after the first step
     for weights in seen[2:7]:
         mean = {name: 0.75 * mean[name] + 0.25 * tensor for name, tensor in weights.items()}
@@ -242,7 +242,7 @@ def test_other_settings_do_not_go_on_with_a_run(tmp_path):
     assert "another --out" in str(error.value)
     assert checkpointed(tmp_path) == [4]
     # how it is carried out may change
-    changed = settings_of(keep=5, log_every=1, checkpoint_every=1, workers=0, micro_batch=2)
+    changed = settings_of(keep_checkpoints=5, log_every=1, checkpoint_every=1, workers=0, micro_batch=2)
     assert fit(ToyMethod(), ToyBatches(), changed, tmp_path).step == 12
 
 
@@ -268,7 +268,7 @@ def test_bf16_computes_in_bf16_and_keeps_float32_weights(tmp_path):
             return super().losses(batch, step)
 
     method = Looking()
-    fit(method, ToyBatches(), settings_of(steps=1, precision="bf16", channels_last=True), tmp_path)
+    fit(method, ToyBatches(), settings_of(steps=1, precision="bf16"), tmp_path)
     assert seen == [(torch.bfloat16, True)]
     assert {parameter.dtype for parameter in method.parameters()} == {torch.float32}
 

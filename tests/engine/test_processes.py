@@ -21,7 +21,7 @@ from tests.engine.toy_training import ToyBatches, ToyMethod
 SCENARIOS = {
     "sgd": {},
     "adamw in parts": {"optimizer": "adamw", "lr": 0.01, "micro_batch": 1},
-    "sgd in parts": {"micro_batch": 1, "average": 0.9},
+    "sgd in parts": {"micro_batch": 1, "ema_decay": 0.9},
 }
 
 

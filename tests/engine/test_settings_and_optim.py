@@ -25,8 +25,8 @@ from tests.engine.toy_training import ToyMethod
         {"betas": (0.9, 1.0)},
         {"steps": 10, "warmup_steps": 10},
         {"precision": "fp16"},
-        {"keep": 0},
-        {"average": 1.0},
+        {"keep_checkpoints": 0},
+        {"ema_decay": 1.0},
     ],
 )
 def test_bad_settings_are_refused_by_name(wrong):
@@ -57,7 +57,7 @@ def test_a_parameter_without_a_group_is_noticed():
 
 
 def test_decay_is_torchs_polynomial_and_goes_on_from_any_step():
-    settings = TrainSettings(steps=12, lr=0.3, power=0.9)
+    settings = TrainSettings(steps=12, lr=0.3, poly_power=0.9)
     ours = build_optimizer(ToyMethod(), settings)
     theirs = build_optimizer(ToyMethod(), settings)
     schedule, polynomial = build_schedule(ours, settings), PolynomialLR(theirs, total_iters=12, power=0.9)
@@ -76,7 +76,7 @@ def test_decay_is_torchs_polynomial_and_goes_on_from_any_step():
 
 def test_warm_up_is_linear_and_the_decay_counts_from_step_0():
     # TSCD: 1500 of 20000 steps from ratio 1e-6 to 1, then power 1
-    settings = TrainSettings(steps=20000, warmup_steps=1500, warmup_ratio=1e-6, power=1.0)
+    settings = TrainSettings(steps=20000, warmup_steps=1500, warmup_ratio=1e-6, poly_power=1.0)
     assert lr_factor(0, settings) == 1e-6
     assert lr_factor(750, settings) == pytest.approx(0.5, abs=1e-6)
     assert lr_factor(1500, settings) == 1 - 1500 / 20000
@@ -85,7 +85,7 @@ def test_warm_up_is_linear_and_the_decay_counts_from_step_0():
 
 def test_the_mean_of_the_weights_forgets_its_start_soon_where_it_has_a_ramp():
     method = ToyMethod()
-    mean = build_average(method, TrainSettings(average=0.9, average_ramp=4))
+    mean = build_average(method, TrainSettings(ema_decay=0.9, ema_ramp=4))
     assert mean is not None
     first = next(mean.module.parameters())
     expected = 0.0

@@ -18,14 +18,14 @@ CLASSES = ("cat", "dog")
 
 
 class ToyBackbone(Backbone):
-    channels, stage_channels, stage_strides, output_stride, licence, name = 4, (4,), (2,), 2, "", "toy"
+    channels, stage_channels, stage_strides, output_stride, license, name = 4, (4,), (2,), 2, "", "toy"
 
     def __init__(self) -> None:
         super().__init__((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
         self.conv = nn.Conv2d(3, 4, 3, stride=2, padding=1)
 
     def stages(self, image_B3HW: Tensor) -> tuple[Tensor, ...]:
-        return (torch.tanh(self.conv(self.normalise(image_B3HW))),)
+        return (torch.tanh(self.conv(self.normalize(image_B3HW))),)
 
 
 class ToyMethod(Method):

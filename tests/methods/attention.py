@@ -13,7 +13,7 @@ class TinyAttention(Backbone):
 
     def __init__(self) -> None:
         super().__init__((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
-        self.name, self.licence = "tiny_attention", ""
+        self.name, self.license = "tiny_attention", ""
         self.stage_channels, self.stage_strides = (6, 8), (4, 16)
         self.channels, self.output_stride = 8, 16
         self.attention_maps = 2
@@ -25,7 +25,7 @@ class TinyAttention(Backbone):
         return self.stages_with_attention(image_B3HW)[0]
 
     def stages_with_attention(self, image_B3HW: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:
-        first = self.first(self.normalise(image_B3HW)).relu()
+        first = self.first(self.normalize(image_B3HW)).relu()
         second = self.second(first)
         query, key = (layer(second).flatten(2).unflatten(1, (2, 4)) for layer in (self.query, self.key))
         return (first, second.relu()), query.transpose(2, 3) @ key

@@ -24,7 +24,7 @@ SMALL: dict[str, dict[str, Any]] = {
         "hidden": 8,
         "cam_scales": [1.0],
         "seg_to_class": {"from_step": 0, "confidence": 0.0},
-        "background": {"from_step": 1},
+        "background_aware": {"from_step": 1},
     },
     "mentor": {
         "hidden": 8,

@@ -7,12 +7,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tagseg.cues.background_aware import background_and_cam, background_labels, background_scores
-from tagseg.methods.losses import background_odds
+from tagseg.cues.background_aware import background_and_cam, background_labels, background_odds, background_scores
 from tagseg.methods.rrm import RRM
+from tagseg.refine import PixelAdaptive
 from tests.methods.small import TWO, batch, build
 
-AWARE: dict[str, Any] = {"decoder": "segformer", "background_aware": {"from_step": 2, "refine": "none", "scale": 1}}
+AWARE: dict[str, Any] = {"decoder": "segformer", "background_aware": {"from_step": 2}}
 
 
 def rrm(name: str = "rrm", **changes: Any) -> RRM:
@@ -36,7 +36,7 @@ def test_labels_equal_their_formula() -> None:
     method, given = rrm(cam_scales=[1.0, 0.75]), batch(TWO)
     image = given.image()
     head = method.heads["student"].eval()
-    weight = method.class_head.weight_CF
+    weight = method.class_teacher.head.weight_CF
 
     def at(view: Tensor) -> tuple[Tensor, Tensor]:
         stages, size = method.backbone.stages(view), view.shape[-2:]
@@ -58,9 +58,12 @@ def test_labels_equal_their_formula() -> None:
     expected = torch.full((2, 64, 64), 255)
     for n, tags in enumerate(given.tag_BC.bool()):
         scores = [background[n], *cam[n, tags]]
-        spread = torch.stack([(s - s.min()) / (s.max() - s.min() + 1e-5) for s in scores])
+        spread = torch.stack([(s - s.min()) / (s.max() - s.min() + 1e-5) for s in scores]).float()
+        small = F.interpolate(spread[None, :, :, :56], (32, 28), mode="bilinear")
+        part = F.interpolate(image[n : n + 1, :, :, :56], (32, 28), mode="bilinear")
+        refined = F.interpolate(PixelAdaptive("par")(part, small), (64, 56), mode="bilinear")[0]
         classes = torch.cat([torch.zeros(1, dtype=torch.long), tags.nonzero().flatten() + 1])
-        expected[n, :, :56] = classes[spread.argmax(0)][:, :56]
+        expected[n, :, :56] = classes[refined.argmax(0)]
     stages = method.backbone.stages(image)
     logit = F.interpolate(head(stages), (64, 64), mode="bilinear")
     label, found_cam = method.class_teacher_labels(given, image, stages, 2, "student", logit)
@@ -92,7 +95,7 @@ def test_no_gradient_reaches_the_classifier_through_labels(decoder: Literal["con
     method = rrm("asdt", decoder=decoder)
     terms = method(batch(TWO), 2)
     sum(value for name, value in terms.items() if name != "class").backward()  # type: ignore[union-attr]
-    weight = method.class_head.classifier.weight
+    weight = method.class_teacher.head.classifier.weight
     assert weight.grad is None or not weight.grad.any()
     student = next(method.heads["student"].parameters())
     assert student.grad is not None

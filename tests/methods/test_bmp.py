@@ -81,7 +81,7 @@ def test_each_supervision_can_be_switched_off(changes: dict[str, Any], missing: 
 
 def test_background_aware_labels_can_be_switched_off():
     given = batch(TWO)
-    on, off = tiny(), tiny(background={"from_step": None})
+    on, off = tiny(), tiny(background_aware={"from_step": None})
     assert on(given, 2)["class to seg"] == off(given, 2)["class to seg"]
     assert on(given, 3)["class to seg"] != off(given, 3)["class to seg"]
     assert off(given, 3)["class to seg"] == off(given, 2)["class to seg"]
@@ -89,7 +89,7 @@ def test_background_aware_labels_can_be_switched_off():
 
 @pytest.mark.parametrize("refine", ["par", "none"])
 def test_background_aware_labels_equal_photo_by_photo(refine: str):
-    method = tiny(labels={"refine": refine, "scale": 0.5}, background={"from_step": 3, "confidence": 0.4})
+    method = tiny(labels={"refine": refine, "scale": 0.5}, background_aware={"from_step": 3, "min_score": 0.4})
     given = batch(TWO)
     given.valid_BHW[1, :10] = False
     given.valid_BHW[1, :, :5] = False
@@ -131,15 +131,15 @@ def slow_seg_labels(logits, valid, tags, confidence, value_of, only_tagged) -> t
 
 @pytest.mark.parametrize("tagged", [False, True])
 @pytest.mark.parametrize(
-    ("threshold", "loss", "value_of"),
+    ("compare", "loss", "value_of"),
     [
-        ("as_released", "bce", lambda scores: scores),
-        ("as_meant", "bce", torch.sigmoid),
-        ("as_meant", "ce", lambda scores: scores.softmax(0)),
+        ("logit", "bce", lambda scores: scores),
+        ("probability", "bce", torch.sigmoid),
+        ("probability", "ce", lambda scores: scores.softmax(0)),
     ],
 )
-def test_feedback_labels_equal_pixel_by_pixel(threshold, loss, value_of, tagged):
-    feedback = {"threshold": threshold, "confidence": 0.6, "tagged": tagged}
+def test_feedback_labels_equal_pixel_by_pixel(compare, loss, value_of, tagged):
+    feedback = {"compare": compare, "confidence": 0.6, "tagged_only": tagged}
     method = tiny(seg_to_class=feedback, class_to_seg={"loss": loss})
     given = batch(TWO, size=16)
     logits = torch.randn(2, 4, 16, 16, generator=torch.Generator().manual_seed(1)) * 1.5
@@ -233,8 +233,12 @@ def test_branches():
 def test_published_defaults():
     settings = BMPSettings()
     assert (settings.class_to_seg.weight, settings.seg_to_class.weight, settings.affinity_weight) == (0.7, 0.1, 0.1)
-    assert (settings.class_steps, settings.seg_to_class.from_step, settings.background.from_step) == (2000, 2000, 4000)
-    assert (settings.background.confidence, settings.seg_to_class.confidence) == (0.5, 0.75)
+    assert (settings.class_steps, settings.seg_to_class.from_step, settings.background_aware.from_step) == (
+        2000,
+        2000,
+        4000,
+    )
+    assert (settings.background_aware.min_score, settings.seg_to_class.confidence) == (0.5, 0.75)
     assert (settings.class_to_seg.loss, settings.seg_to_class.loss) == ("bce", "ce")
     assert settings.labels.refine == "par"
     assert settings.object_aware

@@ -6,11 +6,11 @@ import pytest
 from torch import nn
 
 from tagseg.backbones.backbone import NORM_LAYERS
+from tagseg.decoders.segformer import GlobalBatchNorm2d
 from tagseg.engine.optim import build_optimizer
 from tagseg.methods import build as module
 from tagseg.methods.build import build_method, share_statistics
 from tagseg.recipe import load_recipe
-from tagseg.segmenters.segformer_head import GlobalBatchNorm2d
 
 # recipe: groups as (name, learning rate, weight decay), and what draws one random scale
 PUBLISHED = {

@@ -32,7 +32,7 @@ SYSTEMS: dict[str, tuple[type[Method], dict[str, Any]]] = {
             "cam_scales": [1.0],
             "dropout": 0.3,
             "seg_to_class": {"from_step": 2, "confidence": 0.0},
-            "background": {"from_step": 3},
+            "background_aware": {"from_step": 3},
         },
     ),
     "asdt": (
@@ -65,7 +65,6 @@ GOLDEN = {
         "energy": -2.0368e-07,
         "affinity": 0.0294748,
         "correspondence": -0.0530044,
-        "equivariance": 0.0160491,
     },
     "bmp": {"class": 0.697072, "affinity": 0.0289508, "class to seg": 0.529868, "seg to class": 0.111229},
     "asdt": {
@@ -100,7 +99,7 @@ class Batches:
 
 def train(name: str, out: Path, batches: Batches) -> dict[str, torch.Tensor]:
     kind, settings = SYSTEMS[name]
-    mean = {"average": 0.9, "average_ramp": 4} if name == "mentor" else {}  # it is the teacher, and goes on as it was
+    mean = {"ema_decay": 0.9, "ema_ramp": 4} if name == "mentor" else {}  # it is the teacher, and goes on as it was
     train_settings = TrainSettings(
         **mean, steps=5, batch_size=2, optimizer="adamw", lr=1e-2, checkpoint_every=1, log_every=1, workers=0, crop=64
     )

@@ -4,11 +4,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from tagseg.methods.losses import balanced_cross_entropy
+from tagseg.losses import seg_cross_entropy
 from tests.methods.small import TWO, batch, build
 
 
-def test_balanced_cross_entropy_against_a_slow_sum() -> None:
+def test_the_cross_entropy_against_a_slow_sum() -> None:
     generator = torch.Generator().manual_seed(0)
     logit = torch.randn(2, 4, 6, 5, generator=generator, dtype=torch.float64)
     label = torch.tensor([0, 0, 1, 3, 3, 3, 255])[torch.randint(0, 7, (2, 6, 5), generator=generator)]
@@ -17,7 +17,8 @@ def test_balanced_cross_entropy_against_a_slow_sum() -> None:
         if (k := int(label[b, y, x])) != 255:
             losses[k == 0].append(-float(logit[b, :, y, x].log_softmax(0)[k]))
     means = {background: sum(values) / len(values) for background, values in losses.items()}
-    assert float(balanced_cross_entropy(logit, label, 0.5, 2)) == pytest.approx(0.5 * means[True] + 2 * means[False])
+    assert float(seg_cross_entropy(logit, label)) == pytest.approx(means[True] + means[False])
+    assert float(seg_cross_entropy(logit, label, 0.7)) == pytest.approx(0.3 * means[True] + 0.7 * means[False])
 
 
 @pytest.mark.parametrize("name", ["rrm", "asdt"])

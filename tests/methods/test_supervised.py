@@ -1,4 +1,3 @@
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -6,11 +5,10 @@ import torch
 import torch.nn.functional as F
 from pydantic import ValidationError
 
-from tagseg.errors import UserError
 from tagseg.methods import METHODS
 from tagseg.methods.supervised import Supervised
+from tests.decoders.pooling_backbone import PoolingBackbone
 from tests.methods.small import CLASSES, TWO, batch
-from tests.segmenters.pooling_backbone import PoolingBackbone
 
 
 def build(**settings: Any) -> Supervised:
@@ -24,7 +22,7 @@ def total(method: Supervised, **options: Any) -> float:
     return float(sum(term.detach() for term in method(batch(TWO, **options), 0).values()))
 
 
-def test_the_loss_is_the_mean_over_labelled_pixels_only() -> None:
+def test_the_loss_is_the_mean_over_labeled_pixels_only() -> None:
     method, given = build(), batch(TWO)
     assert given.mask_BHW is not None
     given.mask_BHW[0] = 255
@@ -37,7 +35,7 @@ def test_the_loss_is_the_mean_over_labelled_pixels_only() -> None:
 
 
 def test_each_scale_has_a_loss_on_its_own_grid_and_so_has_the_maximum() -> None:
-    method, given = build(segmenter="deeplab_v2", multi_scale=[0.5]), batch(TWO)
+    method, given = build(decoder="deeplab_v2", multi_scale=[0.5]), batch(TWO)
     assert given.mask_BHW is not None
     with torch.no_grad():
         terms = method(given, 0)
@@ -57,68 +55,34 @@ def test_each_scale_has_a_loss_on_its_own_grid_and_so_has_the_maximum() -> None:
 
 
 def test_the_auxiliary_head_is_pspnets_and_weighted() -> None:
-    method, double = build(segmenter="pspnet"), build(segmenter="pspnet", aux_weight=0.8)
+    method, double = build(decoder="pspnet"), build(decoder="pspnet", aux_weight=0.8)
     double.load_state_dict(method.state_dict())
     with torch.no_grad():
         once, twice = method(batch(TWO), 0), double(batch(TWO), 0)
     torch.testing.assert_close(2 * once["aux labels"], twice["aux labels"])
     torch.testing.assert_close(once["student labels"], twice["student labels"])
-    assert list(build(segmenter="pspnet", aux_weight=0)(batch(TWO), 0)) == ["student labels"]
+    assert list(build(decoder="pspnet", aux_weight=0)(batch(TWO), 0)) == ["student labels"]
 
 
-@pytest.mark.parametrize("name", ["deeplab_resnet38", "pspnet", "segformer", "smp:Unet"])
+@pytest.mark.parametrize("name", ["deeplab_resnet38", "pspnet", "segformer"])
 def test_photos_of_any_size_are_segmented(name: str) -> None:
     with torch.inference_mode():
-        probability = build(segmenter=name).segment(torch.rand(1, 3, 33, 65))
+        probability = build(decoder=name).segment(torch.rand(1, 3, 33, 65))
     assert probability.shape == (1, 4, 33, 65)
     torch.testing.assert_close(probability.sum(1), torch.ones(1, 33, 65))
 
 
-def test_photos_weigh_as_much_as_their_confidence(tmp_path: Path) -> None:
-    table = tmp_path / "confidence.csv"
-    table.write_text("file,confidence\nphoto0.jpg,1\nphoto1,1.0\n", encoding="utf-8")
-    assert total(build(confidence=table)) == pytest.approx(total(build()), rel=1e-6)
-    table.write_text("file,confidence\nphoto0.jpg,0.5\nphoto1.jpg,0.5\n", encoding="utf-8")
-    assert total(build(confidence=table)) == pytest.approx(total(build()) / 2, rel=1e-6)
-    table.write_text("file,confidence\nphoto0.jpg,0\nphoto1.jpg,1\n", encoding="utf-8")
-    method = build(confidence=table)
-    given = batch(TWO)
-    before = float(method(given, 0)["student labels"].detach())
-    assert given.mask_BHW is not None
-    given.mask_BHW[0] = 3
-    assert float(method(given, 0)["student labels"].detach()) == pytest.approx(before)
-
-
 def test_foreground_and_background_share_the_loss_as_asked() -> None:
-    background, foreground = (total(build(foreground=share)) for share in (0.0, 1.0))
+    background, foreground = (total(build(foreground_share=share)) for share in (0.0, 1.0))
     assert background > 0
     assert foreground > 0
-    assert total(build(foreground=0.75)) == pytest.approx(0.25 * background + 0.75 * foreground, rel=1e-5)
-
-
-@pytest.mark.parametrize(
-    ("text", "sentence"),
-    [
-        ("file,confidence\nphoto0,1\n", "no confidence for photo1"),
-        ("file,confidence\nphoto0,high\n", "line 2: the confidence 'high' of photo0"),
-        ("file,confidence\nphoto0,2\n", "line 2: the confidence '2'"),
-        ("name,value\nphoto0,1\n", "needs the columns file and confidence"),
-        (None, "cannot be read"),
-    ],
-)
-def test_a_wrong_table_of_confidence_is_refused(text: str | None, sentence: str, tmp_path: Path) -> None:
-    table = tmp_path / "confidence.csv"
-    if text is not None:
-        table.write_text(text, encoding="utf-8")
-    with pytest.raises(UserError, match=sentence):
-        build(confidence=table)(batch(TWO), 0)
+    assert total(build(foreground_share=0.75)) == pytest.approx(0.25 * background + 0.75 * foreground, rel=1e-5)
 
 
 @pytest.mark.parametrize(
     ("settings", "sentence"),
     [
-        ({"segmenter": "magic"}, "no segmenter 'magic'; there are head, deeplab_v2"),
-        ({"segmenter": "smp:Magic"}, "no segmenter 'smp:Magic'; there are smp:Unet"),
+        ({"decoder": "magic"}, "no decoder 'magic': there are conv, deeplab_v2"),
         ({"multi_scale": [1.0]}, "1 is always read"),
         ({"multi_scale": [5.0]}, "between 0.1 and 4"),
     ],
@@ -131,7 +95,7 @@ def test_wrong_settings_are_refused_by_name(settings: dict[str, Any], sentence: 
 def test_batch_norms_follow_the_momentum_asked_for() -> None:
     norms = [
         m
-        for m in build(segmenter="deeplab_resnet38", norm_momentum=3e-4).modules()
+        for m in build(decoder="deeplab_resnet38", norm_momentum=3e-4).modules()
         if isinstance(m, torch.nn.BatchNorm2d)
     ]
     assert norms

@@ -6,10 +6,10 @@ import torch
 import torch.nn.functional as F
 
 from tagseg.backbones import create_backbone
-from tagseg.cues.affinity import affinity_labels, affinity_loss
+from tagseg.losses import affinity_labels, affinity_loss, equivariance_loss
 from tagseg.methods.afa_network import AFANetwork
 from tagseg.methods.bmp import BMP
-from tagseg.methods.tscd import TSCD, TSCDSettings, equivariance_loss
+from tagseg.methods.tscd import TSCD, TSCDSettings
 from tests.methods.attention import build_tiny
 from tests.methods.small import CLASSES, TWO, batch
 
@@ -20,7 +20,7 @@ SMALL: dict[str, Any] = {
     "correspondence": {"samples": 6},
     "labels": {"refine": "varm"},
 }
-TERMS = ["class", "seg", "energy", "affinity", "correspondence", "equivariance"]
+TERMS = ["class", "seg", "energy", "affinity", "correspondence"]
 
 
 def tiny(**changes: Any) -> TSCD:
@@ -52,28 +52,25 @@ def test_weights_scale_their_terms_and_leave_out_at_zero():
         energy_weight=0.02,
         affinity_weight=0.2,
         correspondence={"samples": 6, "weight": 0.2},
-        equivariance={"weight": 0.2},
     )(given, 1)
     for name in TERMS[1:]:
         assert doubled[name].item() == pytest.approx(2 * terms[name].item(), rel=1e-5)
-    without = tiny(energy_weight=0, affinity_weight=0, correspondence={"weight": 0}, equivariance={"weight": 0})(
-        given, 1
-    )
+    without = tiny(energy_weight=0, affinity_weight=0, correspondence={"weight": 0})(given, 1)
     assert list(without) == ["class", "seg"]
     assert without["seg"] == terms["seg"]
 
 
 def test_foreground_has_its_share_of_the_segmentations_loss():
     given = batch(TWO)
-    background, foreground = (tiny(seg_foreground=share)(given, 1)["seg"].item() for share in (0.0, 1.0))
+    background, foreground = (tiny(foreground_share=share)(given, 1)["seg"].item() for share in (0.0, 1.0))
     assert background > 0
     assert foreground > 0
-    assert tiny(seg_foreground=0.75)(given, 1)["seg"].item() == pytest.approx(0.25 * background + 0.75 * foreground)
+    assert tiny(foreground_share=0.75)(given, 1)["seg"].item() == pytest.approx(0.25 * background + 0.75 * foreground)
     assert tiny()(given, 1)["seg"].item() == pytest.approx((background + foreground) / 2)
 
 
-def test_prediction_normalises_by_what_photos_at_their_own_size_showed():
-    with_small_view, without = tiny(), tiny(correspondence={"weight": 0}, equivariance={"weight": 0})
+def test_prediction_normalizes_by_what_photos_at_their_own_size_showed():
+    with_small_view, without = tiny(), tiny(correspondence={"weight": 0})
     for method in (with_small_view, without):
         method(batch(TWO), 1)
     assert without.decoder.norm.running_mean.abs().max() > 0
@@ -90,18 +87,8 @@ def test_correspondence_reaches_decoder_and_backbone_but_not_the_classifier():
     assert not any(name.startswith("heads.") for name in names)
 
 
-def test_equivariance_as_released_has_no_gradient_and_no_first_class():
-    method = tiny()
-    term = method(batch(TWO), 1)["equivariance"]
-    assert term > 0
-    assert not term.requires_grad
-    with torch.no_grad():
-        method.classifier.weight[0] *= -3
-    assert method(batch(TWO), 1)["equivariance"] == term
-
-
-def test_equivariance_as_meant_has_gradient_and_every_tagged_class():
-    method = tiny(equivariance={"form": "as_meant"})
+def test_equivariance_has_gradient_and_every_tagged_class():
+    method = tiny(equivariance_weight=0.1)
     before = method(batch(TWO), 1)["equivariance"]
     before.backward()
     names = reached(method)
@@ -122,7 +109,7 @@ def test_equivariance_is_the_mean_difference_of_cams():
     assert equivariance_loss(cam, view).item() == pytest.approx((small - view).abs().mean().item())
 
 
-def test_affinities_are_not_symmetrised_and_learn_from_the_cam_labels():
+def test_affinities_are_not_symmetrized_and_learn_from_the_cam_labels():
     method, given = tiny(), batch(TWO)
     image = given.image()
     _, affinity = method.read(image)
@@ -158,14 +145,6 @@ def test_a_mix_transformer_has_every_term(kind: type[AFANetwork]):
     assert any(name.startswith("backbone.") for name in names)
 
 
-def test_labels_walk_along_affinities_from_their_step_on():
-    plain, walking = tiny(), tiny(labels={"refine": "varm", "walk_from": 2})
-    given = batch(TWO)
-    assert walking(given, 1)["seg"] == plain(given, 1)["seg"]
-    assert walking(given, 2)["seg"] != plain(given, 2)["seg"]
-    assert walking(given, 2)["affinity"] == plain(given, 2)["affinity"]
-
-
 def test_the_second_view_has_dropout_of_its_own():
     """Photo and view draw different channels, else agreement between them would come cheap."""
     method, given = tiny(dropout=0.5), batch(TWO)
@@ -189,12 +168,14 @@ def test_branches_are_the_cam_its_refinements_and_the_segmentation():
 
 def test_published_defaults():
     settings = TSCDSettings()
-    weights = (settings.class_weight, settings.seg_weight, settings.energy_weight, settings.affinity_weight)
-    assert weights == (1.0, 0.1, 0.01, 0.1)
-    assert (settings.correspondence.weight, settings.equivariance.weight) == (0.1, 0.1)
+    weights = (settings.seg_weight, settings.energy_weight, settings.affinity_weight)
+    assert weights == (0.1, 0.01, 0.1)
+    assert (settings.correspondence.weight, settings.equivariance_weight) == (
+        0.1,
+        0,
+    )  # the latter has no gradient there
     assert (settings.correspondence.samples, settings.correspondence.view_scale) == (40, 0.3)
-    assert (settings.correspondence.shift, settings.correspondence.centre) == (0.0, True)
-    assert settings.labels.background == (0.35, 0.55)
+    assert settings.labels.background_scores == (0.35, 0.55)
     assert (settings.labels.refine, settings.labels.iterations, settings.labels.scale) == ("varm", 10, 0.5)
     assert settings.class_steps == 2000
     assert settings.cam_scales == (1.0, 0.5, 1.5)

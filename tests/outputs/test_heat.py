@@ -17,7 +17,7 @@ def test_lightness_rises_evenly():
     assert steps.max() < 2.5 * np.median(steps)
 
 
-def test_more_heat_shows_more_colour():
+def test_more_heat_shows_more_color():
     photo = np.random.default_rng(0).integers(0, 256, (8, 8, 3)).astype(np.uint8)
     hot, cold = heat_overlay(photo, np.ones((8, 8))), heat_overlay(photo, np.zeros((8, 8)))
     assert hot.shape == photo.shape

@@ -9,10 +9,10 @@ from PIL import Image
 from pycocotools.coco import COCO
 
 from tagseg.errors import UserError
+from tagseg.mask_values import IGNORE
 from tagseg.outputs import OUTPUTS, READERS, read_summaries
 from tagseg.outputs.label_studio import LabelStudioBrush, decode_brush, encode_brush, read_label_studio
 
-IGNORE = 255
 NAMES = ("plain", "with space, and comma", "sub folder/猫 ñandú", "dots.in.name", "100% #1 & <b>")
 ONE_FILE = {"coco": "annotations.json", "label-studio": "label-studio.json", "cvat": "cvat.zip"}
 PER_PHOTO = sorted(set(OUTPUTS) - set(ONE_FILE))
@@ -340,7 +340,7 @@ def test_an_interface_with_entities_is_refused(tmp_path):
 # CVAT
 
 
-def test_cvat_holds_coloured_masks_a_map_and_a_list(tmp_path):
+def test_cvat_holds_colored_masks_a_map_and_a_list(tmp_path):
     mask = np.array([[0, 1, 2, IGNORE]], np.uint8)
     write("cvat", tmp_path, {"sub/a b": mask}, ("background", "cat", "dog"))
     with zipfile.ZipFile(tmp_path / "cvat.zip") as archive:
@@ -406,7 +406,7 @@ def test_a_bomb_is_refused(tmp_path, monkeypatch):
         list(READERS["cvat"](tmp_path).masks)
 
 
-def test_a_colour_without_a_label_is_named(tmp_path):
+def test_a_color_without_a_label_is_named(tmp_path):
     write("cvat", tmp_path, {"x": np.full((2, 2), 2, np.uint8)}, ("background", "cat", "dog"))
     with zipfile.ZipFile(tmp_path / "cvat.zip") as archive:
         mask = archive.read("SegmentationClass/x.png")

@@ -48,7 +48,7 @@ def test_rings_within_rings():
     assert np.array_equal(fill(polygons, 11, 11), mask)
 
 
-def test_slanted_polygons_cover_the_centres_inside():
+def test_slanted_polygons_cover_the_centers_inside():
     triangle = np.array([[0.0, 0.0], [8.0, 0.0], [0.0, 8.0]])
     y, x = np.mgrid[:8, :8] + 0.5
     assert np.array_equal(fill([triangle], 8, 8), x + y < 8)

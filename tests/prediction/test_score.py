@@ -15,9 +15,9 @@ from torch import Tensor
 
 from tagseg.backbones import create_backbone
 from tagseg.data.batches import Batch
+from tagseg.data.palette import write_mask
 from tagseg.data.tagged import TaggedImages, TaggedPhoto
 from tagseg.methods.method import Method, ParameterGroup
-from tagseg.outputs.palette import write_mask
 from tagseg.prediction.score import score_branches, score_table, summary
 from tagseg.prediction.segmenter import Segmenter
 from tagseg.prediction.settings import PredictSettings

@@ -15,7 +15,7 @@ from tagseg.prediction.settings import PredictSettings
 from tagseg.prediction.tiling import Window, blend_tiles
 from tagseg.prediction.work import ordered_map
 from tagseg.segmenter import Request, Segmenter
-from tests.colours import Colours
+from tests.colors import Colors
 
 
 def photo(height: int, width: int, seed: int = 0) -> np.ndarray:
@@ -23,10 +23,10 @@ def photo(height: int, width: int, seed: int = 0) -> np.ndarray:
 
 
 def segmenter(**settings: object) -> Segmenter:
-    return Segmenter(Colours(), PredictSettings.model_validate({"crf": None} | settings))
+    return Segmenter(Colors(), PredictSettings.model_validate({"crf": None} | settings))
 
 
-class Left(Colours):
+class Left(Colors):
     """Surer of green the farther left a pixel lies: not the same for a mirrored photo."""
 
     def segment(self, image_B3HW: Tensor) -> Tensor:
@@ -105,7 +105,7 @@ def test_the_dense_crf_of_a_large_photo_runs_within_its_tiles() -> None:
     flat[:, 140:, 1] = 255
     flat[:, :140, 0] = 255
     flat[50, 50] = (90, 100, 90)  # a lone pixel that the CRF gives to its surroundings
-    tiled = Segmenter(Colours())
+    tiled = Segmenter(Colors())
     tiled.tile = 128
     assert tiled.predict(flat, crf=False).mask[50, 50] == 1
     mask = tiled.predict(flat).mask
@@ -133,7 +133,7 @@ def test_flips_make_the_result_symmetric() -> None:
 
 
 def test_scales_are_merged_by_their_mean() -> None:
-    class BySize(Colours):
+    class BySize(Colors):
         def segment(self, image_B3HW: Tensor) -> Tensor:
             super().segment(image_B3HW)
             sure = torch.tensor([0.8, 0.2, 0.0] if image_B3HW.shape[-1] < 20 else [0.2, 0.8, 0.0])
@@ -146,7 +146,7 @@ def test_scales_are_merged_by_their_mean() -> None:
 
 
 def test_background_counts_less_where_tags_are_given() -> None:
-    plain, weighted = (Segmenter(Colours(), PredictSettings(crf=None, tagged_background=w)) for w in (1.0, 0.25))
+    plain, weighted = (Segmenter(Colors(), PredictSettings(crf=None, tagged_background=w)) for w in (1.0, 0.25))
     image = photo(9, 7)
     before, after = (model.predict(image, tags=["green"]).probabilities for model in (plain, weighted))
     expected = before * np.array([0.25, 1, 1], np.float32)[:, None, None]
@@ -159,7 +159,7 @@ def test_background_counts_less_where_tags_are_given() -> None:
 
 
 def test_the_maximum_over_scales_differs_from_the_mean() -> None:
-    class BySize(Colours):
+    class BySize(Colors):
         def segment(self, image_B3HW: Tensor) -> Tensor:
             sure = torch.tensor([0.9, 0.1, 0.0] if image_B3HW.shape[-1] < 20 else [0.2, 0.2, 0.6])
             return sure.view(1, 3, 1, 1).expand(len(image_B3HW), -1, *image_B3HW.shape[2:])
@@ -172,7 +172,7 @@ SIZES = [(20, 30), (40, 40), (20, 30), (1, 1), (300, 280), (40, 40), (20, 30)]
 
 
 def test_many_photos_come_back_in_order_and_equal_to_one_by_one() -> None:
-    model = Segmenter(Colours())
+    model = Segmenter(Colors())
     model.tile = 128
     tags = [None, ["blue"], ["green"], None, None, [], None]
     requests = [(photo(*size, seed=i), tags[i]) for i, size in enumerate(SIZES)]
@@ -251,7 +251,7 @@ def test_a_mask_is_the_first_of_the_likeliest_classes():
     assert class_mask(probability).dtype == np.uint8
 
 
-class Logits(Colours):
+class Logits(Colors):
     """Logits that differ by scale: 3, 0, 0 at scale 1 and 0, 4, 0 at half of it."""
 
     def segment_logits(self, image_B3HW: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from tagseg.errors import UserError
 from tagseg.prediction.segmenter import Request, Segmenter
 from tagseg.prediction.settings import PredictSettings
 from tagseg.prediction.work import ordered_map
-from tests.colours import Colours
+from tests.colors import Colors
 
 SIZES = [(20, 30), (30, 20), (20, 30), (20, 30), (9, 9), (30, 20), (20, 30)]
 
@@ -24,7 +24,7 @@ def requests() -> list[Request]:
     return list(zip(photos, tags, strict=True))
 
 
-class Small(Colours):
+class Small(Colors):
     """A method whose device has memory for so many pixels."""
 
     memory = 2 * 20 * 30
@@ -35,7 +35,7 @@ class Small(Colours):
         return super().segment(image_B3HW)
 
 
-def batched(method: Colours, batch: int = 8) -> Segmenter:
+def batched(method: Colors, batch: int = 8) -> Segmenter:
     """A segmenter that takes photos as on a GPU."""
     segmenter = Segmenter(method, PredictSettings(crf=None))
     segmenter.batch = batch
@@ -43,11 +43,11 @@ def batched(method: Colours, batch: int = 8) -> Segmenter:
 
 
 def test_photos_of_one_size_go_together_and_come_back_in_order() -> None:
-    model = batched(Colours())
+    model = batched(Colors())
     results = list(model.predict_many(requests()))
     assert sorted(shape[0] for shape in model.method.seen) == [1, 1, 1, 1, 3]  # with tags and without apart
     for (photo, tags), result in zip(requests(), results, strict=True):
-        alone = Segmenter(Colours(), PredictSettings(crf=None)).predict(photo, tags=tags)
+        alone = Segmenter(Colors(), PredictSettings(crf=None)).predict(photo, tags=tags)
         np.testing.assert_array_equal(result.mask, alone.mask)
         np.testing.assert_allclose(result.probabilities, alone.probabilities, atol=1e-6)
 
@@ -56,7 +56,7 @@ def test_a_batch_that_does_not_fit_into_memory_is_made_smaller() -> None:
     model = batched(Small())
     results = list(model.predict_many(requests()))
     assert max(shape[0] for shape in model.method.seen) == 1  # three did not fit, so one, and so on
-    for result, expected in zip(results, batched(Colours()).predict_many(requests()), strict=True):
+    for result, expected in zip(results, batched(Colors()).predict_many(requests()), strict=True):
         np.testing.assert_array_equal(result.mask, expected.mask)
 
 
@@ -80,7 +80,7 @@ def test_a_tile_that_does_not_fit_into_memory_is_one_sentence() -> None:
 
 
 def test_an_error_of_one_photo_is_raised_where_its_prediction_is_due() -> None:
-    class Picky(Colours):
+    class Picky(Colors):
         def segment(self, image_B3HW: Tensor) -> Tensor:
             if (image_B3HW == 0).all((1, 2, 3)).any():
                 raise ValueError("black")
@@ -115,7 +115,7 @@ def threads_elsewhere() -> int:
 
 
 def test_the_callers_threads_are_left_alone(three_threads: None) -> None:
-    results = Segmenter(Colours(), PredictSettings(crf=None)).predict_many(requests())
+    results = Segmenter(Colors(), PredictSettings(crf=None)).predict_many(requests())
     next(results)
     assert torch.get_num_threads() == 3  # while photos are still under work
     assert threads_elsewhere() == 3

@@ -9,7 +9,7 @@ from tagseg.refine.pixel_adaptive import kernel_torch
 KINDS = ("par", "varm")
 
 
-def neighbours(map_BKHW: Tensor) -> Tensor:
+def neighbors(map_BKHW: Tensor) -> Tensor:
     """(B, K, 48, H, W): every neighbour picked by its clamped row and column."""
     height, width = map_BKHW.shape[-2:]
     y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
@@ -25,27 +25,27 @@ def neighbours(map_BKHW: Tensor) -> Tensor:
 
 
 def slow_kernel(kind: str, image_B3HW: Tensor) -> Tensor:
-    near = neighbours(image_B3HW.double())
+    near = neighbors(image_B3HW.double())
     image = image_B3HW.double()[:, :, None]
     deviation = near.std(2, keepdim=True) + 1e-8
     if kind == "par":
-        colour = (-(((near - image).abs() / deviation / 0.3) ** 2)).mean(1).softmax(1)
+        color = (-(((near - image).abs() / deviation / 0.3) ** 2)).mean(1).softmax(1)
         distance = torch.tensor(
             [d * (2**0.5 if dy and dx else 1) for d in (1, 2, 4, 8, 12, 24)
              for dy in (-1, 0, 1) for dx in (-1, 0, 1) if dy or dx], dtype=torch.float64
         )  # fmt: skip
-        return colour + 0.01 * (-((distance / (distance.std() + 1e-8) / 0.3) ** 2)).softmax(0).view(1, -1, 1, 1)
-    colour = (-((4 * (near - image).abs() / deviation) ** 2)).mean(1).softmax(1)
+        return color + 0.01 * (-((distance / (distance.std() + 1e-8) / 0.3) ** 2)).softmax(0).view(1, -1, 1, 1)
+    color = (-((4 * (near - image).abs() / deviation) ** 2)).mean(1).softmax(1)
     down = torch.cat([near[..., 1:, :], near[..., -1:, :]], -2)
     right = torch.cat([near[..., 1:], near[..., -1:]], -1)
-    return colour - 0.01 * ((near - down) ** 2 + (near - right) ** 2).mean(1).softmax(1)
+    return color - 0.01 * ((near - down) ** 2 + (near - right) ** 2).mean(1).softmax(1)
 
 
 def slow_refine(kind: str, image_B3HW: Tensor, map_BKhw: Tensor, iterations: int = 10) -> Tensor:
     kernel_BJHW = slow_kernel(kind, image_B3HW)
     map_BKHW = F.interpolate(map_BKhw.double(), image_B3HW.shape[-2:], mode="bilinear", align_corners=True)
     for _ in range(iterations):
-        map_BKHW = (neighbours(map_BKHW) * kernel_BJHW[:, None]).sum(2)
+        map_BKHW = (neighbors(map_BKHW) * kernel_BJHW[:, None]).sum(2)
     return map_BKHW
 
 

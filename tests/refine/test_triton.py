@@ -91,7 +91,7 @@ def test_a_lattice_filters_as_the_slow_one_does(device, padding):
 
 
 @on_devices
-def test_grey_and_float_photos(device):
+def test_gray_and_float_photos(device):
     image = photo(8, 10)[..., 0].float() * 0.7 - 30
     value = maps(2, 8, 10)
     expected = Lattice.bilateral(image, (4.0, 6.0), 9.0, backend="torch").filter(value)
@@ -155,7 +155,7 @@ def test_the_compiler_takes_every_kernel_for_a_gpu():
     script = Path(__file__).with_name("compile_triton.py")
     run = subprocess.run([sys.executable, script], capture_output=True, text=True, env=environment, check=False)
     assert run.returncode == 0, run.stderr[-2000:]
-    names = {"_weights", "_propagate", "_locate", "_renumber", "_neighbours", "_splat", "_blur", "_slice", "_update"}
+    names = {"_weights", "_propagate", "_locate", "_renumber", "_neighbors", "_splat", "_blur", "_slice", "_update"}
     assert set(run.stdout.split()) == names
 
 

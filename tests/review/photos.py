@@ -1,4 +1,4 @@
-"""A small set under review: photos of three colours, of which the toy model of tests/colours.py makes masks."""
+"""A small set under review: photos of three colours, of which the toy model of tests/colors.py makes masks."""
 
 import threading
 from collections.abc import Iterator
@@ -9,14 +9,14 @@ import numpy as np
 from PIL import Image
 from starlette.types import ASGIApp
 
-from tagseg.outputs.palette import write_mask
+from tagseg.data.palette import write_mask
 from tagseg.prediction.settings import PredictSettings
 from tagseg.review.app import create_app
 from tagseg.review.proposals import ModelProposals
 from tagseg.review.session import Photo, Session
 from tagseg.segmenter import Segmenter
 from tagseg.web.listen import Address, make_server, open_address
-from tests.colours import Colours
+from tests.colors import Colors
 
 SIZE = (60, 80)
 
@@ -41,7 +41,7 @@ def write_photos(folder: Path, count: int) -> list[Photo]:
 
 
 def segmenter() -> Segmenter:
-    return Segmenter(Colours(), PredictSettings(crf=None))
+    return Segmenter(Colors(), PredictSettings(crf=None))
 
 
 def open_session(folder: Path, count: int = 4) -> Session:

@@ -11,10 +11,10 @@ from PIL import Image
 from starlette.testclient import TestClient
 
 from tagseg.data.photo import read_mask
+from tagseg.data.review_journal import read_verdicts
 from tagseg.errors import UserError
 from tagseg.outputs.confidence import Sureness
 from tagseg.review.app import create_app
-from tagseg.review.journal import read_verdicts
 from tagseg.review.proposals import FolderProposals, ModelProposals
 from tagseg.review.session import Photo, Session
 from tests.review.photos import SIZE, open_session, segmenter, write_masks, write_photos

@@ -66,8 +66,8 @@ def covered(features: np.ndarray, weights: np.ndarray, chosen: tuple[int, ...]) 
 
 def test_proposals_are_typical_and_diverse() -> None:
     rng = np.random.default_rng(0)
-    centres = rng.standard_normal((4, 8)) * 4
-    features = np.concatenate([centres[k] + rng.standard_normal((20, 8)) * 0.3 for k in range(4)])
+    centers = rng.standard_normal((4, 8)) * 4
+    features = np.concatenate([centers[k] + rng.standard_normal((20, 8)) * 0.3 for k in range(4)])
     doubts = np.full(80, 0.5)
     first = [photo for photo, _ in propose(features, doubts, 4)]
     assert sorted(photo // 20 for photo in first) == [0, 1, 2, 3]  # one of each kind

@@ -111,7 +111,7 @@ def test_decisions_by_keys_are_on_disk_at_once_and_can_be_undone(tmp_path: Path,
         assert page.faults == []
 
 
-def test_a_tag_is_switched_off_and_the_photo_is_labelled_again(tmp_path: Path, browser) -> None:  # type: ignore[no-untyped-def]
+def test_a_tag_is_switched_off_and_the_photo_is_labeled_again(tmp_path: Path, browser) -> None:  # type: ignore[no-untyped-def]
     with served(open_session(tmp_path)) as url:
         page = opened(browser, url)
         name = shown(page)

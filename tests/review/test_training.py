@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tagseg.data.reviewed import Reviewed, with_review
 from tagseg.data.sources import DataSettings, open_sources
 from tagseg.data.tagged import open_tagged
 from tagseg.errors import UserError
 from tagseg.recipe import load_recipe, make_recipe
 from tagseg.review.proposals import ModelProposals
 from tagseg.review.session import Photo, Session
-from tagseg.review.training import Reviewed, with_review
 from tagseg.run_folder import RunFolder
 from tagseg.workflows.report import report
 from tagseg.workflows.train import train

@@ -5,10 +5,10 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from tests.colours import Colours
+from tests.colors import Colors
 
 
-class Slow(Colours):
+class Slow(Colors):
     """Takes two hundredths of a second a photo."""
 
     def segment(self, image_B3HW: Any) -> Any:

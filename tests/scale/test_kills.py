@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 import torch
 
+from tagseg.data.palette import write_mask
 from tagseg.data.tagged import open_tagged
-from tagseg.outputs.palette import write_mask
 from tagseg.scale.finish import finish
 from tagseg.scale.places import open_place
 from tagseg.segmenter import Segmenter
@@ -37,7 +37,7 @@ def predicting(photos: Path, out: Path, shards: Shards) -> object:
     return predict_shards(slow, [photos / "photos"], out, shards)
 
 
-def labelling(photos: Path, out: Path, shards: Shards) -> object:
+def labeling(photos: Path, out: Path, shards: Shards) -> object:
     data = list_tagged(lambda _: open_tagged(photos / "photos", photos / "tags.csv", classes=("green", "blue")))
     return label_shards(slow, data, out, shards, confidence=0.9)
 
@@ -68,7 +68,7 @@ def start(command: Command, photos: Path, out: Path, shard: int) -> int:
 @pytest.mark.skipif(sys.platform != "linux", reason="forks a process that has used torch")
 @pytest.mark.parametrize(
     "command",
-    [predicting, pytest.param(labelling, marks=pytest.mark.slow), pytest.param(refining, marks=pytest.mark.slow)],
+    [predicting, pytest.param(labeling, marks=pytest.mark.slow), pytest.param(refining, marks=pytest.mark.slow)],
 )
 def test_seven_shards_two_at_a_time_each_killed_ten_times(
     tmp_path: Path, command: Command, monkeypatch: pytest.MonkeyPatch

@@ -10,11 +10,11 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from tagseg.cli.frame import app
+from tagseg.data.palette import write_mask
 from tagseg.data.photo import read_mask
 from tagseg.data.sources import DataSettings, open_sources
 from tagseg.data.tagged import open_tagged
 from tagseg.errors import UserError
-from tagseg.outputs.palette import write_mask
 from tagseg.scale.finish import finish, merge, rows
 from tagseg.scale.places import open_place
 from tagseg.workflows.label import label

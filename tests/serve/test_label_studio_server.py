@@ -17,10 +17,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tagseg.data.palette import write_mask
 from tagseg.data.photo import read_mask
+from tagseg.data.review_journal import read_verdicts
 from tagseg.outputs.label_studio import decode_brush, regions
-from tagseg.outputs.palette import write_mask
-from tagseg.review.journal import read_verdicts
 from tagseg.serve.app import create_app
 from tagseg.serve.label_studio import Backend
 from tagseg.serve.service import Service

@@ -10,8 +10,8 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from tagseg import cli
+from tagseg.data.palette import write_mask
 from tagseg.errors import UserError
-from tagseg.outputs.palette import write_mask
 from tagseg.workflows import train
 
 FAST = ("train.steps=1", "train.workers=0", "model.start=null", "train.batch_size=2", "train.crop=64")

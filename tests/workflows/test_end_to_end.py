@@ -16,7 +16,7 @@ from tagseg import cli
 from tagseg.data.photo import read_mask
 from tagseg.data.scenes import write_scenes
 from tagseg.errors import UserError
-from tagseg.methods.supervised import read_confidence
+from tagseg.outputs.confidence import read_rows
 from tagseg.recipe import load_recipe
 
 SMALL = [
@@ -117,7 +117,7 @@ def test_labels_use_the_tags_and_go_on_where_they_stopped(trained: Path, tmp_pat
     assert (out / "confidence.csv").read_text(encoding="utf-8").splitlines() == table
     assert table[0] == "file,confidence"
     assert [line.partition(",")[0] for line in table[1:]] == [path.stem for path in masks]
-    assert all(0 < value <= 1 for value in read_confidence(out / "confidence.csv").values())
+    assert all(0 < row.confidence <= 1 for row in read_rows(out / "confidence.csv").values())
 
 
 def test_labels_are_read_as_the_options_say_and_not_mixed_with_others(trained: Path, tmp_path: Path) -> None:

@@ -6,8 +6,8 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
+from tagseg.data.palette import write_mask
 from tagseg.errors import UserError
-from tagseg.outputs.palette import write_mask
 from tagseg.workflows.evaluate import evaluate, table, write_json
 
 SIZE = (12, 16)

@@ -8,12 +8,12 @@ import pytest
 from PIL import Image
 
 from tagseg.cli import app
+from tagseg.data.palette import write_mask
 from tagseg.data.photo import read_mask
+from tagseg.data.review_journal import Journal, read_verdicts
 from tagseg.errors import UserError
 from tagseg.outputs import OUTPUTS, READERS
 from tagseg.outputs.label_studio import choices, regions
-from tagseg.outputs.palette import write_mask
-from tagseg.review.journal import Journal, read_verdicts
 from tagseg.review.proposals import ModelProposals
 from tagseg.review.session import Session
 from tagseg.workflows.exchange import SOURCES, convert, export_tasks, import_masks

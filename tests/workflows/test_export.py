@@ -22,12 +22,13 @@ from tagseg.errors import UserError
 from tagseg.methods import METHODS
 from tagseg.methods.build import build_method
 from tagseg.outputs.model_files import write_torch
+from tagseg.prediction.model_card import model_card
 from tagseg.prediction.segmenter import Segmenter
 from tagseg.prediction.settings import PredictSettings
 from tagseg.recipe import ModelSettings
 from tagseg.weights import save_weights
-from tagseg.workflows.export import export, model_card
-from tests.colours import Colours
+from tagseg.workflows.export import export
+from tests.colors import Colors
 
 BACKBONE = ModelSettings(backbone="test_efficientnet", output_stride=None, weights="none")
 FACTS = {
@@ -50,7 +51,7 @@ def small(name: str = "asdt") -> Segmenter:
         {"name": name} | ({"cam_scales": [1.0], "hidden": 8, "dilation": 1} if name == "asdt" else {})
     )
     method = build_method(settings, BACKBONE, ("cat, tabby", "犬"))
-    method.backbone.licence = "Apache-2.0"
+    method.backbone.license = "Apache-2.0"
     return Segmenter(method, PredictSettings(flip=True, scales=(1.0, 0.5)), FACTS)
 
 
@@ -175,7 +176,7 @@ def test_the_onnx_file_describes_itself(onnx_file: Path) -> None:
     content = onnx.load(onnx_file)
     onnx.checker.check_model(content)
     facts = {entry.key: entry.value for entry in content.metadata_props}
-    assert (facts["method"], facts["licence"]) == ("asdt", "Apache-2.0")
+    assert (facts["method"], facts["license"]) == ("asdt", "Apache-2.0")
     assert "uint8 RGB" in facts["input"]
     assert json.loads(facts["tagseg"])["training"]["photos"] == 15
     assert content.opset_import[0].version >= 18
@@ -203,9 +204,9 @@ def test_a_bare_safetensors_file_is_a_model(model: Segmenter, tmp_path: Path) ->
     photo = photos(1, 40, 33)[0]
     assert np.array_equal(loaded.predict(photo).mask, model.predict(photo).mask)
     assert (loaded.classes, loaded.settings, loaded.facts) == (model.classes, model.settings, FACTS)
-    assert loaded.method.backbone.licence == "Apache-2.0"
+    assert loaded.method.backbone.license == "Apache-2.0"
     with safe_open(moved, framework="np") as content:
-        assert content.metadata()["licence"] == "Apache-2.0"
+        assert content.metadata()["license"] == "Apache-2.0"
         assert "image-level tags only" in content.metadata()["card"]
     for name, tensor in model.method.state_dict().items():
         assert torch.equal(loaded.method.state_dict()[name], tensor), name
@@ -249,11 +250,11 @@ def test_the_card_says_what_the_model_learned_from_and_how_it_scored(model: Segm
         "| P_s + CRF | 61.2 | 4 |", "tagseg train mine",
     ):  # fmt: skip
         assert words in card
-    assert "None were measured" in model_card(Segmenter(Colours()).describe())
+    assert "None were measured" in model_card(Segmenter(Colors()).describe())
 
 
 def test_a_network_that_no_graph_can_hold_is_refused(tmp_path: Path) -> None:
-    class Looks(Colours):
+    class Looks(Colors):
         def segment(self, image_B3HW: torch.Tensor) -> torch.Tensor:
             return super().segment(image_B3HW) if image_B3HW.mean() > 0.5 else image_B3HW
 
@@ -274,7 +275,7 @@ def test_a_network_that_no_graph_can_hold_is_refused(tmp_path: Path) -> None:
 def test_mistakes_are_named(out: str, format: str | None, sentence: str, tmp_path: Path) -> None:
     (tmp_path / "folder.onnx").mkdir()
     with pytest.raises(UserError, match=sentence):
-        export(Segmenter(Colours()), tmp_path / out, format)
+        export(Segmenter(Colors()), tmp_path / out, format)
     assert [path.name for path in tmp_path.iterdir()] == ["folder.onnx"]
 
 

@@ -203,7 +203,7 @@ def test_overwriting_results_spares_foreign_and_changed_files(name: str, project
     assert foreign.read_text(encoding="utf-8") == "mine"
 
 
-def test_masks_corrected_by_hand_are_kept_when_labelling_goes_on(project: Project, tmp_path: Path) -> None:
+def test_masks_corrected_by_hand_are_kept_when_labeling_goes_on(project: Project, tmp_path: Path) -> None:
     out = tmp_path / "out"
     command("label", project.run, "--out", out)
     Image.fromarray(np.full((48, 64), 1, np.uint8)).save(out / "0.png")

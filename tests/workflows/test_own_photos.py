@@ -42,7 +42,7 @@ def learned(recipe: Recipe) -> dict[str, object]:
 def test_as_many_photos_as_were_measured_get_what_was_measured(photos) -> None:
     data = photos(MEASURED)
     assert learned(own_recipe(data, None, [])) == learned(load_recipe("mentor-voc-animals"))
-    assert learned(own_recipe(data, "bmp", [])) == learned(load_recipe("bmp-voc-animals-no-object-aware"))
+    assert learned(own_recipe(data, "bmp", [])) == learned(load_recipe("bmp-voc-animals"))
     chain, best = own_chain(data, None, []), load_chain("chain-voc-animals-bmp")
     assert (chain.rounds, chain.confidence) == (best.rounds, best.confidence)
     for mine, measured in zip(
@@ -87,6 +87,6 @@ def test_a_gpu_takes_larger_crops_and_little_memory_smaller_parts(photos, monkey
 def test_warm_ups_follow_the_steps_that_are_set(photos) -> None:
     recipe = own_recipe(photos(40), "bmp", ["train.steps=10"])
     assert (recipe.train.steps, recipe.train.warmup_steps) == (10, 2)
-    assert recipe.method.background.from_step == 1  # 50 of 400
+    assert recipe.method.background_aware.from_step == 1  # 50 of 400
     chain = own_chain(photos(40), None, ["segmenter.train.steps=4", "classifier.train.steps=3"])
     assert (chain.segmenter.train.warmup_steps, chain.classifier.train.steps) == (0, 3)

@@ -21,24 +21,24 @@ from tagseg.outputs.coco import read_coco
 from tagseg.prediction.settings import PredictSettings
 from tagseg.segmenter import Segmenter
 from tagseg.workflows.predict import Predicted, predict
-from tests.colours import Colours
+from tests.colors import Colors
 
 RED, GREEN, BLUE = (200, 0, 0), (0, 200, 0), (0, 0, 200)
 
 
 def segmenter() -> Segmenter:
-    return Segmenter(Colours(), PredictSettings(crf=None))
+    return Segmenter(Colors(), PredictSettings(crf=None))
 
 
-def write(path: Path, colour: tuple[int, int, int] = GREEN, size: tuple[int, int] = (6, 4)) -> Path:
+def write(path: Path, color: tuple[int, int, int] = GREEN, size: tuple[int, int] = (6, 4)) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.new("RGB", size, colour).save(path)
+    Image.new("RGB", size, color).save(path)
     return path
 
 
-def data(colour: tuple[int, int, int] = GREEN) -> bytes:
+def data(color: tuple[int, int, int] = GREEN) -> bytes:
     buffer = io.BytesIO()
-    Image.new("RGB", (6, 4), colour).save(buffer, format="PNG")
+    Image.new("RGB", (6, 4), color).save(buffer, format="PNG")
     return buffer.getvalue()
 
 
@@ -117,7 +117,7 @@ def test_an_interrupted_prediction_goes_on(tmp_path: Path, monkeypatch: pytest.M
     for number in range(12):
         write(tmp_path / "photos" / f"{number}.png")
 
-    class Stopped(Colours):
+    class Stopped(Colors):
         def segment(self, image_B3HW):  # type: ignore[no-untyped-def]
             if len(self.seen) == 3:
                 signal.raise_signal(signal.SIGTERM)
@@ -152,7 +152,7 @@ def test_tags_are_used_for_the_photos_they_are_given_for(tmp_path: Path) -> None
 
 def test_large_photos_are_said_to_be_done_in_tiles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(tmp_path / "large.png", BLUE, (300, 280))
-    model = Segmenter(Colours())
+    model = Segmenter(Colors())
     model.tile = 128
     result = predict(model, tmp_path / "large.png", tmp_path / "out", format="json")
     assert result.notes == ["large.png is large and was done in tiles of 128 pixels, the dense CRF within each tile."]
@@ -311,7 +311,7 @@ def test_a_photo_of_300_megapixels_takes_less_than_4_gigabytes(tmp_path: Path) -
         from tagseg.prediction.settings import PredictSettings
         from tagseg.segmenter import Segmenter
         from tagseg.workflows.predict import predict
-        from tests.colours import Colours
+        from tests.colors import Colours
         folder = Path(sys.argv[1])
         result = predict(Segmenter(Colours(), PredictSettings(crf=None)), folder / "huge.jpg", folder / "out",
                          pixel_cap=300_000_000)

@@ -13,12 +13,12 @@ from PIL import Image
 import tagseg
 from tagseg.outputs import OUTPUTS
 from tagseg.segmenter import Segmenter
-from tests.colours import Colours
+from tests.colors import Colors
 
 GUIDE = (Path(__file__).parents[2] / "docs" / "predict.md").read_text(encoding="utf-8")
 
 
-class Cows(Colours):
+class Cows(Colors):
     def __init__(self) -> None:
         super().__init__()
         self.classes = ("cow", "grass")

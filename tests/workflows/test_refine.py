@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tagseg.data.palette import write_mask
 from tagseg.data.photo import read_mask
 from tagseg.errors import UserError
-from tagseg.outputs.palette import write_mask
 from tagseg.refine import dense_crf, probabilities_from_labels
 from tagseg.workflows.refine import Refinement, refine_folder
 from tests.refine.test_lattice import photo_like

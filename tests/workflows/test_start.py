@@ -46,7 +46,7 @@ def recipe(file: Path, name: str = "asdt-voc12") -> Recipe:
 def test_the_classifier_is_taken_over(file: Path, tmp_path: Path, name: str) -> None:
     method, minutes = start_method(recipe(file, name), VOC_CLASSES, tmp_path)
     stored = torch.load(file, weights_only=True)
-    assert torch.equal(method.class_head.classifier.weight, stored["fc8.weight"])  # type: ignore[union-attr, arg-type]
+    assert torch.equal(method.class_teacher.head.classifier.weight, stored["fc8.weight"])  # type: ignore[union-attr, arg-type]
     assert all(torch.equal(tensor, stored[key]) for key, tensor in method.backbone.state_dict().items())
     assert minutes == 0
 

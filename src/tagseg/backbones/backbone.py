@@ -30,7 +30,7 @@ class Backbone(nn.Module, ABC):
     stage_channels: tuple[int, ...]
     stage_strides: tuple[int, ...]
     output_stride: int
-    licence: str
+    license: str
 
     def __init__(self, mean: tuple[float, float, float], std: tuple[float, float, float]) -> None:
         super().__init__()
@@ -39,7 +39,7 @@ class Backbone(nn.Module, ABC):
         self.register_buffer("_mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("_std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
 
-    def normalise(self, image_B3HW: Tensor) -> Tensor:
+    def normalize(self, image_B3HW: Tensor) -> Tensor:
         """Subtract the mean and divide by the standard deviation the weights were trained with."""
         mean, std = self.get_buffer("_mean"), self.get_buffer("_std")
         return (image_B3HW - mean) / std

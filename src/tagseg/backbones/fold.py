@@ -35,13 +35,24 @@ class FoldedConv2d(nn.Conv2d):
         (norm,) = self.folded_norm
         if norm.training:
             return super().forward(input)
-        assert norm.running_var is not None
-        assert norm.running_mean is not None
-        scale_C = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
-        shift_C = norm.bias - norm.running_mean * scale_C
+        scale_C, shift_C = self._factors(norm)
         if self.bias is not None:
             shift_C = shift_C + self.bias * scale_C
         return self._convolve(input, self.weight * scale_C.view(-1, 1, 1, 1), shift_C)
+
+    def _factors(self, norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
+        """Scale and shift (C,) of a normalisation; one that is not trained keeps them: five launches a layer and pass."""
+        given = (norm.weight, norm.bias, norm.running_mean, norm.running_var)
+        tensors = [tensor for tensor in given if tensor is not None]
+        if torch.compiler.is_compiling() or any(tensor.requires_grad or tensor.is_inference() for tensor in tensors):
+            return _scale_and_shift(norm)
+        state = tuple((tensor.data_ptr(), tensor._version) for tensor in tensors)
+        kept = self.__dict__.get("kept_factors")
+        if kept is None or kept[1] != state or any(a is not b for a, b in zip(kept[0], tensors, strict=True)):
+            with torch.inference_mode(False), torch.no_grad():
+                kept = tensors, state, _scale_and_shift(norm)
+            self.__dict__["kept_factors"] = kept
+        return kept[2]
 
     def _convolve(self, image_BCHW: Tensor, weight: Tensor, bias_C: Tensor) -> Tensor:
         padding = self.padding
@@ -52,6 +63,13 @@ class FoldedConv2d(nn.Conv2d):
 
     def _is_square(self, padding: tuple[int, ...]) -> bool:
         return all(len(set(pair)) == 1 for pair in (self.kernel_size, self.stride, padding, self.dilation))
+
+
+def _scale_and_shift(norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
+    assert norm.running_var is not None
+    assert norm.running_mean is not None
+    scale_C = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
+    return scale_C, norm.bias - norm.running_mean * scale_C
 
 
 class FoldedConv2dSame(FoldedConv2d):

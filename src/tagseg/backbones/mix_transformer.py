@@ -154,7 +154,7 @@ class MixTransformer(Backbone):
     def __init__(self, name: str, output_stride: int = 16) -> None:
         super().__init__(IMAGENET_MEAN, IMAGENET_STD)
         size = SIZES[name]
-        self.name, self.licence = name, ""
+        self.name, self.license = name, ""
         self.stage_channels, self.channels = size.channels, size.channels[-1]
         self.stage_strides, self.output_stride = (4, 8, 16, output_stride), output_stride
         self.attention_maps = ATTENTION_BLOCKS * HEADS[-1]
@@ -168,7 +168,7 @@ class MixTransformer(Backbone):
             for channels, heads, reduction, depth in zip(size.channels, HEADS, REDUCTIONS, size.depths, strict=True)
         )
         self.norms = nn.ModuleList(nn.LayerNorm(channels, NORM_EPS) for channels in size.channels)
-        self.apply(_initialise)
+        self.apply(_initialize)
 
     def stages(self, image_B3HW: Tensor) -> tuple[Tensor, ...]:
         """The four stages, each after its LayerNorm: (B, D, h, w) at strides 4, 8, 16 and the output stride."""
@@ -180,7 +180,7 @@ class MixTransformer(Backbone):
         return stages, torch.cat(logits, 1)
 
     def _run(self, image_B3HW: Tensor, *, keep_logits: bool) -> tuple[tuple[Tensor, ...], list[Tensor]]:
-        x = self.normalise(image_B3HW)
+        x = self.normalize(image_B3HW)
         stages, kept = [], []
         last = len(self.norms) - 1
         for stage, (embedding, norm) in enumerate(zip(self.embeddings, self.norms, strict=True)):
@@ -197,7 +197,7 @@ class MixTransformer(Backbone):
         return tuple(stages), kept
 
 
-def _initialise(module: nn.Module) -> None:
+def _initialize(module: nn.Module) -> None:
     if isinstance(module, nn.Linear):
         nn.init.trunc_normal_(module.weight, std=0.02)
         nn.init.zeros_(module.bias)

@@ -12,7 +12,7 @@ from tagseg.backbones.mix_transformer import MixTransformer
 from tagseg.backbones.weights import hub_name, load_tensors, read_weights
 from tagseg.errors import UserError
 
-HUB_LICENCE = "NVIDIA Source Code License for SegFormer (non-commercial)"
+HUB_LICENSE = "NVIDIA Source Code License for SegFormer (non-commercial)"
 
 # Hugging Face's names as stored on the hub, and as transformers 5 has them in memory.
 OUTER = (
@@ -66,11 +66,11 @@ def build(name: str, output_stride: int | None, weights: str) -> MixTransformer:
         return backbone
     repository, revision = hub_name(weights)
     if repository is None or Path(weights).exists():
-        path, backbone.licence = Path(weights), "unknown"
+        path, backbone.license = Path(weights), "unknown"
     else:
         known = f"nvidia/{name.replace('_', '-')}"
         repository = repository or known
-        backbone.licence = HUB_LICENCE if repository == known else "unknown"
+        backbone.license = HUB_LICENSE if repository == known else "unknown"
         path = _fetch(repository, revision, is_known=repository == known)
     load_tensors(backbone, segformer_to_mit(read_weights(path)), str(path))
     return backbone

@@ -51,7 +51,7 @@ class TimmBackbone(Backbone):
         super().__init__(tuple(config["mean"]), tuple(config["std"]))
         self.name = name
         self.network: Any = network
-        self.licence = str(config.get("license") or "unknown") if pretrained else ""
+        self.license = str(config.get("license") or "unknown") if pretrained else ""
         self._is_folded = False
         self._indices = _stage_indices(network)
         self._multiple = 1
@@ -69,7 +69,7 @@ class TimmBackbone(Backbone):
     def stages(self, image_B3HW: Tensor) -> tuple[Tensor, ...]:
         """Feature maps of all stages, finest first; the last one is the final feature map."""
         height, width = image_B3HW.shape[2:]
-        image_B3HW = self.normalise(image_B3HW)
+        image_B3HW = self.normalize(image_B3HW)
         if height % self._multiple or width % self._multiple:
             image_B3HW = F.pad(image_B3HW, (0, -width % self._multiple, 0, -height % self._multiple))
         # Convolutions on a CPU and in half precision on a GPU are fastest with channels as the last axis in memory.
@@ -122,7 +122,7 @@ def load_embedded(backbone: TimmBackbone, lite: int) -> None:
     with resources.as_file(source) as path:
         tensors = lite_to_timm(read_weights(path), backbone.network.state_dict())
         load_tensors(backbone.network, tensors, path.name, unused=("classifier.",))
-    backbone.licence = "Apache-2.0"
+    backbone.license = "Apache-2.0"
 
 
 def lite_to_timm(tensors: Mapping[str, Tensor], timm_state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -155,7 +155,7 @@ def load_file_into(backbone: TimmBackbone, path: Path) -> None:
     classifier = backbone.network.pretrained_cfg.get("classifier") or ()
     unused = tuple(f"{name}." for name in ((classifier,) if isinstance(classifier, str) else classifier))
     load_tensors(backbone.network, read_weights(path), str(path), unused=unused)
-    backbone.licence = "unknown"
+    backbone.license = "unknown"
 
 
 def _create(timm_name: str, output_stride: int | None, *, pretrained: bool, commit: str | None) -> Any:

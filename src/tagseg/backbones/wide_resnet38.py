@@ -85,7 +85,7 @@ class WideResNet38(Backbone):
 
     def __init__(self, name: str = "wide_resnet38") -> None:
         super().__init__(IMAGENET_MEAN, IMAGENET_STD)
-        self.name, self.licence = name, ""
+        self.name, self.license = name, ""
         self.channels, self.output_stride = 4096, 8
         self.stage_channels = (128, 256, 512, 1024, 4096)
         self.stage_strides = (2, 4, 8, 8, 8)
@@ -104,7 +104,7 @@ class WideResNet38(Backbone):
 
     def stages(self, image_B3HW: Tensor) -> tuple[Tensor, ...]:
         """Outputs of b2 to b5 and the final feature (B, 4096, h, w)."""
-        x = self.conv1a(self.normalise(image_B3HW).contiguous(memory_format=torch.channels_last))
+        x = self.conv1a(self.normalize(image_B3HW).contiguous(memory_format=torch.channels_last))
         features = []
         for stage, (blocks, *_) in BASIC_STAGES.items():
             for block in range(blocks):
@@ -127,7 +127,7 @@ def build(name: str, output_stride: int | None, weights: str) -> WideResNet38:
         path = Path(weights)
         tensors = mxnet_to_psa(read_mxnet_params(path)) if path.suffix == ".params" else read_weights(path)
         load_tensors(backbone, tensors, str(path), unused=(PSA_CLASSIFIER, "linear1000."))
-        backbone.licence = "unknown"
+        backbone.license = "unknown"
     return backbone
 
 

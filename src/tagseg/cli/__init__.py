@@ -49,6 +49,7 @@ def _arrange() -> None:
 
 _arrange()
 LONGEST = 2000  # characters of a message
+QUIET = "--quiet"
 
 
 def main() -> None:
@@ -56,8 +57,11 @@ def main() -> None:
     open_terminal()
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, _stop)  # as Ctrl-C: what is half written is removed on the way out
+    words = sys.argv[1:]
+    if QUIET in words:  # wherever it stands
+        words = [QUIET, *(word for word in words if word != QUIET)]
     try:
-        status = app(standalone_mode=False)
+        status = app(words, standalone_mode=False)
         if status == 130:  # what typer makes of a KeyboardInterrupt
             raise KeyboardInterrupt
     except UserError as error:

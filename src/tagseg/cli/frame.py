@@ -17,6 +17,7 @@ from rich.segment import Segment
 
 from tagseg import __version__
 from tagseg.errors import UserError
+from tagseg.progress import silence, silent
 
 if TYPE_CHECKING:
     from tagseg.scale.finish import Finished
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 app = typer.Typer(
     name="tagseg",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
@@ -60,7 +60,13 @@ def printable(text: str) -> str:
 
 
 def say(text: object, style: str = "") -> None:
-    """Print a sentence as it is: no markup, no line breaks but its own."""
+    """Print a sentence on the way, as it is: no markup, no line breaks but its own; nothing with --quiet."""
+    if not silent():
+        answer(text, style)
+
+
+def answer(text: object, style: str = "") -> None:
+    """Print what a command was asked for, with --quiet too."""
     console.print(str(text), style=style or None, markup=False, highlight=False, soft_wrap=True)
 
 
@@ -84,7 +90,8 @@ FileColumn = Annotated[str | None, typer.Option("--file-column", help="the table
 TagsColumn = Annotated[
     str | None, typer.Option("--tags-column", help="its column of tags, or several with commas; else found")
 ]
-Masks = Annotated[Path | None, typer.Option("--masks", help="folder of true masks, named like the photos")]
+Masks = Annotated[Path | None, typer.Option("--masks", "--truth", help="folder of true masks, named like the photos")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="only say what would be done, and write nothing")]
 Classes = Annotated[str | None, typer.Option("--classes", help="class names in order, separated by commas")]
 OwnImages = Annotated[Path | None, typer.Option("--images", help="own photos, without a recipe")]
 Set = Annotated[list[str] | None, typer.Option("--set", help="key.sub=value, may be given several times")]
@@ -103,7 +110,7 @@ Scales = Annotated[str | None, typer.Option(help="sizes to read a photo at, such
 Flip = Annotated[bool | None, typer.Option(help="read it mirrored as well")]
 Merge = Annotated[str | None, typer.Option(help="scales by their mean, max, or max_logits")]
 TaggedBackground = Annotated[
-    float | None, typer.Option(help="how much background's probability counts where tags are given, up to 1")
+    float | None, typer.Option(help="factor of the background probability where tags are given, at most 1")
 ]
 Device = Annotated[str, typer.Option("--device", help="auto (a CUDA GPU where there is one), cpu, cuda, cuda:N, mps")]
 Precision = Annotated[str | None, typer.Option(help="fp32, or bf16: faster on processors that have it")]
@@ -119,15 +126,19 @@ RetryErrors = Annotated[bool, typer.Option("--retry-errors", help="parts: do the
 
 def _version(wanted: bool) -> None:
     if wanted:
-        say(f"tagseg {__version__}")
+        answer(f"tagseg {__version__}")
         raise typer.Exit
 
 
 @app.callback()
 def options(
     version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="print it")] = False,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", help="no sentences and no progress: results, mistakes and warnings alone")
+    ] = False,
 ) -> None:
     """Photos with image-level tags in, pixel masks and a trained segmentation model out."""
+    silence(quiet)
 
 
 def class_names(text: str | None) -> tuple[str, ...] | None:

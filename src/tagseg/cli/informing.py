@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from tagseg.cli.frame import app, say
+from tagseg.cli.frame import answer, app
 
 
 @app.command()
@@ -24,4 +24,4 @@ def info(
 
     found = info(run)
     for line in [json.dumps(found.as_dict(), indent=1)] if as_json else found.lines():
-        say(line)
+        answer(line)

@@ -23,9 +23,10 @@ def recipes(
 
     Example: tagseg recipes bmp-voc-animals
     """
-    from tagseg.shipped import about, shipped_chains, shipped_recipes
+    from tagseg.shipped import RENAMED, about, shipped_chains, shipped_recipes
 
     texts = shipped_recipes() | shipped_chains()
+    name = RENAMED.get(name or "", name)
     if name in texts:
         _show(name, texts[name])
         return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,6 +14,7 @@ from tagseg.cli.frame import (
     Classes,
     Container,
     Device,
+    DryRun,
     Engine,
     FileColumn,
     Flip,
@@ -36,6 +38,7 @@ from tagseg.cli.frame import (
     TagsColumn,
     Timeout,
     Workers,
+    answer,
     app,
     class_names,
     console,
@@ -106,6 +109,11 @@ def check(
     fatal = [problem for problem in result.problems if problem.fatal]
     if fatal:
         raise UserError(f"{len(fatal)} of {len(result.problems)} problem(s) stop training: see the table above.")
+    words = ["--images", images, *(["--tags", tags] if tags else []), *(["--masks", masks] if masks else [])]
+    words += [
+        word for name, given in (("--separator", separator), ("--classes", classes)) if given for word in (name, given)
+    ]
+    say(f"Next: tagseg train {shlex.join(map(str, words))} --out runs/mine")
 
 
 @app.command()
@@ -124,6 +132,7 @@ def train(
     device: Device = "auto",
     review: Review = None,
     overwrite: Overwrite = False,
+    dry_run: DryRun = False,
 ) -> None:
     """Train a recipe, or own photos without one. The same command goes on with an unfinished run.
 
@@ -155,13 +164,23 @@ def train(
         chosen = load_recipe(str(recipe), with_review(settings, review))
         if Path(str(recipe)).is_file() and not (run.holds_run() and run.recipe.samefile(str(recipe))):
             check_output(out, [Path(str(recipe))])
+    if dry_run:
+        from tagseg.workflows.dry_run import plan_training
+
+        for line in plan_training(chosen, out, device=device):
+            answer(line)
+        return
     with Interruption():
         train(chosen, out, overwrite=overwrite, device=device, say=say)
         check_request()
         if not run.finished or rank() != 0:
             return
         page = run.report if run.report.is_file() else report(out, device=device)
-        say(f"Model, scores and report are in {out}: open {page}.")
+        scores = run.result()["scores"]
+        say(f"{'Model, scores and report' if scores else 'Model and report'} are in {out}: open {page}.")
+        if not scores:
+            say("There are no scores, for no true masks were given (--masks).")
+        say(f"Next: tagseg predict {shlex.quote(str(out))} PHOTOS --out masks --format overlay")
 
 
 @app.command()
@@ -181,7 +200,10 @@ def label(
     separator: Separator = None,
     file_column: FileColumn = None,
     tags_column: TagsColumn = None,
-    confidence: Annotated[float, typer.Option(help="below this probability a pixel is written as 255 = ignore")] = 0.0,
+    ignore_below: Annotated[
+        float, typer.Option("--ignore-below", help="below this probability a pixel is written as 255 = ignore")
+    ] = 0.0,
+    confidence: Annotated[float | None, typer.Option(hidden=True, help="its name before")] = None,
     tagged_background: TaggedBackground = None,
     scales: Scales = None,
     flip: Flip = None,
@@ -191,6 +213,7 @@ def label(
     ] = True,
     device: Device = "auto",
     overwrite: Overwrite = False,
+    dry_run: DryRun = False,
     shards: Parts = None,
     shard: Part = None,
     container: Container = "tar",
@@ -205,9 +228,15 @@ def label(
     Example: tagseg label runs/mine --out pseudo-masks
     """
     from tagseg.data.tagged import open_tagged
+    from tagseg.outputs.masks import CLASSES_FILE
     from tagseg.prediction.load import load
-    from tagseg.prediction.score import percent
-    from tagseg.workflows.label import label, label_run
+    from tagseg.scores import percent
+    from tagseg.workflows.label import label, label_run, plan_labels
+    from tagseg.workflows.opened import run_sources
+
+    if confidence is not None:
+        say("--confidence is now --ignore-below.", style="yellow")
+        ignore_below = confidence
 
     def build() -> Segmenter:
         segmenter = load(run, device=device)
@@ -229,7 +258,6 @@ def label(
 
     cut = parts([images or "", out], shards, shard, container, engine, address, workers, timeout, retry_errors)
     if cut is not None:
-        from tagseg.workflows.opened import run_sources
         from tagseg.workflows.shards import label_shards, list_in_table, list_tagged, read_tags
 
         if images is None:
@@ -241,19 +269,27 @@ def label(
         else:
             table = read_tags(tags, [images], class_names(classes), separator, file_column, tags_column)
             listed = list_in_table(images, table)
-        say_finished(label_shards(build, listed, out, cut, confidence=confidence, tags=use_tags, say=say), out)
+        say_finished(label_shards(build, listed, out, cut, confidence=ignore_below, tags=use_tags, say=say), out)
         return
+    if images is None and not dry_run:
+        run_sources(run)  # before the model, which takes its time
     segmenter, scores = build(), None
+    if dry_run:
+        answer(plan_labels(segmenter, run_sources(run).train if images is None else photos(segmenter), Path(out)))
+        return
     if images is None:
         count, total, scores = label_run(
-            segmenter, run, Path(out), confidence=confidence, tags=use_tags, overwrite=overwrite
+            segmenter, run, Path(out), confidence=ignore_below, tags=use_tags, overwrite=overwrite
         )
     else:
         data = photos(segmenter)
-        count = label(segmenter, data, Path(out), confidence=confidence, tags=use_tags, overwrite=overwrite)
+        count = label(segmenter, data, Path(out), confidence=ignore_below, tags=use_tags, overwrite=overwrite)
         total = len(data)
     used = "tags were used" if use_tags else "tags were not used"
     say(f"{count} masks written to {out} ({total - count} were there already); {used}.")
+    say(
+        f"The values of the masks are the lines of {Path(out) / CLASSES_FILE}, from 0. To look at them: tagseg review {out}"
+    )
     if scores is not None:
         say(f"mIoU {percent(100 * scores.miou)} % against the true masks of {scores.photos} of these photos.")
 
@@ -275,6 +311,7 @@ def run(
     method: Method = None,
     device: Device = "auto",
     review: Review = None,
+    dry_run: DryRun = False,
 ) -> None:
     """Run a whole chain: classifier, teacher, pseudo masks, segmenter, scores and report. Stages that are done are kept.
 
@@ -297,5 +334,12 @@ def run(
     else:
         list_chains()
         return
+    if dry_run:
+        from tagseg.workflows.dry_run import plan_chain
+
+        for line in plan_chain(chain, out, device=device):
+            answer(line)
+        return
     page = run(chain, out, device=device, say=say)
     say(f"The model is {out / chain.stages[-1]}; pseudo masks, scores and report are in {out}: open {page}.")
+    say(f"Next: tagseg predict {shlex.quote(str(out))} PHOTOS --out masks --format overlay")

@@ -12,6 +12,7 @@ from tagseg.cli.frame import (
     Classes,
     Container,
     Device,
+    DryRun,
     Engine,
     FileColumn,
     Flip,
@@ -29,6 +30,7 @@ from tagseg.cli.frame import (
     TagsColumn,
     Timeout,
     Workers,
+    answer,
     app,
     class_names,
     console,
@@ -46,7 +48,10 @@ if TYPE_CHECKING:
 @app.command()
 def predict(
     run: Annotated[Path, typer.Argument(help="a finished run folder, or a .safetensors file of `tagseg export`")],
-    images: Annotated[list[str], typer.Argument(help="folders, photos, .zip, .txt lists of paths, quoted patterns")],
+    images: Annotated[
+        list[str] | None, typer.Argument(help="folders, photos, .zip, .txt lists of paths, quoted patterns")
+    ] = None,
+    more_images: Annotated[list[str] | None, typer.Option("--images", help="the same as an option")] = None,
     out: Annotated[
         str, typer.Option("--out", "-o", help="folder for the results; with --shards a store too")
     ] = "predictions",
@@ -79,6 +84,7 @@ def predict(
     workers: Workers = 1,
     timeout: Timeout = None,
     retry_errors: RetryErrors = False,
+    dry_run: DryRun = False,
 ) -> None:
     """Segment photos, without tags unless a table of them is given. The same command goes on where it stopped.
 
@@ -86,6 +92,10 @@ def predict(
     """
     from tagseg.prediction.load import load
     from tagseg.workflows.predict import predict
+
+    images = [*(images or []), *(more_images or [])]
+    if not images:
+        raise UserError("Give photos to predict: tagseg predict RUN PHOTOS --out masks.")
 
     def build() -> Segmenter:
         segmenter = load(run, device=device)
@@ -117,7 +127,13 @@ def predict(
         pixel_cap=pixel_cap,
         photo_url=photo_url,
         overwrite=overwrite,
+        dry_run=dry_run,
     )
+    if dry_run:
+        answer(f"{result.planned} photos would be segmented as {format} into {out}. Nothing was written.")
+        for line in (*result.notes, *result.problems):
+            answer(line)
+        return
     used = f"tags used for {result.tagged} of them" if tags is not None else "no tags used"
     there = f" ({result.already} were there already)" if result.already else ""
     say(f"{result.done} photos segmented{there}, {used}; results are in {out}.")
@@ -154,7 +170,9 @@ def finish(
 @app.command()
 def export(
     run: Annotated[Path, typer.Argument(help="a finished run folder, or a .safetensors file of `tagseg export`")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="the file to write")],
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="the file to write; else model.onnx in the run")
+    ] = None,
     format: Annotated[str | None, typer.Option(help="onnx, torch, safetensors; else by the file's ending")] = None,
 ) -> None:
     """Write the trained model as one file: ONNX, torch.export, or safetensors with a model card.
@@ -162,8 +180,11 @@ def export(
     Example: tagseg export runs/mine --format onnx --out model.onnx
     """
     from tagseg.prediction.load import load
-    from tagseg.workflows.export import export
+    from tagseg.workflows.export import FORMATS, export
 
+    if out is None:
+        name = "export.safetensors" if format == "safetensors" else f"model{FORMATS.get(format or 'onnx', '')}"
+        out = run / name if run.is_dir() else run.with_name(name)
     for line in export(load(run, device="cpu"), out, format):
         say(line)
 
@@ -198,11 +219,14 @@ def report(run: Run, device: Device = "auto") -> None:
 
 @app.command()
 def compare(
-    runs: Annotated[list[Path], typer.Argument(help="finished run folders, scored on the same photos")],
+    runs: Annotated[
+        list[Path],
+        typer.Argument(help="finished run folders scored on the same photos; folders of masks; JSON of evaluate"),
+    ],
     out: Out = Path("comparison"),
     device: Device = "auto",
 ) -> None:
-    """Compare runs on one data set: a table, and a page with the same photos side by side.
+    """Compare runs, and masks of others, on one data set: a table, and a page with the same photos side by side.
 
     Example: tagseg compare runs/rrm runs/asdt --out comparison
     """
@@ -247,7 +271,8 @@ def refine(
     srgb: Annotated[float, typer.Option(help="bilateral sigma of colour")] = BILATERAL[1],
     weight: Annotated[float, typer.Option(help="bilateral weight")] = BILATERAL[2],
     iterations: Annotated[int, typer.Option(help="mean-field iterations")] = ITERATIONS,
-    confidence: Annotated[float, typer.Option(help="how sure a mask's labels are")] = 0.7,
+    label_probability: Annotated[float, typer.Option(help="how sure a mask's labels are")] = 0.7,
+    confidence: Annotated[float | None, typer.Option(hidden=True, help="its name before")] = None,
     device: Device = "auto",
     overwrite: Overwrite = False,
     shards: Parts = None,
@@ -265,7 +290,10 @@ def refine(
     """
     from tagseg.workflows.refine import Refinement, refine_folder
 
-    how = Refinement(GAUSSIAN, (sxy, srgb, weight), iterations, confidence)
+    if confidence is not None:
+        say("--confidence is now --label-probability.", style="yellow")
+        label_probability = confidence
+    how = Refinement(GAUSSIAN, (sxy, srgb, weight), iterations, label_probability)
     cut = parts([masks, images, out], shards, shard, container, engine, address, workers, timeout, retry_errors)
     if cut is not None:
         from tagseg.workflows.shards import refine_shards

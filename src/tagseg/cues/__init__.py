@@ -1,4 +1,4 @@
-"""Cues for supervision: class activation maps, reliable labels, the pulse wave, affinity, correspondence."""
+"""Cues for supervision: class activation maps, labels made from them, the pulse wave. Two losses keep their old names here."""
 
 from __future__ import annotations
 
@@ -6,20 +6,21 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tagseg.cues.affinity import affinity_loss
-    from tagseg.cues.cam import multi_scale_cam, normalise_cam
-    from tagseg.cues.correspondence import correspondence_loss
+    from tagseg.cues.cam import multi_scale_cam, normalize_cam
     from tagseg.cues.pulse import PulseWave
     from tagseg.cues.reliable import ReliableSettings, reliable_labels
+    from tagseg.losses.affinity import affinity_loss
+    from tagseg.losses.correspondence import correspondence_loss
 
 _HOME = {
     "PulseWave": "tagseg.cues.pulse",
     "multi_scale_cam": "tagseg.cues.cam",
-    "normalise_cam": "tagseg.cues.cam",
+    "normalize_cam": "tagseg.cues.cam",
+    "normalise_cam": "tagseg.cues.cam",  # its name before
     "reliable_labels": "tagseg.cues.reliable",
     "ReliableSettings": "tagseg.cues.reliable",
-    "correspondence_loss": "tagseg.cues.correspondence",
-    "affinity_loss": "tagseg.cues.affinity",
+    "correspondence_loss": "tagseg.losses.correspondence",
+    "affinity_loss": "tagseg.losses.affinity",
 }
 __all__ = [
     "PulseWave",
@@ -27,7 +28,7 @@ __all__ = [
     "affinity_loss",
     "correspondence_loss",
     "multi_scale_cam",
-    "normalise_cam",
+    "normalize_cam",
     "reliable_labels",
 ]
 

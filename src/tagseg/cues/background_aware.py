@@ -8,18 +8,47 @@ Shapes: B photos, C classes, K = C + 1, H W pixels.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
+from pydantic import Field
 from torch import Tensor
 
-from tagseg.cues.refined_labels import refined_size, resize
+from tagseg.cues.cam_labels import refined_size
 from tagseg.cues.views import map_views, min_max
 from tagseg.data.batches import Facts
+from tagseg.mask_values import IGNORE
+from tagseg.precision import Precision
 from tagseg.refine import PixelAdaptive, fused
+from tagseg.resize import resize, size_of
+from tagseg.settings import Settings, Steps, Weight
 
-IGNORE = 255
+
+class BackgroundAwareSettings(Settings):
+    """Labels whose background is that of the segmentation which they teach."""
+
+    LATER: ClassVar[tuple[str, ...]] = ("own_view",)
+    RENAMED: ClassVar[Mapping[str, str]] = {"confidence": "min_score"}
+    GONE: ClassVar[Mapping[str, object]] = {"refine": "par", "iterations": 10, "scale": 0.5, "flip": True}
+
+    from_step: Steps | None = Field(None, description="step from which these labels teach; none: never")
+    min_score: Weight = Field(0.0, description="score below which a pixel is left out")
+    own_view: Literal["training", "evaluated"] = Field(
+        "training",
+        description="the photo's own view: what the training pass gave, with dropout and the batch's statistics, or read "
+        "anew as the other views are",
+    )
+
+    def at(self, step: int) -> bool:
+        """Whether these labels teach at a step."""
+        return self.from_step is not None and step >= self.from_step
+
+
+def background_odds(logit_BKHW: Tensor) -> Tensor:
+    """The log of background's odds (B, 1, H, W): under a softmax its logit alone says nothing, only differences do."""
+    return logit_BKHW[:, :1] - logit_BKHW[:, 1:].logsumexp(1, keepdim=True)
 
 
 @torch.no_grad()
@@ -29,16 +58,18 @@ def background_and_cam(
     scales: Sequence[float],
     flip: bool = True,
     known_BKHW: Tensor | None = None,
+    *,
     smallest: int = 1,
-    bf16: bool = False,
+    precision: Precision | None = None,
 ) -> tuple[Tensor, Tensor]:
     """The segmentation's background (B, H, W) and the CAM (B, C, H, W) over scales and mirror images, in [0, 1).
 
     maps: photos (B, 3, H, W) in [0, 1] to the segmentation's logit of background and the CAM before its ReLU (B, K, h, w).
-    known_BKHW: those of the photo itself, where they are already there. smallest, bf16: as for `map_views`.
+    known_BKHW: those of the photo itself, where they are already there. smallest, precision: as for `map_views`.
     """
     total_B1HW, cam_BCHW = image_B3HW.new_zeros(1), image_B3HW.new_zeros(1)
-    for plain, mirrored in map_views(maps, image_B3HW, scales, flip, known_BKHW, smallest, bf16):
+    views = map_views(maps, image_B3HW, scales, flip, known_BKHW, smallest=smallest, precision=precision)
+    for plain, mirrored in views:
         total_B1HW = total_B1HW + (plain[:, :1] + mirrored[:, :1]) / 2
         cam_BCHW = cam_BCHW + torch.maximum(plain, mirrored)[:, 1:].relu()
     return min_max(total_B1HW)[:, 0], min_max(cam_BCHW)
@@ -69,7 +100,7 @@ def background_scores(
         rows, columns = _box(valid_HW)
         tags = tag_BC[n].nonzero().flatten()
         score_LHW = torch.cat([background_BHW[n : n + 1], cam_BCHW[n, tags]])[:, rows, columns]
-        size = (score_LHW.shape[-2], score_LHW.shape[-1])
+        size = size_of(score_LHW)
         small = refined_size(size, scale)
         score = resize(score_LHW[None], small)
         if refine is not None:
@@ -139,10 +170,10 @@ def _alike(
 
 
 @torch.no_grad()
-def background_labels(score_BKHW: Tensor, valid_BHW: Tensor, confidence: float = 0.0) -> Tensor:
-    """The class of the highest score (B, H, W) uint8, 255 where that is below `confidence` and in padding."""
+def background_labels(score_BKHW: Tensor, valid_BHW: Tensor, min_score: float = 0.0) -> Tensor:
+    """The class of the highest score (B, H, W) uint8, 255 where that is below `min_score` and in padding."""
     value_BHW, label_BHW = score_BKHW.max(1)
-    return torch.where(valid_BHW & (value_BHW >= confidence), label_BHW, IGNORE).to(torch.uint8)
+    return torch.where(valid_BHW & (value_BHW >= min_score), label_BHW, IGNORE).to(torch.uint8)
 
 
 def _box(valid_HW: Tensor) -> tuple[slice, slice]:

@@ -11,10 +11,10 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from tagseg.mask_values import IGNORE
 from tagseg.seeded import generators
 from tagseg.settings import Settings, Share
 
-IGNORE = 255
 PURPOSE = 13  # of these numbers, among what is drawn from a photo's seed
 KEPT = 0.3  # share of an object's pixels from which on its tag still holds
 SMALLEST, LARGEST = 0.02, 0.4  # share of the crop that pasted objects cover

@@ -5,30 +5,29 @@ Shapes: B photos, C classes, K = C + 1, H W pixels.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
-from tagseg.cues.reliable_batched import reliable_labels_batched
+from tagseg.cues.reliable_batched import FLOOR, reliable_labels_batched
+from tagseg.mask_values import IGNORE
 from tagseg.refine import dense_crf, fused
 from tagseg.refine.lattice import Lattice
 from tagseg.refine.settings import CRFSettings
 from tagseg.settings import Settings, Weight
 
-IGNORE = 255
-
 
 class ReliableSettings(Settings):
     """Thresholds of the reliable labels; the defaults are RRM's, made for a ResNet-38 CAM at output stride 8."""
 
+    GONE: ClassVar[Mapping[str, object]] = {"floor": 0.1}
+
     alpha_low: Weight = Field(4.0, gt=0, description="power of the background score that favours background")
     alpha_high: Weight = Field(32.0, gt=0, description="power of the background score that favours foreground")
-    floor: float = Field(0.1, ge=0, le=1, description="CAM values up to this are never sure")
-    keep: float = Field(
-        0.4, gt=0, le=1, description="share of a class's CAM pixels above the floor that counts as sure"
-    )
+    keep: float = Field(0.4, gt=0, le=1, description="share of a class's CAM pixels above 0.1 that counts as sure")
     background_sure: float = Field(0.8, ge=0, le=1, description="background score above which background is sure")
     crf_sure: float = Field(0.8, ge=0, le=1, description="marginal of the CRF from which on it is sure")
     crf: CRFSettings = CRFSettings(bilateral=(80.0, 13.0, 10.0))
@@ -46,7 +45,7 @@ def reliable_labels(
 ) -> Tensor:
     """Labels (B, H, W) uint8 in 0..C where they are reliable, 255 elsewhere.
 
-    photo_B3HW: uint8 RGB. cam_BCHW: normalised CAMs in [0, 1), 0 for absent classes. Nothing here has a gradient.
+    photo_B3HW: uint8 RGB. cam_BCHW: normalized CAMs in [0, 1), 0 for absent classes. Nothing here has a gradient.
     Foreground needs the CRF under the low power, background the CRF under the high one; a pixel also needs a CAM that is
     sure of some class and a marginal of at least `crf_sure`.
     tags: the tagged classes of each photo, where the host knows them; then a device is not asked. lattice: as
@@ -95,7 +94,7 @@ def _one_photo(cam_CHW: Tensor, tags: Tensor, low_LHW: Tensor, high_LHW: Tensor,
         if channel == 0:
             sure |= value > settings.background_sure
             continue
-        above = value[value > settings.floor].sort().values
+        above = value[value > FLOOR].sort().values
         if len(above):
             sure |= value > above[int((1 - settings.keep) * len(above))]
     crf_sure = torch.maximum(high_LHW[0], low_LHW[1:].amax(0)) if len(tags) else high_LHW[0]

@@ -14,13 +14,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from tagseg.mask_values import IGNORE
 from tagseg.refine import dense_crf
 from tagseg.refine.lattice import Lattice
 
 if TYPE_CHECKING:
     from tagseg.cues.reliable import ReliableSettings
 
-IGNORE = 255
+FLOOR = 0.1  # CAM values up to this are never sure (RRM)
 
 
 @torch.no_grad()
@@ -85,7 +86,7 @@ def _sure(score_BSHW: Tensor, channel_BHW: Tensor, settings: ReliableSettings) -
     sure_BN = (value_BSN[:, 0] > settings.background_sure) & given_BS[:, :1]
     if channels > 1:
         foreground_BPN = value_BSN[:, 1:]
-        count_BP = (foreground_BPN > settings.floor).sum(2)
+        count_BP = (foreground_BPN > FLOOR).sum(2)
         place_BP = ((1 - settings.keep) * count_BP.double()).long() + foreground_BPN.shape[2] - count_BP
         place_BP1 = place_BP.clamp(max=foreground_BPN.shape[2] - 1)[:, :, None]
         bound_BP1 = foreground_BPN.sort(2).values.gather(2, place_BP1)

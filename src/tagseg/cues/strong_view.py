@@ -6,6 +6,8 @@ Shapes: B photos, H W pixels.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -23,9 +25,11 @@ BLUR_RADIUS = 3  # of the kernel, in standard deviations
 class StrongViewSettings(Settings):
     """How far the view that the student sees may be from the photo that the teacher sees (FixMatch, UniMatch)."""
 
+    RENAMED: ClassVar[Mapping[str, str]] = {"colour": "color", "grey": "gray"}
+
     color: float = Field(0.5, ge=0, le=1, description="largest change of brightness, contrast and saturation")
     hue: float = Field(0.1, ge=0, le=0.5, description="largest turn of the hue, in turns")
-    grey: float = Field(0.2, ge=0, le=1, description="share of photos without colour")
+    gray: float = Field(0.2, ge=0, le=1, description="share of photos without colour")
     blur: float = Field(0.5, ge=0, le=1, description="share of photos that are blurred")
     blur_sigma: float = Field(0.006, gt=0, le=0.1, description="largest sigma of the blur, against the crop's side")
 
@@ -33,8 +37,8 @@ class StrongViewSettings(Settings):
 def strong_view(image_B3HW: Tensor, seed_B: Tensor, settings: StrongViewSettings) -> Tensor:
     """The photos, RGB in [0, 1], in other colours and perhaps blurred; what each gets follows from its seed alone."""
     drawn_Bn = torch.stack([torch.rand(7, generator=g, dtype=torch.float64) for g in generators(seed_B, PURPOSE)])
-    if settings.color > 0 or settings.hue > 0 or settings.grey > 0:
-        image_B3HW = _recoloured(image_B3HW, drawn_Bn, settings)
+    if settings.color > 0 or settings.hue > 0 or settings.gray > 0:
+        image_B3HW = _recolored(image_B3HW, drawn_Bn, settings)
     if settings.blur > 0:
         largest = settings.blur_sigma * max(image_B3HW.shape[-2:])
         sigma_B = drawn_Bn[:, 6] * largest * (drawn_Bn[:, 5] < settings.blur)
@@ -42,16 +46,16 @@ def strong_view(image_B3HW: Tensor, seed_B: Tensor, settings: StrongViewSettings
     return image_B3HW
 
 
-def _recoloured(image_B3HW: Tensor, drawn_Bn: Tensor, settings: StrongViewSettings) -> Tensor:
+def _recolored(image_B3HW: Tensor, drawn_Bn: Tensor, settings: StrongViewSettings) -> Tensor:
     """Brightness, contrast, saturation and hue are all linear in a pixel's colour: one matrix and offset a photo."""
     change_B3 = (1 + settings.color * (2 * drawn_Bn[:, :3] - 1)).to(image_B3HW)
     brightness_B, contrast_B, saturation_B = change_B3.unbind(1)
-    saturation_B = saturation_B * (drawn_Bn[:, 4] >= settings.grey).to(image_B3HW)
+    saturation_B = saturation_B * (drawn_Bn[:, 4] >= settings.gray).to(image_B3HW)
     matrix_B33 = _hue_matrix(settings.hue * (2 * drawn_Bn[:, 3] - 1)).to(image_B3HW)
     luma_3 = image_B3HW.new_tensor(LUMA)
-    grey_33 = luma_3.expand(3, 3)
+    gray_33 = luma_3.expand(3, 3)
     eye_33 = torch.eye(3, device=image_B3HW.device)
-    saturate_B33 = saturation_B[:, None, None] * eye_33 + (1 - saturation_B)[:, None, None] * grey_33
+    saturate_B33 = saturation_B[:, None, None] * eye_33 + (1 - saturation_B)[:, None, None] * gray_33
     matrix_B33 = (brightness_B * contrast_B)[:, None, None] * (saturate_B33 @ matrix_B33)
     mean_B = torch.einsum("bchw,c->b", image_B3HW, luma_3) / image_B3HW[0, 0].numel()
     offset_B = brightness_B * (1 - contrast_B) * mean_B

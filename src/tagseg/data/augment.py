@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tagseg.data.tagged import IGNORE
+from tagseg.mask_values import IGNORE
 
 _LONGEST = 64  # crops in a resized photo's longer side, above which it is cut before it is resized
 
@@ -98,7 +98,7 @@ class Augment:
         rng = np.random.default_rng(seed)
         mirror = rng.random() < 0.5 and self.flip
         vertical, horizontal = rng.random(2)
-        colour = rng.uniform(-1, 1, size=4)
+        color = rng.uniform(-1, 1, size=4)
         order = rng.permutation(4)
         longer = rng.random()
 
@@ -115,7 +115,7 @@ class Augment:
             photo_3HW = photo_3HW.flip(-1)
         photo_3HW = photo_3HW[:, rows, columns]
         if self.color_jitter is not None:
-            photo_3HW = _jitter(photo_3HW, self.color_jitter, colour, order)
+            photo_3HW = _jitter(photo_3HW, self.color_jitter, color, order)
         photo_3SS = torch.tensor(self.fill, dtype=torch.uint8)[:, None, None].repeat(1, self.crop, self.crop)
         photo_3SS[:, into_rows, into_columns] = photo_3HW
         valid_SS = torch.zeros(self.crop, self.crop, dtype=torch.bool)
@@ -169,11 +169,11 @@ def _place(size: int, crop: int, at: float) -> tuple[slice, slice]:
 
 
 def _jitter(
-    photo_3HW: Tensor, largest: tuple[float, float, float, float], colour: np.ndarray, order: np.ndarray
+    photo_3HW: Tensor, largest: tuple[float, float, float, float], color: np.ndarray, order: np.ndarray
 ) -> Tensor:
     from torchvision.transforms.v2 import functional
 
-    change = colour * np.array(largest)
+    change = color * np.array(largest)
     for part in order:
         if largest[part] == 0:
             continue

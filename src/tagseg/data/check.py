@@ -190,9 +190,9 @@ def table(result: CheckResult, *, limit: int = 5) -> Table:
         by_kind[not problem.fatal, problem.kind].append(problem)
     for (harmless, kind), problems in sorted(by_kind.items()):
         shown.add_section()
-        colour = "yellow" if harmless else "red"
+        color = "yellow" if harmless else "red"
         for i, problem in enumerate(problems[:limit]):
-            head = (f"[{colour}]{kind}[/]", str(sum(each.count for each in problems))) if i == 0 else ("", "")
+            head = (f"[{color}]{kind}[/]", str(sum(each.count for each in problems))) if i == 0 else ("", "")
             shown.add_row(*head, escape(problem.text))
         if len(problems) > limit:
             shown.add_row("", "", f"and {len(problems) - limit:,} more (list: --out problems.csv)")

@@ -21,7 +21,7 @@ def listed(cell: str) -> list[str] | None:
     if text in ("set()", "()", "[]", "{}", "character(0)", "NULL"):
         return []
     if text.startswith('{"') and text.endswith("}") and ":" in text:
-        return _labelled(text)
+        return _labeled(text)
     if text.startswith('["') and text.endswith("]"):
         try:
             found = json.loads(text)
@@ -47,7 +47,7 @@ def is_object(cell: object) -> bool:
     return isinstance(cell, str) and cell.strip()[:2] in ('{"', "[{", "[[") and cell.strip()[-1:] in ("}", "]")
 
 
-def _labelled(text: str) -> list[str] | None:
+def _labeled(text: str) -> list[str] | None:
     """The names in `{"choices": ["a", "b"]}`, as Label Studio writes them; None for other objects."""
     try:
         found = json.loads(text)

@@ -9,8 +9,9 @@ from threading import Lock
 import numpy as np
 from numpy.typing import NDArray
 
-from tagseg.data.masks import IGNORE, ignored_objects, present
+from tagseg.data.masks import ignored_objects, present
 from tagseg.data.tagged import TaggedImages
+from tagseg.mask_values import IGNORE
 
 ENOUGH = 50  # masks of photos with a tag that are looked at for its class
 

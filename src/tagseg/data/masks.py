@@ -17,8 +17,8 @@ from PIL import Image, ImageFile
 from tagseg.data.pictures import PIXEL_CAP, check_cap, decoding, open_picture, refuse
 from tagseg.data.tiff import white_is_zero
 from tagseg.errors import UserError
+from tagseg.mask_values import IGNORE
 
-IGNORE = 255
 MASK_FORMATS = ("PNG", "BMP", "TIFF", "GIF")
 _SHADES = 64  # greys below are numbers: nobody could see them apart as pictures
 _WEB_COLORS = 8  # VOC's first colors are those of the web too (navy, green, ...): people choose them for other classes
@@ -43,7 +43,7 @@ def read_mask(path: Path, *, pixel_cap: int = PIXEL_CAP, colors: Sequence[Color]
                     raise UserError(
                         f"mask {path} has mode {image.mode}, not class indices; save it as a palette or 8-bit grey PNG"
                     )
-                depth = _grey_bits(image)
+                depth = _gray_bits(image)
                 stored_HW = np.array(image, dtype=np.uint8)
                 if image.mode == "P":
                     numbers = _palette_numbers(path, image, colors)
@@ -55,7 +55,7 @@ def read_mask(path: Path, *, pixel_cap: int = PIXEL_CAP, colors: Sequence[Color]
         refuse(str(path), "mask", MASK_FORMATS, error)
 
 
-def _grey_bits(image: ImageFile.ImageFile) -> int:
+def _gray_bits(image: ImageFile.ImageFile) -> int:
     """Bits a grey value has in the file."""
     if image.mode == "1":
         return 1
@@ -80,7 +80,7 @@ def _palette_numbers(path: Path, image: Image.Image, colors: Sequence[Color] | N
             numbers[used] = [known[_rgb(color)] for color in shown]
             return numbers.astype(np.uint8)
     if (shown == shown[:, :1]).all():
-        return _grey_numbers(path, used, shown[:, 0], numbers)
+        return _gray_numbers(path, used, shown[:, 0], numbers)
     # As many entries as are used, and all of them VOC's colors: a program that shrinks files has renumbered them.
     if len(entries) == len(used) > 1 and all(_rgb(color) in _voc_numbers() for color in shown):
         voc = _voc_numbers()
@@ -95,19 +95,19 @@ def _palette_numbers(path: Path, image: Image.Image, colors: Sequence[Color] | N
     return None
 
 
-def _grey_numbers(
-    path: Path, used: NDArray[np.intp], greys: NDArray[np.int64], numbers: NDArray[np.int64]
+def _gray_numbers(
+    path: Path, used: NDArray[np.intp], grays: NDArray[np.int64], numbers: NDArray[np.int64]
 ) -> NDArray[np.uint8] | None:
-    if (greys == used).all():
+    if (grays == used).all():
         return None
-    classes = greys[(greys > 0) & (greys < IGNORE)]
-    if (len(classes) and classes.max() < _SHADES) or (not len(classes) and not (np.diff(greys) > 0).all()):
-        numbers[used] = greys
+    classes = grays[(grays > 0) & (grays < IGNORE)]
+    if (len(classes) and classes.max() < _SHADES) or (not len(classes) and not (np.diff(grays) > 0).all()):
+        numbers[used] = grays
         return numbers.astype(np.uint8)
-    if (np.diff(greys) > 0).all():
+    if (np.diff(grays) > 0).all():
         return None  # classes shown as greys from dark to light
     raise UserError(
-        f"mask {path} has a palette of greys ({', '.join(map(str, greys[:4]))}) unlike its indices "
+        f"mask {path} has a palette of greys ({', '.join(map(str, grays[:4]))}) unlike its indices "
         f"({', '.join(map(str, used[:4]))}); save it as 8-bit grey with the class numbers"
     )
 
@@ -130,7 +130,7 @@ def _rgb(color: NDArray[Any]) -> Color:
 
 @cache
 def _voc_numbers() -> dict[Color, int]:
-    from tagseg.outputs.palette import PALETTE
+    from tagseg.data.palette import PALETTE
 
     return {_rgb(color): i for i, color in enumerate(PALETTE)}
 

@@ -168,7 +168,7 @@ def _rgb(shown: str, image: Image.Image, deep: bool) -> NDArray[np.uint8]:
     if image.mode.startswith("I"):  # 16-bit grey; Pillow's own conversion would clip instead of scaling
         if image.mode == "I" and image.format != "PNG" and image.format is not None:
             raise UserError(f"photo {shown} holds 32-bit integers; save it with 8 or 16 bits a channel")
-        return _grey_of_16_bits(image)
+        return _gray_of_16_bits(image)
     if deep and isinstance(clear := image.info.get("transparency"), tuple):
         image.info["transparency"] = tuple(value >> 8 for value in clear)
     if image.has_transparency_data:
@@ -178,16 +178,16 @@ def _rgb(shown: str, image: Image.Image, deep: bool) -> NDArray[np.uint8]:
     return np.array(image)
 
 
-def _grey_of_16_bits(image: Image.Image) -> NDArray[np.uint8]:
+def _gray_of_16_bits(image: Image.Image) -> NDArray[np.uint8]:
     stored_HW = np.asarray(image)
     rgb_HW3 = np.empty((*stored_HW.shape, 3), np.uint8)
     clear = image.info.get("transparency")
     for top in range(0, len(stored_HW), _ROWS):
         rows = stored_HW[top : top + _ROWS]
-        grey = (stored_16_bits(image, rows) >> 8).astype(np.uint8)
+        gray = (stored_16_bits(image, rows) >> 8).astype(np.uint8)
         if isinstance(clear, int):
-            grey[rows == clear] = 255
-        rgb_HW3[top : top + _ROWS] = grey[:, :, None]
+            gray[rows == clear] = 255
+        rgb_HW3[top : top + _ROWS] = gray[:, :, None]
     return rgb_HW3
 
 

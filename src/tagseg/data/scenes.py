@@ -19,15 +19,15 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
 from tagseg.cores import cores
+from tagseg.data.palette import write_mask
 from tagseg.errors import UserError
 from tagseg.files import replacing
 from tagseg.foreign import read_json
-from tagseg.outputs.palette import write_mask
 
 SCENE_CLASSES = ("banded", "chequered", "dotted", "ringed", "starred", "striped")
 
-Colour = tuple[int, int, int]
-_HEADS: dict[str, tuple[Colour, Colour]] = {
+Color = tuple[int, int, int]
+_HEADS: dict[str, tuple[Color, Color]] = {
     "banded": ((28, 26, 30), (250, 210, 40)),
     "chequered": ((205, 30, 40), (250, 245, 240)),
     "dotted": ((25, 60, 190), (235, 245, 255)),
@@ -35,7 +35,7 @@ _HEADS: dict[str, tuple[Colour, Colour]] = {
     "starred": ((110, 30, 140), (255, 235, 120)),
     "striped": ((15, 120, 60), (190, 255, 120)),
 }
-_BODIES: tuple[Colour, ...] = (
+_BODIES: tuple[Color, ...] = (
     (238, 150, 132),
     (240, 222, 186),
     (176, 205, 236),
@@ -44,7 +44,7 @@ _BODIES: tuple[Colour, ...] = (
     (240, 196, 120),
     (218, 218, 222),
 )
-_GROUNDS: tuple[tuple[Colour, Colour], ...] = (
+_GROUNDS: tuple[tuple[Color, Color], ...] = (
     ((52, 44, 34), (118, 98, 70)),
     ((30, 50, 38), (84, 106, 66)),
     ((36, 46, 58), (88, 102, 112)),
@@ -64,10 +64,10 @@ def draw_scene(size: tuple[int, int], seed: int | tuple[int, ...]) -> tuple[np.n
     canvas = _draw_ground(rng, height * _FINE, width * _FINE)
     mask_HW = np.zeros(size, dtype=np.uint8)
     kinds = rng.permutation(len(SCENE_CLASSES))
-    for i, (centre, length) in enumerate(_choose_places(rng, height, width)):
+    for i, (center, length) in enumerate(_choose_places(rng, height, width)):
         kind = int(kinds[i if rng.random() < 0.85 else 0])
         fish, outline = _draw_fish(rng, SCENE_CLASSES[kind], length * _FINE)
-        corner = round(centre[0] * _FINE) - fish.width // 2, round(centre[1] * _FINE) - fish.width // 2
+        corner = round(center[0] * _FINE) - fish.width // 2, round(center[1] * _FINE) - fish.width // 2
         shadow = outline.filter(ImageFilter.BoxBlur(length * _FINE // 16)).point(_HALF)
         canvas.paste((8, 12, 14), (corner[0] + length // 16, corner[1] + length // 10), shadow)
         canvas.paste(fish, corner, outline)
@@ -201,7 +201,7 @@ def _draw_fish(rng: np.random.Generator, kind: str, length: int) -> tuple[Image.
     deep = rng.uniform(0.19, 0.3)
     angle, mirror = rng.uniform(-0.6, 0.6), rng.choice([-1.0, 1.0])
     turn = np.diag([mirror, 1.0]) @ [[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]]
-    body_colour = np.array(_BODIES[rng.integers(len(_BODIES))]) + rng.integers(-8, 9, size=3)
+    body_color = np.array(_BODIES[rng.integers(len(_BODIES))]) + rng.integers(-8, 9, size=3)
 
     def place(points: np.ndarray) -> list[float]:
         return _points(points @ turn * length + tile / 2)
@@ -220,13 +220,13 @@ def _draw_fish(rng: np.random.Generator, kind: str, length: int) -> tuple[Image.
     for part in (tail, fin, belly, body):
         pen.polygon(place(part), fill=255)
 
-    fish = Image.new("RGB", (tile, tile), _tone(body_colour, 0.86))  # the fins' colour
+    fish = Image.new("RGB", (tile, tile), _tone(body_color, 0.86))  # the fins' colour
     pen = ImageDraw.Draw(fish)
-    pen.polygon(place(body), fill=_tone(body_colour, 1.0))
-    pen.polygon(place(body * (0.96, 0.55) + (-0.004, -deep * 0.3)), fill=_tone(body_colour, 1.06))
+    pen.polygon(place(body), fill=_tone(body_color, 1.0))
+    pen.polygon(place(body * (0.96, 0.55) + (-0.004, -deep * 0.3)), fill=_tone(body_color, 1.06))
     scales = np.array([(x, y) for x in np.arange(-0.15, 0.24, 0.085) for y in np.arange(-deep, deep, 0.085)])
     for scale in scales[((scales[:, 0] + 0.1) / 0.36) ** 2 + (scales[:, 1] / deep) ** 2 < 0.75]:
-        pen.line(place(_ARC * (0.03, 0.04) + scale), fill=_tone(body_colour, 0.88), width=max(1, length // 60))
+        pen.line(place(_ARC * (0.03, 0.04) + scale), fill=_tone(body_color, 0.88), width=max(1, length // 60))
     head_end = rng.uniform(-0.21, -0.15)
     head = Image.new("L", (tile, tile))
     ImageDraw.Draw(head).polygon(place(body[body[:, 0] < head_end]), fill=255)
@@ -263,8 +263,8 @@ def _draw_head(
             for x in np.arange(front + 0.045 * (row % 2), end, 0.09):
                 pen.polygon(place(_ellipse(0.027, 0.027) + np.array((x, y))), fill=second)
     elif kind == "ringed":
-        for radius, colour in ((0.2, second), (0.15, first), (0.1, second), (0.05, first)):
-            pen.polygon(place(_ellipse(radius, radius) + middle), fill=colour)
+        for radius, color in ((0.2, second), (0.15, first), (0.1, second), (0.05, first)):
+            pen.polygon(place(_ellipse(radius, radius) + middle), fill=color)
     else:
         turns = np.arange(10) * np.pi / 5
         star = np.stack([np.sin(turns), -np.cos(turns)], axis=1) * np.where(np.arange(10) % 2, 0.055, 0.13)[:, None]
@@ -282,6 +282,6 @@ def _points(points: np.ndarray) -> list[float]:
     return points.ravel().tolist()
 
 
-def _tone(colour: np.ndarray, factor: float) -> Colour:
-    red, green, blue = (int(min(255, max(0, channel * factor))) for channel in colour)
+def _tone(color: np.ndarray, factor: float) -> Color:
+    red, green, blue = (int(min(255, max(0, channel * factor))) for channel in color)
     return red, green, blue

@@ -12,12 +12,12 @@ from pydantic import Field, model_validator
 
 from tagseg.data.folders import find_photos, stem
 from tagseg.data.mask_numbers import MaskNumbers
+from tagseg.data.reviewed import Reviewed, with_review
 from tagseg.data.scenes import write_scenes
 from tagseg.data.tagged import TaggedImages, no_mask_fits, open_tagged
 from tagseg.data.voc import open_voc
 from tagseg.errors import UserError
 from tagseg.foreign import read_text
-from tagseg.review.training import Reviewed, with_review
 from tagseg.settings import Count, Settings
 
 Side = Annotated[int, Field(ge=16, le=8192)]
@@ -120,7 +120,7 @@ class DataSettings(Settings):
         return self
 
 
-LABELLED = ".tagseg-label"  # what `tagseg label` leaves beside its masks
+LABELED = ".tagseg-label"  # what `tagseg label` leaves beside its masks
 
 
 @dataclass(frozen=True)
@@ -160,7 +160,7 @@ def open_sources(settings: DataSettings, run: Path) -> Sources:
         train = with_extra(train, settings.extra)
     if settings.format != "tagged" and settings.masks is not None:
         train = with_masks(train, settings.masks)
-    if settings.masks is None or not (settings.masks / LABELLED).is_file():  # pseudo masks have the run's numbers
+    if settings.masks is None or not (settings.masks / LABELED).is_file():  # pseudo masks have the run's numbers
         train = _looked_at(train)
     if not train.photos:
         raise UserError(f"{settings.root} holds no photo to train on: check data.root, data.train and data.tags.")

@@ -20,8 +20,8 @@ from tagseg.data.photo import photo_size, read_photo
 from tagseg.data.rows import Finder, class_folder_rows, place_rows
 from tagseg.data.tables import Problem, read_table
 from tagseg.errors import UserError
+from tagseg.mask_values import IGNORE
 
-IGNORE = 255
 UNKNOWN = 254  # in `mask_values`: a stored value that no class has
 
 

@@ -58,14 +58,14 @@ def unpack_planes(image: Image.Image) -> None:
 
 def stored_16_bits(image: Image.Image, rows: NDArray[Any]) -> NDArray[np.uint16]:
     """Rows of a 16-bit grey picture from 0 = black to 65535 = white."""
-    grey = np.clip(rows, 0, 65535).astype(np.uint16) if rows.dtype.itemsize > 2 else rows.astype(np.uint16)
+    gray = np.clip(rows, 0, 65535).astype(np.uint16) if rows.dtype.itemsize > 2 else rows.astype(np.uint16)
     if image.format == "TIFF":
         bits = _values(image, BITS, 16)[0]
         if 8 < bits < 16:
-            grey <<= 16 - bits
+            gray <<= 16 - bits
         if _value(image, PHOTOMETRIC, 1) == _WHITE_IS_ZERO:
-            grey = np.uint16(65535) - grey
-    return grey
+            gray = np.uint16(65535) - gray
+    return gray
 
 
 def white_is_zero(image: Image.Image) -> bool:

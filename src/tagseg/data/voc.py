@@ -20,10 +20,11 @@ from tagseg.data.masks import read_mask
 from tagseg.data.paths import inside
 from tagseg.data.rows import Finder, place_rows
 from tagseg.data.tables import read_table
-from tagseg.data.tagged import IGNORE, UNKNOWN, TaggedImages, TaggedPhoto, refuse
+from tagseg.data.tagged import UNKNOWN, TaggedImages, TaggedPhoto, refuse
 from tagseg.data.voc_xml import object_names
 from tagseg.errors import UserError
 from tagseg.foreign import DATA_CAP, read_text
+from tagseg.mask_values import IGNORE
 
 __all__ = ["VOC_CLASSES", "list_splits", "listed_photos", "open_voc", "tags_of_xml"]
 
@@ -87,10 +88,15 @@ def _said(tags: str | Path) -> str:
 def _read_list(layout: Layout, split: str) -> list[str]:
     path = layout.list_file(split)
     if path is None:
-        there = ", ".join(layout.splits()) or "none"
+        there = ", ".join(layout.splits())
+        if not there and not layout.coco:
+            raise UserError(
+                f"{layout.root} is no folder in VOC's layout, for it holds no lists (ImageSets/Segmentation): `tagseg data "
+                f"prepare voc12 --root {layout.root}` fetches VOC 2012 with the augmented list; docs/data-sets.md"
+            )
         wanted = split if split.endswith(".txt") else layout.root / "ImageSets" / "Segmentation" / f"{split}.txt"
         own = "; `tagseg data prepare coco14` makes lists and masks, or give the path of a list" if layout.coco else ""
-        raise UserError(f"{wanted} does not exist; the lists of this folder are: {there}{own}")
+        raise UserError(f"{wanted} does not exist; the lists of this folder are: {there or 'none'}{own}")
     lines = read_text(path, "a list of photos", DATA_CAP, "write one name a line").split("\n")
     names: dict[str, int] = {}
     for number, line in enumerate(lines, start=1):

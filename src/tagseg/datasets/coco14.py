@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tagseg.data.layouts import COCO_CLASSES, find_layout
+from tagseg.data.palette import write_mask
 from tagseg.datasets.archive import Archive
 from tagseg.datasets.dataset import (
     DataSet,
@@ -30,7 +31,6 @@ from tagseg.datasets.unpack import look_through, unpack
 from tagseg.errors import UserError
 from tagseg.extras import need
 from tagseg.foreign import reading
-from tagseg.outputs.palette import write_mask
 
 LISTS = "ImageSets/Segmentation"
 SPLITS = ("train", "val")

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tagseg.data.palette import write_mask
 from tagseg.data.photo import read_mask
 from tagseg.data.voc import VOC_CLASSES
 from tagseg.datasets.archive import Archive
@@ -31,7 +32,7 @@ from tagseg.datasets.unpack import look_through, read_members, unpack
 from tagseg.errors import UserError
 from tagseg.extras import need
 from tagseg.foreign import reading
-from tagseg.outputs.palette import IGNORE, write_mask
+from tagseg.mask_values import IGNORE
 
 LISTS = "ImageSets/Segmentation"
 TO_VOC = {5: 1, 2: 2, 16: 3, 9: 4, 44: 5, 6: 6, 3: 7, 17: 8, 62: 9, 21: 10, 67: 11, 18: 12, 19: 13, 4: 14, 1: 15,

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tagseg.data.palette import write_mask
 from tagseg.data.photo import read_mask
 from tagseg.data.voc import VOC_CLASSES, tags_of_xml
 from tagseg.datasets.archive import Archive
@@ -33,7 +34,6 @@ from tagseg.errors import UserError
 from tagseg.extras import need
 from tagseg.files import replacing
 from tagseg.foreign import reading
-from tagseg.outputs.palette import write_mask
 
 LISTS = "ImageSets/Segmentation"
 AUG = "SegmentationClassAug"

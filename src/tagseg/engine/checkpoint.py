@@ -25,9 +25,7 @@ from tagseg.errors import UserError
 from tagseg.files import remove_temporaries, replacing, write_text
 from tagseg.foreign import read_json, reading
 from tagseg.run_folder import CHECKPOINT
-from tagseg.weights import AVERAGE, MODEL, load_weights, named, read_weights, read_with_facts, save_weights
-
-__all__ = ["Checkpoint", "Checkpoints", "load_weights", "pack", "read_weights", "save_weights", "unpack"]
+from tagseg.weights import AVERAGE, MODEL, named, read_with_facts
 
 _OPTIMIZER = "optimizer."
 

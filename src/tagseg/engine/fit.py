@@ -66,12 +66,14 @@ def fit(
     pictures: Pictures | None = None,
     best: str | None = None,
     accelerator: Accelerator | None = None,
+    later: float = 0.0,
 ) -> FitResult:
     """Train `method` to the end, going on from the newest checkpoint in `out`, and write the weights there.
 
     evaluate: scores by name, higher is better, of the method after some steps; called in every process.
     pictures: (H, W, 3) uint8 by name for TensorBoard, after each evaluation.
     best: the score whose highest value marks a checkpoint to keep besides the newest.
+    later: what follows this training, in steps of it that take as long, for an estimate of the whole.
     A run that was killed or interrupted and then resumed computes the same as one that was not, to the bit on a CPU.
     Raises UserError for an `out` that cannot be used or holds a run of other settings, TrainingDiverged for NaN.
     """
@@ -79,7 +81,7 @@ def fit(
     accelerator = accelerator or create_accelerator()
     check_processes(settings, accelerator.num_processes)
     _make_run_folder(out)
-    run = _Run(method, settings, out, evaluate, pictures, best, accelerator)
+    run = _Run(method, settings, out, evaluate, pictures, best, accelerator, later)
     try:
         with Interruption() as interruption:
             try:
@@ -117,12 +119,11 @@ class _Run:
         pictures: Pictures | None,
         best: str | None,
         accelerator: Accelerator,
+        later: float,
     ) -> None:
         self.settings, self.out, self.accelerator = settings, out, accelerator
         self.evaluate, self.pictures, self.best_score = evaluate, pictures, best
         self.is_main = accelerator.is_main_process
-        if settings.channels_last:
-            method = method.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.method = method
         self.model: nn.Module = accelerator.prepare(method)  # moves `method` itself, wraps it for several processes
         self.optimizer = build_optimizer(method, settings)
@@ -132,8 +133,8 @@ class _Run:
         self.scored = method if self.average is None else cast(Method, self.average.module)
         if self.average is not None:
             method.follow(self.scored)
-        self.checkpoints = Checkpoints(RunFolder(out).checkpoints, settings.keep, best)
-        self.progress = TrainProgress(settings.steps, enabled=self.is_main)
+        self.checkpoints = Checkpoints(RunFolder(out).checkpoints, settings.keep_checkpoints, best)
+        self.progress = TrainProgress(settings.steps, enabled=self.is_main, later=later)
         self.log: RunLog | None = None
 
         self.done = 0  # steps
@@ -306,6 +307,7 @@ def _make_run_folder(out: Path) -> None:
 
 def _check_identity(out: Path, saved: dict[str, Any], given: dict[str, Any]) -> None:
     # settings that are younger than the run, and those that are at their default, are left out of either
+    saved = TrainSettings.modern(saved)
     defaults = {name: field.default for name, field in TrainSettings.model_fields.items()}
     saved, given = ({name: of.get(name, defaults.get(name)) for name in saved | given} for of in (saved, given))
     changed = [name for name in given if name not in TrainSettings.OPERATIONAL and saved[name] != given[name]]

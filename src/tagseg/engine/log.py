@@ -64,7 +64,7 @@ def _finite(value: float) -> float | None:
 def _drop_lines(path: Path, start: int) -> None:
     if not path.exists():
         return
-    text = read_bytes(path, "metrics.jsonl", DATA_CAP).decode("utf-8", errors="replace")
+    text = read_bytes(path, path.name, DATA_CAP).decode("utf-8", errors="replace")
     kept = []
     for line in text.split("\n"):
         with suppress(UserError), reading(path, "a line of metrics.jsonl"):

@@ -45,9 +45,9 @@ def build_average(method: Method, settings: TrainSettings) -> AveragedModel | No
 
     Its last hundred steps or so (at 0.99) differ less from run to run than any one of them.
     """
-    if settings.average is None:
+    if settings.ema_decay is None:
         return None
-    decay, ramp = settings.average, settings.average_ramp
+    decay, ramp = settings.ema_decay, settings.ema_ramp
     if ramp is None:
         rule = get_ema_multi_avg_fn(decay)
     else:
@@ -67,7 +67,7 @@ def lr_factor(step: int, settings: TrainSettings) -> float:
     """
     if step < settings.warmup_steps:
         return settings.warmup_ratio + (1 - settings.warmup_ratio) * step / settings.warmup_steps
-    return max(0.0, 1 - step / settings.steps) ** settings.power
+    return max(0.0, 1 - step / settings.steps) ** settings.poly_power
 
 
 def build_schedule(optimizer: Optimizer, settings: TrainSettings, start: int = 0) -> LambdaLR:

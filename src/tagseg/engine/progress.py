@@ -10,19 +10,22 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-_SECONDS_BETWEEN_LINES = 20.0
+from tagseg.progress import SECONDS_BETWEEN_LINES, clock_text, silent
+
+FIRST_ESTIMATE = 5  # steps after which a rate is worth something
 
 
 class TrainProgress:
     """Rate, time left, losses and current scores on standard error; silent when not `enabled`."""
 
-    def __init__(self, steps: int, enabled: bool = True) -> None:
-        self.steps, self.start, self.done = steps, 0, 0
-        self.enabled = enabled
+    def __init__(self, steps: int, enabled: bool = True, later: float = 0.0) -> None:
+        """later: what comes after this training, in steps of it that take as long."""
+        self.steps, self.start, self.done, self.later = steps, 0, 0, later
+        self.enabled = enabled and not silent()
         self.console = Console(stderr=True)
         self.scores: dict[str, float] = {}
         self._training_seconds = 0.0
-        self._last_line = -_SECONDS_BETWEEN_LINES
+        self._last_line = -SECONDS_BETWEEN_LINES
         self._clock = time.monotonic()
         self._bar: Progress | None = None
 
@@ -63,18 +66,25 @@ class TrainProgress:
         if not self.enabled or (self._bar is None and not self._line_is_due(now)):
             return
         rate = (self.done - self.start) / max(self._training_seconds, 1e-9)
-        left = (self.steps - self.done) / max(rate, 1e-9)
         losses = " ".join(f"{name} {row[name]:.3g}" for name in ["loss", *terms])
         scores = "".join(f" | {name} {value:.2f}" for name, value in self.scores.items())
         speed = f"{rate:.1f} steps/s" if rate >= 1 else f"{1 / max(rate, 1e-9):.1f} s/step"
-        text = f"step {self.done}/{self.steps} {speed} {_clock_text(left)} left | {losses}{scores}"
+        text = f"step {self.done}/{self.steps} {speed}{self._left(rate)} | {losses}{scores}"
         if self._bar is not None:
             self._bar.update(self._task, completed=self.done, description=text)
         else:
             self.say(text)
 
+    def _left(self, rate: float) -> str:
+        """How long it will take, once some steps have shown the rate; the first ones are slow."""
+        if self.done - self.start < FIRST_ESTIMATE and self.done < self.steps:
+            return ""
+        left = (self.steps - self.done) / max(rate, 1e-9)
+        whole = f", about {clock_text(left + self.later / max(rate, 1e-9))} with what follows" if self.later else ""
+        return f" {clock_text(left)} left{whole}"
+
     def _line_is_due(self, now: float) -> bool:
-        due = self.done == self.steps or now - self._last_line >= _SECONDS_BETWEEN_LINES
+        due = self.done == self.steps or now - self._last_line >= SECONDS_BETWEEN_LINES
         if due:
             self._last_line = now
         return due
@@ -83,9 +93,3 @@ class TrainProgress:
         """Print a sentence above the bar."""
         if self.enabled:
             self.console.print(text, markup=False, highlight=False, soft_wrap=True)
-
-
-def _clock_text(seconds: float) -> str:
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
+from tagseg.precision import Precision
 from tagseg.settings import Every, Settings, Share, Steps
 
 Side = Annotated[int, Field(ge=8, le=8192)]
@@ -18,13 +20,20 @@ class TrainSettings(Settings):
     LATER: ClassVar[tuple[str, ...]] = (
         "balance",
         "scale_per",
-        "average_ramp",
+        "ema_ramp",
         "compile",
     )
+    RENAMED: ClassVar[Mapping[str, str]] = {
+        "average": "ema_decay",
+        "average_ramp": "ema_ramp",
+        "power": "poly_power",
+        "keep": "keep_checkpoints",
+    }
+    GONE: ClassVar[Mapping[str, object]] = {"channels_last": False}
 
     # May differ when a run is resumed: they change how a run is carried out, not what it computes.
     OPERATIONAL: ClassVar[frozenset[str]] = frozenset(
-        {"micro_batch", "checkpoint_every", "keep", "log_every", "evaluate_every", "workers", "compile"}
+        {"micro_batch", "checkpoint_every", "keep_checkpoints", "log_every", "evaluate_every", "workers", "compile"}
     )
 
     steps: Every = Field(2000, description="optimiser steps")
@@ -68,18 +77,18 @@ class TrainSettings(Settings):
     momentum: float = Field(0.9, ge=0, lt=1, description="of sgd")
     weight_decay: float = Field(1e-5, ge=0, lt=1)
     betas: tuple[Share, Share] = Field((0.9, 0.999), description="of adamw")
-    power: float = Field(0.9, ge=0, le=10, description="the learning rate of step t is lr (1 - t / steps)^power")
+    poly_power: float = Field(0.9, ge=0, le=10, description="the learning rate of step t is lr (1 - t / steps)^power")
     warmup_steps: Steps = Field(0, description="steps of linear warm-up, within `steps`")
     warmup_ratio: float = Field(1e-6, ge=0, le=1, description="part of lr that the warm-up starts from")
 
-    average: float | None = Field(
+    ema_decay: float | None = Field(
         None,
         gt=0,
         lt=1,
         description="scored and saved is the running mean of the weights with this decay a step; none: the last ones",
     )
 
-    average_ramp: int | None = Field(
+    ema_ramp: int | None = Field(
         None,
         gt=1,
         le=1_000_000,
@@ -87,18 +96,17 @@ class TrainSettings(Settings):
         "methods that learn from it; none: the same decay in every step",
     )
 
-    precision: Literal["fp32", "bf16"] = Field(
-        "fp32", description="bf16: forward pass under autocast, weights stay float32"
-    )
+    precision: Precision = Field("fp32", description="bf16: forward pass under autocast, weights stay float32")
     compile: bool = Field(
         False,
         description="compile the backbone for training (torch.compile): the first steps take a minute or more, then a GPU "
         "has far fewer kernels to launch; last bits and drop path differ",
     )
-    channels_last: bool = Field(False, description="memory layout NHWC: faster convolutions on most machines")
 
     checkpoint_every: Every = Field(500, description="steps between checkpoints; the last step always has one")
-    keep: int = Field(2, ge=1, le=10_000, description="newest checkpoints to keep; the best one is kept besides")
+    keep_checkpoints: int = Field(
+        2, ge=1, le=10_000, description="newest checkpoints to keep; the best one is kept besides"
+    )
     log_every: Every = Field(10, description="steps between lines of metrics.jsonl")
     evaluate_every: Every | None = Field(None, description="steps between evaluations; none: once, at the end")
     workers: int | None = Field(
@@ -128,5 +136,7 @@ class TrainSettings(Settings):
         if not all(0 <= beta < 1 for beta in self.betas):
             raise ValueError("betas should be two numbers from 0 to below 1")
         if self.warmup_steps >= self.steps:
-            raise ValueError(f"warmup_steps ({self.warmup_steps}) should be below steps ({self.steps})")
+            raise ValueError(
+                f"warmup_steps ({self.warmup_steps}) should be below steps ({self.steps}): set train.warmup_steps too, such as 0"
+            )
         return self

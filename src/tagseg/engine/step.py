@@ -45,8 +45,6 @@ def train_step(
     parts = batch.to(accelerator.device).split(settings.micro_batch or len(batch))
     part_terms: list[dict[str, Tensor]] = []
     for part in parts:
-        if settings.channels_last:
-            part.photo_B3HW = part.photo_B3HW.contiguous(memory_format=torch.channels_last)
         share = len(part) / len(batch)
         # gradients travel between processes once, after the last part
         with nullcontext() if part is parts[-1] else accelerator.no_sync(model):

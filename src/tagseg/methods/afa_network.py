@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Mapping, Sequence
-from typing import ClassVar, Literal, Protocol, Self, cast
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar, Literal, Protocol, Self, cast
 
 import torch
 import torch.nn.functional as F
@@ -16,17 +16,19 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from tagseg.backbones.backbone import Backbone
-from tagseg.cues.affinity import AffinityHead, affinity_labels, affinity_loss
-from tagseg.cues.refined_labels import Walk, refined_labels, refined_probabilities
-from tagseg.cues.views import SMALLEST_VIEW, min_max, view_cam
+from tagseg.cues.cam import summed_cam
+from tagseg.cues.cam_labels import CamLabelSettings, cam_labels, refined_cam
+from tagseg.cues.views import SMALLEST_VIEW, min_max
 from tagseg.data.batches import Batch
+from tagseg.decoders import SegFormerHead
 from tagseg.distributed import rank
-from tagseg.methods.heads import ClassHead, predicted_tags
-from tagseg.methods.losses import tag_loss, upsample
-from tagseg.methods.method import Method, MethodSettings, ParameterGroup, scaled_steps
-from tagseg.refine.settings import Refinement, RefinementSettings
-from tagseg.segmenters import SegFormerHead
-from tagseg.settings import Channels, Scales, Share, Steps, Weight
+from tagseg.losses import affinity_labels, affinity_loss, tag_loss
+from tagseg.methods.heads import AffinityHead, ClassHead, predicted_tags
+from tagseg.methods.method import Method, MethodSettings, ParameterGroup, cam_precision_before, scaled_steps
+from tagseg.precision import Precision
+from tagseg.refine.settings import Refinement
+from tagseg.resize import size_of, upsample
+from tagseg.settings import Channels, Scales, Steps, Weight
 
 log = logging.getLogger(__name__)
 
@@ -45,18 +47,10 @@ class WithAttention(Protocol):
         """The stages, and attention logits (B, M, N, N) before scaling and softmax."""
 
 
-class LabelSettings(RefinementSettings):
-    """How the CAM becomes labels: two background scores that have to agree, and a refinement by the photo."""
-
-    background: tuple[Share, Share] = Field((0.35, 0.55), description="low and high background score")
-    mask_background: float = Field(0.45, gt=0, lt=1, description="background score where the CAM is read as a mask")
-    walk_from: Steps | None = Field(
-        None, description="step from which the CAM walks one step along the affinities first (AFA); none: never"
-    )
-
-
 class AFANetworkSettings(MethodSettings):
     """What TSCD and BMP set alike."""
+
+    GONE: ClassVar[Mapping[str, object]] = {"class_weight": 1.0}
 
     hidden: Channels = Field(256, description="channels inside the decoder")
     dropout: float = Field(0.1, ge=0, lt=1, description="Dropout2d before the decoder's last layer")
@@ -67,19 +61,21 @@ class AFANetworkSettings(MethodSettings):
     )
     cam_scales: Scales = Field((1.0, 0.5, 1.5), min_length=1, description="scales of the CAM")
     cam_flip: bool = Field(True, description="whether the CAM sees the mirrored photo too")
-    cam_bf16: bool = Field(
-        False, description="compute the CAM's views in bfloat16 where the processor has it, which is faster"
+    cam_precision: Precision | None = Field(
+        None, description="of the CAM's views; bf16 is faster where the processor has it; none: training's"
     )
-    labels: LabelSettings = LabelSettings()
+    labels: CamLabelSettings = CamLabelSettings()
     class_steps: Steps = Field(2000, description="steps at the start that train the classifier alone")
-    class_weight: Weight = 1.0
     affinity_weight: Weight = 0.1
     head_lr_scale: Weight = Field(10.0, gt=0, description="learning rate of the heads against the backbone's")
 
+    @classmethod
+    def _before(cls, given: dict[str, Any], say: Callable[[str], object]) -> dict[str, Any]:
+        return cam_precision_before(given, say)
+
     def scaled(self, factor: float) -> Self:
-        """The steps of the classifier alone, and from which the CAM walks, follow."""
-        labels = self.labels.model_copy(update={"walk_from": scaled_steps(self.labels.walk_from, factor)})
-        return self.model_copy(update={"class_steps": scaled_steps(self.class_steps, factor), "labels": labels})
+        """The steps of the classifier alone follow."""
+        return self.model_copy(update={"class_steps": scaled_steps(self.class_steps, factor)})
 
 
 class AFANetwork(Method):
@@ -147,8 +143,8 @@ class AFANetwork(Method):
         return self.classifier(pool(feature_BFhw, 1)).flatten(1).float()
 
     def class_loss(self, batch: Batch, feature_BFhw: Tensor) -> Tensor:
-        """The weighted loss of the tags."""
-        return self.settings.class_weight * tag_loss(self.tag_logits(feature_BFhw), batch.tag_BC)
+        """The loss of the tags."""
+        return tag_loss(self.tag_logits(feature_BFhw), batch.tag_BC)
 
     @torch.no_grad()
     def view_cams(self, image_B3HW: Tensor, feature_BFhw: Tensor | None = None) -> Tensor:
@@ -162,31 +158,23 @@ class AFANetwork(Method):
 
         settings = self.settings
         known_BChw = None if feature_BFhw is None else self.classifier(feature_BFhw)
-        scales, flip, bf16 = settings.cam_scales, settings.cam_flip, settings.cam_bf16
-        return min_max(view_cam(activation, image_B3HW, scales, flip, known_BChw, SMALLEST_VIEW, bf16))
-
-    def cam_labels(self, batch: Batch, image_B3HW: Tensor, cam_BCHW: Tensor, walk: Walk | None = None) -> Tensor:
-        """Labels (B, H, W) uint8 from the CAM refined by the photo, 255 where it is not sure and in padding."""
-        labels = self.settings.labels
-        made_BHW = refined_labels(
+        summed_BCHW = summed_cam(
+            activation,
             image_B3HW,
-            cam_BCHW,
-            batch.tag_BC,
-            batch.valid_BHW,
-            labels.refiner(),
-            background=labels.background,
-            scale=labels.scale,
-            walk=walk,
-            most=max((len(facts.tags) for facts in batch.facts()), default=0),
+            settings.cam_scales,
+            settings.cam_flip,
+            known_BChw,
+            smallest=SMALLEST_VIEW,
+            precision=settings.cam_precision,
         )
-        return batch.with_true(made_BHW)
+        return min_max(summed_BCHW)
 
-    def walk(self, step: int, affinity_BNN: Tensor | None, grid: Sequence[int]) -> Walk | None:
-        """The step along affinities that the labels of the segmentation take at this step of training, if any."""
-        start = self.settings.labels.walk_from
-        if affinity_BNN is None or start is None or step < start:
-            return None
-        return Walk(affinity_BNN.detach(), (grid[0], grid[1]))
+    def cam_labels(self, batch: Batch, image_B3HW: Tensor, cam_BCHW: Tensor) -> Tensor:
+        """Labels (B, H, W) uint8 from the CAM refined by the photo, 255 where it is not sure and in padding."""
+        most = max((len(facts.tags) for facts in batch.facts()), default=0)
+        return batch.with_true(
+            cam_labels(image_B3HW, cam_BCHW, batch.tag_BC, batch.valid_BHW, self.settings.labels, most=most)
+        )
 
     def affinity_terms(self, affinity_BNN: Tensor | None, label_BHW: Tensor, grid: Sequence[int]) -> dict[str, Tensor]:
         """The weighted affinity loss under labels; nothing on a backbone without attention maps."""
@@ -205,8 +193,7 @@ class AFANetwork(Method):
 
     def segment_logits(self, image_B3HW: Tensor) -> Tensor:
         """The segmentation branch's logits."""
-        size = (image_B3HW.shape[-2], image_B3HW.shape[-1])
-        return self.seg_logits(self.backbone.stages(image_B3HW), size)
+        return self.seg_logits(self.backbone.stages(image_B3HW), size_of(image_B3HW))
 
     def branches(self, image_B3HW: Tensor, tag_BC: Tensor | None = None) -> dict[str, Tensor]:
         """The CAM against one background score, the same refined by PAR and VARM, and the segmentation branch P_s."""
@@ -214,16 +201,15 @@ class AFANetwork(Method):
         if tag_BC is None:
             tag_BC = predicted_tags(self.tag_logits(stages[-1]))
         masks = self.cam_branches(image_B3HW, self.view_cams(image_B3HW, stages[-1]), tag_BC)
-        size = (image_B3HW.shape[-2], image_B3HW.shape[-1])
-        return masks | {"P_s": self.seg_logits(stages, size).softmax(1)}
+        return masks | {"P_s": self.seg_logits(stages, size_of(image_B3HW)).softmax(1)}
 
     def cam_branches(self, image_B3HW: Tensor, cam_BCHW: Tensor, tag_BC: Tensor) -> dict[str, Tensor]:
         """Probabilities (B, K, H, W) of the CAM against one background score, plain and refined by PAR and VARM."""
         labels = self.settings.labels
         kinds: dict[str, Refinement] = {"CAM": "none", "CAM+PAR": "par", "CAM+VARM": "varm"}
         return {
-            name: refined_probabilities(
-                image_B3HW, cam_BCHW, tag_BC, labels.refiner(kind), labels.mask_background, labels.scale
+            name: refined_cam(
+                image_B3HW, cam_BCHW, tag_BC, labels.refiner(kind), labels.mask_background_score, labels.scale
             )
             for name, kind in kinds.items()
         }

@@ -18,13 +18,15 @@ from torch import Tensor
 from tagseg.backbones.backbone import Backbone
 from tagseg.cues.cam import cam_probabilities
 from tagseg.cues.pulse import PulseWave
-from tagseg.cues.reliable import IGNORE
 from tagseg.data.batches import Batch
+from tagseg.mask_values import IGNORE
+from tagseg.methods.energy import begin_energy
 from tagseg.methods.method import MethodSettings
 from tagseg.methods.rrm import RRM, RRMSettings
 from tagseg.refine import dense_crf
 from tagseg.refine.lattice import Lattice
 from tagseg.refine.settings import CRFSettings
+from tagseg.resize import size_of
 from tagseg.settings import Weight
 
 
@@ -84,6 +86,7 @@ class ASDT(RRM):
         "combined": "the larger of seg-teacher and student",
     }
     drawn: ClassVar[tuple[str, ...]] = ("P_st", "P_s")
+    step_cost: ClassVar[float] = 5.0
     settings: ASDTSettings
 
     def __init__(self, backbone: Backbone, classes: tuple[str, ...], settings: ASDTSettings) -> None:
@@ -97,7 +100,7 @@ class ASDT(RRM):
     def losses(self, batch: Batch, step: int) -> dict[str, Tensor]:
         """L_cls + L_d(ct -> st) + L_ad, the last one by the teacher of this step (ASDT eqs 2-6)."""
         settings = self.settings
-        lattices, lattice = self.energy_lattices(batch), self.label_lattice(batch, step)
+        lattices, lattice = begin_energy(batch, settings.energy), self.label_lattice(batch, step)
         teacher_lattice = self.teacher_lattice(batch, step)
         image_B3HW = batch.image()
         stages = self.backbone.stages(image_B3HW)
@@ -149,7 +152,7 @@ class ASDT(RRM):
         seg_BKHW = logit_BKHW.softmax(1)
         if teaching == "seg-teacher":
             return seg_BKHW
-        class_BKHW = cam_probabilities(cam_BCHW, self.settings.cam_alpha)
+        class_BKHW = cam_probabilities(cam_BCHW)
         return torch.maximum(class_BKHW, seg_BKHW) if teaching == "max" else (class_BKHW + seg_BKHW) / 2
 
     @torch.no_grad()
@@ -174,11 +177,10 @@ class ASDT(RRM):
 
     def head_branches(self, image_B3HW: Tensor, stages: Sequence[Tensor]) -> dict[str, Tensor]:
         """P_st and P_s."""
-        size = (image_B3HW.shape[-2], image_B3HW.shape[-1])
         student = super().head_branches(image_B3HW, stages)
         if not self.has_seg_teacher:
             return student
-        return {"P_st": self.logits("seg_teacher", stages, size).softmax(1)} | student
+        return {"P_st": self.logits("seg_teacher", stages, size_of(image_B3HW)).softmax(1)} | student
 
     def combine(self, branches: dict[str, Tensor]) -> Tensor:
         """The element-wise maximum of P_st and P_s (ASDT eq. 1), divided by its sum."""

@@ -9,46 +9,40 @@ Shapes: B photos, C classes, K = C + 1, F feature channels, H W pixels, h w a gr
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import ClassVar, Literal, Self
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar, Literal, Self
 
 import torch
 import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
-from tagseg.cues.background_aware import background_and_cam, background_labels, background_scores
+from tagseg.cues.background_aware import (
+    BackgroundAwareSettings,
+    background_and_cam,
+    background_labels,
+    background_scores,
+)
+from tagseg.cues.cam_labels import CamLabelSettings
 from tagseg.cues.views import SMALLEST_VIEW
 from tagseg.data.batches import Batch, Facts
-from tagseg.methods.afa_network import AFANetwork, AFANetworkSettings, LabelSettings
+from tagseg.losses import PixelLoss, normalized_loss, pixel_loss
+from tagseg.mask_values import IGNORE
+from tagseg.methods.afa_network import AFANetwork, AFANetworkSettings
 from tagseg.methods.heads import evaluating, predicted_tags
-from tagseg.methods.losses import IGNORE, labelled_mean, upsample
 from tagseg.methods.method import MethodSettings, scaled_steps
+from tagseg.resize import resize, size_of, upsample
 from tagseg.settings import Settings, Steps, Weight
-
-PixelLoss = Literal["bce", "ce"]
-
-
-class BackgroundSettings(Settings):
-    """Background-aware propagation: labels whose background score is the segmentation's."""
-
-    LATER: ClassVar[tuple[str, ...]] = ("own_view",)
-
-    from_step: Steps | None = Field(4000, description="step from which these labels teach; none: never")
-    confidence: Weight = Field(0.5, description="score below which a pixel is left out")
-    own_view: Literal["training", "evaluated"] = Field(
-        "training",
-        description="the photo's own view: what the training pass gave, with dropout and the batch's statistics, or read "
-        "anew as the other views are",
-    )
 
 
 class ClassToSegSettings(Settings):
     """Supervision of the segmentation by labels from the CAM; weight 0 switches it off."""
 
+    RENAMED: ClassVar[Mapping[str, str]] = {"foreground": "foreground_share"}
+
     weight: Weight = 0.7
     loss: PixelLoss = "bce"
-    foreground: float | None = Field(
+    foreground_share: float | None = Field(
         None, ge=0, le=1, description="share of the loss that foreground pixels have; none: all alike (as released)"
     )
 
@@ -56,21 +50,24 @@ class ClassToSegSettings(Settings):
 class SegToClassSettings(Settings):
     """Supervision of the CAM by the segmentation, the feedback path; weight 0 switches it off.
 
-    threshold: as_released compares the largest logit with `confidence`; as_meant the largest probability (a sigmoid
-    where the segmentation is trained by bce, else a softmax).
+    compare: what is compared with `confidence`: the largest logit, as released, or the largest probability (a sigmoid where
+    the segmentation is trained by bce, else a softmax).
     """
 
     LATER: ClassVar[tuple[str, ...]] = (
         "normalized",
         "below",
     )
+    RENAMED: ClassVar[Mapping[str, str]] = {"tagged": "tagged_only"}
 
     weight: Weight = 0.1
     from_step: Steps = 2000
     loss: PixelLoss = "ce"
     confidence: float = Field(0.75, ge=-1000, le=1000)
-    threshold: Literal["as_released", "as_meant"] = "as_released"
-    tagged: bool = Field(False, description="whether pixels of classes without a tag are left out (as released: no)")
+    compare: Literal["logit", "probability"] = "logit"
+    tagged_only: bool = Field(
+        False, description="whether pixels of classes without a tag are left out (as released: no)"
+    )
     normalized: bool = Field(
         False,
         description="teach the CAM divided by its maximum, which labels are read from, by bce over the tagged classes, in "
@@ -83,14 +80,24 @@ class SegToClassSettings(Settings):
         description="teach only where the CAM of the pixel's class, divided by its maximum, is below this; none: everywhere",
     )
 
+    @classmethod
+    def _before(cls, given: dict[str, Any], say: Callable[[str], object]) -> dict[str, Any]:
+        compared = {"as_released": "logit", "as_meant": "probability"}
+        if given.get("threshold") in compared:
+            given["compare"] = compared[given.pop("threshold")]
+            say(f"threshold is now compare: {given['compare']}")
+        return given
+
 
 class BMPSettings(AFANetworkSettings):
     """Settings of BMP; the defaults are those of the authors' script for VOC at crop 512."""
 
+    RENAMED: ClassVar[Mapping[str, str]] = {"background": "background_aware"}
+
     name: Literal["bmp"] = "bmp"  # type: ignore[assignment]
-    labels: LabelSettings = LabelSettings(refine="par")
+    labels: CamLabelSettings = CamLabelSettings(refine="par")
     object_aware: bool = Field(True, description="weigh the decoder's features by the CAM (class to segmentation)")
-    background: BackgroundSettings = BackgroundSettings()
+    background_aware: BackgroundAwareSettings = BackgroundAwareSettings(from_step=4000, min_score=0.5)
     class_to_seg: ClassToSegSettings = ClassToSegSettings()
     seg_to_class: SegToClassSettings = SegToClassSettings()
 
@@ -98,7 +105,7 @@ class BMPSettings(AFANetworkSettings):
         """The steps from which labels are background-aware, and from which the CAM gets feedback, follow."""
         starts = {
             key: block.model_copy(update={"from_step": scaled_steps(block.from_step, factor)})
-            for key, block in (("background", self.background), ("seg_to_class", self.seg_to_class))
+            for key, block in (("background_aware", self.background_aware), ("seg_to_class", self.seg_to_class))
         }
         return super().scaled(factor).model_copy(update=starts)
 
@@ -127,24 +134,21 @@ class BMP(AFANetwork):
         logit_BKHW = self.seg_logits(stages, batch.size, batch.seed_B)
         terms = {"class": self.class_loss(batch, stages[-1])}
 
-        background_aware = settings.background.from_step is not None and step >= settings.background.from_step
-        needs_cam_label = not background_aware or (affinity_BNN is not None and settings.affinity_weight > 0)
-        if background_aware:
+        aware, learns_affinity = settings.background_aware, affinity_BNN is not None and settings.affinity_weight > 0
+        if aware.at(step):
             known = (logit_BKHW.detach(), cam_logit_BCHW.detach())
-            taken = known if settings.background.own_view == "training" else None
+            taken = known if aware.own_view == "training" else None
             background_BHW, cam_BCHW = self.view_scores(image_B3HW, taken)
             label_BHW = self.background_labels(batch, image_B3HW, background_BHW, cam_BCHW)
         else:
             cam_BCHW = self.view_cams(image_B3HW, stages[-1])
-        if needs_cam_label:
-            cam_label_BHW = self.cam_labels(batch, image_B3HW, cam_BCHW)
+            label_BHW = self.cam_labels(batch, image_B3HW, cam_BCHW)
+        if learns_affinity:
+            cam_label_BHW = self.cam_labels(batch, image_B3HW, cam_BCHW) if aware.at(step) else label_BHW
             terms |= self.affinity_terms(affinity_BNN, cam_label_BHW, grid)
-            if not background_aware:
-                walk = self.walk(step, affinity_BNN, grid)
-                label_BHW = self.cam_labels(batch, image_B3HW, cam_BCHW, walk) if walk else cam_label_BHW
 
         if settings.class_to_seg.weight > 0:
-            loss = pixel_loss(logit_BKHW, label_BHW, settings.class_to_seg.loss, settings.class_to_seg.foreground)
+            loss = pixel_loss(logit_BKHW, label_BHW, settings.class_to_seg.loss, settings.class_to_seg.foreground_share)
             terms["class to seg"] = settings.class_to_seg.weight * loss
         if settings.seg_to_class.weight > 0 and step >= settings.seg_to_class.from_step:
             seg_label_BHW = self.seg_labels(batch, logit_BKHW)
@@ -158,7 +162,7 @@ class BMP(AFANetwork):
         """
         if self.settings.object_aware:
             object_B1HW = self.object_map(stages[-1], size)
-            stages = [stage * _resize(object_B1HW, stage).to(stage.dtype) for stage in stages]
+            stages = [stage * resize(object_B1HW, size_of(stage)).to(stage.dtype) for stage in stages]
         return super().seg_logits(stages, size, seed_B)
 
     @torch.no_grad()
@@ -174,15 +178,21 @@ class BMP(AFANetwork):
         """
 
         def maps(view_B3HW: Tensor) -> Tensor:
-            stages = self.backbone.stages(view_B3HW)
-            size = (view_B3HW.shape[-2], view_B3HW.shape[-1])
+            stages, size = self.backbone.stages(view_B3HW), size_of(view_B3HW)
             return torch.cat([self.seg_logits(stages, size)[:, :1], upsample(self.classifier(stages[-1]), size)], 1)
 
         settings = self.settings
         known_BKHW = None if known is None else torch.cat([known[0][:, :1], known[1]], 1)
-        scales, flip, bf16 = settings.cam_scales, settings.cam_flip, settings.cam_bf16
         with evaluating(self.decoder):
-            return background_and_cam(maps, image_B3HW, scales, flip, known_BKHW, SMALLEST_VIEW, bf16)
+            return background_and_cam(
+                maps,
+                image_B3HW,
+                settings.cam_scales,
+                settings.cam_flip,
+                known_BKHW,
+                smallest=SMALLEST_VIEW,
+                precision=settings.cam_precision,
+            )
 
     def background_scores(
         self,
@@ -204,18 +214,18 @@ class BMP(AFANetwork):
         scores = self.background_scores(
             image_B3HW, batch.valid_BHW, background_BHW, cam_BCHW, batch.tag_BC, batch.facts()
         )
-        return batch.with_true(background_labels(scores, batch.valid_BHW, self.settings.background.confidence))
+        return batch.with_true(background_labels(scores, batch.valid_BHW, self.settings.background_aware.min_score))
 
     @torch.no_grad()
     def seg_labels(self, batch: Batch, logit_BKHW: Tensor) -> Tensor:
         """Labels (B, H, W) uint8 in 0..C-1 of the segmentation's confident foreground, 255 elsewhere and in padding."""
         settings = self.settings.seg_to_class
         value_BHW, label_BHW = logit_BKHW.max(1)
-        if settings.threshold == "as_meant":
+        if settings.compare == "probability":
             bce = self.settings.class_to_seg.loss == "bce"
             value_BHW = value_BHW.sigmoid() if bce else logit_BKHW.softmax(1).amax(1)
         sure_BHW = batch.valid_BHW & (value_BHW >= settings.confidence) & (label_BHW > 0)
-        if settings.tagged:
+        if settings.tagged_only:
             allowed_BK = F.pad(batch.tag_BC > 0, (1, 0), value=True)
             sure_BHW &= allowed_BK.gather(1, label_BHW.flatten(1)).view_as(label_BHW)
         sure_label_BHW = batch.with_true(torch.where(sure_BHW, label_BHW, IGNORE).to(torch.uint8))
@@ -242,7 +252,7 @@ class BMP(AFANetwork):
         stages = self.backbone.stages(image_B3HW)
         if tag_BC is None:
             tag_BC = predicted_tags(self.tag_logits(stages[-1]))
-        size = (image_B3HW.shape[-2], image_B3HW.shape[-1])
+        size = size_of(image_B3HW)
         logit_BKHW = self.seg_logits(stages, size)
         known = (logit_BKHW, upsample(self.classifier(stages[-1]), size))
         background_BHW, cam_BCHW = self.view_scores(image_B3HW, known)
@@ -250,35 +260,3 @@ class BMP(AFANetwork):
         score_BKHW = self.background_scores(image_B3HW, valid_BHW, background_BHW, cam_BCHW, tag_BC).clamp(min=1e-8)
         masks = self.cam_branches(image_B3HW, cam_BCHW, tag_BC)
         return masks | {"BSP": score_BKHW / score_BKHW.sum(1, keepdim=True), "P_s": logit_BKHW.softmax(1)}
-
-
-def pixel_loss(logit_BLHW: Tensor, label_BHW: Tensor, loss: PixelLoss, foreground: float | None = None) -> Tensor:
-    """The softmax cross-entropy, or the channels' mean binary one, over labelled pixels; 0 if there are none.
-
-    A mean over all of them, or, with `foreground`, that share of the mean over foreground and the rest of background's.
-    """
-    if loss == "ce":
-        per_pixel_BHW = F.cross_entropy(logit_BLHW, label_BHW.long(), ignore_index=IGNORE, reduction="none")
-    else:
-        index_BHW = torch.where(label_BHW == IGNORE, 0, label_BHW).long()
-        target_BLHW = F.one_hot(index_BHW, logit_BLHW.shape[1]).movedim(-1, 1).to(logit_BLHW)
-        per_pixel_BHW = F.binary_cross_entropy_with_logits(logit_BLHW, target_BLHW, reduction="none").mean(1)
-    return labelled_mean(per_pixel_BHW, label_BHW, foreground)
-
-
-def normalized_loss(share_BCHW: Tensor, label_BHW: Tensor, tag_BC: Tensor) -> Tensor:
-    """The binary cross-entropy of CAMs in [0, 1] over tagged classes, a mean over labelled pixels; 0 if there are none.
-
-    label: the class 0..C-1 that should be 1 there, the other tagged ones 0; 255 = no label.
-    """
-    labelled_BHW = label_BHW != IGNORE
-    index_BHW = torch.where(labelled_BHW, label_BHW, 0).long()
-    target_BCHW = F.one_hot(index_BHW, share_BCHW.shape[1]).movedim(-1, 1).to(share_BCHW)
-    per_BCHW = F.binary_cross_entropy(share_BCHW.clamp(1e-4, 1 - 1e-4), target_BCHW, reduction="none")
-    tag_BC11 = tag_BC[:, :, None, None]
-    per_pixel_BHW = (per_BCHW * tag_BC11).sum(1) / tag_BC11.sum(1).clamp(min=1)
-    return labelled_mean(per_pixel_BHW, label_BHW, None)
-
-
-def _resize(map_B1HW: Tensor, like: Tensor) -> Tensor:
-    return F.interpolate(map_B1HW, like.shape[-2:], mode="bilinear", align_corners=False)

@@ -8,11 +8,11 @@ from pydantic import Field
 from torch import nn
 
 from tagseg.backbones import create_backbone
+from tagseg.decoders.segformer import GlobalBatchNorm2d
 from tagseg.distributed import world_size
 from tagseg.errors import UserError
 from tagseg.methods import find_method
 from tagseg.methods.method import Method, MethodSettings
-from tagseg.segmenters.segformer_head import GlobalBatchNorm2d
 from tagseg.settings import Settings
 
 

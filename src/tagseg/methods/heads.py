@@ -1,6 +1,6 @@
-"""The heads that read a backbone's final feature map.
+"""The heads that read a backbone's final feature map or its attention, and the groups of parameters.
 
-Shapes: B photos, F feature channels, h w feature grid, C classes, K = C + 1.
+Shapes: B photos, F feature channels, M attention maps, h w feature grid, N = h w its cells, C classes.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from tagseg.backbones.backbone import NORM_LAYERS
 from tagseg.methods.method import ParameterGroup
 from tagseg.seeded import channel_dropout
-from tagseg.segmenters.winograd import WinogradConv2d
 
 
 class ClassHead(nn.Module):
@@ -38,20 +37,27 @@ class ClassHead(nn.Module):
         return self.classifier(feature_BFhw.mean((-2, -1), keepdim=True)).flatten(1)
 
 
-class SegHead(nn.Sequential):
-    """conv3x3 - ReLU - conv3x3, both dilated (RRM; ASDT section 3.1): features to K logits on the same grid."""
+class AffinityHead(nn.Module):
+    """Attention logits to affinities in (0, 1) by a 1x1 convolution and a sigmoid (AFA, TSCD).
 
-    def __init__(self, channels: int, hidden: int, num_classes: int, dilation: int) -> None:
-        super().__init__(
-            WinogradConv2d(channels, hidden, dilation),
-            nn.ReLU(inplace=True),
-            nn.Conv2d(hidden, num_classes, 3, padding=dilation, dilation=dilation),
-        )
-        for layer in (self[0], self[2]):
-            assert isinstance(layer, nn.Conv2d)
-            nn.init.xavier_uniform_(layer.weight)
-            assert layer.bias is not None
-            nn.init.zeros_(layer.bias)
+    maps: attention maps, one for each head of each block that is read.
+    symmetric: add each map's transpose before the convolution, as AFA and BMP do; TSCD does not.
+    """
+
+    def __init__(self, maps: int, *, symmetric: bool) -> None:
+        super().__init__()
+        self.symmetric = symmetric
+        self.projection = nn.Conv2d(maps, 1, 1)
+        nn.init.kaiming_normal_(self.projection.weight, a=5**0.5, mode="fan_out")
+
+    def forward(self, attention_BMNN: Tensor) -> Tensor:
+        """Affinities (B, N, N) from attention logits before scaling and softmax."""
+        # One map of N x N instead of M: the convolution is linear, so it may come before the transpose is added.
+        logit_BNN = self.projection(attention_BMNN)[:, 0]
+        if self.symmetric:
+            assert self.projection.bias is not None
+            logit_BNN = logit_BNN + logit_BNN.transpose(1, 2) - self.projection.bias
+        return logit_BNN.sigmoid()
 
 
 def predicted_tags(logit_BC: Tensor) -> Tensor:

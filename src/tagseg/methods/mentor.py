@@ -18,21 +18,24 @@ from pydantic import Field
 from torch import Tensor
 
 from tagseg.backbones.backbone import Backbone
+from tagseg.cues.background_aware import background_odds
+from tagseg.cues.cam_labels import CamLabelSettings, TaggedStack, refined_size
 from tagseg.cues.mixing import MixingSettings, mixed
 from tagseg.cues.noise import NoiseSettings, missed_objects
-from tagseg.cues.refined_labels import TaggedStack, refined_size, resize
 from tagseg.cues.strong_view import StrongViewSettings, strong_view
 from tagseg.cues.views import SMALLEST_VIEW, map_views
 from tagseg.data.batches import Batch
 from tagseg.distributed import global_mean
-from tagseg.methods.afa_network import AFANetwork, AFANetworkSettings, LabelSettings
+from tagseg.losses import tag_loss
+from tagseg.mask_values import IGNORE
+from tagseg.methods.afa_network import AFANetwork, AFANetworkSettings
 from tagseg.methods.heads import evaluating
-from tagseg.methods.losses import IGNORE, background_odds, tag_loss, upsample
 from tagseg.methods.method import Method, MethodSettings, present_classes, scaled_steps
+from tagseg.resize import resize, upsample
 from tagseg.settings import Settings, Steps
 
 
-class MentorLabelSettings(LabelSettings):
+class MentorLabelSettings(CamLabelSettings):
     """What the labels are made of, as training goes on."""
 
     background_from: Steps = Field(50, description="step from which background is the segmentation's (BMP)")
@@ -75,7 +78,8 @@ class MentorSettings(AFANetworkSettings):
     class_steps: Steps = Field(0, description="steps at the start that train the classifier alone")
     affinity_weight: float = Field(0.0, ge=0, le=0, description="affinities are not learned")
     teacher: Literal["average", "own"] = Field(
-        "average", description="who labels: the running mean of the weights (train.average), or the weights as they are"
+        "average",
+        description="who labels: the running mean of the weights (train.ema_decay), or the weights as they are",
     )
     labels: MentorLabelSettings = MentorLabelSettings(refine="par")
     strong: StrongViewSettings | None = Field(StrongViewSettings(), description="none: learn from the plain photo")
@@ -153,7 +157,7 @@ class Mentor(AFANetwork):
             image_B3HW, label_BHW, sure_BHW = mix.laid(image_B3HW), mix.laid(label_BHW), mix.laid(sure_BHW)
             tag_BC, known_BC = mix.tag_BC, mix.known_BC
         stages = self.backbone.stages(image_B3HW)
-        terms = {"class": settings.class_weight * tag_loss(self.tag_logits(stages[-1]), tag_BC, known_BC)}
+        terms = {"class": tag_loss(self.tag_logits(stages[-1]), tag_BC, known_BC)}
         logit_BKHW = self.seg_logits(stages, batch.size, batch.seed_B)
         loss_BHW = F.cross_entropy(logit_BKHW, label_BHW.long(), ignore_index=IGNORE, reduction="none")
         if settings.noise.from_step is not None and step >= settings.noise.from_step:
@@ -260,7 +264,12 @@ class Mentor(AFANetwork):
         settings, count = self.settings, self.num_classes
         logit_BKHW, cam_BCHW = image_B3HW.new_zeros(1), image_B3HW.new_zeros(1)
         views = map_views(
-            maps, image_B3HW, settings.cam_scales, settings.cam_flip, None, SMALLEST_VIEW, settings.cam_bf16
+            maps,
+            image_B3HW,
+            settings.cam_scales,
+            settings.cam_flip,
+            smallest=SMALLEST_VIEW,
+            precision=settings.cam_precision,
         )
         for plain, mirrored in views:
             logit_BKHW = logit_BKHW + (plain[:, :count] + mirrored[:, :count]) / (2 * len(settings.cam_scales))

@@ -6,8 +6,8 @@ Shapes: B photos, K classes with background = 0, C = K - 1 tags, H W pixels, h w
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from typing import ClassVar, Self, TypedDict
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, Self, TypedDict
 
 import torch
 from torch import Tensor, nn
@@ -44,6 +44,7 @@ class Method(nn.Module, ABC):
     needs_masks: whether training reads true masks.
     own_photos: the recipe that training on a person's own photos starts from; None: the settings' defaults.
     meanings: branches in words, by their names. drawn: the branches that a report draws; none: the last.
+    step_cost: how long a step takes against one of the classifier, for estimates.
     cam_name: what a report calls the map of `cams`; empty: it isn't drawn.
     """
 
@@ -53,6 +54,7 @@ class Method(nn.Module, ABC):
     own_photos: ClassVar[str | None] = None
     meanings: ClassVar[Mapping[str, str]] = {}
     drawn: ClassVar[tuple[str, ...]] = ()
+    step_cost: ClassVar[float] = 5.0
     cam_name: ClassVar[str] = "CAM"
 
     def __init__(self, backbone: Backbone, classes: tuple[str, ...]) -> None:
@@ -101,11 +103,20 @@ class Method(nn.Module, ABC):
         """All trainable parameters, each in one group."""
 
     def follow(self, average: Method) -> None:
-        """Take notice of the running mean of the weights that `train.average` keeps; training calls it before the first step."""
+        """Take notice of the running mean of the weights that `train.ema_decay` keeps; training calls it before the first step."""
 
     def describe_step(self, step: int) -> dict[str, float]:
         """What is worth logging of a step besides its losses, such as the level of a wave."""
         return {}
+
+
+def cam_precision_before(given: dict[str, Any], say: Callable[[str], object]) -> dict[str, Any]:
+    """Settings whose switch `cam_bf16` became `cam_precision`."""
+    if "cam_bf16" in given:
+        wanted = given.pop("cam_bf16")
+        say(f"cam_bf16 is now cam_precision: {'bf16' if wanted else 'null'}")
+        given["cam_precision"] = "bf16" if wanted else None
+    return given
 
 
 def scaled_steps(steps: int | None, factor: float) -> int | None:

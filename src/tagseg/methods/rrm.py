@@ -5,54 +5,43 @@ Shapes: B photos, K classes with background, C = K - 1, H W pixels, h w feature 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import ClassVar, Literal, Self
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar, Literal, Self
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
 from tagseg.backbones.backbone import Backbone
-from tagseg.cues.background_aware import background_and_cam, background_labels, background_scores
-from tagseg.cues.cam import tagged_cam
+from tagseg.cues.background_aware import (
+    BackgroundAwareSettings,
+    background_and_cam,
+    background_labels,
+    background_odds,
+    background_scores,
+)
 from tagseg.cues.reliable import ReliableSettings, reliable_labels
 from tagseg.cues.views import SMALLEST_VIEW
 from tagseg.data.batches import Batch
-from tagseg.methods.classifier import Classifier, ClassifierSettings
-from tagseg.methods.heads import SegHead, evaluating
-from tagseg.methods.losses import background_odds, balanced_cross_entropy, tag_loss, upsample
-from tagseg.methods.method import Method, MethodSettings, scaled_steps
-from tagseg.refine.energy import dense_energy, energy_lattices
+from tagseg.decoders import DecoderOptions, create_decoder
+from tagseg.losses import seg_cross_entropy, tag_loss
+from tagseg.methods.class_teacher import ClassTeacher, ClassTeacherSettings
+from tagseg.methods.energy import begin_energy, energy_of
+from tagseg.methods.heads import ClassHead, evaluating, parameter_groups
+from tagseg.methods.method import Method, MethodSettings, ParameterGroup, scaled_steps
+from tagseg.refine import PixelAdaptive
 from tagseg.refine.lattice import Lattice
-from tagseg.refine.settings import Refinement, RefinementSettings
-from tagseg.segmenters import SegFormerHead
-from tagseg.settings import Channels, Settings, Sigma, Steps, Weight
+from tagseg.refine.settings import EnergySettings
+from tagseg.resize import size_of, upsample
+from tagseg.settings import Channels, Steps, Weight
+
+AWARE_SCALE = 0.5  # size at which background-aware scores are refined, against the crop
 
 
-class EnergySettings(Settings):
-    """The dense energy loss; its defaults are RRM's for a crop of 321 pixels."""
-
-    weight: Weight = 1e-7
-    srgb: Sigma = Field(15.0, description="sigma of colour")
-    sxy: Sigma = Field(100.0, description="sigma in pixels of the crop")
-    scale: float = Field(0.5, gt=0, le=1, description="size at which it is computed, against the crop")
-
-
-class BackgroundAwareSettings(RefinementSettings):
-    """Class-teacher's labels whose background is that of the segmentation which they teach, as BMP's are."""
-
-    from_step: Steps | None = Field(
-        None, description="step from which they take the place of the reliable labels; none: never (as published)"
-    )
-    flip: bool = Field(True, description="whether both see the mirrored photo too")
-    refine: Refinement = "par"
-    confidence: Weight = Field(0.0, description="score below which a pixel is left out")
-
-
-class RRMSettings(ClassifierSettings):
+class RRMSettings(ClassTeacherSettings):
     """Settings of RRM; the defaults are the published ones."""
 
-    name: Literal["rrm"] = "rrm"  # type: ignore[assignment]
+    name: Literal["rrm"] = "rrm"
     decoder: Literal["conv", "segformer"] = Field(
         "conv", description="segmentation heads: two dilated convolutions on the last stage, or a SegFormer decoder"
     )
@@ -61,8 +50,13 @@ class RRMSettings(ClassifierSettings):
     labels: ReliableSettings = ReliableSettings()
     background_aware: BackgroundAwareSettings = BackgroundAwareSettings()
     energy: EnergySettings = EnergySettings()
-    background_weight: Weight = Field(1.0, description="weight of the cross-entropy's mean over background")
-    foreground_weight: Weight = Field(1.0, description="weight of the cross-entropy's mean over foreground")
+    foreground_share: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        description="of the cross-entropy's mean over foreground pixels, background's has the rest; none: both count whole "
+        "(as published)",
+    )
     class_weight: Weight = Field(1.0, description="weight of the tags' loss")
     head_steps: Steps = Field(
         0,
@@ -72,6 +66,22 @@ class RRMSettings(ClassifierSettings):
         1.0, ge=0, le=1, description="share of the segmentation losses' gradient that enters the backbone after them"
     )
 
+    @classmethod
+    def _before(cls, given: dict[str, Any], say: Callable[[str], object]) -> dict[str, Any]:
+        given = super()._before(given, say)
+        if given.keys() & {"background_weight", "foreground_weight"}:
+            background, foreground = (given.pop(f"{part}_weight", 1.0) for part in ("background", "foreground"))
+            if (background, foreground) != (1, 1) and background + foreground != 1:
+                raise ValueError(
+                    "background_weight and foreground_weight are now foreground_share, the part of a whole that foreground has"
+                )
+            share = None if (background, foreground) == (1, 1) else foreground
+            say(
+                f"background_weight and foreground_weight are now foreground_share: {'null' if share is None else share}"
+            )
+            given["foreground_share"] = share
+        return given
+
     def scaled(self, factor: float) -> Self:
         """The steps in which the heads learn alone, and from which labels are background-aware, follow."""
         aware = self.background_aware
@@ -79,26 +89,36 @@ class RRMSettings(ClassifierSettings):
         return self.model_copy(update={"head_steps": scaled_steps(self.head_steps, factor), "background_aware": later})
 
 
-class RRM(Classifier):
+class RRM(Method):
     """L = L_cls + L_ce(reliable pixels) + dense energy, on one backbone; the segmentation head is the branch P_s."""
 
     Settings: ClassVar[type[MethodSettings]] = RRMSettings
     own_photos: ClassVar[str | None] = "rrm-voc-animals"
-    meanings: ClassVar[Mapping[str, str]] = {**Classifier.meanings, "P_s": "segmentation head"}
+    meanings: ClassVar[Mapping[str, str]] = {
+        "P_ct": "class-teacher: the CAM of the classifier",
+        "P_s": "segmentation head",
+    }
+    step_cost: ClassVar[float] = 3.0
+    cam_name: ClassVar[str] = "class-teacher"
     settings: RRMSettings
 
     def __init__(self, backbone: Backbone, classes: tuple[str, ...], settings: RRMSettings) -> None:
-        super().__init__(backbone, classes, settings)
+        super().__init__(backbone, classes)
+        self.settings = settings
+        self.heads = torch.nn.ModuleDict({"class": ClassHead(backbone.channels, len(classes), settings.dropout)})
         self.add_head("student")
 
     def add_head(self, name: str) -> None:
         """Put a segmentation head of its own weights on the shared features."""
-        settings, backbone = self.settings, self.backbone
-        if settings.decoder == "conv":
-            self.heads[name] = SegHead(backbone.channels, settings.hidden, self.num_classes, settings.dilation)
-        else:
-            channels, strides = backbone.stage_channels, backbone.stage_strides
-            self.heads[name] = SegFormerHead(channels, strides, self.num_classes, hidden=settings.hidden)
+        options = DecoderOptions(self.settings.hidden, self.settings.dilation)
+        self.heads[name] = create_decoder(self.settings.decoder, self.backbone, self.num_classes, options)
+
+    @property
+    def class_teacher(self) -> ClassTeacher:
+        """The classifier and its maps."""
+        head = self.heads["class"]
+        assert isinstance(head, ClassHead)
+        return ClassTeacher(self.backbone, head, self.settings)
 
     def features_for_heads(self, stages: Sequence[Tensor], step: int, part: float = 1.0) -> list[Tensor]:
         """What the heads read of the stages; it lets only a share of the segmentation losses' gradient through to the backbone.
@@ -122,12 +142,11 @@ class RRM(Classifier):
         self, head: str, stages: Sequence[Tensor], size: tuple[int, int], seed_B: Tensor | None = None
     ) -> Tensor:
         """Logits (B, K, H, W) of a segmentation head, at the photo's size."""
-        module = self.heads[head]
-        return upsample(module(stages[-1]) if isinstance(module, SegHead) else module(stages, seed_B), size)
+        return upsample(self.heads[head](stages, seed_B), size)
 
     def losses(self, batch: Batch, step: int) -> dict[str, Tensor]:
         """The tags' loss, and the head's cross-entropy and energy under the class-teacher's reliable labels."""
-        lattices, lattice = self.energy_lattices(batch), self.label_lattice(batch, step)
+        lattices, lattice = begin_energy(batch, self.settings.energy), self.label_lattice(batch, step)
         image_B3HW = batch.image()
         stages = self.backbone.stages(image_B3HW)
         logit_BKHW = self.logits("student", self.features_for_heads(stages, step), batch.size, batch.seed_B)
@@ -137,7 +156,7 @@ class RRM(Classifier):
 
     def class_loss(self, batch: Batch, feature_BFhw: Tensor) -> Tensor:
         """The weighted loss of the tags (ASDT eq. 2)."""
-        logit_BC = self.class_head(feature_BFhw, batch.seed_B).float()
+        logit_BC = self.class_teacher.head(feature_BFhw, batch.seed_B).float()
         return self.settings.class_weight * tag_loss(logit_BC, batch.tag_BC)
 
     @torch.no_grad()
@@ -157,61 +176,60 @@ class RRM(Classifier):
         lattice: of `label_lattice`.
         """
         aware = self.settings.background_aware
-        if not self.is_background_aware(step):
-            cam_BCHW = tagged_cam(self.raw_cams(image_B3HW, stages[-1]), batch.tag_BC, batch.size)
+        if not aware.at(step):
+            cam_BCHW = self.class_teacher.tagged_cams(image_B3HW, stages[-1], batch.tag_BC)
             tags = [facts.tags for facts in batch.facts()]
             label_BHW = reliable_labels(
                 batch.photo_B3HW, cam_BCHW, batch.tag_BC, self.settings.labels, tags=tags, lattice=lattice
             )
             return label_BHW, cam_BCHW
-        background_BHW, cam_BCHW = self.background_and_cam(image_B3HW, stages[-1], head, logit_BKHW)
+        known_BKHW = logit_BKHW if aware.own_view == "training" else None
+        background_BHW, cam_BCHW = self.background_and_cam(image_B3HW, stages[-1], head, known_BKHW)
         score_BKHW = background_scores(
             image_B3HW,
             batch.valid_BHW,
             background_BHW,
             cam_BCHW,
             batch.tag_BC,
-            aware.refiner(),
-            aware.scale,
+            PixelAdaptive("par"),
+            AWARE_SCALE,
             batch.facts(),
         )
-        label_BHW = background_labels(score_BKHW, batch.valid_BHW, aware.confidence)
+        label_BHW = background_labels(score_BKHW, batch.valid_BHW, aware.min_score)
         return label_BHW, cam_BCHW * batch.tag_BC[:, :, None, None]
 
     def background_and_cam(
-        self, image_B3HW: Tensor, feature_BFhw: Tensor, head: str, logit_BKHW: Tensor
+        self, image_B3HW: Tensor, feature_BFhw: Tensor, head: str, logit_BKHW: Tensor | None
     ) -> tuple[Tensor, Tensor]:
-        """A head's background (B, H, W) and the CAM (B, C, H, W) over the CAM's scales, in [0, 1)."""
-        settings, classifier = self.settings, self.class_head.classifier
+        """A head's background (B, H, W) and the CAM (B, C, H, W) over the CAM's scales, in [0, 1).
+
+        logit_BKHW: what the head says of the photo itself, where that is to be used.
+        """
+        settings, classifier = self.settings, self.class_teacher.head.classifier
 
         def maps(view_B3HW: Tensor) -> Tensor:
-            stages = self.backbone.stages(view_B3HW)
-            size = (view_B3HW.shape[-2], view_B3HW.shape[-1])
+            stages, size = self.backbone.stages(view_B3HW), size_of(view_B3HW)
             odds_B1HW = background_odds(self.logits(head, stages, size))
             return torch.cat([odds_B1HW, upsample(classifier(stages[-1]), size)], 1)
 
-        size = (image_B3HW.shape[-2], image_B3HW.shape[-1])
-        known_BKHW = torch.cat([background_odds(logit_BKHW), upsample(classifier(feature_BFhw), size)], 1)
-        scales, flip, bf16 = settings.cam_scales, settings.background_aware.flip, settings.cam_bf16
+        known_BKHW = None
+        if logit_BKHW is not None:
+            cam_BCHW = upsample(classifier(feature_BFhw), size_of(image_B3HW))
+            known_BKHW = torch.cat([background_odds(logit_BKHW), cam_BCHW], 1)
         with evaluating(self.heads[head]):
-            return background_and_cam(maps, image_B3HW, scales, flip, known_BKHW, SMALLEST_VIEW, bf16)
-
-    def is_background_aware(self, step: int) -> bool:
-        """Whether the class-teacher's labels take their background from a head at a step."""
-        start = self.settings.background_aware.from_step
-        return start is not None and step >= start
+            return background_and_cam(
+                maps,
+                image_B3HW,
+                settings.cam_scales,
+                known_BKHW=known_BKHW,
+                smallest=SMALLEST_VIEW,
+                precision=settings.cam_precision,
+            )
 
     def label_lattice(self, batch: Batch, step: int) -> Lattice | None:
         """The photos' lattice for the reliable labels' CRF, begun before the network so that the host need not wait for it."""
         bilateral = self.settings.labels.crf.bilateral
-        return None if self.is_background_aware(step) else Lattice.of_batch(batch.photo_B3HW, *bilateral[:2])
-
-    def energy_lattices(self, batch: Batch) -> list[Lattice]:
-        """The filters of the dense energy, which all heads share; none where its weight is 0."""
-        energy = self.settings.energy
-        if energy.weight == 0:
-            return []
-        return energy_lattices(batch.photo_B3HW, srgb=energy.srgb, sxy=energy.sxy, scale=energy.scale)
+        return None if self.settings.background_aware.at(step) else Lattice.of_batch(batch.photo_B3HW, *bilateral[:2])
 
     def taught(
         self,
@@ -225,17 +243,10 @@ class RRM(Classifier):
         """The weighted cross-entropy and dense energy of a head under given labels (ASDT eqs 3, 4 with their signs)."""
         settings, energy = self.settings, self.settings.energy
         label_BHW = batch.with_true(label_BHW)
-        loss = balanced_cross_entropy(logit_BKHW, label_BHW, settings.background_weight, settings.foreground_weight)
+        loss = seg_cross_entropy(logit_BKHW, label_BHW, settings.foreground_share)
         terms = {f"{head} labels": weight * loss}
         if lattices:
-            value = dense_energy(
-                batch.photo_B3HW,
-                logit_BKHW.softmax(1),
-                batch.valid_BHW,
-                label_BHW,
-                scale=energy.scale,
-                lattices=lattices,
-            )
+            value = energy_of(batch, energy, lattices, logit_BKHW, label_BHW)
             terms[f"{head} energy"] = weight * energy.weight * value
         return terms
 
@@ -247,17 +258,19 @@ class RRM(Classifier):
         """The logits of the segmentation head; none where several are combined."""
         if len(self.heads) > 2:
             return None
-        size = (image_B3HW.shape[-2], image_B3HW.shape[-1])
-        return self.logits("student", self.backbone.stages(image_B3HW), size)
+        return self.logits("student", self.backbone.stages(image_B3HW), size_of(image_B3HW))
 
-    def segment_tagged(self, image_B3HW: Tensor, tag_BC: Tensor) -> Tensor:
-        """The segmentation heads' probabilities, absent classes left out."""
-        return Method.segment_tagged(self, image_B3HW, tag_BC)
+    def cams(self, image_B3HW: Tensor) -> Tensor:
+        """The class-teacher's multi-scale CAMs (B, C, h, w), each divided by its maximum."""
+        return self.class_teacher.cams(image_B3HW)
+
+    def parameter_groups(self) -> list[ParameterGroup]:
+        """Backbone x1 (biases x2), heads x10 (biases x20)."""
+        return parameter_groups(self.backbone, self.heads, self.settings.head_lr_scale)
 
     def head_branches(self, image_B3HW: Tensor, stages: Sequence[Tensor]) -> dict[str, Tensor]:
         """Probabilities (B, K, H, W) of each segmentation head."""
-        size = (image_B3HW.shape[-2], image_B3HW.shape[-1])
-        return {"P_s": self.logits("student", stages, size).softmax(1)}
+        return {"P_s": self.logits("student", stages, size_of(image_B3HW)).softmax(1)}
 
     def combine(self, branches: dict[str, Tensor]) -> Tensor:
         """One probability map from the segmentation heads'."""
@@ -266,4 +279,5 @@ class RRM(Classifier):
     def branches(self, image_B3HW: Tensor, tag_BC: Tensor | None = None) -> dict[str, Tensor]:
         """P_ct from the CAM and P_s from the segmentation head."""
         stages = self.backbone.stages(image_B3HW)
-        return {"P_ct": self.cam_branch(image_B3HW, stages[-1], tag_BC)} | self.head_branches(image_B3HW, stages)
+        cam_BKHW = self.class_teacher.probabilities(image_B3HW, stages[-1], tag_BC)
+        return {"P_ct": cam_BKHW} | self.head_branches(image_B3HW, stages)

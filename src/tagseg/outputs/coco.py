@@ -17,8 +17,10 @@ from tagseg.data.photo import PIXEL_CAP
 from tagseg.errors import UserError
 from tagseg.files import replacing, to_json
 from tagseg.foreign import DATA_CAP, read_json, reading
+from tagseg.mask_values import IGNORE
 from tagseg.outputs.rle import compress, decode_rle, decompress, encode_rle
-from tagseg.outputs.writer import IGNORE, IGNORE_NAME, Stored, Writer, box, present, safe_name
+from tagseg.outputs.writer import IGNORE_NAME, Stored, Writer, box, present
+from tagseg.places import safe_name
 
 FILE = "annotations.json"
 KIND = "COCO JSON with RLE"

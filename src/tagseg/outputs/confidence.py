@@ -19,7 +19,7 @@ HEAD = "file,confidence,expected_iou\n"
 
 
 class Sureness(NamedTuple):
-    """confidence: mean over the pixels of the likeliest class's probability; `supervised.confidence` weighs photos by it.
+    """confidence: mean over the pixels of the likeliest class's probability.
 
     expected_iou: that of the mask, 0 to 1, as `Prediction.expected_iou` has it; None: not known.
     """

@@ -14,12 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from tagseg.data.palette import PALETTE
 from tagseg.data.photo import PIXEL_CAP
 from tagseg.errors import UnwritableNameError, UserError
 from tagseg.files import replacing
 from tagseg.foreign import reading, shown
-from tagseg.outputs.palette import PALETTE
-from tagseg.outputs.writer import IGNORE, IGNORE_NAME, Stored, Writer, present, safe_name
+from tagseg.mask_values import IGNORE
+from tagseg.outputs.writer import IGNORE_NAME, Stored, Writer, present
+from tagseg.places import safe_name
 
 FILE = "cvat.zip"
 FOLDER, INSTANCES = "SegmentationClass/", "SegmentationObject/"
@@ -126,9 +128,9 @@ def _masks(path: Path, archive: zipfile.ZipFile, index: dict[int, int]) -> Itera
             safe_name(member)
             if not member.startswith(FOLDER) or not member.endswith(".png"):
                 continue
-            colour_HW = _colours(path, member, _read(path, archive, member))
-            place_HW = np.searchsorted(known, colour_HW).clip(max=len(known) - 1)
-            strange = colour_HW[known[place_HW] != colour_HW]
+            color_HW = _colors(path, member, _read(path, archive, member))
+            place_HW = np.searchsorted(known, color_HW).clip(max=len(known) - 1)
+            strange = color_HW[known[place_HW] != color_HW]
             if strange.size:
                 code = int(strange[0])
                 raise UserError(
@@ -138,7 +140,7 @@ def _masks(path: Path, archive: zipfile.ZipFile, index: dict[int, int]) -> Itera
             yield member.removeprefix(FOLDER).removesuffix(".png"), values[place_HW]
 
 
-def _colours(path: Path, member: str, content: bytes) -> NDArray[np.int32]:
+def _colors(path: Path, member: str, content: bytes) -> NDArray[np.int32]:
     with reading(f"{path}: {member}", "PNG"), Image.open(io.BytesIO(content), formats=("PNG",)) as image:
         if image.width * image.height > PIXEL_CAP:
             raise UserError(f"{path}: {member} has {image.width} x {image.height} pixels; the cap is {PIXEL_CAP:,}")

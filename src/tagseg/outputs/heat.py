@@ -18,7 +18,7 @@ _STOPS = np.array(
 )
 
 
-def heat_colours(count: int = 256) -> NDArray[np.uint8]:
+def heat_colors(count: int = 256) -> NDArray[np.uint8]:
     """The colours of `count` values spread evenly over 0 to 1: uint8 (count, 3)."""
     value = np.linspace(0, 1, count)
     lightness, chroma, hue = (np.interp(value, _STOPS[:, 0], _STOPS[:, i]) for i in (1, 2, 3))
@@ -32,10 +32,10 @@ def heat_overlay(photo: NDArray[np.uint8], heat: NDArray[np.floating]) -> NDArra
     """
     assert heat.shape == photo.shape[:2], (heat.shape, photo.shape)
     value_HW = np.clip(np.nan_to_num(heat), 0, 1)
-    colour_HW3 = HEAT[np.rint(value_HW * 255).astype(np.uint8)].astype(np.float32)
-    grey_HW1 = (photo @ np.array([0.299, 0.587, 0.114], dtype=np.float32))[..., None]
+    color_HW3 = HEAT[np.rint(value_HW * 255).astype(np.uint8)].astype(np.float32)
+    gray_HW1 = (photo @ np.array([0.299, 0.587, 0.114], dtype=np.float32))[..., None]
     weight_HW1 = (0.35 + 0.45 * value_HW)[..., None]
-    return np.rint(grey_HW1 * (1 - weight_HW1) + colour_HW3 * weight_HW1).astype(np.uint8)
+    return np.rint(gray_HW1 * (1 - weight_HW1) + color_HW3 * weight_HW1).astype(np.uint8)
 
 
 def _oklch_to_srgb(
@@ -62,4 +62,4 @@ def _oklch_to_srgb(
     return np.rint(255 * srgb).astype(np.uint8).T
 
 
-HEAT = heat_colours()
+HEAT = heat_colors()

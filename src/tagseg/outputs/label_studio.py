@@ -18,12 +18,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tagseg.data.folders import find_photos, stem
+from tagseg.data.palette import color
 from tagseg.data.photo import PIXEL_CAP, photo_size
 from tagseg.errors import UserError
 from tagseg.files import replacing, to_json
 from tagseg.foreign import DATA_CAP, read_bytes, read_json, reading, shown
-from tagseg.outputs.palette import colour
-from tagseg.outputs.writer import IGNORE, IGNORE_NAME, Stored, Writer, present, safe_name
+from tagseg.mask_values import IGNORE
+from tagseg.outputs.writer import IGNORE_NAME, Stored, Writer, present
+from tagseg.places import safe_name
 
 TASKS, INTERFACE = "label-studio.json", "label-studio.xml"
 LOCAL_FILES = "/data/local-files/?d="
@@ -55,7 +57,7 @@ class LabelStudioBrush(Writer):
         super().__init__(out, classes)
         self.photo_url, self.version, self.tags = photo_url, version, tags
         labels = [*((k, name) for k, name in enumerate(self.classes) if k), (IGNORE, IGNORE_NAME)]
-        rows = "".join(f'    <Label value={quoteattr(name)} background="{colour(k)}"/>\n' for k, name in labels)
+        rows = "".join(f'    <Label value={quoteattr(name)} background="{color(k)}"/>\n' for k, name in labels)
         choices = ""
         if tags is not None:
             ticks = "".join(f"    <Choice value={quoteattr(name)}/>\n" for name in self.classes[1:])

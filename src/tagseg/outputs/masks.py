@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from tagseg.data.folders import find_photos, stem
+from tagseg.data.palette import overlay, write_mask
 from tagseg.data.photo import read_mask
 from tagseg.files import replacing
 from tagseg.foreign import read_text
-from tagseg.outputs.palette import overlay, write_mask
 from tagseg.outputs.writer import Stored, Writer
 
 CLASSES_FILE = "classes.txt"

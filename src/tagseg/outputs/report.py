@@ -20,10 +20,10 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 from PIL import Image
 
+from tagseg.data.palette import color, overlay
 from tagseg.files import replacing
 from tagseg.outputs import charts
-from tagseg.outputs.heat import heat_colours, heat_overlay
-from tagseg.outputs.palette import colour, overlay
+from tagseg.outputs.heat import heat_colors, heat_overlay
 
 SIZES = (384, 320, 256, 192, 128)  # longest sides that pictures are tried at until they fit
 PICTURE_BUDGET = 2_000_000  # bytes of all pictures together, before base64 adds a third
@@ -227,9 +227,9 @@ def _environment() -> Environment:
     environment.filters["percent"] = lambda value: "–" if value is None else f"{value:.1f}"
     environment.globals.update(
         box=charts,
-        colour=colour,
-        ignore_colour=colour(255),
-        ramp=["#" + bytes(c).hex() for c in heat_colours(9)],
+        color=color,
+        ignore_color=color(255),
+        ramp=["#" + bytes(c).hex() for c in heat_colors(9)],
         style=Markup(loader.get_source(environment, "report.css")[0]),
         version=__version__,
     )

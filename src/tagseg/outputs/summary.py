@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from tagseg.files import replacing, to_json
 from tagseg.foreign import read_json
-from tagseg.outputs.writer import IGNORE, IGNORE_NAME, Writer, box
+from tagseg.mask_values import IGNORE
+from tagseg.outputs.writer import IGNORE_NAME, Writer, box
 
 
 class Summaries(Writer):
@@ -35,7 +36,7 @@ class Summaries(Writer):
     ) -> None:
         """Write one photo's file."""
         with replacing(self.place(*self.paths(name))) as temporary:
-            summary = summarise(name, mask, self.classes, probabilities)
+            summary = summarize(name, mask, self.classes, probabilities)
             temporary.write_text(to_json(summary, indent=2) + "\n", encoding="utf-8", newline="\n")
 
     @classmethod
@@ -44,7 +45,7 @@ class Summaries(Writer):
         return (f"{name}.json",)
 
 
-def summarise(
+def summarize(
     name: str, mask: NDArray[np.uint8], classes: tuple[str, ...], probabilities: NDArray[np.float32] | None = None
 ) -> dict[str, Any]:
     """What stands in the file of a photo: see Summaries."""

@@ -6,13 +6,12 @@ Shapes: H W pixels, K classes with background.
 from __future__ import annotations
 
 import os
-import re
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path
 from types import TracebackType
 from typing import ClassVar, Self
 
@@ -23,13 +22,11 @@ from tagseg.data.text import IGNORE_NAME as IGNORE_NAME
 from tagseg.errors import UnwritableNameError, UserError
 from tagseg.files import make_folder
 from tagseg.foreign import shown
-from tagseg.places import inside
+from tagseg.mask_values import IGNORE
+from tagseg.places import inside, safe_name
 
-IGNORE = 255
 LONGEST_NAME = 255  # bytes of a file's name
 LONGEST_PATH = 3000  # bytes of a photo's name with its folders; systems allow about 4000 for the whole path
-ON_WINDOWS = os.name == "nt"
-RESERVED = re.compile(r"(con|prn|aux|nul|conin\$|conout\$|(com|lpt)[0-9¹²³])(\..*)?$", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -162,20 +159,6 @@ class Writer(ABC):
         path = inside(self.out, relative)
         make_folder(path.parent)
         return path
-
-
-def safe_name(name: str) -> str:
-    """The name itself; raises UnwritableNameError when, read as a path on any system, it is absolute or leads upwards.
-
-    On Windows, where these mean something else, so does a name such as CON, or one that ends in a dot or a space.
-    """
-    posix, windows = PurePosixPath(name), PureWindowsPath(name)
-    if not name or "\0" in name or posix.is_absolute() or windows.drive or windows.root or ".." in windows.parts:
-        raise UnwritableNameError(f"the name {shown(name)} leads outside the folder of the results; rename it")
-    for part in windows.parts if ON_WINDOWS else ():
-        if RESERVED.match(part) or part[-1:] in ". " or any(c < " " or c in '<>:"|?*' for c in part):
-            raise UnwritableNameError(f"the name {shown(name)} cannot be written on Windows ({shown(part)}); rename it")
-    return name
 
 
 def box(mask: NDArray[np.bool_]) -> tuple[int, int, int, int]:

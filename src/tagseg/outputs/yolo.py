@@ -18,8 +18,9 @@ from tagseg.data.photo import PIXEL_CAP, photo_size
 from tagseg.errors import UserError
 from tagseg.files import replacing
 from tagseg.foreign import DATA_CAP, read_text, read_yaml_file, reading, shown
+from tagseg.mask_values import IGNORE
 from tagseg.outputs.polygons import fill, trace
-from tagseg.outputs.writer import IGNORE, Stored, Writer, present
+from tagseg.outputs.writer import Stored, Writer, present
 
 FILE = "data.yaml"
 DIGITS = 7  # of a coordinate as a share of the side: exact up to sides of a million pixels

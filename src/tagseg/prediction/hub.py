@@ -11,12 +11,17 @@ from typing import TYPE_CHECKING, Any
 from tagseg.errors import UserError
 from tagseg.extras import need
 from tagseg.files import write_text
+from tagseg.prediction.model_card import model_card
+from tagseg.run_folder import RunFolder
+from tagseg.weights import save_weights
 
 if TYPE_CHECKING:
     from tagseg.prediction.segmenter import Segmenter
 
 PREFIX = "hf://"
-FILES = ("model.json", "model.safetensors", "README.md")  # nothing else is fetched, and nothing of it is executed
+MODEL_FILES = tuple(path.name for path in (RunFolder(".").model, RunFolder(".").weights))
+CARD = "README.md"
+FILES = (*MODEL_FILES, CARD)  # nothing else is fetched, and nothing of it is executed
 _ADDRESS = re.compile(r"hf:/{1,2}(?P<repo>[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?")
 
 
@@ -45,7 +50,7 @@ def fetch(address: str | Path) -> Path:
             f"{where} cannot be fetched from the Hub ({type(error).__name__}): check its name and revision, the network, and "
             "for a private model HF_TOKEN."
         ) from error
-    for name in FILES[:2]:
+    for name in MODEL_FILES:
         if not (folder / name).is_file():
             raise UserError(f"{repo} is no model of tagseg: it holds no {name}.")
     return folder
@@ -65,9 +70,6 @@ def push(
     The address names the commit, so it stands for this very model. private: of a new repository. revision: a branch.
     token: else that of `hf auth login` or HF_TOKEN. Raises UserError when the Hub refuses.
     """
-    from tagseg.engine.checkpoint import save_weights
-    from tagseg.workflows.export import model_card
-
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", repo):
         raise UserError(f"{repo} is no name on the Hub: write owner/name.")
     hub: Any = need("huggingface_hub", "hub", "Models on the Hugging Face Hub")
@@ -76,9 +78,10 @@ def push(
         description = segmenter.describe()
         if isinstance(description.get("training"), dict):  # the command holds folders of this machine
             description["training"] = {k: v for k, v in description["training"].items() if k != "command"}
-        save_weights(folder / "model.safetensors", segmenter.method)
-        write_text(folder / "model.json", json.dumps(description, indent=2, ensure_ascii=False))
-        write_text(folder / "README.md", model_card(description))
+        run = RunFolder(folder)
+        save_weights(run.weights, segmenter.method)
+        write_text(run.model, json.dumps(description, indent=2, ensure_ascii=False))
+        write_text(folder / CARD, model_card(description))
         api = hub.HfApi(token=token)
         try:
             api.create_repo(repo, private=private, exist_ok=True)

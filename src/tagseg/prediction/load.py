@@ -62,7 +62,7 @@ def load(path: str | Path, *, device: str | torch.device = AUTO) -> Segmenter:
             plan = build_method(settings, model.model_copy(update={"frozen_norm": False}), classes)
         check_weights(weights, plan)
         method = build_method(settings, model, classes)
-    method.backbone.licence = str(about.get("licence", ""))
+    method.backbone.license = str(about.get("license", about.get("licence", "")))
     load_weights(weights, method)
     segmenter = Segmenter(method.to(where), predict, facts)
     segmenter.places = (path,) if path.is_file() else tuple(run.places())

@@ -13,13 +13,14 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tagseg.cues.views import in_bfloat16
 from tagseg.errors import UserError
 from tagseg.methods import Method
 from tagseg.methods.method import present_classes
+from tagseg.precision import computing_in
 from tagseg.prediction.settings import PredictSettings
 from tagseg.prediction.tiling import Window
 from tagseg.refine import dense_crf
+from tagseg.resize import resize
 
 # A label that is nowhere likelier than this keeps no pixel in the CRF, whose time grows with the labels it carries.
 NEGLIGIBLE = 0.01
@@ -100,7 +101,7 @@ def _both_ways(
     if settings.flip:
         image_B3hw = torch.cat([image_B3hw, image_B3hw.flip(-1)])
         tag_BC = None if tag_BC is None else torch.cat([tag_BC, tag_BC])
-    with in_bfloat16(settings.precision == "bf16", image_B3hw.device):
+    with computing_in(settings.precision, image_B3hw.device):
         map_BKhw = read(method, image_B3hw, tag_BC)
     map_BKhw = map_BKhw.float()
     if settings.flip:
@@ -138,13 +139,6 @@ def reduced(photo: NDArray[np.uint8], pixels: int) -> NDArray[np.uint8]:
     size = (max(int(height * ratio), 1), max(int(width * ratio), 1))
     photo_13HW = torch.from_numpy(photo).permute(2, 0, 1)[None]
     return F.interpolate(photo_13HW, size, mode="bilinear", antialias=True)[0].permute(1, 2, 0).contiguous().numpy()
-
-
-def resize(map_BKhw: Tensor, size: tuple[int, int]) -> Tensor:
-    """Bilinear resize; the map itself where it has the size."""
-    if map_BKhw.shape[2:] == size:
-        return map_BKhw
-    return F.interpolate(map_BKhw, size, mode="bilinear", align_corners=False)
 
 
 def resized_window(map_Khw: Tensor, size: tuple[int, int], window: Window) -> Tensor:

@@ -15,10 +15,8 @@ from PIL import Image
 from torch import Tensor
 
 from tagseg.data.given import GivenPhoto, as_photo
+from tagseg.data.palette import DISPLAY, overlay, write_mask
 from tagseg.errors import UserError
-from tagseg.outputs.palette import DISPLAY, overlay, write_mask
-
-BACKGROUND = "background"
 
 
 class Prediction:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -18,13 +18,14 @@ from torch import Tensor
 from tagseg.data.tagged import TaggedImages
 from tagseg.distributed import rank, world_size
 from tagseg.interrupt import check
+from tagseg.mask_values import BACKGROUND
 from tagseg.methods import Method
 from tagseg.prediction.maps import branch_maps, class_mask, reduced, refine_probabilities, working_probabilities
-from tagseg.prediction.prediction import BACKGROUND
 from tagseg.prediction.segmenter import WHOLE, Request, Segmenter, named, own_threads
 from tagseg.prediction.settings import PredictSettings
 from tagseg.prediction.work import batched_map, ordered_map, workers_of
-from tagseg.scores import Scores
+from tagseg.progress import tracked
+from tagseg.scores import Scores, percent
 
 AFTER = " + CRF"
 SINGLE = ", single scale"  # ends the name of a branch that is read in one pass though `predict` says more
@@ -50,7 +51,6 @@ def score_branches(
     tags: bool = False,
     crf: bool = True,
     only_final: bool = False,
-    progress: Callable[[int], None] | None = None,
 ) -> dict[str, BranchScores]:
     """Scores by branch, and by `<branch> + CRF`: each from one confusion matrix over all photos and processes.
 
@@ -75,12 +75,12 @@ def score_branches(
             branch.photos[data.photos[index].name] = own.miou
 
     mine = list(range(rank(), len(data), world_size()))
-    for index, masks in zip(mine, reader.masks(data, mine), strict=True):
+    pairs = zip(mine, reader.masks(data, mine), strict=True)
+    aloud = rank() == 0 and not only_final
+    for index, masks in tracked(pairs, "Scoring", len(mine)) if aloud else pairs:
         check()
         for name, mask in masks.items():
             add(name, index, mask)
-        if progress is not None:
-            progress(1)
     method.train(was_training)
     return _over_processes(result, data.num_classes)
 
@@ -197,11 +197,6 @@ def spread_indices(count: int, seed: int, total: int) -> Iterator[int]:
     """`count` different indices below `total`, the same for the same seed, in ascending order."""
     generator = np.random.default_rng(seed)
     yield from sorted(generator.choice(total, min(count, total), replace=False).tolist())
-
-
-def percent(score: float | None) -> str:
-    """A score with one decimal; a dash where there is none, as when every true pixel is ignored."""
-    return "-" if score is None else f"{score:.1f}"
 
 
 def score_table(scores: dict[str, dict[str, Any]], title: str) -> Table:

@@ -22,11 +22,12 @@ from tagseg.devices import choose_device, is_out_of_memory, memory_sentence
 from tagseg.errors import UserError
 from tagseg.files import to_json, write_text
 from tagseg.interrupt import check
+from tagseg.mask_values import BACKGROUND
 from tagseg.methods import Method
 from tagseg.prediction.expected import Expected
 from tagseg.prediction.hub import push
 from tagseg.prediction.maps import device_of, refine_probabilities, resized_window, working_probabilities
-from tagseg.prediction.prediction import BACKGROUND, Prediction
+from tagseg.prediction.prediction import Prediction
 from tagseg.prediction.settings import PredictSettings
 from tagseg.prediction.tiling import Window, blend_tiles
 from tagseg.prediction.work import ADVICE, BATCH, Batches, batched_map, ordered_map, workers_of
@@ -251,7 +252,7 @@ class Segmenter:
             "model": {
                 "backbone": self.method.backbone.name,
                 "output_stride": self.method.backbone.output_stride,
-                "licence": self.method.backbone.licence,
+                "license": self.method.backbone.license,
             },
             "predict": self.settings.model_dump(mode="json"),
             **self.facts,

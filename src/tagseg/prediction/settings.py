@@ -6,6 +6,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field, model_validator
 
+from tagseg.precision import Precision
 from tagseg.refine.settings import CRFSettings
 from tagseg.settings import Scales, Settings
 
@@ -38,7 +39,7 @@ class PredictSettings(Settings):
         description="where a photo's tags are given, background's probability counts this much: the doubt whether a "
         "class is there at all, which the model gives to background, has gone",
     )
-    precision: Literal["fp32", "bf16"] = Field(
+    precision: Precision = Field(
         "fp32",
         description="bf16: the network in bfloat16 where the processor has it: faster, masks alike; else float32",
     )

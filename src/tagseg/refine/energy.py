@@ -15,11 +15,10 @@ from torch.nn.functional import interpolate
 
 from tagseg.cores import cores
 from tagseg.errors import UserError
+from tagseg.mask_values import IGNORE
 from tagseg.refine.features import Sigma, batch_features, features_torch
 from tagseg.refine.lattice import Lattice, chosen_backend
 from tagseg.refine.lattice_torch import BatchLattice, TorchLattice
-
-IGNORE = 255
 
 
 def dense_energy(

@@ -226,7 +226,7 @@ def number_vertices(keys_T: np.ndarray, shift_D: np.ndarray, vertex_TE: np.ndarr
 
 
 @uncounted
-def find_neighbours(keys_V: np.ndarray, table_M2: np.ndarray, shift_D: np.ndarray, neighbour_EV2: np.ndarray) -> None:
+def find_neighbors(keys_V: np.ndarray, table_M2: np.ndarray, shift_D: np.ndarray, neighbor_EV2: np.ndarray) -> None:
     """The two neighbours of every vertex along each axis, V where there is none."""
     d = len(shift_D)
     count = len(keys_V)
@@ -236,14 +236,14 @@ def find_neighbours(keys_V: np.ndarray, table_M2: np.ndarray, shift_D: np.ndarra
     for axis in range(d + 1):
         offset = (np.int64(d + 1) << shift_D[axis] if axis < d else np.int64(0)) - ones
         for v in range(count):
-            neighbour_EV2[axis, v, 1] = count
+            neighbor_EV2[axis, v, 1] = count
         for v in range(count):
             if v + AHEAD < count:
                 prefetch(table_M2, _home(table_M2, keys_V[v + AHEAD] + offset))
             place = _find(table_M2, keys_V[v] + offset)
             if table_M2[place, 0] >= 0:
                 other = table_M2[place, 1]
-                neighbour_EV2[axis, v, 0] = other
-                neighbour_EV2[axis, other, 1] = v
+                neighbor_EV2[axis, v, 0] = other
+                neighbor_EV2[axis, other, 1] = v
             else:
-                neighbour_EV2[axis, v, 0] = count
+                neighbor_EV2[axis, v, 0] = count

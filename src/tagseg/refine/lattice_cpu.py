@@ -72,8 +72,8 @@ class CpuLattice:
         self.vertex_TE = allocate("vertices", (len(keys_T), corners), np.int32)
         keys_V, table_M2 = steps.number_vertices(keys_T, shift_D, self.vertex_TE)
         self.vertices = len(keys_V)
-        self.neighbour_EV2 = allocate("neighbours", (corners, len(keys_V), 2), np.int32)
-        steps.find_neighbours(keys_V, table_M2, shift_D, self.neighbour_EV2)
+        self.neighbor_EV2 = allocate("neighbors", (corners, len(keys_V), 2), np.int32)
+        steps.find_neighbors(keys_V, table_M2, shift_D, self.neighbor_EV2)
 
     @property
     def amplitude(self) -> float:
@@ -89,14 +89,14 @@ class CpuLattice:
         value_N1[:] = 1
         places = (self.start_T, self.order_N, self.vertex_TE)
         splat(shape, *places, self.weight_NE, value_N1, grid_V1)
-        blurred_V1, spare_V1 = blur(shape, self.neighbour_EV2, grid_V1, spare_V1, factor)
+        blurred_V1, spare_V1 = blur(shape, self.neighbor_EV2, grid_V1, spare_V1, factor)
         slice_(shape, *places, self.weight_NE, blurred_V1, value_N1)
         weight_NE = self.allocate("normalised weights", self.weight_NE.shape, np.float32)
         scale_weights(Shape(self.corners, 1), self.order_N, self.weight_NE, value_N1, weight_NE)
         spare_V1[:] = 0
         value_N1[:] = 1
         splat(shape, *places, weight_NE, value_N1, spare_V1)
-        blurred_V1, _ = blur(shape, self.neighbour_EV2, spare_V1, blurred_V1, factor)
+        blurred_V1, _ = blur(shape, self.neighbor_EV2, spare_V1, blurred_V1, factor)
         slice_(shape, *places, weight_NE, blurred_V1, value_N1)
         return Sides(weight_NE, float(value_N1.max()))
 
@@ -126,7 +126,7 @@ class CpuLattice:
             grid_VS, spare_VS = np.zeros((2, self.vertices + 1, shape.columns), np.float32)
             places = (self.start_T, self.order_N, self.vertex_TE)
             splat(shape, *places, self.weight_NE, value_NS, grid_VS)
-            blurred_VS, _ = blur(shape, self.neighbour_EV2, grid_VS, spare_VS, np.float32(self.amplitude))
+            blurred_VS, _ = blur(shape, self.neighbor_EV2, grid_VS, spare_VS, np.float32(self.amplitude))
             slice_(shape, *places, self.weight_NE, blurred_VS, value_NS)
             to_planes(value_NS, out_LN[first : first + count])
         return out_LN
@@ -209,19 +209,19 @@ def slice_(
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def blur(
-    shape: Any, neighbour_EV2: np.ndarray, old_VS: np.ndarray, new_VS: np.ndarray, factor: np.float32
+    shape: Any, neighbor_EV2: np.ndarray, old_VS: np.ndarray, new_VS: np.ndarray, factor: np.float32
 ) -> tuple[np.ndarray, np.ndarray]:
     """Blur along every axis in turn, and multiply by a factor; returns the array with the result and the other one."""
-    axes, vertices, _ = neighbour_EV2.shape
+    axes, vertices, _ = neighbor_EV2.shape
     half = np.float32(0.5)
     for axis in range(axes - 1):
         for v in range(vertices):
-            around = add(load(shape, old_VS, neighbour_EV2[axis, v, 0]), load(shape, old_VS, neighbour_EV2[axis, v, 1]))
+            around = add(load(shape, old_VS, neighbor_EV2[axis, v, 0]), load(shape, old_VS, neighbor_EV2[axis, v, 1]))
             store(new_VS, v, add_scaled(half, around, load(shape, old_VS, v)))
         old_VS, new_VS = new_VS, old_VS
     for v in range(vertices):
         around = add(
-            load(shape, old_VS, neighbour_EV2[axes - 1, v, 0]), load(shape, old_VS, neighbour_EV2[axes - 1, v, 1])
+            load(shape, old_VS, neighbor_EV2[axes - 1, v, 0]), load(shape, old_VS, neighbor_EV2[axes - 1, v, 1])
         )
         value = add_scaled(half, around, load(shape, old_VS, v))
         store(new_VS, v, add_scaled(factor, value, zero_row(shape)))

@@ -77,9 +77,9 @@ class TorchLattice(BatchLattice):
         self.vertices = len(key_V)
         self.vertex_NE = vertex_NE[:pixels]
         self.weight_NE = weight_NF[:pixels, : d + 1].contiguous()
-        self.neighbour_EV2 = torch.stack([self._neighbours(key_V, stride_D, axis, d) for axis in range(d + 1)])
+        self.neighbor_EV2 = torch.stack([self._neighbors(key_V, stride_D, axis, d) for axis in range(d + 1)])
 
-    def _neighbours(self, key_V: Tensor, stride_D: Tensor, axis: int, d: int) -> Tensor:
+    def _neighbors(self, key_V: Tensor, stride_D: Tensor, axis: int, d: int) -> Tensor:
         offset = -stride_D.sum() + (stride_D[axis] * (d + 1) if axis < d else 0)
         found = []
         for key in (key_V + offset, key_V - offset):
@@ -94,8 +94,8 @@ class TorchLattice(BatchLattice):
         grid_VS = value_NS.new_zeros(self.vertices + 1, value_NS.shape[1])
         for k in range(d + 1):
             grid_VS.index_add_(0, self.vertex_NE[:, k], value_NS * self.weight_NE[:, k, None])
-        for neighbour_V2 in reversed(self.neighbour_EV2) if reverse else self.neighbour_EV2:
-            sum_VS = grid_VS[neighbour_V2[:, 0]] + grid_VS[neighbour_V2[:, 1]]
+        for neighbor_V2 in reversed(self.neighbor_EV2) if reverse else self.neighbor_EV2:
+            sum_VS = grid_VS[neighbor_V2[:, 0]] + grid_VS[neighbor_V2[:, 1]]
             grid_VS = torch.cat([grid_VS[:-1] + 0.5 * sum_VS, grid_VS[-1:]])
         out_NS = torch.zeros_like(value_NS)
         for k in range(d + 1):

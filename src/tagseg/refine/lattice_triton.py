@@ -68,7 +68,7 @@ class TritonLattice(BatchLattice):
             self.weight_NE, self.vertex_NE = self.weight_NE[:pixels], self.vertex_NE[:pixels]
         self._counted, self._ready = _to_host(counted)
         self._vertices: int | None = None
-        self._neighbour_EV2: Tensor | None = None
+        self._neighbor_EV2: Tensor | None = None
 
     @property
     def vertices(self) -> int:
@@ -80,33 +80,33 @@ class TritonLattice(BatchLattice):
         return self._vertices
 
     @property
-    def neighbour_EV2(self) -> Tensor:
+    def neighbor_EV2(self) -> Tensor:
         """The two neighbours of each vertex along each axis, int32, V where there is none."""
-        if self._neighbour_EV2 is None:
+        if self._neighbor_EV2 is None:
             e, device = self.corners, self.vertex_NE.device
-            neighbour = torch.empty(e, self.vertices, 2, dtype=torch.int32, device=device)
+            neighbor = torch.empty(e, self.vertices, 2, dtype=torch.int32, device=device)
             every = -sum(1 << shift for shift in self._shifts[: e - 1])
             offsets = [every + (e << shift) for shift in self._shifts[: e - 1]] + [every]
             offset_E = torch.tensor(offsets, dtype=torch.int64).to(device, non_blocking=True)
             slots = len(self._table)
-            _neighbours[(triton.cdiv(slots, ELEMENTS),)](
-                self._table, self._number, offset_E, neighbour, self.vertices, slots - 1, e, ELEMENTS
+            _neighbors[(triton.cdiv(slots, ELEMENTS),)](
+                self._table, self._number, offset_E, neighbor, self.vertices, slots - 1, e, ELEMENTS
             )
-            self._neighbour_EV2 = neighbour
+            self._neighbor_EV2 = neighbor
             del self._table, self._number
-        return self._neighbour_EV2
+        return self._neighbor_EV2
 
     def blur(self, grid_VS: Tensor, after_VS: Tensor, reverse: bool = False) -> tuple[Tensor, Tensor]:
         """The second of both is the first one's rows (V + 1, S) blurred along every axis; the last row stays 0.
 
         It works in both arrays; the first one returned holds nothing of use.
         """
-        neighbour_EV2, columns = self.neighbour_EV2, grid_VS.shape[1]
+        neighbor_EV2, columns = self.neighbor_EV2, grid_VS.shape[1]
         block = triton.next_power_of_2(columns)
         rows = max(ELEMENTS // block, 1)
         for axis in range(self.corners)[:: -1 if reverse else 1]:
             _blur[(triton.cdiv(self.vertices + 1, rows),)](
-                grid_VS, neighbour_EV2[axis], after_VS, self.vertices, columns, rows, block
+                grid_VS, neighbor_EV2[axis], after_VS, self.vertices, columns, rows, block
             )
             grid_VS, after_VS = after_VS, grid_VS
         return after_VS, grid_VS
@@ -257,7 +257,7 @@ def _renumber(vertex, number, count, BLOCK: tl.constexpr):
 
 
 @triton.jit(do_not_specialize=["vertices"])
-def _neighbours(table, number, offset, neighbour, vertices, last, E: tl.constexpr, BLOCK: tl.constexpr):
+def _neighbors(table, number, offset, neighbor, vertices, last, E: tl.constexpr, BLOCK: tl.constexpr):
     """Look up both neighbours of every vertex along every axis."""
     i = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     key = tl.load(table + i, mask=i <= last, other=-1)
@@ -277,7 +277,7 @@ def _neighbours(table, number, offset, neighbour, vertices, last, E: tl.constexp
                     other = tl.where(found, tl.load(number + slot, mask=found, other=0), other)
                     todo = todo & (held != wanted) & (held != -1)
                     slot = tl.where(todo, (slot + 1) & last, slot)
-                tl.store(neighbour + (axis * tl.cast(vertices, tl.int64) + v) * 2 + side, other, mask=here)
+                tl.store(neighbor + (axis * tl.cast(vertices, tl.int64) + v) * 2 + side, other, mask=here)
 
 
 @triton.jit(do_not_specialize=["count"])
@@ -311,13 +311,13 @@ def _slice(
 
 
 @triton.jit(do_not_specialize=["vertices"])
-def _blur(grid, neighbour, after, vertices, columns, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
+def _blur(grid, neighbor, after, vertices, columns, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
     v = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
     s = tl.arange(0, COLUMNS)
     both = (v <= vertices)[:, None] & (s < columns)[None, :]
     there = v < vertices  # the last row has no neighbours and stays 0
-    up = tl.load(neighbour + 2 * v, mask=there, other=0).to(tl.int64)
-    down = tl.load(neighbour + 2 * v + 1, mask=there, other=0).to(tl.int64)
+    up = tl.load(neighbor + 2 * v, mask=there, other=0).to(tl.int64)
+    down = tl.load(neighbor + 2 * v + 1, mask=there, other=0).to(tl.int64)
     near = both & there[:, None]
     total = tl.load(grid + up[:, None] * columns + s[None, :], mask=near, other=0.0)
     total += tl.load(grid + down[:, None] * columns + s[None, :], mask=near, other=0.0)

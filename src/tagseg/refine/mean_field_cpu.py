@@ -98,9 +98,9 @@ def _fused(
             tuple(_zeros(allocate, f"{kind} grid {i}", which, shape) for i in range(2))
             for kind, which in zip(("main", "near"), lattices, strict=True)
         )
-        neighbours = [which.neighbour_EV2 for which in lattices]
+        neighbors = [which.neighbor_EV2 for which in lattices]
         grid_VS, near_VS = kernels.iterate(
-            shape, iterations, main, near, grids, near_grids, *neighbours, factors, prior_NS
+            shape, iterations, main, near, grids, near_grids, *neighbors, factors, prior_NS
         )
         kernels.finish(shape, 0, pixels, main, near, grid_VS, near_VS, prior_NS, lattice.order_N, rows_NS)
         to_planes(rows_NS, out_LN)
@@ -144,7 +144,7 @@ def _iterate_together(
         kernels.merge(shape, parts[part // threads], start, stop)
 
     def blur(i: int) -> None:
-        kernels.blur_merged(shape, lattices[i].neighbour_EV2, parts[i][0], sliced[i], factors[i])
+        kernels.blur_merged(shape, lattices[i].neighbor_EV2, parts[i][0], sliced[i], factors[i])
 
     used = range(1 if near is None else 2)
     shares = [share for i in used for share in _shares(threads, lattices[i].vertices + 1)]

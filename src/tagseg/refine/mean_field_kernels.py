@@ -98,16 +98,16 @@ def sweep(shape, first, last, main, near, grids, near_grids, prior_NS, value_BS)
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def iterate(shape, iterations, main, near, grids, near_grids, neighbours, near_neighbours, factors, prior_NS):
+def iterate(shape, iterations, main, near, grids, near_grids, neighbors, near_neighbors, factors, prior_NS):
     """All iterations on one thread, from grids of zeros; returns the two grids to slice the result from."""
     last = main[0][len(main[0]) - 1]
     value_BS = block_buffer(prior_NS.shape[1])
     for _ in range(iterations):
         sweep(shape, 0, last, main, near, grids, near_grids, prior_NS, value_BS)
-        grids = blur(shape, neighbours, grids[1], grids[0], factors[0])
+        grids = blur(shape, neighbors, grids[1], grids[0], factors[0])
         grids[1][:] = 0
         if near is not None:
-            near_grids = blur(shape, near_neighbours, near_grids[1], near_grids[0], factors[1])
+            near_grids = blur(shape, near_neighbors, near_grids[1], near_grids[0], factors[1])
             near_grids[1][:] = 0
     return grids[0], near_grids[0]
 
@@ -128,10 +128,10 @@ def merge(shape, parts_PVS, first, last):
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def blur_merged(shape, neighbours, first_VS, sliced_VS, factor):
+def blur_merged(shape, neighbors, first_VS, sliced_VS, factor):
     """Blur the grid of all threads: the result lies in sliced_VS, the grid is zeroed."""
-    result_VS, _ = blur(shape, neighbours, first_VS, sliced_VS, factor)
-    if neighbours.shape[0] % 2 == 0:  # the last pass wrote onto the first part
+    result_VS, _ = blur(shape, neighbors, first_VS, sliced_VS, factor)
+    if neighbors.shape[0] % 2 == 0:  # the last pass wrote onto the first part
         sliced_VS[:] = result_VS
     first_VS[:] = 0
 

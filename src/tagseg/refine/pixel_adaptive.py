@@ -88,8 +88,8 @@ class PixelAdaptive:
         kernel_BJHW = self.kernel(image_B3HW)
         for _ in range(self.iterations):
             total = torch.zeros_like(map_BKHW)
-            for j, neighbour_BKHW in enumerate(_neighbours(map_BKHW)):
-                total = total.addcmul_(kernel_BJHW[:, j : j + 1], neighbour_BKHW)
+            for j, neighbor_BKHW in enumerate(_neighbors(map_BKHW)):
+                total = total.addcmul_(kernel_BJHW[:, j : j + 1], neighbor_BKHW)
             map_BKHW = total
         return map_BKHW
 
@@ -119,28 +119,28 @@ def _kernel_cpu(image_B3HW: Tensor, kind: str) -> Iterator:
 def kernel_torch(image_B3HW: Tensor, kind: str) -> Tensor:
     """The weights (B, 48, H, W) by torch operations on any device; one neighbour's colours are held at a time."""
     mean_B3HW = torch.zeros_like(image_B3HW)
-    for neighbour_B3HW in _neighbours(image_B3HW):
-        mean_B3HW += neighbour_B3HW / len(OFFSETS)
+    for neighbor_B3HW in _neighbors(image_B3HW):
+        mean_B3HW += neighbor_B3HW / len(OFFSETS)
     deviation_B3HW = torch.zeros_like(image_B3HW)
-    for neighbour_B3HW in _neighbours(image_B3HW):
-        deviation_B3HW += (neighbour_B3HW - mean_B3HW) ** 2
+    for neighbor_B3HW in _neighbors(image_B3HW):
+        deviation_B3HW += (neighbor_B3HW - mean_B3HW) ** 2
     deviation_B3HW = (deviation_B3HW / (len(OFFSETS) - 1)).sqrt() + EPS
 
     batch, _, height, width = image_B3HW.shape
-    colour_BJHW = image_B3HW.new_empty(batch, len(OFFSETS), height, width)
+    color_BJHW = image_B3HW.new_empty(batch, len(OFFSETS), height, width)
     steepness = VARM_SHARPNESS if kind == "varm" else 1 / PAR_WIDTH
-    for j, neighbour_B3HW in enumerate(_neighbours(image_B3HW)):
-        colour_BJHW[:, j] = -((steepness * (neighbour_B3HW - image_B3HW).abs() / deviation_B3HW) ** 2).mean(1)
-    kernel_BJHW = colour_BJHW.softmax(1)
+    for j, neighbor_B3HW in enumerate(_neighbors(image_B3HW)):
+        color_BJHW[:, j] = -((steepness * (neighbor_B3HW - image_B3HW).abs() / deviation_B3HW) ** 2).mean(1)
+    kernel_BJHW = color_BJHW.softmax(1)
     if kind == "par":
         position_J = torch.tensor(position_weights(), device=image_B3HW.device)
         return kernel_BJHW.add_(position_J.view(1, -1, 1, 1))
-    for j, neighbour_B3HW in enumerate(_neighbours(image_B3HW)):
+    for j, neighbor_B3HW in enumerate(_neighbors(image_B3HW)):
         variation_B3HW = torch.zeros_like(image_B3HW)
-        variation_B3HW[..., :-1, :] += neighbour_B3HW.diff(dim=-2) ** 2
-        variation_B3HW[..., :, :-1] += neighbour_B3HW.diff(dim=-1) ** 2
-        colour_BJHW[:, j] = variation_B3HW.mean(1)
-    return kernel_BJHW.sub_(colour_BJHW.softmax(1).mul_(VARM_VARIATION))
+        variation_B3HW[..., :-1, :] += neighbor_B3HW.diff(dim=-2) ** 2
+        variation_B3HW[..., :, :-1] += neighbor_B3HW.diff(dim=-1) ** 2
+        color_BJHW[:, j] = variation_B3HW.mean(1)
+    return kernel_BJHW.sub_(color_BJHW.softmax(1).mul_(VARM_VARIATION))
 
 
 def position_weights() -> list[float]:
@@ -150,7 +150,7 @@ def position_weights() -> list[float]:
     return (PAR_POSITION * logit_J.softmax(0)).tolist()
 
 
-def _neighbours(map_BKHW: Tensor) -> Iterator[Tensor]:
+def _neighbors(map_BKHW: Tensor) -> Iterator[Tensor]:
     """The 48 shifted maps, one after another: views of one padded copy."""
     height, width = map_BKHW.shape[-2:]
     reach = max(DILATIONS)

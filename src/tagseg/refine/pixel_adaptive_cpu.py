@@ -22,14 +22,14 @@ REACH = max(formula.DILATIONS)
 DIRECTIONS = len(formula.DIRECTIONS)
 DILATIONS = np.array(formula.DILATIONS)
 OFFSETS = np.array(formula.OFFSETS)
-NEIGHBOURS = len(OFFSETS)
+NEIGHBORS = len(OFFSETS)
 
 
 def kernel(image_3HW: np.ndarray, *, variation: bool) -> np.ndarray:
     """The weights (H, 48, W) float32 of a photo in [0, 1]: VARM's with `variation`, PAR's without."""
     _, height, width = image_3HW.shape
     padded = _pad_sides(image_3HW)
-    out_HJW = np.empty((height, NEIGHBOURS, width), np.float32)
+    out_HJW = np.empty((height, NEIGHBORS, width), np.float32)
     steepness = formula.VARM_SHARPNESS if variation else 1 / formula.PAR_WIDTH
     position_J = np.array(formula.position_weights(), np.float32)
     weight = formula.VARM_VARIATION if variation else 0.0
@@ -112,24 +112,24 @@ def _kernel_rows(image, position_J, steepness, variation_weight, out_HJW, first,
     width = padded_width - 2 * REACH
     mean = np.empty((channels, width), np.float32)
     scale = np.empty((channels, width), np.float32)
-    logit = np.empty((NEIGHBOURS, width), np.float32)
+    logit = np.empty((NEIGHBORS, width), np.float32)
     for y in range(first, last):
         mean[:] = 0
         scale[:] = 0
         for c in range(channels):
-            for j in range(NEIGHBOURS):
+            for j in range(NEIGHBORS):
                 row = image[c, min(max(y + OFFSETS[j, 0], 0), height - 1), REACH + OFFSETS[j, 1] :]
                 for x in range(width):
                     mean[c, x] += row[x]
             for x in range(width):
-                mean[c, x] /= np.float32(NEIGHBOURS)
-            for j in range(NEIGHBOURS):
+                mean[c, x] /= np.float32(NEIGHBORS)
+            for j in range(NEIGHBORS):
                 row = image[c, min(max(y + OFFSETS[j, 0], 0), height - 1), REACH + OFFSETS[j, 1] :]
                 for x in range(width):
                     scale[c, x] += (row[x] - mean[c, x]) ** 2
             for x in range(width):
-                scale[c, x] = steepness / (np.sqrt(scale[c, x] / np.float32(NEIGHBOURS - 1)) + np.float32(formula.EPS))
-        for j in range(NEIGHBOURS):
+                scale[c, x] = steepness / (np.sqrt(scale[c, x] / np.float32(NEIGHBORS - 1)) + np.float32(formula.EPS))
+        for j in range(NEIGHBORS):
             logit[j] = 0
             for c in range(channels):
                 row = image[c, min(max(y + OFFSETS[j, 0], 0), height - 1), REACH + OFFSETS[j, 1] :]
@@ -138,11 +138,11 @@ def _kernel_rows(image, position_J, steepness, variation_weight, out_HJW, first,
                     logit[j, x] -= ((row[x] - here[x]) * scale[c, x]) ** 2 / np.float32(channels)
         _softmax(logit)
         if variation_weight == 0:
-            for j in range(NEIGHBOURS):
+            for j in range(NEIGHBORS):
                 out_HJW[y, j] = logit[j] + position_J[j]
             continue
         out_HJW[y] = logit
-        for j in range(NEIGHBOURS):
+        for j in range(NEIGHBORS):
             logit[j] = 0
             source = min(max(y + OFFSETS[j, 0], 0), height - 1)
             # The last row's and column's difference is 0: they are repeated, whatever the photo holds beyond.
@@ -157,7 +157,7 @@ def _kernel_rows(image, position_J, steepness, variation_weight, out_HJW, first,
             for x in range(width):
                 logit[j, x] /= np.float32(channels)
         _softmax(logit)
-        for j in range(NEIGHBOURS):
+        for j in range(NEIGHBORS):
             for x in range(width):
                 out_HJW[y, j, x] -= variation_weight * logit[j, x]
 
@@ -165,15 +165,15 @@ def _kernel_rows(image, position_J, steepness, variation_weight, out_HJW, first,
 @njit(nogil=True, cache=True, fastmath={"contract", "reassoc", "nsz"}, inline="never")
 def _softmax(value_JW):  # type: ignore[no-untyped-def]
     """Softmax over J in place, with an exponential that compiles to vector instructions (relative error about 1e-7)."""
-    neighbours, width = value_JW.shape
+    neighbors, width = value_JW.shape
     largest = value_JW[0].copy()
-    for j in range(1, neighbours):
+    for j in range(1, neighbors):
         for x in range(width):
             largest[x] = max(largest[x], value_JW[j, x])
     total = np.zeros(width, np.float32)
     power = np.empty(width, np.int32)
     power_of_two = power.view(np.float32)
-    for j in range(neighbours):
+    for j in range(neighbors):
         for x in range(width):
             value = max(value_JW[j, x] - largest[x], np.float32(-87.0))
             whole = np.floor(value * np.float32(1.44269504) + np.float32(0.5))
@@ -192,6 +192,6 @@ def _softmax(value_JW):  # type: ignore[no-untyped-def]
         for x in range(width):
             value_JW[j, x] *= power_of_two[x]
             total[x] += value_JW[j, x]
-    for j in range(neighbours):
+    for j in range(neighbors):
         for x in range(width):
             value_JW[j, x] /= total[x]

@@ -32,3 +32,12 @@ class RefinementSettings(Settings):
         """The refinement of the settings, or another kind of it; none where that is "none"."""
         kind = kind or self.refine
         return None if kind == "none" else PixelAdaptive(kind, self.iterations)
+
+
+class EnergySettings(Settings):
+    """The dense energy loss; its defaults are RRM's for a crop of 321 pixels."""
+
+    weight: Weight = 1e-7
+    srgb: Sigma = Field(15.0, description="sigma of color")
+    sxy: Sigma = Field(100.0, description="sigma in pixels of the crop")
+    scale: float = Field(0.5, gt=0, le=1, description="size at which it is computed, against the crop")

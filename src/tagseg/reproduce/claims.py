@@ -8,7 +8,7 @@ from __future__ import annotations
 from tagseg.reproduce.table import Cell, PaperTable, Row, Stage
 
 TWIN = "voc-animals"
-ASDT, TSCD, BMP = "asdt-voc-animals-row-v", "tscd-voc-animals-varm-scd", "bmp-voc-animals"
+ASDT, TSCD, BMP = "asdt-voc-animals-row-v", "tscd-voc-animals-varm-scd", "bmp-voc-animals-object-aware"
 SHARED = ("method.backbone_gradient=0.15", "method.student_gradient=1")
 LOW = (*SHARED, "method.student_gradient_low=0")
 OPEN = ("method.teacher_background=agreed",)
@@ -18,7 +18,7 @@ SCD = "method.correspondence"
 MAXIMUM = (
     "method.pooling=max",
     "method.class_steps=200",
-    "method.background.from_step=250",
+    "method.background_aware.from_step=250",
     "method.seg_to_class.from_step=250",
     "train.steps=600",
 )
@@ -72,7 +72,7 @@ DISTILLATION = _table(
     TSCD,
     ("P_s",),
     {
-        "without SCD": (f"{SCD}.weight=0", "method.equivariance.weight=0"),
+        "without SCD": (f"{SCD}.weight=0",),
         "SCD as released": (),
         "mean not restored, weight 1": (f"{SCD}.restore=false", f"{SCD}.weight=1"),
         "mean not restored, weight 10": (f"{SCD}.restore=false", f"{SCD}.weight=10"),

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tagseg.errors import UserError
-from tagseg.recipe import Recipe, load_recipe, make_recipe
+from tagseg.recipe import Recipe, load_recipe, make_recipe, start_recipe
 from tagseg.reproduce.cost import measure, predict_seconds, step_seconds
 from tagseg.reproduce.table import DATA, EXTRA, TWINS, DataNeed, PaperTable, Stage
 from tagseg.shipped import shipped_recipes
@@ -94,8 +94,6 @@ def _shortened(recipe: Recipe, steps: int | None) -> Recipe:
 
 def _start(recipe: Recipe, setting: Setting) -> Recipe:
     """The recipe of the classifier that a twin's recipe starts from."""
-    from tagseg.workflows.train import start_recipe
-
     assert recipe.model.start is not None
     return _shortened(start_recipe(recipe, recipe.model.start), setting.steps)
 
@@ -128,7 +126,7 @@ def estimate(training: Training, need: DataNeed, labels: bool, classes: int, dev
     photo = measure(training.recipe, classes, batch=1, crop=64, device=device)
     scored = need.val + (need.train if labels else 0)
     seconds = step * train.steps + predict_seconds(training.recipe, photo.photo) * scored
-    copies = 1 + train.keep * (2 if train.optimizer == "sgd" else 3)
+    copies = 1 + train.keep_checkpoints * (2 if train.optimizer == "sgd" else 3)
     return Estimate(seconds / 3600, 4 * photo.parameters * copies)
 
 

@@ -117,10 +117,10 @@ TWINS: dict[str, dict[str, tuple[str, tuple[str, ...]]]] = {
         "rrm-voc12": ("rrm-voc-animals", ()),
         "asdt-voc12": ("asdt-voc-animals-row-v", ()),
         "tscd-voc12-mit_b1": ("tscd-voc-animals", ()),
-        "bmp-voc12-mit_b1": ("bmp-voc-animals", ()),
-        "supervised-voc12-deeplab_v2": ("supervised-voc-animals", ("method.segmenter=deeplab_v2",)),
-        "supervised-voc12-resnet38": ("supervised-voc-animals", ("method.segmenter=deeplab_resnet38",)),
-        "supervised-voc12-pspnet": ("supervised-voc-animals", ("method.segmenter=pspnet",)),
+        "bmp-voc12-mit_b1": ("bmp-voc-animals-object-aware", ()),
+        "supervised-voc12-deeplab_v2": ("supervised-voc-animals", ("method.decoder=deeplab_v2",)),
+        "supervised-voc12-resnet38": ("supervised-voc-animals", ("method.decoder=deeplab_resnet38",)),
+        "supervised-voc12-pspnet": ("supervised-voc-animals", ("method.decoder=pspnet",)),
     },
     "scenes": {
         "classifier-voc12": ("classifier-scenes", ()),
@@ -128,9 +128,9 @@ TWINS: dict[str, dict[str, tuple[str, tuple[str, ...]]]] = {
         "asdt-voc12": ("asdt-scenes", ()),
         "tscd-voc12-mit_b1": ("tscd-scenes", ()),
         "bmp-voc12-mit_b1": ("bmp-scenes", ()),
-        "supervised-voc12-deeplab_v2": ("supervised-scenes", ("method.segmenter=deeplab_v2",)),
-        "supervised-voc12-resnet38": ("supervised-scenes", ("method.segmenter=deeplab_resnet38",)),
-        "supervised-voc12-pspnet": ("supervised-scenes", ("method.segmenter=pspnet",)),
+        "supervised-voc12-deeplab_v2": ("supervised-scenes", ("method.decoder=deeplab_v2",)),
+        "supervised-voc12-resnet38": ("supervised-scenes", ("method.decoder=deeplab_resnet38",)),
+        "supervised-voc12-pspnet": ("supervised-scenes", ("method.decoder=pspnet",)),
     },
 }
 for _twin in TWINS.values():

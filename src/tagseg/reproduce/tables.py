@@ -192,11 +192,11 @@ BMP_COCO = _single(
 SWITCHES = {
     "without feedback": ("no-feedback", ("method.seg_to_class.weight=0",)),
     "without object-aware decoding": ("no-object-aware", ("method.object_aware=false",)),
-    "without background-aware labels": ("no-background-aware", ("method.background.from_step=null",)),
+    "without background-aware labels": ("no-background-aware", ("method.background_aware.from_step=null",)),
     "without class-to-segmentation": ("no-class-to-seg", ("method.class_to_seg.weight=0",)),
     "classifier-dominated": (
         "classifier-dominated",
-        ("method.object_aware=false", "method.background.from_step=null", "method.seg_to_class.weight=0"),
+        ("method.object_aware=false", "method.background_aware.from_step=null", "method.seg_to_class.weight=0"),
     ),
 }
 BMP_VOC = PaperTable(

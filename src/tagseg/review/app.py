@@ -25,10 +25,10 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from tagseg.data.palette import color
 from tagseg.data.photo import photo_size, read_photo
 from tagseg.errors import UserError
 from tagseg.outputs.heat import HEAT
-from tagseg.outputs.palette import colour
 from tagseg.review.session import Changed, Session
 from tagseg.web.body import json_object
 from tagseg.web.guard import LOOPBACK, Guard, problem
@@ -120,7 +120,7 @@ async def _about(request: Request) -> Response:
     return JSONResponse(
         {
             "title": session.title,
-            "classes": [{"name": name, "colour": colour(k)} for k, name in enumerate(session.classes)],
+            "classes": [{"name": name, "color": color(k)} for k, name in enumerate(session.classes)],
             "photos": len(session.photos),
             "labels": session.proposals.can_label,
             "folder": session.folder.name,

@@ -19,12 +19,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from tagseg.data.folders import find_photos, stem
+from tagseg.data.palette import write_mask
 from tagseg.data.photo import photo_size, read_mask, read_photo
 from tagseg.errors import UserError
 from tagseg.files import make_folder, write_text
 from tagseg.outputs.confidence import Sureness
-from tagseg.outputs.palette import write_mask
-from tagseg.outputs.writer import safe_name
+from tagseg.places import safe_name
 from tagseg.review.doubt import Doubt, doubt_of_mask, doubt_of_probabilities
 
 if TYPE_CHECKING:
@@ -131,7 +131,7 @@ class ModelProposals(Proposals):
     can_label = True
 
     def __init__(self, segmenter: Segmenter, folder: Path) -> None:
-        from tagseg.workflows.claim import made_by
+        from tagseg.prediction.made_by import made_by
 
         self.segmenter, self.folder, self.classes = segmenter, folder, segmenter.classes
         self.lock = threading.Lock()

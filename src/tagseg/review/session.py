@@ -17,13 +17,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from tagseg.data.palette import write_mask
 from tagseg.data.photo import read_mask
+from tagseg.data.review_journal import MASKS, STATES, TOUCHED, Journal, State, Verdict, place
 from tagseg.errors import UserError
 from tagseg.files import replacing
 from tagseg.foreign import reason
-from tagseg.outputs.palette import write_mask
 from tagseg.review.gain import propose
-from tagseg.review.journal import MASKS, STATES, TOUCHED, Journal, State, Verdict, place
 from tagseg.review.proposals import Proposal, Proposals, classes_in
 
 

@@ -17,9 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from tagseg.data.palette import PALETTE
 from tagseg.errors import UserError
 from tagseg.foreign import reading
-from tagseg.outputs.palette import PALETTE
 from tagseg.scale.places import Place
 
 ROWS = 64  # of a row group: few enough that a reader takes them at once

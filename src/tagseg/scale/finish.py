@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from tagseg.data.sources import LABELLED
+from tagseg.data.sources import LABELED
 from tagseg.errors import UserError
 from tagseg.files import replacing
 from tagseg.foreign import reading
@@ -100,9 +100,9 @@ def merge(place: Place, format: str, out: Path) -> int:
     if format not in MERGED:
         raise UserError(f"--format {format} needs the photos themselves; from shards there are {', '.join(MERGED)}.")
     plan = read_plan(place)
-    labelled = plan.job == "label" and format == "png"
+    labeled = plan.job == "label" and format == "png"
     with OUTPUTS[format](out, plan.classes) as writer:
-        results = _pseudo_masks(place, plan, out) if labelled else None
+        results = _pseudo_masks(place, plan, out) if labeled else None
         sure: dict[str, Sureness] = {}
         count = 0
         for facts, png in rows(place):
@@ -133,7 +133,7 @@ def _pseudo_masks(place: Place, plan: Plan, out: Path) -> ResultFolder:
     """The folder as `label` claims its own."""
     names = {photo.name for part in places_of(place) for _, photo in read_manifest(part, read_plan(part))}
     files = [CONFIDENCES, *(f"{name}.png" for name in sorted(names))]
-    return ResultFolder.claim(out, LABELLED, plan.made_by, files, overwrite=False)
+    return ResultFolder.claim(out, LABELED, plan.made_by, files, overwrite=False)
 
 
 def rows(place: Place) -> Iterator[Row]:

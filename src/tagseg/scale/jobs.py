@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from tagseg.mask_values import IGNORE
 from tagseg.outputs.confidence import Sureness
-from tagseg.outputs.writer import IGNORE
 from tagseg.scale.photos import Photo
 from tagseg.scale.places import Place
 from tagseg.segmenter import Prediction, Segmenter

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import io
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from tagseg.errors import UserError
@@ -97,14 +98,22 @@ def read_plan(place: Place) -> Plan:
         return Plan(**facts | {"classes": tuple(facts["classes"])})
 
 
-def read_manifest(place: Place, plan: Plan) -> list[tuple[int, Photo]]:
-    """The photos with their shards. Raises UserError where the list is not the plan's."""
+def read_manifest(place: Place, plan: Plan, shard: int | None = None) -> Iterator[tuple[int, Photo]]:
+    """The photos with their shards, or those of one shard; the list itself is never held.
+
+    Raises UserError, at its end, where the list is not the plan's.
+    """
+    wanted = b"" if shard is None else b'{"shard": %d, ' % shard
+    digest = hashlib.sha256()
     with reading(f"{place.url}/{MANIFEST}", "a list of photos"):
-        rows = gzip.decompress(place.read(MANIFEST))
-        if hashlib.sha256(rows).hexdigest() != plan.manifest:
+        with gzip.open(io.BytesIO(place.read(MANIFEST))) as lines:
+            for line in lines:
+                digest.update(line)
+                if line.startswith(wanted):
+                    row = json.loads(line)
+                    yield row.pop("shard"), Photo.of(row)
+        if digest.hexdigest() != plan.manifest:
             raise UserError(f"{place.url}/{MANIFEST} is not the list of the plan: choose another --out.")
-        found = [json.loads(line) for line in rows.decode().splitlines()]
-        return [(row.pop("shard"), Photo.of(row)) for row in found]
 
 
 def _manifest(photos: Iterable[Photo], shards: int) -> bytes:

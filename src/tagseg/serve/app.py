@@ -23,8 +23,8 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from tagseg.data.palette import color
 from tagseg.errors import UserError
-from tagseg.outputs.palette import colour
 from tagseg.segmenter import Prediction
 from tagseg.serve.forms import MASKS, as_huggingface, as_json, mask_png, overlay_jpeg
 from tagseg.serve.openapi import FORMS, document
@@ -249,7 +249,7 @@ async def _info(request: Request) -> Response:
         {
             "name": service.name,
             "version": service.version,
-            "classes": [{"name": name, "colour": colour(k)} for k, name in enumerate(service.classes)],
+            "classes": [{"name": name, "color": color(k)} for k, name in enumerate(service.classes)],
             "limits": asdict(service.limits),
         }
     )

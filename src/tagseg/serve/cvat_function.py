@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tagseg.extras import need
+from tagseg.mask_values import IGNORE
 from tagseg.outputs.polygons import trace
-from tagseg.outputs.writer import IGNORE
 
 if TYPE_CHECKING:
     from PIL import Image

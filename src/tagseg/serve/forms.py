@@ -13,10 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from tagseg.outputs.palette import PALETTE, colour, overlay
+from tagseg.data.palette import PALETTE, color, overlay
+from tagseg.mask_values import IGNORE
 from tagseg.outputs.polygons import trace
 from tagseg.outputs.rle import compress, encode_rle
-from tagseg.outputs.writer import IGNORE, box
+from tagseg.outputs.writer import box
 from tagseg.segmenter import Prediction
 
 MASKS = ("rle", "polygons", "png", "none")
@@ -46,7 +47,7 @@ def as_json(prediction: Prediction, masks: str = "rle") -> dict[str, Any]:
         about: dict[str, Any] = {
             "class": int(k),
             "label": prediction.classes[k],
-            "colour": colour(int(k)),
+            "color": color(int(k)),
             "area": int(inside.sum()),
             "share": round(float(inside.mean()), 6),
             "box": list(box(inside)),

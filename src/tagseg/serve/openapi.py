@@ -30,7 +30,7 @@ def document(service: Service) -> dict[str, Any]:
         {
             "class": integer,
             "label": text,
-            "colour": text,
+            "color": text,
             "area": integer,
             "share": number,
             "box": {"type": "array", "items": integer, "description": "left, top, width, height"},
@@ -38,7 +38,7 @@ def document(service: Service) -> dict[str, Any]:
             "rle": _object({"size": {"type": "array", "items": integer}, "counts": text}),
             "polygons": {"type": "array", "items": {"type": "array", "items": {"type": "array", "items": integer}}},
         },
-        required=["class", "label", "colour", "area", "share", "box", "confidence"],
+        required=["class", "label", "color", "area", "share", "box", "confidence"],
     )
     one = _object(
         {

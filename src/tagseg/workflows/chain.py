@@ -3,7 +3,7 @@
 data: {...}                        # of all stages; without it the teacher's
 classifier: {base: RECIPE, ...}    # without it what the teacher's model.start names
 teacher: {base: RECIPE, ...}       # stage 1, trained with tags
-label: {confidence: 0.0}           # pseudo masks of the training photos
+label: {ignore_below: 0.0}         # probability below which pixels of pseudo masks are left out
 segmenter: {base: RECIPE, ...}     # stage 2, trained on them: a recipe of method supervised
 rounds: 1                          # segmenters, each after the first trained on the masks of the one before
 """
@@ -11,6 +11,7 @@ rounds: 1                          # segmenters, each after the first trained on
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterator
 from copy import deepcopy
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from tagseg.recipe import Recipe, load_recipe, make_recipe, read_yaml
 from tagseg.run_folder import ChainFolder
 from tagseg.shipped import shipped_chains, shipped_recipes
 
+log = logging.getLogger(__name__)
 STAGES = ("classifier", "teacher", "segmenter")
 KEYS = ("title", "seed", "rounds", "data", "label", *STAGES)
 
@@ -68,7 +70,8 @@ def make_chain(values: dict[str, Any], overrides: list[str], name: str) -> Chain
     if unknown or "teacher" not in values or "segmenter" not in values:
         what = f"there is no such key as {shown(unknown[0])}" if unknown else "teacher and segmenter have to be given"
         raise UserError(f"Chain {name}: {what}; a chain holds {', '.join(KEYS)}.")
-    title, confidence = str(values.get("title", "")), _block(name, values, "label").get("confidence", 0.0)
+    title, label = str(values.get("title", "")), _block(name, values, "label")
+    confidence = label.get("ignore_below", label.get("confidence", 0.0))
     rounds = values.get("rounds", 1)
     own: dict[str, list[str]] = {stage: [] for stage in STAGES}
     shared = list(_flat(_block(name, values, "data"), "data"))
@@ -82,13 +85,15 @@ def make_chain(values: dict[str, Any], overrides: list[str], name: str) -> Chain
             shared.append(override)
         elif key == "seed":
             shared.append(f"train.seed={text}")
-        elif key == "label.confidence":
+        elif key in ("label.ignore_below", "label.confidence"):
+            if key == "label.confidence":
+                log.warning("--set label.confidence is now label.ignore_below.")
             confidence = text
         elif key == "rounds":
             rounds = text
         else:
             raise UserError(
-                f"--set {shown(override)}: a chain has the keys seed, rounds, label.confidence, data.<key> and "
+                f"--set {shown(override)}: a chain has the keys seed, rounds, label.ignore_below, data.<key> and "
                 f"{', '.join(stage + '.<key>' for stage in STAGES)}."
             )
 
@@ -137,9 +142,9 @@ def _recipe(chain: str, stage: str, values: Any, overrides: list[str]) -> Recipe
 
 def _block(chain: str, values: dict[str, Any], key: str) -> dict[str, Any]:
     block = values.get(key) or {}
-    if not isinstance(block, dict) or (key == "label" and set(block) - {"confidence"}):
+    if not isinstance(block, dict) or (key == "label" and set(block) - {"ignore_below", "confidence"}):
         raise UserError(
-            f"Chain {chain}: {key} should be a block{' with the key confidence' if key == 'label' else ''}."
+            f"Chain {chain}: {key} should be a block{' with the key ignore_below' if key == 'label' else ''}."
         )
     return block
 
@@ -160,7 +165,7 @@ def _confidence(chain: str, value: Any) -> float:
     except (TypeError, ValueError, OverflowError):
         number = -1.0
     if not 0 <= number <= 1:
-        raise UserError(f"Chain {chain}: label.confidence should be a probability from 0 to 1 and is {shown(value)}.")
+        raise UserError(f"Chain {chain}: label.ignore_below should be a probability from 0 to 1 and is {shown(value)}.")
     return number
 
 

@@ -18,6 +18,7 @@ from tagseg.data.tagged import TaggedImages
 from tagseg.files import to_json, write_text
 from tagseg.foreign import read_json
 from tagseg.interrupt import check
+from tagseg.mask_values import BACKGROUND
 from tagseg.outputs.report import (
     ClassBars,
     Example,
@@ -31,10 +32,10 @@ from tagseg.outputs.report import (
     write_report,
 )
 from tagseg.prediction.load import load
-from tagseg.prediction.prediction import BACKGROUND
-from tagseg.prediction.score import AFTER, percent, spread_indices
+from tagseg.prediction.score import AFTER, spread_indices
 from tagseg.prediction.segmenter import Segmenter
 from tagseg.run_folder import ChainFolder
+from tagseg.scores import percent
 from tagseg.workflows.chain import Chain
 from tagseg.workflows.label import score_labels
 from tagseg.workflows.report import score_note

@@ -1,9 +1,7 @@
-"""Taking a folder: a run's for one recipe and for one training at a time, that of results for one model."""
+"""Taking a folder of a run for one recipe and for one training at a time."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -15,7 +13,6 @@ from tagseg.data.scenes import WRITTEN as SCENES
 from tagseg.errors import UserError
 from tagseg.files import is_temporary, remove_temporaries, write_text
 from tagseg.places import is_link, remove_empty
-from tagseg.prediction.segmenter import Segmenter
 from tagseg.recipe import Recipe, load_recipe
 from tagseg.run_folder import RunFolder
 
@@ -83,7 +80,7 @@ def _check(recipe: Recipe, run: RunFolder, *, overwrite: bool) -> None:
         if any(not _begun(path, run) for path in out.iterdir()):
             raise UserError(f"{out} is not empty and holds no run: choose another --out.")
         return
-    different = _differences(stored, recipe)
+    different = differences_to(stored, recipe)
     if different and not overwrite:
         more = f" and {len(different) - SHOWN} more" if len(different) > SHOWN else ""
         raise UserError(
@@ -101,19 +98,21 @@ def _begun(path: Path, run: RunFolder) -> bool:
 
 def _goes_on(recipe: Recipe, run: RunFolder) -> bool:
     """Whether the folder holds what an earlier call with --overwrite began, and did not end."""
-    return run.replaced.is_dir() and not run.finished and not _differences(run.recipe, recipe)
+    return run.replaced.is_dir() and not run.finished and not differences_to(run.recipe, recipe)
 
 
-def _differences(stored: Path, recipe: Recipe) -> list[str]:
+def differences_to(stored: Path, recipe: Recipe) -> list[str]:
+    """What differs between a recipe in a file and the one given, as `differences` says it."""
     try:
-        return differences(load_recipe(stored).placed(), recipe)
+        return differences(load_recipe(stored, stored=True).placed(), recipe)
     except UserError as error:  # of another version
         return [str(error)]
 
 
 def differences(there: Recipe, here: Recipe) -> list[str]:
     """What differs between a stored recipe and the one given, as "train.steps: 2 there, 3 here"."""
-    old, new = (dict(_flat(recipe.model_dump(mode="json"))) for recipe in (there, here))
+    # a title is what a run is called, not what it computes
+    old, new = (dict(_flat(recipe.model_dump(mode="json", exclude={"title"}))) for recipe in (there, here))
     return [
         f"{key}: {old.get(key, 'not set')} there, {new.get(key, 'not set')} here"
         for key in dict.fromkeys((*old, *new))
@@ -189,12 +188,3 @@ def _take(lock: FileLock, out: Path) -> None:
         raise UserError(f"Another training is at work in {out}: wait for its end, or choose another --out.") from error
     except NotImplementedError:
         pass  # a file system without locks, as some clusters have: train all the same
-
-
-def made_by(segmenter: Segmenter, settings: list[object]) -> str:
-    """A digest of the model, its way of reading a photo, and the settings that results depend on besides."""
-    digest = hashlib.sha256(json.dumps([settings, segmenter.tile]).encode())
-    digest.update(segmenter.settings.model_dump_json().encode())
-    for name, tensor in segmenter.method.state_dict().items():
-        digest.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()

@@ -1,4 +1,4 @@
-"""Compare finished runs on one data set: one table, and one page with the same photos side by side."""
+"""Compare finished runs, and masks of others, on one data set: one table, and one page with the same photos side by side."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ from rich.box import SIMPLE_HEAD
 from rich.markup import escape
 from rich.table import Table
 
+from tagseg.data.photo import read_mask
 from tagseg.data.tagged import TaggedImages
 from tagseg.devices import AUTO
 from tagseg.errors import UserError
 from tagseg.files import to_json, write_text
-from tagseg.foreign import read_json, reading
+from tagseg.foreign import DATA_CAP, read_json, reading
 from tagseg.interrupt import check
 from tagseg.outputs.inert import markdown
 from tagseg.outputs.report import (
@@ -31,9 +32,10 @@ from tagseg.outputs.report import (
 )
 from tagseg.places import check_output
 from tagseg.prediction.load import load
-from tagseg.prediction.score import AFTER, percent
+from tagseg.prediction.score import AFTER
 from tagseg.result_folder import ResultFolder
-from tagseg.run_folder import RunFolder
+from tagseg.run_folder import ChainFolder, RunFolder
+from tagseg.scores import Scores, percent
 from tagseg.workflows.opened import run_recipe, run_sources
 from tagseg.workflows.report import score_note
 
@@ -53,13 +55,26 @@ class Group:
     runs: tuple[Path, ...]
 
 
-def compare(runs: Sequence[Path], out: Path, *, device: str = AUTO) -> Table:
+@dataclass(frozen=True)
+class Masks:
+    """Masks that no run of tagseg made: a folder of them, or scores that `tagseg evaluate --out` wrote. miou: in percent."""
+
+    name: str
+    miou: float
+    labels: str
+
+
+def compare(given: Sequence[Path], out: Path, *, device: str = AUTO) -> Table:
     """Write `compare.html`, `compare.md` and `compare.json` to `out` and return the table for the terminal.
 
+    given: run folders; folders of masks of the photos that the first run was scored on; JSON files of `tagseg evaluate`.
     Runs of one recipe with several seeds share their rows: means, and the lowest and highest value.
     Raises UserError for a run that isn't finished, or was scored on other photos or classes than the first; for an `out`
     that is, holds or lies inside one of the runs' files or photos, or holds files of these names that others wrote.
     """
+    runs = [path for path in given if _is_run(path)]
+    if not runs:
+        raise UserError("Give at least one run folder to compare with: tagseg compare RUN MASKS.")
     check_output(out, [place for run in runs for place in RunFolder.of(run).places()])
     results = {run: RunFolder.of(run).result() for run in runs}
     data = [run_sources(run).val for run in runs]
@@ -73,6 +88,12 @@ def compare(runs: Sequence[Path], out: Path, *, device: str = AUTO) -> Table:
     groups = _groups(runs)
     rows = [row for group in groups for row in _rows(group, [results[run] for run in group.runs])]
     assert data[0] is not None
+    others = [_masks(path, data[0]) for path in given if path not in runs]
+    rows += [
+        {"run": masks.name, "branch": "masks", **dict.fromkeys(NUMBERS), "after CRF": [masks.miou]}
+        | {"before CRF": [], "pseudo masks": [], "minutes": [], "memory GiB": [], "trained with": masks.labels}
+        for masks in others
+    ]
     check_output(out, [place for val in data if val is not None for place in val.places])
     folder = ResultFolder.claim(out, MARKER, "compare", [], overwrite=False, rewritten=FILES)
     folder.begin(FILES)
@@ -81,7 +102,37 @@ def compare(runs: Sequence[Path], out: Path, *, device: str = AUTO) -> Table:
     write_text(facts, to_json(rows, indent=2))
     write_text(text, _markdown(rows))
     folder.wrote(FILES)
-    return _terminal_table(groups, rows, f"mIoU in %, {len(data[0])} photos, no tags used")
+    names = [*(group.name for group in groups), *(masks.name for masks in others)]
+    return _terminal_table(groups, names, rows, f"mIoU in %, {len(data[0])} photos, no tags used")
+
+
+def _is_run(path: Path) -> bool:
+    return RunFolder(path).holds_run() or ChainFolder(path).record.is_file()
+
+
+def _masks(path: Path, val: TaggedImages) -> Masks:
+    """The scores of masks on the photos that runs were scored on. Raises UserError where they are of others."""
+    if path.is_dir():
+        scores = Scores(val.num_classes)
+        for index, photo in enumerate(val.photos):
+            file, truth = path / f"{photo.name}.png", val.mask(index)
+            if not file.is_file():
+                raise UserError(
+                    f"{path} is no run, and it holds no mask {photo.name}.png of the photos that are compared."
+                )
+            mask = read_mask(file)
+            if truth is not None and mask.shape != truth.shape:
+                raise UserError(f"{file} has another size than the photo's true mask: masks need the photos' size.")
+            if truth is not None:
+                scores.add(mask, truth)
+        return Masks(str(path), 100 * scores.miou, "not stated")
+    with reading(path, "scores of `tagseg evaluate`", "give a run folder, a folder of masks, or such a file"):
+        facts = read_json(path, "scores of `tagseg evaluate`", DATA_CAP)
+        names, classes = set(facts["photo_miou"]), tuple(facts["classes"][1:])
+        miou, labels = float(facts["miou"]), str(facts["labels_used"] or "not stated")
+    if names != {photo.name for photo in val.photos} or classes != val.classes:
+        raise UserError(f"{path} holds scores of other photos or classes than the runs: evaluate on the same ones.")
+    return Masks(str(path), miou, labels)
 
 
 def _groups(runs: Sequence[Path]) -> list[Group]:
@@ -134,16 +185,16 @@ def _rows(group: Group, results: Sequence[dict[str, Any]]) -> list[dict[str, Any
     return rows
 
 
-def _terminal_table(groups: Sequence[Group], rows: list[dict[str, Any]], title: str) -> Table:
+def _terminal_table(groups: Sequence[Group], names: Sequence[str], rows: list[dict[str, Any]], title: str) -> Table:
     """A line for each run, its branches below it, means over seeds: what fits into a terminal."""
     many = any(len(group.runs) > 1 for group in groups)
     caption = "means over seeds; compare.md has their ranges" if many else None
     table = Table("run\n  branch", title=title, caption=caption, box=SIMPLE_HEAD)
     for head in NUMBERS:
         table.add_column(head.replace(" ", "\n"), justify="right")
-    for group in groups:
-        own = [row for row in rows if row["run"] == group.name]
-        table.add_row(f"[bold]{escape(group.name)}[/bold] ({escape(own[0]['trained with'])})")
+    for name in names:
+        own = [row for row in rows if row["run"] == name]
+        table.add_row(f"[bold]{escape(name)}[/bold] ({escape(own[0]['trained with'])})")
         for row in own:
             cells = [_mean(row[head]) for head in NUMBERS]
             if row is not own[-1]:  # what a run has once stands at its last branch

@@ -14,22 +14,22 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.console import Group, RenderableType
 from rich.markup import escape
-from rich.progress import track
 from rich.table import Table
 from rich.text import Text
 
 from tagseg.data.folders import find_photos, stem
 from tagseg.data.masks import ignored_objects, present, read_mask
-from tagseg.data.tagged import IGNORE, UNKNOWN, check_classes
+from tagseg.data.tagged import UNKNOWN, check_classes
 from tagseg.data.voc import open_voc
 from tagseg.errors import UserError
 from tagseg.files import make_folder, to_json, write_text
 from tagseg.foreign import read_json
 from tagseg.interrupt import check
+from tagseg.mask_values import BACKGROUND, IGNORE
 from tagseg.places import check_output, is_link
+from tagseg.progress import tracked
 from tagseg.scores import Scores
 
-BACKGROUND = "background"
 LARGEST_CONFUSION = 12  # classes up to which the confusion matrix is shown
 
 
@@ -116,7 +116,7 @@ def evaluate(
     total = Scores(len(names), boundary=boundary)
     photos: dict[str, float] = {}
     seen = np.zeros((2, 256), bool)  # which numbers occur in the truth, and in the predictions
-    for name, path in track(wanted.items(), description="Scoring", disable=len(wanted) < 100):
+    for name, path in tracked(wanted.items(), "Scoring", len(wanted), least=100):
         check()
         prediction_HW, truth_HW = read_mask(files[name]), read_mask(path, colors=colors)
         for row, mask_HW in zip(seen, (truth_HW, prediction_HW), strict=True):
@@ -187,7 +187,7 @@ def write_json(result: Evaluation, path: Path) -> None:
 
 def _confusion(result: Evaluation) -> Table:
     scores = result.scores
-    matrix = np.column_stack([scores.confusion, scores.unlabelled]) if scores.unlabelled.any() else scores.confusion
+    matrix = np.column_stack([scores.confusion, scores.unlabeled]) if scores.unlabeled.any() else scores.confusion
     heads = [*result.classes, "255"][: matrix.shape[1]]
     grid = Table("truth", title="Percent of each class's pixels")
     for head in heads:

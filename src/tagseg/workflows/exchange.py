@@ -12,15 +12,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tagseg.data.folders import find_photos, stem
+from tagseg.data.palette import write_mask
 from tagseg.data.photo import photo_size, read_mask, read_photo
+from tagseg.data.review_journal import MASKS, STATES, Journal, place, read_classes, read_verdicts
 from tagseg.errors import UserError
 from tagseg.outputs import OUTPUTS, READERS, Stored, Writer
 from tagseg.outputs.coco import CocoRLE
 from tagseg.outputs.cvat import CvatMasks
 from tagseg.outputs.label_studio import LabelStudioBrush, read_choices, read_label_studio
 from tagseg.outputs.masks import PaletteMasks
-from tagseg.outputs.palette import write_mask
-from tagseg.review.journal import MASKS, STATES, Journal, place, read_classes, read_verdicts
 from tagseg.review.proposals import read_facts
 
 TOOLS = ("label-studio", "cvat")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 from typing import Any
@@ -12,14 +11,12 @@ from tagseg.errors import UserError
 from tagseg.files import make_folder, to_json, write_text
 from tagseg.foreign import read_text
 from tagseg.interrupt import check
-from tagseg.outputs.inert import code, markdown
 from tagseg.outputs.model_files import INPUT, OUTPUTS, write_onnx, write_safetensors, write_torch
 from tagseg.places import check_output, is_link
 from tagseg.prediction.load import HEADER
-from tagseg.prediction.score import percent
+from tagseg.prediction.model_card import CARD, license_of, model_card
 from tagseg.prediction.segmenter import Segmenter
 
-CARD = "---\nlibrary_name: tagseg\n"  # how a model card begins
 # A path from the root, a home folder, a drive or a share, at the start of a word or behind "="; links have a scheme before.
 _START = r"(?<![\w:.~/\\-])(?:~\w*|[A-Za-z]:)?[/\\]"
 _PLACE = re.compile(_START + r"[^\s'\",;|]+")
@@ -86,7 +83,7 @@ def _summary(description: dict[str, Any]) -> dict[str, Any]:
         "classes": description["classes"],
         "method": description["method"]["name"],
         "backbone": description["model"]["backbone"],
-        "licence": _licence(description),
+        "license": license_of(description),
         "input": f"{INPUT}: uint8 RGB (B, H, W, 3), values 0 to 255, normalised inside",
         "tagseg_version": __version__,
     }
@@ -106,50 +103,3 @@ def without_places(value: Any) -> Any:
 
 def _last_name(place: re.Match[str]) -> str:
     return re.split(r"[/\\]", place[0].rstrip("/\\"))[-1] or "."
-
-
-def _licence(description: dict[str, Any]) -> str:
-    return description["model"].get("licence") or "unknown"
-
-
-def model_card(description: dict[str, Any]) -> str:
-    """The model's card as Markdown: what it is, what it learned from, its scores with their protocol, licences."""
-    training = description.get("training", {})
-    classes, method = description["classes"], description["method"]["name"]
-    lines = [
-        *CARD.splitlines(),
-        "pipeline_tag: image-segmentation",
-        "---",
-        f"# {markdown(training.get('title') or method)}",
-        "",
-        f"A segmentation model of {len(classes)} classes with background, made with tagseg {__version__}.",
-        "",
-        "| | |",
-        "|---|---|",
-        f"| Method | {markdown(method)} |",
-        f"| Backbone | {markdown(description['model']['backbone'])}, output stride {description['model']['output_stride']} |",
-        f"| Classes, in the order of the mask's values | {', '.join(map(markdown, classes))} |",
-        f"| Learned from | {training.get('photos', 'an unknown number of')} photos |",
-        f"| Labels used | {markdown(training.get('labels', 'unknown'))} |",
-        f"| Licence of the backbone's initial weights | {markdown(_licence(description))} |",
-        f"| Trained on | {markdown(training.get('machine', 'unknown'))}, {training.get('minutes', '?')} minutes |",
-        f"| Command | {code(training.get('command', 'unknown'))} |",
-        "",
-        "## Scores",
-    ]
-    scores = training.get("scores") or {}
-    if not scores:
-        lines.append("None were measured: there were no true masks.")
-    for protocol, branches in scores.items():
-        lines += [
-            f"On photos left out of training, {protocol} at prediction, mIoU in % from one confusion matrix:",
-            "",
-            "| branch | mIoU | photos |",
-            "|---|---:|---:|",
-            *(
-                f"| {markdown(name)} | {percent(values['miou'])} | {values['photos']} |"
-                for name, values in branches.items()
-            ),
-        ]
-    lines += ["", "## Reading photos", "```json", json.dumps(description["predict"]), "```", ""]
-    return "\n".join(lines)

@@ -9,29 +9,28 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.progress import track
 
+from tagseg.data.palette import write_mask
 from tagseg.data.photo import read_mask
-from tagseg.data.sources import LABELLED
+from tagseg.data.sources import LABELED
 from tagseg.data.tagged import TaggedImages
 from tagseg.errors import UserError
 from tagseg.files import make_folder, to_json, write_text
 from tagseg.interrupt import Interruption, check
+from tagseg.mask_values import BACKGROUND, IGNORE
 from tagseg.outputs.confidence import CONFIDENCES, Sureness, confidence_table
-from tagseg.outputs.masks import PaletteMasks
-from tagseg.outputs.palette import write_mask
+from tagseg.outputs.masks import CLASSES_FILE, PaletteMasks
 from tagseg.places import check_output
-from tagseg.prediction.prediction import BACKGROUND
+from tagseg.prediction.made_by import made_by
 from tagseg.prediction.segmenter import Request, Segmenter
 from tagseg.prediction.work import Behind, ahead
+from tagseg.progress import tracked
 from tagseg.result_folder import ResultFolder
 from tagseg.run_folder import RunFolder
 from tagseg.scores import Scores
-from tagseg.workflows.claim import made_by
 from tagseg.workflows.opened import run_sources
 
-IGNORE = 255
-MARKER = LABELLED  # beside the masks: what they were made by
+MARKER = LABELED  # beside the masks: what they were made by
 
 
 def label(
@@ -66,9 +65,11 @@ def label(
         PaletteMasks.check_name(photo.name)
     names = [_file(photo.name) for photo in data.photos]
     by = made_by(segmenter, [confidence] if tags else [confidence, "no tags"])
-    results = ResultFolder.claim(out, MARKER, by, [CONFIDENCES, *names], overwrite=overwrite)
+    results = ResultFolder.claim(out, MARKER, by, [CONFIDENCES, CLASSES_FILE, *names], overwrite=overwrite)
     todo = [index for index, name in enumerate(names) if not results.has(name)]
-    results.begin([CONFIDENCES])
+    results.begin([CONFIDENCES, CLASSES_FILE])
+    if not results.has(CLASSES_FILE):
+        write_text(out / CLASSES_FILE, "".join(f"{name}\n" for name in segmenter.classes))
     written, problems = 0, list[str]()
     waiting: deque[int] = deque()
 
@@ -100,7 +101,7 @@ def label(
         Behind(segmenter.device, together=True) as behind,
     ):
         predictions = segmenter.predict_many(requests())
-        for prediction in track(predictions, "Labelling", total=len(todo), disable=len(todo) < 9):
+        for prediction in tracked(predictions, "Labelling", len(todo)):
             index = waiting.popleft()
             name = data.photos[index].name
             # before the mask: where a mask is, there is a row for it
@@ -108,11 +109,20 @@ def label(
             mask = np.where(prediction.confidence >= confidence, prediction.mask, np.uint8(IGNORE))
             behind(partial(write, names[index], mask))
             written += 1
-    results.wrote([CONFIDENCES])
+    results.wrote([CONFIDENCES, CLASSES_FILE])
     results.end()
     if problems:
         raise UserError(f"{len(problems)} of {len(todo)} photos were not labelled; the first: {problems[0]}")
     return written
+
+
+def plan_labels(segmenter: Segmenter, data: TaggedImages, out: Path) -> str:
+    """What `label` would do, in a sentence."""
+    there = sum((out / _file(photo.name)).is_file() for photo in data.photos)
+    return (
+        f"{len(data)} photos would get masks of {', '.join(segmenter.classes)} in {out}, where {there} of them are already. "
+        "Nothing was written."
+    )
 
 
 def label_run(

@@ -17,7 +17,7 @@ def run_recipe(run: Path) -> Recipe:
     file = RunFolder.of(run).recipe
     if not file.is_file():
         raise UserError(f"{run} is no run folder: it holds no {file.name}.")
-    return load_recipe(file).placed()
+    return load_recipe(file, stored=True, strict=False).placed()
 
 
 def run_sources(run: Path) -> Sources:

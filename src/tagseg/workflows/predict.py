@@ -12,7 +12,6 @@ from pathlib import Path, PurePath
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.progress import track
 
 from tagseg.data.inputs import Inputs, PhotoInput, open_inputs
 from tagseg.data.photo import PIXEL_CAP
@@ -21,15 +20,17 @@ from tagseg.errors import UnwritableNameError, UserError
 from tagseg.files import write_text
 from tagseg.foreign import DATA_CAP, read_json, shown
 from tagseg.interrupt import Interruption, check
+from tagseg.names import did_you_mean
 from tagseg.outputs import OUTPUTS, Writer
 from tagseg.outputs.confidence import CONFIDENCES, Sureness, confidence_table
 from tagseg.outputs.label_studio import LabelStudioBrush
 from tagseg.places import check_output, ignores_case
+from tagseg.prediction.made_by import made_by
 from tagseg.prediction.prediction import Prediction
 from tagseg.prediction.segmenter import Request, Segmenter
 from tagseg.prediction.work import Behind, ahead
+from tagseg.progress import tracked
 from tagseg.result_folder import ResultFolder
-from tagseg.workflows.claim import made_by
 
 MARKER = ".tagseg-predict"  # in the folder of results: what they were made by
 TAGS = ".tagseg-predict-tags"  # and with which tags, by the photo's name
@@ -37,9 +38,13 @@ TAGS = ".tagseg-predict-tags"  # and with which tags, by the photo's name
 
 @dataclass
 class Predicted:
-    """What was done. problems: a sentence about each photo that was not. notes: sentences about the way it was done."""
+    """What was done. planned: photos that would be segmented, of a dry run.
+
+    problems: a sentence about each photo that was not done. notes: sentences about the way it was done.
+    """
 
     done: int = 0
+    planned: int = 0
     already: int = 0
     tagged: int = 0
     problems: list[str] = field(default_factory=list)
@@ -61,6 +66,7 @@ def predict(
     pixel_cap: int = PIXEL_CAP,
     photo_url: str | None = None,
     overwrite: bool = False,
+    dry_run: bool = False,
 ) -> Predicted:
     """Segment photos and write the results in a format of OUTPUTS.
 
@@ -70,11 +76,12 @@ def predict(
     model's unless fewer are given. pixel_cap: the largest photo that is read. photo_url: what stands before a photo's name
     in Label Studio's tasks, instead of local files. Photos that have their result already are passed over in formats with
     a file a photo; results of another model, other settings or other tags are only replaced with `overwrite`.
+    dry_run: nothing is segmented or written, and the photos are counted.
     A photo that cannot be read becomes a sentence in `problems`, the others are done all the same. Raises UserError
     when nothing can be done at all.
     """
     if format not in OUTPUTS:
-        raise UserError(f"There is no format {format!r}; there are {', '.join(OUTPUTS)}.")
+        raise UserError(f"There is no format {format!r}: {did_you_mean(format, OUTPUTS)}")
     if photo_url is not None and format != "label-studio":
         raise UserError(f"--photo-url is for --format label-studio; {format} holds no addresses of photos.")
     sources = [images] if isinstance(images, str | Path) else list(images)
@@ -96,6 +103,9 @@ def predict(
             result.notes += notes
         kind = OUTPUTS[format]
         photos = _writable(kind, inputs, result, ignores_case(out))
+        if dry_run:
+            result.planned = len(photos)
+            return result
         files = [path for photo in photos for path in kind.paths(photo.name)]
         by = made_by(segmenter, [format, crf, []])
         results = ResultFolder.claim(out, MARKER, by, [CONFIDENCES, *files], overwrite=overwrite, rewritten=kind.shared)
@@ -137,7 +147,7 @@ def predict(
 
             predictions = segmenter.predict_many(requests(), crf=crf)
             with Behind(segmenter.device, together=writer.separate) as behind:
-                for prediction in track(predictions, description="Predicting", total=len(todo), disable=len(todo) < 9):
+                for prediction in tracked(predictions, "Predicting", len(todo)):
                     photo_input, photo = waiting.popleft()
                     if segmenter.is_tiled(photo):
                         result.notes.append(_tiled(segmenter, photo_input, crf, prediction.probabilities is not None))

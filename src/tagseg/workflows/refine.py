@@ -18,26 +18,26 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from rich.progress import track
 
 from tagseg.cores import cores
 from tagseg.data.folders import find_photos, stem
 from tagseg.data.masks import read_mask, refuse_ignored_objects
+from tagseg.data.palette import write_mask
 from tagseg.data.photo import read_photo
 from tagseg.devices import AUTO, choose_device
 from tagseg.errors import UserError
 from tagseg.files import make_folder
 from tagseg.foreign import read_array
 from tagseg.interrupt import Interruption, check
+from tagseg.mask_values import IGNORE
 from tagseg.outputs.masks import PaletteMasks
-from tagseg.outputs.palette import write_mask
 from tagseg.places import check_output
+from tagseg.progress import tracked
 from tagseg.refine import dense_crf, probabilities_from_labels
 from tagseg.refine.crf_checks import check_values
 from tagseg.refine.defaults import BILATERAL, GAUSSIAN, ITERATIONS
 from tagseg.result_folder import ResultFolder
 
-IGNORE = 255
 SUFFIXES = (".png", ".npy")  # of masks, and of probabilities
 MARKER = ".tagseg-refine"  # beside the masks: what they were made by
 
@@ -114,7 +114,7 @@ def refine_folder(
             problems.append(str(error))
 
     with Interruption(), ThreadPoolExecutor(workers) as pool:
-        for name in track(todo, description="Refining", disable=len(todo) <= workers):
+        for name in tracked(todo, "Refining", len(todo), least=workers + 1):
             check()
             running.append(pool.submit(work, name))
             if len(running) >= 2 * workers:  # no more in flight: results stream to the disk

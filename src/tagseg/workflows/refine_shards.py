@@ -15,7 +15,7 @@ from tagseg.data.masks import read_mask, refuse_ignored_objects
 from tagseg.data.photo import PIXEL_CAP
 from tagseg.devices import choose_device
 from tagseg.errors import UserError
-from tagseg.outputs.writer import IGNORE
+from tagseg.mask_values import IGNORE
 from tagseg.prediction.work import ordered_map
 from tagseg.scale.jobs import Job, Result
 from tagseg.scale.photos import Photo, list_files, list_photos

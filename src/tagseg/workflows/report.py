@@ -28,13 +28,14 @@ from tagseg.outputs.report import (
     write_report,
 )
 from tagseg.prediction.load import load
-from tagseg.prediction.maps import as_image, branch_maps, class_mask, reduced, resize
-from tagseg.prediction.score import AFTER, percent, spread_indices
+from tagseg.prediction.maps import as_image, branch_maps, class_mask, reduced
+from tagseg.prediction.score import AFTER, spread_indices
 from tagseg.prediction.segmenter import WHOLE, Segmenter
 from tagseg.prediction.settings import PredictSettings
 from tagseg.recipe import Recipe
+from tagseg.resize import resize
 from tagseg.run_folder import RunFolder
-from tagseg.scores import Scores
+from tagseg.scores import Scores, percent
 from tagseg.workflows.opened import run_recipe, run_sources
 
 PHOTOS = 8
@@ -109,7 +110,7 @@ def _collect(
             ("Tags from", facts.get("tags_from", "not recorded")),
             ("Machine", facts["machine"]),
             ("Seed", str(recipe.train.seed)),
-            ("Licence of the start weights", segmenter.method.backbone.licence or "see recipe"),
+            ("Licence of the start weights", segmenter.method.backbone.license or "see recipe"),
         ),
         command=facts["command"],
         recipe=recipe.to_yaml(),

@@ -11,8 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.progress import track
-
+from tagseg.data.palette import write_mask
 from tagseg.data.photo import read_photo
 from tagseg.data.sources import open_sources
 from tagseg.data.voc import list_splits, listed_photos
@@ -20,8 +19,8 @@ from tagseg.devices import AUTO, choose_device
 from tagseg.errors import UserError
 from tagseg.files import make_folder, replacing, to_json, write_text
 from tagseg.interrupt import Interruption, check
-from tagseg.outputs.palette import write_mask
 from tagseg.prediction.load import load
+from tagseg.progress import tracked
 from tagseg.recipe import Recipe
 from tagseg.reproduce.plan import PUBLISHED, Setting, Training, missing_data, plan_lines, trainings
 from tagseg.reproduce.table import PaperTable
@@ -29,6 +28,7 @@ from tagseg.run_folder import ChainFolder, RunFolder
 from tagseg.workflows.label import label
 from tagseg.workflows.reproduce_page import write_results
 from tagseg.workflows.run import Stages, digest_file, digest_masks, digest_photos
+from tagseg.workflows.stages import stages as stages_of
 
 TEST_PLACE = "results/VOC2012/Segmentation/comp6_test_cls"
 """The folder inside the archive that VOC's server takes; comp6: other data than VOC's were used for training."""
@@ -84,8 +84,9 @@ def _one_seed(
     """All trainings of a seed, and the pseudo masks between them."""
     stages = Stages.open(place, True, lambda: None, say, device)
     digests: dict[str, str] = {}
-    labelled: dict[str, str] = {}
-    for training in trainings(table, setting, seed):
+    labeled: dict[str, str] = {}
+    planned = trainings(table, setting, seed)
+    for training, number in zip(planned, stages_of([each.recipe for each in planned]), strict=True):
         recipe = _rooted(training.recipe, place)
         sources = open_sources(recipe.data, place)
         photos = digest_photos(sources)
@@ -97,16 +98,16 @@ def _one_seed(
             inputs.append(digests[training.start])
         if training.masks is not None:
             maker, masks = training.masks, place / f"{training.masks}-masks"
-            if maker not in labelled:
+            if maker not in labeled:
                 if stages.due(masks.name, [photos, digests[maker]]):
                     say(f"Pseudo masks of {len(sources.train)} photos by {maker}, their tags used, in {masks}.")
                     model = load(place / maker, device=device)
                     label(model, sources.train, masks, overwrite=stages.anew(masks.name))
                     stages.done(masks.name)
-                labelled[maker] = digest_masks(masks)
+                labeled[maker] = digest_masks(masks)
             recipe = recipe.model_copy(update={"data": recipe.data.model_copy(update={"masks": masks})})
-            inputs.append(labelled[maker])
-        stages.train(training.name, recipe, *inputs)
+            inputs.append(labeled[maker])
+        stages.train(training.name, number, recipe, *inputs)
         digests[training.name] = digest_file(RunFolder(place / training.name).weights)
 
 
@@ -162,7 +163,7 @@ def pack_test_masks(run: Path, photos: dict[str, Path], masks: Path, archive: Pa
     segmenter = load(run, device=device)
     make_folder(masks)
     with Interruption():
-        for name, path in track(photos.items(), description="Test photos", disable=len(photos) < 20):
+        for name, path in tracked(photos.items(), "Test photos", len(photos), least=20):
             check()
             if not (masks / f"{name}.png").is_file():
                 write_mask(masks / f"{name}.png", segmenter.predict(read_photo(path)).mask)

@@ -16,6 +16,7 @@ from tagseg.outputs.masks import CLASSES_FILE
 from tagseg.prediction.hub import is_address
 from tagseg.review.proposals import FolderProposals, ModelProposals, Proposals
 from tagseg.review.session import Photo, Session
+from tagseg.run_folder import RunFolder
 
 if TYPE_CHECKING:
     from tagseg.segmenter import Segmenter
@@ -47,7 +48,7 @@ def open_review(
     """
     given: dict[str, Any] = dict(columns or {})
     table: Table = partial(open_tagged, tags=tags, **given)
-    is_model = is_address(source) or source.is_file() or (source / "model.json").is_file()
+    is_model = is_address(source) or source.is_file() or RunFolder(source).model.is_file()
     if not is_model and not source.exists():
         raise UserError(f"{source} does not exist: give a run folder, or a folder of masks.")
     if is_model:
@@ -61,10 +62,10 @@ def open_review(
     else:
         if images is None:
             raise UserError(f"{source} is a folder of masks: give the folder of the photos too, with --images.")
-        labeller = None if model is None else _load(model)
-        names = classes or _class_names(source, images, table if tags is not None else None, labeller)
+        labeler = None if model is None else _load(model)
+        names = classes or _class_names(source, images, table if tags is not None else None, labeler)
         photos = _photos(images, tags is not None, table, names, say)
-        again = None if labeller is None else ModelProposals(labeller, folder / PROPOSED)
+        again = None if labeler is None else ModelProposals(labeler, folder / PROPOSED)
         proposals = FolderProposals(source, ("background", *names), _confidences(source), again)
         if not any(photo.name in proposals.files for photo in photos):
             raise UserError(

@@ -25,8 +25,11 @@ from tagseg.recipe import Recipe
 from tagseg.run_folder import ChainFolder
 from tagseg.workflows.chain import Chain
 from tagseg.workflows.chain_report import chain_report, evaluate_chain
+from tagseg.workflows.claim import differences_to
 from tagseg.workflows.label import label
 from tagseg.workflows.opened import recipe_places
+from tagseg.workflows.stages import Stage
+from tagseg.workflows.stages import stages as stages_of
 from tagseg.workflows.train import train
 
 
@@ -58,15 +61,17 @@ def _run(chain: Chain, out: Path, device: str, say: Callable[[str], object]) -> 
     sources = open_sources(data, out)
     photos = digest_photos(sources)
 
+    before_teacher = [] if chain.classifier is None else [chain.classifier]
+    ahead = iter(stages_of([*before_teacher, chain.teacher, *[chain.segmenter] * chain.rounds]))
     start, teacher = chain.teacher.model.start, chain.teacher
     before = ""
     if chain.classifier is not None:
         classifier = folder.classifier
-        stages.train(classifier.path.name, _on(chain.classifier, data), photos)
+        stages.train(classifier.path.name, next(ahead), _on(chain.classifier, data), photos)
         before = digest_file(classifier.weights)
         start = str(classifier.path)
     teacher = teacher.model_copy(update={"model": teacher.model.model_copy(update={"start": start})})
-    stages.train(chain.stages[0], _on(teacher, data), photos, before)
+    stages.train(chain.stages[0], next(ahead), _on(teacher, data), photos, before)
     made_by, predict = [digest_file(folder.stage(chain.stages[0]).weights)], teacher.predict
 
     for maker, masks, place in zip(chain.stages, chain.masks, chain.stages[1:], strict=False):
@@ -79,7 +84,7 @@ def _run(chain: Chain, out: Path, device: str, say: Callable[[str], object]) -> 
             stages.done(masks)
         on_masks = data.model_copy(update={"masks": out / masks, **_truth(data, sources)})
         digest = digest_masks(out / masks)
-        stages.train(place, _on(chain.segmenter, on_masks), photos, digest)
+        stages.train(place, next(ahead), _on(chain.segmenter, on_masks), photos, digest)
         made_by += [digest, digest_file(folder.stage(place).weights)]
         predict = chain.segmenter.predict
 
@@ -163,12 +168,15 @@ class Stages:
         self._write()
         self.wait()
 
-    def train(self, name: str, recipe: Recipe, *inputs: str) -> None:
+    def train(self, name: str, number: Stage, recipe: Recipe, *inputs: str) -> None:
         """Train a recipe, if it is due; over a run of other inputs, which is dropped when the new one is complete."""
-        if not self.due(name, [recipe.placed().to_yaml(), *inputs], [recipe.to_yaml(), *inputs]):
-            return
         stage = self.folder.stage(name)
-        train(recipe, stage.path, overwrite=self.anew(name), device=self.device, say=self.say)
+        texts = [recipe.placed().to_yaml(), recipe.to_yaml()]
+        if stage.recipe.is_file() and not differences_to(stage.recipe, recipe.placed()):
+            texts.append(stage.recipe.read_text(encoding="utf-8"))  # the same by names from before
+        if not self.due(name, *([text, *inputs] for text in texts)):
+            return
+        train(recipe, stage.path, overwrite=self.anew(name), device=self.device, say=self.say, stage=number)
         assert stage.finished
         self.done(name)
 

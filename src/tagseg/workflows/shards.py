@@ -13,6 +13,7 @@ from tagseg.data.tagged import TaggedImages, tags_of_photos
 from tagseg.errors import UserError
 from tagseg.interrupt import Interruption, check
 from tagseg.places import check_output
+from tagseg.prediction.made_by import made_by
 from tagseg.scale.containers import CONTAINERS
 from tagseg.scale.finish import Finished, finish, to_retry
 from tagseg.scale.jobs import Job, Segmenting
@@ -20,9 +21,8 @@ from tagseg.scale.numbers import own_shards
 from tagseg.scale.photos import Photo, list_photos
 from tagseg.scale.places import Folder, Place, open_place
 from tagseg.scale.plan import Plan, make_plan, read_manifest, read_plan
-from tagseg.scale.work import Record, work
+from tagseg.scale.work import Record, read_record, work
 from tagseg.segmenter import Segmenter
-from tagseg.workflows.claim import made_by
 from tagseg.workflows.refine import Refinement
 from tagseg.workflows.refine_shards import Refining, list_pairs
 
@@ -241,13 +241,13 @@ def read_tags(
 
 
 def shard_worker(job: Job, place: Place, plan: Plan, timeout: float | None) -> Callable[[int], Record]:
-    """The function that does a shard by its number."""
-    by_shard: dict[int, list[Photo]] = {}
-    for shard, photo in read_manifest(place, plan):
-        by_shard.setdefault(shard, []).append(photo)
+    """The function that does a shard by its number, unless its record is there."""
 
     def one(shard: int) -> Record:
-        return work(place, plan, shard, by_shard.get(shard, []), job, timeout=timeout)
+        if (there := read_record(place, plan, shard)) is not None:
+            return there
+        photos = [photo for _, photo in read_manifest(place, plan, shard)]
+        return work(place, plan, shard, photos, job, timeout=timeout)
 
     return one
 

@@ -21,6 +21,8 @@ from tagseg.backbones.wide_resnet38 import PSA_CLASSIFIER
 from tagseg.data.augment import Augment
 from tagseg.data.batches import StepBatches
 from tagseg.data.layouts import VOC_CLASSES
+from tagseg.data.palette import overlay
+from tagseg.data.reviewed import Reviewed
 from tagseg.data.sources import Sources, open_sources
 from tagseg.data.tagged import TaggedImages
 from tagseg.devices import AUTO, choose_device, is_out_of_memory, memory_sentence
@@ -33,19 +35,18 @@ from tagseg.footprint import device_memory_gib, multiply_adds, peak_memory_gib
 from tagseg.interrupt import Interrupted, Interruption
 from tagseg.methods import Method
 from tagseg.methods.build import build_method
-from tagseg.outputs.palette import overlay
 from tagseg.places import check_output
 from tagseg.prediction.load import load
 from tagseg.prediction.score import score_branches, spread_indices, summary
 from tagseg.prediction.segmenter import Segmenter
 from tagseg.prediction.settings import PredictSettings
-from tagseg.recipe import Recipe, load_recipe, make_recipe
-from tagseg.review.training import Reviewed
+from tagseg.recipe import Recipe, start_recipe
 from tagseg.run_folder import RunFolder
 from tagseg.shipped import shipped_recipes
 from tagseg.weights import read_weights
 from tagseg.workflows.claim import claimed
 from tagseg.workflows.opened import check_run_classes, recipe_places
+from tagseg.workflows.stages import Stage, stages
 
 
 def train(
@@ -55,21 +56,25 @@ def train(
     overwrite: bool = False,
     device: str = AUTO,
     say: Callable[[str], object] = print,
+    stage: Stage | None = None,
 ) -> Path:
     """Train a recipe into the run folder `out` and return it; goes on with an unfinished run, leaves a finished one alone.
 
     device: auto (a CUDA GPU where there is one), cpu, cuda, cuda:N or mps.
     overwrite: train anew over a run that is there; it is dropped when the new one is complete, and what training did not
-    write stays. Raises Interrupted when asked to stop: everything done is in `out`, and the same call goes on.
+    write stays. stage: which training of several it is; none: the only one, or the second after its start.
+    Raises Interrupted when asked to stop: everything done is in `out`, and the same call goes on.
     Raises UserError where the folder holds a run of another recipe or of other classes, where another training works in
     it, where it is, holds or lies inside what the recipe reads, and what the parts raise.
     """
     out = Path(out)
     with Interruption():
-        return _train(recipe.placed(), out, overwrite, device, say)
+        return _train(recipe.placed(), out, overwrite, device, say, stage)
 
 
-def _train(recipe: Recipe, out: Path, overwrite: bool, device: str, say: Callable[[str], object]) -> Path:
+def _train(
+    recipe: Recipe, out: Path, overwrite: bool, device: str, say: Callable[[str], object], stage: Stage | None
+) -> Path:
     if recipe.model.start in shipped_recipes():
         start_recipe(recipe, recipe.model.start)  # a mistake in start_train is said before anything is written
     check_output(out, recipe_places(recipe))
@@ -80,7 +85,7 @@ def _train(recipe: Recipe, out: Path, overwrite: bool, device: str, say: Callabl
     if not main:
         say = _silent
     with claimed(recipe, out, overwrite=overwrite, main=main, wait=accelerator.wait_for_everyone):
-        return _train_claimed(recipe, out, sources, accelerator, device, say)
+        return _train_claimed(recipe, out, sources, accelerator, device, say, stage)
 
 
 def _train_claimed(
@@ -90,6 +95,7 @@ def _train_claimed(
     accelerator: Accelerator,
     device: str,
     say: Callable[[str], object],
+    stage: Stage | None,
 ) -> Path:
     main, run = accelerator.is_main_process, RunFolder(out)
     accelerator.wait_for_everyone()
@@ -102,14 +108,16 @@ def _train_claimed(
         sources = open_sources(recipe.data, out)
     accelerator.wait_for_everyone()
     sources = sources or open_sources(recipe.data, out)
-    say(f"{recipe.method.name} on {len(sources.train)} photos, classes: {', '.join(sources.train.classes)}.")
+    first, own = _stages(recipe, stage)
     if sources.review is not None:
         say(f"From {recipe.data.review}: {sources.review}.")
     if recipe.data.format != "tagged":  # of own photos they are said before a recipe is chosen
         for note in dict.fromkeys((*sources.train.notes, *(sources.val.notes if sources.val else ()))):
             say(note)
 
-    method, start_minutes = start_method(recipe, sources.train.classes, out, device=device, say=say)
+    method, start_minutes = start_method(recipe, sources.train.classes, out, device=device, say=say, stage=first)
+    about_classes = f"{len(sources.train)} photos, classes: {', '.join(sources.train.classes)}"
+    say(f"{own}{recipe.method.name} on {about_classes}; {recipe.train.steps} steps.")
     settings = recipe.train
     batches = StepBatches(
         sources.train,
@@ -132,6 +140,7 @@ def _train_claimed(
             pictures=None if val is None else _Pictures(val),
             best=None if val is None else "miou",
             accelerator=accelerator,
+            later=own.later,
         )
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
@@ -194,7 +203,13 @@ def _multiply_adds(method: Method, data: TaggedImages) -> float:
 
 
 def start_method(
-    recipe: Recipe, classes: tuple[str, ...], out: Path, *, device: str = AUTO, say: Callable[[str], object] = print
+    recipe: Recipe,
+    classes: tuple[str, ...],
+    out: Path,
+    *,
+    device: str = AUTO,
+    say: Callable[[str], object] = print,
+    stage: Stage | None = None,
 ) -> tuple[Method, float]:
     """The method with the weights it starts from, and the minutes it took to train them.
 
@@ -209,13 +224,14 @@ def start_method(
     if start in shipped_recipes():
         first = start_recipe(recipe, start)
         file = RunFolder(out).start
-        say(f"First a {first.method.name} learns the tags, {first.train.steps} steps, in {file}.")
-        train(first, file, device=device, say=say)
-    licence = "unknown"
+        done = " is done" if RunFolder(file).finished else f" learns the tags, {first.train.steps} steps"
+        say(f"{stage or 'First: '}a {first.method.name}{done}, in {file}.")
+        train(first, file, device=device, say=_silent, stage=stage)
+    license = "unknown"
     if file.is_dir():
         begun = RunFolder.of(file)
         minutes = float(begun.result()["minutes"])
-        licence = load(file, device="cpu").method.backbone.licence
+        license = load(file, device="cpu").method.backbone.license
         file = begun.weights
     if not file.is_file():
         raise UserError(f"model.start: {start!r} is neither a shipped recipe, nor a run folder, nor a file of weights.")
@@ -226,7 +242,7 @@ def start_method(
         return method, minutes
     method = build_method(recipe.method, recipe.model, classes, weights="none")
     _load_fitting(file, method)
-    method.backbone.licence = licence
+    method.backbone.license = license
     return method, minutes
 
 
@@ -235,7 +251,7 @@ def _take_classifier(file: Path, method: Method) -> None:
 
     Raises UserError where the run's classes are not those that it tells apart, VOC's twenty.
     """
-    head = getattr(method, "class_head", None)
+    head = getattr(getattr(method, "class_teacher", None), "head", None)
     weight = None if head is None or file.suffix == ".params" else read_published(file).get(PSA_CLASSIFIER)
     if head is None or weight is None:
         return
@@ -247,15 +263,6 @@ def _take_classifier(file: Path, method: Method) -> None:
         )
     with torch.no_grad():
         head.classifier.weight.copy_(weight.view_as(head.classifier.weight))
-
-
-def start_recipe(recipe: Recipe, start: str) -> Recipe:
-    """The recipe of that name on the data and backbone of another."""
-    values = load_recipe(start).model_dump(mode="json")
-    values["data"] = recipe.data.model_dump(mode="json")
-    values["model"] |= {"backbone": recipe.model.backbone, "weights": recipe.model.weights}
-    values["train"] |= {**recipe.model.start_train, "seed": recipe.train.seed}
-    return make_recipe(values, [], f"{start}, with model.start_train")
 
 
 def _load_fitting(file: Path, method: Method) -> None:
@@ -288,6 +295,15 @@ def machine(device: torch.device | None = None) -> str:
     name = torch.cuda.get_device_name(chosen) if chosen.type == "cuda" else f"{os.cpu_count()} CPU cores"
     name = f"MPS, {name}" if chosen.type == "mps" else name
     return f"{name}, {platform.system()} {platform.machine()}, Python {platform.python_version()}, torch {torch.__version__}"
+
+
+def _stages(recipe: Recipe, stage: Stage | None) -> tuple[Stage | None, Stage]:
+    """The stage of what is trained first, where that is so, and the recipe's own."""
+    start = recipe.model.start
+    if stage is not None or start not in shipped_recipes():
+        return None, stage or Stage()
+    first, own = stages([start_recipe(recipe, start), recipe])
+    return first, own
 
 
 class _Evaluation:

@@ -79,7 +79,7 @@ export class Gestures {
     this.last = [event.clientX, event.clientY];
   }
 
-  up(event, cancelled = false) {
+  up(event, canceled = false) {
     const { stage, app, mode } = this;
     this.fingers.delete(event.pointerId);
     stage.box.classList.remove("dragging");
@@ -91,11 +91,11 @@ export class Gestures {
     if (mode === "paint") app.finished({});
     if (mode === "swipe") {
       const dx = event.clientX - this.start[0], dy = event.clientY - this.start[1];
-      const way = cancelled ? null : this.way(dx, dy);
+      const way = canceled ? null : this.way(dx, dy);
       if (way) app.swipe(way);
       this.swipeBack();
     }
-    if (mode === "click" && !cancelled) {
+    if (mode === "click" && !canceled) {
       const moved = Math.hypot(event.clientX - this.start[0], event.clientY - this.start[1]);
       if (moved < 8) app.click(stage.at(event.clientX, event.clientY));
     }

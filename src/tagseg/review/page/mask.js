@@ -183,7 +183,7 @@ export function flood(width, height, x, y, belongs) {
   }
 }
 
-// Grows along a photo's edges: no step over an edge, and no colour far from that of the click.
+// Grows along a photo's edges: no step over an edge, and no color far from that of the click.
 export class Grower {
   constructor(image, width, height) {
     this.scale = Math.min(1, Math.sqrt(1.5e6 / (width * height)));

@@ -84,12 +84,12 @@ export class Panel {
 
   build() {
     const { classes } = this.app;
-    const rows = classes.map(({ name, colour }, k) => this.line(k, name, colour)).slice(1);
+    const rows = classes.map(({ name, color }, k) => this.line(k, name, color)).slice(1);
     rows.push(this.line(0, "background", "transparent"), this.line(255, "ignore", "#fff"));
     byId("classes").replaceChildren(...rows);
   }
 
-  line(k, name, colour) {
+  line(k, name, color) {
     const line = document.createElement("div"), button = document.createElement("button");
     line.className = k && k < 255 ? "class" : "class special";
     line.dataset.k = k;
@@ -102,7 +102,7 @@ export class Panel {
     } else line.append(document.createElement("span"));
     const dot = document.createElement("i"), label = document.createElement("span"), share = document.createElement("em"), key = document.createElement("kbd");
     dot.className = "dot";
-    dot.style.background = colour;
+    dot.style.background = color;
     label.className = "name";
     label.textContent = name;
     key.textContent = k === 255 ? "i" : k < 10 ? k : k < 19 ? `⇧${k - 9}` : "";

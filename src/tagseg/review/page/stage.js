@@ -5,9 +5,9 @@ const byId = (id) => document.getElementById(id);
 
 export class Stage {
   constructor(classes) {
-    this.colours = new Uint8Array(256 * 3);
-    classes.forEach(({ colour }, k) => this.colours.set([1, 3, 5].map((at) => parseInt(colour.slice(at, at + 2), 16)), 3 * k));
-    this.colours.set([255, 255, 255], 3 * 255);
+    this.colors = new Uint8Array(256 * 3);
+    classes.forEach(({ color }, k) => this.colors.set([1, 3, 5].map((at) => parseInt(color.slice(at, at + 2), 16)), 3 * k));
+    this.colors.set([255, 255, 255], 3 * 255);
     this.classes = classes;
     this.box = byId("stage");
     this.card = byId("card");
@@ -54,7 +54,7 @@ export class Stage {
 
   // Draws the mask, or only the rectangle [left, top, right, bottom] of it.
   draw(box = null) {
-    const { mask, coarse, colours } = this;
+    const { mask, coarse, colors } = this;
     if (!mask) return;
     const { width, height, data } = mask;
     const margin = coarse; // the outline of neighbours changes too
@@ -73,9 +73,9 @@ export class Stage {
           (mx >= coarse && data[place - coarse] !== k) || (mx + coarse < width && data[place + coarse] !== k) ||
           (my >= coarse && data[place - coarse * width] !== k) || (my + coarse < height && data[place + coarse * width] !== k);
         const hatch = k === 255 && (mx + my) % (8 * coarse) < 2 * coarse;
-        out[at] = colours[3 * k];
-        out[at + 1] = colours[3 * k + 1];
-        out[at + 2] = colours[3 * k + 2];
+        out[at] = colors[3 * k];
+        out[at + 1] = colors[3 * k + 1];
+        out[at + 2] = colors[3 * k + 2];
         out[at + 3] = edge ? 255 : hatch ? 200 : k === 255 ? inside / 2 : inside;
       }
     }
@@ -87,13 +87,13 @@ export class Stage {
     const canvas = this.preview, context = canvas.getContext("2d");
     context.clearRect(0, 0, canvas.width, canvas.height);
     if (!places?.length) return;
-    const picture = context.createImageData(canvas.width, canvas.height), { coarse, colours } = this;
+    const picture = context.createImageData(canvas.width, canvas.height), { coarse, colors } = this;
     for (const place of places) {
       const x = place % this.mask.width, y = (place - x) / this.mask.width;
       if (x % coarse || y % coarse) continue;
       const at = 4 * ((y / coarse) * canvas.width + x / coarse);
       const stripe = (x + y) % (6 * coarse) < 3 * coarse;
-      picture.data.set(stripe ? [255, 255, 255, 190] : [colours[3 * k], colours[3 * k + 1], colours[3 * k + 2], 210], at);
+      picture.data.set(stripe ? [255, 255, 255, 190] : [colors[3 * k], colors[3 * k + 1], colors[3 * k + 2], 210], at);
     }
     context.putImageData(picture, 0, 0);
   }
@@ -102,11 +102,11 @@ export class Stage {
     const space = byId("labels");
     const { counts, places } = this.mask.survey();
     space.replaceChildren();
-    const labelled = shown ? [...places].filter(([k]) => counts[k] > 0.0008 * this.mask.data.length) : [];
-    for (const [k, [x, y]] of labelled) {
+    const labeled = shown ? [...places].filter(([k]) => counts[k] > 0.0008 * this.mask.data.length) : [];
+    for (const [k, [x, y]] of labeled) {
       const label = document.createElement("span"), dot = document.createElement("i");
       dot.className = "dot";
-      dot.style.background = k === 255 ? "#fff" : this.classes[k].colour;
+      dot.style.background = k === 255 ? "#fff" : this.classes[k].color;
       label.append(dot, k === 255 ? "ignore" : `${k} ${this.classes[k].name}`);
       label.style.left = `${(100 * x) / this.mask.width}%`;
       label.style.top = `${(100 * y) / this.mask.height}%`;

@@ -28,7 +28,7 @@ async function label() {
 }
 
 async function show(content) {
-  // Background of the palette PNG is made clear, the classes get the colours of the page.
+  // Background of the palette PNG is made clear, the classes get the colors of the page.
   const image = new Image();
   image.src = `data:image/png;base64,${content.mask}`;
   await image.decode();
@@ -38,19 +38,19 @@ async function show(content) {
   const context = canvas.getContext("2d");
   context.drawImage(image, 0, 0);
   const picture = context.getImageData(0, 0, canvas.width, canvas.height);
-  const shown = new Map(content.found.map(({ class: k, colour }) => [voc(k), [1, 3, 5].map((at) => parseInt(colour.slice(at, at + 2), 16))]));
+  const shown = new Map(content.found.map(({ class: k, color }) => [voc(k), [1, 3, 5].map((at) => parseInt(color.slice(at, at + 2), 16))]));
   for (let at = 0; at < picture.data.length; at += 4) {
     const code = (picture.data[at] << 16) | (picture.data[at + 1] << 8) | picture.data[at + 2];
-    const colour = shown.get(code);
-    if (colour) picture.data.set(colour, at);
+    const color = shown.get(code);
+    if (color) picture.data.set(color, at);
     else picture.data[at + 3] = 0;
   }
   context.putImageData(picture, 0, 0);
   byId("mask").src = canvas.toDataURL();
   byId("photo").src = URL.createObjectURL(file);
-  byId("found").replaceChildren(...content.found.map(({ label, colour, share, confidence }) => {
+  byId("found").replaceChildren(...content.found.map(({ label, color, share, confidence }) => {
     const line = document.createElement("span"), dot = document.createElement("i");
-    dot.style.background = colour;
+    dot.style.background = color;
     line.append(dot, `${label} ${(100 * share).toFixed(1)} %, ${Math.round(100 * confidence)} % sure`);
     return line;
   }));
@@ -59,7 +59,7 @@ async function show(content) {
   for (const id of ["result", "again", "save"]) byId(id).hidden = false;
 }
 
-// The colour of a class in the palette of PASCAL VOC.
+// The color of a class in the palette of PASCAL VOC.
 function voc(k) {
   let code = 0;
   for (let place = 0; place < 8; place++)

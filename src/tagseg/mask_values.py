@@ -1,0 +1,8 @@
+"""What the values of a mask mean: 0 is background, 1 and up are classes."""
+
+from __future__ import annotations
+
+BACKGROUND = "background"
+"""The name of class 0."""
+IGNORE = 255
+"""The value of pixels that count neither for a class nor against it."""

@@ -1,0 +1,64 @@
+"""What a training or a chain would do, and how long it would take here, without doing it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from tagseg.data.sources import open_sources
+from tagseg.devices import AUTO, choose_device
+from tagseg.progress import clock_text
+from tagseg.recipe import Recipe, start_recipe
+from tagseg.reproduce.cost import measure, step_seconds
+from tagseg.run_folder import RunFolder
+from tagseg.shipped import shipped_recipes
+from tagseg.workflows.chain import Chain
+from tagseg.workflows.claim import differences_to
+
+
+def plan_training(recipe: Recipe, out: Path, *, device: str = AUTO) -> list[str]:
+    """Sentences on what `train` would do: photos, stages, time and memory, and what lies in `out`."""
+    start = recipe.model.start
+    first = [start_recipe(recipe, start)] if start in shipped_recipes() and start is not None else []
+    return [*_lines(recipe, [*first, recipe], device), _there(recipe, out), "Nothing was written."]
+
+
+def plan_chain(chain: Chain, out: Path, *, device: str = AUTO) -> list[str]:
+    """Sentences on what `run` would do."""
+    first = [] if chain.classifier is None else [chain.classifier]
+    recipes = [*first, chain.teacher, *[chain.segmenter] * chain.rounds]
+    there = f"{out} is there already; stages that are done are kept." if out.exists() else f"{out} would be made."
+    return [*_lines(chain.teacher, recipes, device), there, "Nothing was written."]
+
+
+def _lines(recipe: Recipe, recipes: Sequence[Recipe], device: str) -> list[str]:
+    kind = choose_device(device)
+    if recipe.data.format == "scenes" and recipe.data.root is None:
+        classes, photos = 3, f"{recipe.data.scenes.train} generated pictures"
+    else:
+        data = open_sources(recipe.data, Path()).train
+        classes, photos = len(data.classes), f"{len(data)} photos, classes: {', '.join(data.classes)}"
+    lines, whole = [f"{photos}; on {kind}."], 0.0
+    seconds: dict[str, float] = {}
+    for number, each in enumerate(recipes, 1):
+        key = each.to_yaml()
+        if key not in seconds:
+            seconds[key] = step_seconds(each, classes, str(kind)) * each.train.steps
+        whole += seconds[key]
+        lines.append(
+            f"Stage {number} of {len(recipes)}: {each.method.name} on {each.model.backbone}, {each.train.steps} steps of "
+            f"{each.train.batch_size} photos, crop {each.train.crop}: about {clock_text(seconds[key])}."
+        )
+    memory = measure(recipes[-1], classes, device=str(kind)).memory
+    lines.append(f"About {clock_text(whole)} for all steps, without scores and masks; a step takes {memory:.1f} GiB.")
+    return lines
+
+
+def _there(recipe: Recipe, out: Path) -> str:
+    run = RunFolder(out)
+    if not run.holds_run():
+        return f"{out} would be made." if not out.exists() else f"{out} is there and holds no run."
+    different = differences_to(run.recipe, recipe.placed())
+    if different:
+        return f"{out} holds a run of another recipe ({'; '.join(different[:3])}): it would be refused without --overwrite."
+    return f"{out} holds this run, finished." if run.finished else f"{out} holds this run, begun: it would go on."
