@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from textwrap import wrap
 from typing import Any, NamedTuple
 
 from tagseg.data.sources import DataSettings
@@ -14,6 +15,8 @@ from tagseg.methods import METHODS
 from tagseg.methods.build import ModelSettings
 from tagseg.prediction.settings import PredictSettings
 from tagseg.settings import Settings
+
+WIDTH = 120  # of the page's lines
 
 
 class Key(NamedTuple):
@@ -60,17 +63,19 @@ def settings_page() -> str:
         ("predict", PredictSettings()),
     ]
     for title, settings in blocks:
-        lines += ["", f"## {title}", "", *_table(settings, f"{title}.")]
+        lines += ["", f"## {title}", "", *_list(settings, f"{title}.")]
     for name, method in METHODS.items():
-        lines += ["", f"## method: {name}", "", *_table(method.Settings.model_validate({"name": name}), "method.")]
+        lines += ["", f"## method: {name}", "", *_list(method.Settings.model_validate({"name": name}), "method.")]
     return "\n".join(lines) + "\n"
 
 
-def _table(settings: Settings, prefix: str) -> list[str]:
-    rows = [
-        f"| `{key.name}` | `{plain(key.value)}` | {key.meaning.replace('|', '/')} |" for key in keys(settings, prefix)
-    ]
-    return ["| key | default | meaning |", "|---|---|---|", *rows]
+def _list(settings: Settings, prefix: str) -> list[str]:
+    """A line for each key with its default, and its meaning."""
+    lines = []
+    for key in keys(settings, prefix):
+        line = f"- `{key.name}` = `{plain(key.value)}`{f': {key.meaning}' if key.meaning else ''}"
+        lines += wrap(line, WIDTH, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
+    return lines
 
 
 if __name__ == "__main__":

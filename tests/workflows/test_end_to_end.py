@@ -17,6 +17,7 @@ from tagseg.data.photo import read_mask
 from tagseg.data.scenes import write_scenes
 from tagseg.errors import UserError
 from tagseg.outputs.confidence import read_rows
+from tagseg.outputs.inert import markdown
 from tagseg.recipe import load_recipe
 
 SMALL = [
@@ -209,7 +210,12 @@ def test_runs_are_compared_side_by_side(trained: Path, tmp_path: Path) -> None:
     rows = json.loads((tmp_path / "comparison" / "compare.json").read_text(encoding="utf-8"))
     assert [row["branch"] for row in rows] == ["P_ct", "P_st", "P_s", "combined"]
     assert (tmp_path / "comparison" / "compare.html").stat().st_size > 10_000
-    assert (tmp_path / "comparison" / "compare.md").read_text(encoding="utf-8").count("\n") == 6
+    lines = (tmp_path / "comparison" / "compare.md").read_text(encoding="utf-8").splitlines()
+    assert [line.split(" | ")[0].strip("| *") for line in lines[3:7]] == ["P_ct", "P_st", "P_s", "combined"]
+    machine = json.loads((trained / "scores.json").read_text(encoding="utf-8"))["machine"]
+    assert lines[6].endswith(" | A |")
+    assert lines[8:] == [f"- A: {markdown(machine)}"]
+    assert max(map(len, lines[:7])) <= 120
     run(
         "train",
         "rrm-scenes",
@@ -250,7 +256,7 @@ def test_seeds_of_one_recipe_share_their_rows(trained: Path, tmp_path: Path) -> 
     assert [row["branch"] for row in rows] == ["P_ct", "P_st", "P_s", "combined"]
     assert rows[2]["before CRF"] == [one, one + 3]
     text = (tmp_path / "c" / "compare.md").read_text(encoding="utf-8")
-    assert "seeds 0, 5 | P_s" in text
+    assert "seeds 0, 5**, image-level tags only |" in text
     assert f"{one + 1.5:.1f} ({one:.1f} to {one + 3:.1f})" in text
     assert "41.0 (40.0 to 42.0)" in text
     run("compare", trained, trained, "--out", tmp_path / "c")  # one seed twice is no second seed

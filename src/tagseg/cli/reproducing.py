@@ -20,7 +20,7 @@ def reproduce(
         "data"
     ),
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="folder for the results; else reproduced/<table>-<on>")
+        Path | None, typer.Option("--out", "-o", help="folder for the results; else reproduced/TABLE-ON")
     ] = None,
     seeds: Annotated[str, typer.Option(help="such as 0,1,2")] = "0",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="only print the plan")] = False,

@@ -56,18 +56,30 @@ if TYPE_CHECKING:
 
 @app.command()
 def demo(
-    out: Out = Path("demo"),
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="folder for the results [default: demo, or demo-quick]")
+    ] = None,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="a first look in about a minute: activation maps alone")
+    ] = False,
+    show: Annotated[bool, typer.Option("--open/--no-open", help="open the page where a desktop is")] = True,
     device: Device = "auto",
     seed: Annotated[int, typer.Option(help="seed of pictures and training")] = 0,
     overwrite: Overwrite = False,
 ) -> None:
-    """Train ASDT on generated scenes, print the scores and write the report: about five minutes on two cores.
+    """Train on generated scenes, print the scores, write the report and open it: about five minutes on two cores.
 
     Example: tagseg demo --out demo
+
+    Example: tagseg demo --quick
     """
+    from tagseg.web.browser import open_page
     from tagseg.workflows.demo import demo
 
-    demo(out, seed=seed, overwrite=overwrite, device=device, console=console, say=say)
+    folder = out or Path("demo-quick" if quick else "demo")
+    page = demo(folder, quick=quick, seed=seed, overwrite=overwrite, device=device, console=console, say=say)
+    if show and page is not None:
+        open_page(page)
 
 
 @app.command()

@@ -108,7 +108,9 @@ class TrainSettings(Settings):
         2, ge=1, le=10_000, description="newest checkpoints to keep; the best one is kept besides"
     )
     log_every: Every = Field(10, description="steps between lines of metrics.jsonl")
-    evaluate_every: Every | None = Field(None, description="steps between evaluations; none: once, at the end")
+    evaluate_every: Every | None = Field(
+        None, description="steps between evaluations while training; none: the run's scores at the end alone"
+    )
     workers: int | None = Field(
         None,
         ge=0,

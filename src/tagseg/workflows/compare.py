@@ -44,7 +44,6 @@ PROTOCOL = "without tags"
 MARKER = ".tagseg-compare"  # in the folder: which of its files are a comparison
 FILES = ("compare.json", "compare.md", "compare.html")
 NUMBERS = ("before CRF", "after CRF", "pseudo masks", "minutes", "memory GiB")
-HEADS = ("run", "branch", *NUMBERS, "trained with")
 
 
 @dataclass(frozen=True)
@@ -91,7 +90,8 @@ def compare(given: Sequence[Path], out: Path, *, device: str = AUTO) -> Table:
     others = [_masks(path, data[0]) for path in given if path not in runs]
     rows += [
         {"run": masks.name, "branch": "masks", **dict.fromkeys(NUMBERS), "after CRF": [masks.miou]}
-        | {"before CRF": [], "pseudo masks": [], "minutes": [], "memory GiB": [], "trained with": masks.labels}
+        | {"before CRF": [], "pseudo masks": [], "minutes": [], "memory GiB": [], "machines": []}
+        | {"trained with": masks.labels}
         for masks in others
     ]
     check_output(out, [place for val in data if val is not None for place in val.places])
@@ -100,9 +100,9 @@ def compare(given: Sequence[Path], out: Path, *, device: str = AUTO) -> Table:
     facts, text, page = (out / name for name in FILES)
     _page(groups, results, rows, data[0], page, device)
     write_text(facts, to_json(rows, indent=2))
-    write_text(text, _markdown(rows))
-    folder.wrote(FILES)
     names = [*(group.name for group in groups), *(masks.name for masks in others)]
+    write_text(text, _markdown(names, rows))
+    folder.wrote(FILES)
     return _terminal_table(groups, names, rows, f"mIoU in %, {len(data[0])} photos, no tags used")
 
 
@@ -179,6 +179,7 @@ def _rows(group: Group, results: Sequence[dict[str, Any]]) -> list[dict[str, Any
                 "pseudo masks": pseudo if branch == branches[-1] else [],
                 "minutes": [facts["minutes"] for facts in results],
                 "memory GiB": [facts["peak_memory_gib"] for facts in results],
+                "machines": list(dict.fromkeys(str(facts["machine"]) for facts in results)),
                 "trained with": results[0]["labels"],
             }
         )
@@ -217,20 +218,36 @@ def _mean(values: Sequence[float | None]) -> float | None:
     return sum(known) / len(known) if known else None
 
 
-def _cell(value: Any) -> str:
-    """Text, or the mean of some numbers with their range."""
-    if isinstance(value, str):
-        return markdown(value)
-    known = [number for number in value if number is not None]
-    if len(known) < 2:
-        return percent(_mean(known)) if known else ""
-    return f"{percent(_mean(known))} ({percent(min(known))} to {percent(max(known))})"
+def _cell(values: Sequence[float | None]) -> str:
+    """The mean of some numbers, with their range where there is one."""
+    known = [number for number in values if number is not None]
+    if not known:
+        return ""
+    mean, low, high = (percent(number) for number in (_mean(known), min(known), max(known)))
+    return mean if low == high else f"{mean} ({low} to {high})"
 
 
-def _markdown(rows: list[dict[str, Any]]) -> str:
-    lines = ["| " + " | ".join(HEADS) + " |", "|" + "---|" * len(HEADS)]
-    lines += ["| " + " | ".join(_cell(row[head]) for head in HEADS) + " |" for row in rows]
+def _markdown(names: Sequence[str], rows: list[dict[str, Any]]) -> str:
+    """A line for each run, its branches below it; machines are letters, spelled out beneath the table."""
+    letters: dict[str, str] = {}
+    heads = ("run, branch", *NUMBERS, "machine")
+    lines = ["| " + " | ".join(heads) + " |", "|---" + "|---:" * len(NUMBERS) + "|---|"]
+    for name in names:
+        own = [row for row in rows if row["run"] == name]
+        lines.append(f"| **{markdown(name)}**, {markdown(own[0]['trained with'])} |" + " |" * (len(heads) - 1))
+        for row in own:
+            machines = [letters.setdefault(machine, _letter(len(letters))) for machine in row["machines"]]
+            cells = [_cell(row[head]) for head in NUMBERS] + [", ".join(machines)]
+            if row is not own[-1]:  # what a run has once stands at its last branch
+                cells[2:] = [""] * (len(cells) - 2)
+            lines.append(f"| {markdown(row['branch'])} | " + " | ".join(cells) + " |")
+    lines += ["", *(f"- {letter}: {markdown(machine)}" for machine, letter in letters.items())]
     return "\n".join(lines) + "\n"
+
+
+def _letter(number: int) -> str:
+    """A to Z, then A1 and so on."""
+    return chr(ord("A") + number % 26) + (str(number // 26) if number >= 26 else "")
 
 
 def _page(

@@ -130,15 +130,16 @@ def _train_claimed(
         balance=settings.balance,
     )
     val = sources.val
+    watched = None if settings.evaluate_every is None else val  # the end is scored in full below
     try:
         result = fit(
             method,
             batches,
             settings,
             out,
-            evaluate=None if val is None else _Evaluation(val, recipe),
-            pictures=None if val is None else _Pictures(val),
-            best=None if val is None else "miou",
+            evaluate=None if watched is None else _Evaluation(watched, recipe),
+            pictures=None if watched is None else _Pictures(watched),
+            best=None if watched is None else "miou",
             accelerator=accelerator,
             later=own.later,
         )
