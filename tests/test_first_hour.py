@@ -75,7 +75,9 @@ def test_what_is_no_photo_is_counted_by_its_ending(tmp_path: Path) -> None:
     folder = photos(tmp_path / "photos", "a.jpg", "b.jpg")
     (folder / "c.NEF").write_bytes(b"raw")
     tags = table(tmp_path / "tags.csv", "file,tags\na.jpg,x\nb.jpg,y\n")
-    assert "1 .nef file not read (c.NEF)" in looked("check", "--images", folder, "--tags", tags)
+    assert "1 .nef file is not read (c.NEF); convert to JPEG or PNG" in looked(
+        "check", "--images", folder, "--tags", tags
+    )
 
 
 def test_tables_that_people_have_are_read(tmp_path: Path) -> None:
@@ -98,7 +100,7 @@ def test_a_name_in_other_letters_is_found_or_suggested(tmp_path: Path) -> None:
 def test_of_many_problems_five_are_named(tmp_path: Path) -> None:
     folder = photos(tmp_path / "photos", *(f"{i}.jpg" for i in range(9)))
     tags = table(tmp_path / "tags.csv", "file,tags\n0.jpg,x\n1.jpg,y\n")
-    assert "and 2 more (list: --out problems.csv)" in looked("check", "--images", folder, "--tags", tags)
+    assert "6.jpg and 2 more have no row among the tags" in looked("check", "--images", folder, "--tags", tags)
 
 
 def test_check_ends_with_the_next_command(untouched: Project) -> None:  # noqa: F811

@@ -14,7 +14,7 @@ SMALL: dict[str, Any] = {
     "hidden": 8,
     "cam_scales": [1.0, 0.5],
     "seg_to_class": {"from_step": 2, "confidence": 0.0},
-    "background": {"from_step": 3},
+    "background_aware": {"from_step": 3},
 }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from tagseg.data.scenes import SCENE_CLASSES
 from tagseg.data.sources import open_sources
 from tagseg.devices import AUTO, choose_device
 from tagseg.progress import clock_text
@@ -34,7 +35,7 @@ def plan_chain(chain: Chain, out: Path, *, device: str = AUTO) -> list[str]:
 def _lines(recipe: Recipe, recipes: Sequence[Recipe], device: str) -> list[str]:
     kind = choose_device(device)
     if recipe.data.format == "scenes" and recipe.data.root is None:
-        classes, photos = 3, f"{recipe.data.scenes.train} generated pictures"
+        classes, photos = len(SCENE_CLASSES), f"{recipe.data.scenes.train} generated pictures"
     else:
         data = open_sources(recipe.data, Path()).train
         classes, photos = len(data.classes), f"{len(data)} photos, classes: {', '.join(data.classes)}"
