@@ -4,8 +4,11 @@ Without a GPU Triton's kernels run in its interpreter, and tests that need a GPU
 """
 
 import os
+import tempfile
 
 os.environ["OMP_NUM_THREADS"] = "1"
+if "PYTEST_XDIST_WORKER" not in os.environ:  # workers take it over
+    os.environ["XDG_STATE_HOME"] = tempfile.mkdtemp(prefix="tagseg-tests-")  # no key goes to the person's home
 
 import pytest
 import torch

@@ -1,33 +1,20 @@
 """Only UserError leaves a reader, whatever the file holds; the slow form's counts stand in docs/results/robustness.md."""
 
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.fuzzing import READERS_OF_FILES, fuzz
+from tests.fuzzing import READERS_OF_FILES, fuzz, limited
 
 FEW, MANY = 40, 600  # mutations of a reader, times its weight
 SLOWEST = 20.0  # seconds that a mutation may take, on a machine that does other things too
-MEMORY = 4 << 30  # bytes that all of them may take beyond what the imports took
 
 
 @pytest.fixture(autouse=True)
-def limited() -> Iterator[None]:
-    """A limit of memory around the test, where the system knows one."""
-    if not sys.platform.startswith("linux"):
+def under_a_limit_of_memory() -> Iterator[None]:
+    with limited():
         yield
-        return
-    import resource
-
-    taken = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-    before = resource.getrlimit(resource.RLIMIT_AS)
-    resource.setrlimit(resource.RLIMIT_AS, (taken + MEMORY, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_AS, before)
 
 
 @pytest.mark.parametrize("name", READERS_OF_FILES)

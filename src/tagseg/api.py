@@ -14,14 +14,15 @@ from tagseg.devices import AUTO
 from tagseg.errors import UserError
 from tagseg.prediction.load import load
 from tagseg.prediction.segmenter import Segmenter
-from tagseg.recipe import Recipe, load_recipe
+from tagseg.recipe import Recipe
 from tagseg.workflows import evaluate as evaluating
 from tagseg.workflows import label as labeling
 from tagseg.workflows import predict as predicting
 from tagseg.workflows import run as running
 from tagseg.workflows import train as training
-from tagseg.workflows.chain import Chain, load_chain
+from tagseg.workflows.chain import Chain
 from tagseg.workflows.own_photos import own_chain, own_data, own_recipe
+from tagseg.workflows.trusted import given_chain, given_recipe
 
 StrPath = str | Path
 Model = Segmenter | StrPath
@@ -55,7 +56,7 @@ def train(
             raise UserError("settings change a recipe that is given by its name; this one is an object already.")
         chosen = recipe
     else:
-        chosen = load_recipe(str(recipe), list(settings))
+        chosen = given_recipe(str(recipe), settings)
     return training.train(chosen, Path(out), overwrite=overwrite, device=device, say=say)
 
 
@@ -80,7 +81,7 @@ def run(
     if images is not None:
         chosen = own_chain(_own(images, tags, masks), method, list(settings), device=device, say=say)
     else:
-        chosen = chain if isinstance(chain, Chain) else load_chain(str(chain), list(settings))
+        chosen = chain if isinstance(chain, Chain) else given_chain(str(chain), settings)
     return running.run(chosen, Path(out), device=device, say=say)
 
 

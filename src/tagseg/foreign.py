@@ -8,11 +8,11 @@ import reprlib
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 from numpy.typing import NDArray
 
 from tagseg.errors import UserError
@@ -117,21 +117,28 @@ def read_array(path: Path, kind: str, fix: str = COMPLETE) -> NDArray[Any]:
             return np.lib.format.read_array(file, allow_pickle=False)
 
 
-class _PlainLoader(yaml.SafeLoader):
-    """YAML without aliases: ten lines of them can stand for more than any memory holds."""
+@cache
+def _plain_loader() -> Any:
+    import yaml  # here, as most commands read none
 
-    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
-        if self.check_event(yaml.AliasEvent):
-            event: Any = self.peek_event()
-            raise yaml.MarkedYAMLError(
-                problem=f"it uses the alias *{event.anchor[:40]}; write the value out", problem_mark=event.start_mark
-            )
-        return super().compose_node(parent, index)
+    class PlainLoader(yaml.SafeLoader):
+        """YAML without aliases: ten lines of them can stand for more than any memory holds."""
+
+        def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+            if self.check_event(yaml.AliasEvent):
+                event: Any = self.peek_event()
+                problem = f"it uses the alias *{event.anchor[:40]}; write the value out"
+                raise yaml.MarkedYAMLError(problem=problem, problem_mark=event.start_mark)
+            return super().compose_node(parent, index)
+
+    return PlainLoader
 
 
 def parse_yaml(text: str) -> Any:
     """What a YAML text holds, aliases refused; raises any kind of error, so it belongs inside `reading`."""
-    return yaml.load(text, _PlainLoader)
+    import yaml
+
+    return yaml.load(text, _plain_loader())
 
 
 def read_yaml_file(path: Path, kind: str, cap: int = TEXT_CAP, fix: str = COMPLETE) -> Any:

@@ -15,11 +15,12 @@ ON_WINDOWS = os.name == "nt"
 RESERVED = re.compile(r"(con|prn|aux|nul|conin\$|conout\$|(com|lpt)[0-9¹²³])(\..*)?$", re.IGNORECASE)
 
 
-def check_output(out: Path, inputs: Iterable[Path]) -> None:
+def check_output(out: Path, inputs: Iterable[Path], option: str = "--out") -> None:
     """The guard of every command that writes: whether results may go to `out`, a folder or a file, there or not.
 
-    inputs: folders and files that the command reads. Links are followed on both sides, and a file or folder is known
-    by what it is, not by how its path is spelled. Raises UserError where `out` is, holds, or lies inside one of them.
+    inputs: folders and files that the command reads. option: the word that `out` was given by. Links are followed on both
+    sides, and a file or folder is known by what it is, not by how its path is spelled.
+    Raises UserError where `out` is, holds, or lies inside one of them.
     """
     own = _identities(out)
     for place in inputs:
@@ -32,7 +33,7 @@ def check_output(out: Path, inputs: Iterable[Path]) -> None:
             problem = f"{out} lies inside {place}, which this command reads"
         else:
             continue
-        raise UserError(f"{problem}: choose another --out, so that no input is written over.")
+        raise UserError(f"{problem}: choose another {option}, so that no input is written over.")
 
 
 def inside(folder: Path, relative: str) -> Path:

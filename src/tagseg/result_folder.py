@@ -58,17 +58,11 @@ class ResultFolder:
         there = [name for name in (*rewritten, *names) if results._exists(name)]
         foreign = [name for name in there if results.all_by is None and name not in results.made]
         if foreign:
-            raise UserError(
-                f"{out} holds {shown(foreign[0])}, which this command did not write: choose another --out, "
-                "so that it is not written over."
-            )
+            raise UserError(_foreign(out, foreign[0]))
         afresh = overwrite and not results.renewed
         changed = [name for name in (there if afresh else rewritten) if results._is_changed(name)]
         if changed:
-            raise UserError(
-                f"{out / changed[0]} has been changed since tagseg wrote it: choose another --out, "
-                "or move the changed files away."
-            )
+            raise UserError(_changed(out / changed[0]))
         if afresh:
             results._reset()
         elif not results.renewed and any(results._maker(name) != by for name in there):
@@ -92,6 +86,14 @@ class ResultFolder:
         for name in names:
             inside(self.out, name)
         self._note(dict.fromkeys(names))
+
+    def spare(self, names: Iterable[str]) -> None:
+        """Raise UserError where one of these is there and tagseg did not write it, or a person has changed it since."""
+        for name in names:
+            if self._exists(name) and self.all_by is None and name not in self.made:
+                raise UserError(_foreign(self.out, name))
+            if self._is_changed(name):
+                raise UserError(_changed(self.out / name))
 
     def wrote(self, names: Iterable[str]) -> None:
         """Note that these files are finished."""
@@ -156,6 +158,14 @@ class ResultFolder:
                 f"{self.record} cannot be written: {error.strerror or error}; make room or allow writing, then run the "
                 "same command again."
             ) from error
+
+
+def _foreign(out: Path, name: str) -> str:
+    return f"{out} holds {shown(name)}, which this command did not write: choose another --out, so that it is not written over."
+
+
+def _changed(path: Path) -> str:
+    return f"{path} has been changed since tagseg wrote it: choose another --out, or move the changed files away."
 
 
 def _checksum(path: Path) -> str:

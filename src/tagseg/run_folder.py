@@ -7,12 +7,40 @@ import math
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from tagseg.errors import UserError
 from tagseg.foreign import DATA_CAP, read_json, read_text, reading
+from tagseg.settings import first_fault
 
 CHECKPOINT = "step-*"  # weights, and a manifest of the same name
+
+
+class _Facts(BaseModel):
+    """What a file should say; it may say more. Numbers that are none, and texts in their place, are refused."""
+
+    model_config = ConfigDict(strict=True, allow_inf_nan=False)
+
+
+class _Branch(_Facts):
+    miou: float | None
+    iou: dict[str, float | None]
+
+
+class _Result(_Facts):
+    """The part of scores.json that pages and tables are made of."""
+
+    labels: str
+    classes: list[str]
+    scores: dict[str, dict[str, _Branch]]
+    photo_miou: dict[str, Annotated[float, Field(allow_inf_nan=True)]]
+    minutes: float
+    peak_memory_gib: float
+    machine: str
+    command: str
+    tags_from: str = ""
 
 
 class RunFolder:
@@ -28,6 +56,7 @@ class RunFolder:
         "checkpoints/step-*.safetensors",
         "checkpoints/step-*.json",
         "events/events.out.tfevents.*",
+        ".trained-here",
         "recipe.yaml",  # last: where it lies, the rest does
     )
     """What training, its report and its labels leave here, as patterns; besides `scenes`, `start` and `replaced`."""
@@ -36,6 +65,8 @@ class RunFolder:
         self.path = Path(path)
         self.recipe = self.path / "recipe.yaml"
         """Every setting."""
+        self.seal = self.path / ".trained-here"
+        """Shows this account that it has trained by this very recipe."""
         self.lock = self.path / ".in-use"
         """Empty; the lock on it ends with the process that holds it, however that ends."""
         self.checkpoints = self.path / "checkpoints"
@@ -79,12 +110,18 @@ class RunFolder:
 
     def result(self) -> dict[str, Any]:
         """What a finished run says of itself: scores, labels used, minutes, memory, machine, command."""
+        if not self.finished and not self.recipe.is_file():
+            raise UserError(f"{self.path} is no run folder: it holds no {self.recipe.name}.")
         if not self.finished:
             raise UserError(f"{self.path} is not finished: `tagseg train` with the same --out goes on with it.")
         facts = read_json(self.scores, "the scores of a run", DATA_CAP)
-        if not isinstance(facts, dict) or not facts.keys() >= {"scores", "classes", "labels", "minutes"}:
-            raise UserError(f"{self.scores} holds no scores of a run: give a run folder of `tagseg train`.")
-        return facts
+        try:
+            _Result.model_validate(facts)
+        except ValidationError as error:
+            raise UserError(
+                f"{self.scores} holds no scores of a run ({first_fault(error)}): give a run folder of `tagseg train`."
+            ) from error
+        return dict(facts)
 
     def metric_rows(self) -> Iterator[dict[str, Any]]:
         """The lines of metrics.jsonl; those that are no numbers by name are passed over."""

@@ -13,6 +13,7 @@ import tifffile
 from PIL import Image
 
 from tagseg.data.check import check_photos
+from tagseg.data.mask_numbers import TagTable
 from tagseg.data.masks import read_mask
 from tagseg.data.palette import PALETTE, write_mask
 from tagseg.data.sources import DataSettings, open_sources
@@ -162,6 +163,66 @@ def test_a_class_that_tags_promise_and_no_mask_holds(photos: Make, table: Make, 
     assert result.ok
     opened = open_sources(DataSettings(format="tagged", root=images, tags=tags, masks=tmp_path / "masks"), tmp_path)
     assert sentence in opened.train.notes[0]
+
+
+@pytest.fixture
+def without_dogs(photos: Make, table: Make, tmp_path: Path) -> Path:
+    """Photos of which two are tagged dog, and masks that hold a cat alone; the table names the photos with suffixes."""
+    photos("a.png", "b.png", "c.png")
+    table("file,tags\na.png,cat\nmasks/b.png,dog\nc.jpg,dog\n")
+    (tmp_path / "masks").mkdir()
+    for name in ("a", "b", "c"):
+        mask = np.zeros((40, 48), np.uint8)
+        mask[5:20, 5:20] = 1
+        write_mask(tmp_path / "masks" / f"{name}.png", mask)
+    return tmp_path
+
+
+def test_evaluate_names_a_class_that_tags_promise_and_no_truth_holds(without_dogs: Path) -> None:
+    masks, tags = without_dogs / "masks", TagTable(without_dogs / "tags.csv")
+    sentence = "no mask of the 2 photos tagged dog holds that class; check the order of the classes"
+    result = evaluate(masks, masks, tags=tags)
+    assert result.classes == ("background", "cat", "dog")
+    assert [sentence in note for note in result.notes] == [True]
+    assert (
+        sentence.replace("dog", "cat").replace("2 photos", "1 photo")
+        in evaluate(masks, masks, classes=("dog", "cat"), tags=tags).notes[0]
+    )
+    named = evaluate(masks, masks, classes=("cat", "dog", "cow")).notes
+    assert [note.split("; where")[0] for note in named] == [f"no mask of {masks} holds dog, cow"]
+    assert evaluate(masks, masks, classes=("cat",)).notes == evaluate(masks, masks).notes == ()
+
+
+def test_refine_names_a_class_that_tags_promise_and_no_mask_holds(without_dogs: Path) -> None:
+    said: list[object] = []
+
+    def refined(out: str, tags: TagTable | None) -> int:
+        return refine_folder(
+            without_dogs / "masks", without_dogs / "images", without_dogs / out, Refinement(iterations=1),
+            workers=1, tags=tags, say=said.append,
+        )  # fmt: skip
+
+    assert refined("one", None) == 3
+    assert said == []
+    assert refined("two", TagTable(without_dogs / "tags.csv")) == 3
+    assert ["no mask of the 2 photos tagged dog holds that class" in str(text) for text in said] == [True]
+    (without_dogs / "two" / "b.png").unlink()
+    assert refined("two", TagTable(without_dogs / "tags.csv")) == 1
+    assert len(said) == 1, "of some of the masks nothing can be said"
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("file,tags\nx,cat\n", "names none of the masks"),
+        ("file,tags\na,cat\na,cat dog\n", "stands in row 2 already"),
+        ("file,tags\n../a,cat\n", "leads outside|names none of the masks"),
+    ],
+)
+def test_a_table_that_does_not_fit_the_masks_is_named(without_dogs: Path, text: str, sentence: str) -> None:
+    (without_dogs / "tags.csv").write_text(text, encoding="utf-8")
+    with pytest.raises(UserError, match=sentence):
+        evaluate(without_dogs / "masks", without_dogs / "masks", tags=TagTable(without_dogs / "tags.csv"))
 
 
 def test_masks_of_which_none_has_a_photo_s_name(photos: Make, table: Make, tmp_path: Path) -> None:

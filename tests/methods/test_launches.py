@@ -36,6 +36,9 @@ def counts_of(name, backbone, monkeypatch):
     photos.facts()  # as the loader does, before the step
     with as_on_a_device(triton=True):
         optimizer = build_optimizer(method, settings)
+        for parameter in method.parameters():  # what an update keeps is made by the first one
+            parameter.grad = torch.zeros_like(parameter) if parameter.requires_grad else None
+        optimizer.step()
         with counting() as counts:
             train_step(method, optimizer, photos, STEP, settings, Accelerator(cpu=True))
     return counts
@@ -43,10 +46,13 @@ def counts_of(name, backbone, monkeypatch):
 
 @pytest.mark.parametrize(
     ("name", "backbone", "most"),
-    [("asdt", "efficientnet_lite0", 1400), ("tscd", "mit_b0", 2500), ("bmp", "mit_b0", 2000)],
+    [
+        ("asdt", "efficientnet_lite0", 1250),
+        ("tscd", "mit_b0", 2150),
+        ("bmp", "mit_b0", 1250),
+    ],  # below half of the first count
 )
 def test_launches_and_host_reads_of_a_step(name, backbone, most, monkeypatch):
     counts = counts_of(name, backbone, monkeypatch)
-    print(name, counts.launches.total(), counts.launches.most_common(40), counts.reads)
     assert counts.reads == {"tolist": 1}, "the loss is all that the host reads"
     assert counts.launches.total() <= most

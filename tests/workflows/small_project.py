@@ -12,7 +12,9 @@ from typer.testing import CliRunner
 from tagseg import cli
 from tagseg.data.palette import write_mask
 from tagseg.errors import UserError
+from tagseg.run_folder import RunFolder
 from tagseg.workflows import train
+from tagseg.workflows.trusted import seal
 
 FAST = ("train.steps=1", "train.workers=0", "model.start=null", "train.batch_size=2", "train.crop=64")
 FAST += ("predict.crf=null", "train.short_side=64", "method.hidden=8", "method.cam_scales=[1.0]")
@@ -80,4 +82,5 @@ def copied(project: Project, path: Path) -> Project:
     recipe = path / "run" / "recipe.yaml"
     text = recipe.read_text(encoding="utf-8").replace(str(project.path), str(path))
     recipe.write_text(text, encoding="utf-8")
+    seal(RunFolder(path / "run"))
     return Project(path)

@@ -311,7 +311,7 @@ def test_own_photos_go_from_check_to_masks_to_report(tmp_path: Path) -> None:
         (["train", "rrm-scenes", "--set", "model.start_train.stepz=1"], "train.stepz: there is no such key"),
         (["label", "nowhere"], "holds no finished model"),
         (["predict", "nowhere", "photos"], "holds no finished model"),
-        (["report", "nowhere"], "is not finished"),
+        (["report", "nowhere"], "is no run folder"),
         (["evaluate", "nowhere", "truth"], "does not exist"),
     ],
 )

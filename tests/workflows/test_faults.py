@@ -4,7 +4,9 @@ Training's own rows stand in tests/engine: SIGKILL, signals and a rank that dies
 full disk, damaged checkpoints and a loss that is no number in test_checkpoint.py and test_fit.py.
 """
 
+import builtins
 import errno
+import io
 import os
 import signal
 import sys
@@ -113,13 +115,8 @@ def test_killed_and_carried_out_again(name: str, project: Project, tmp_path: Pat
     assert not left_over(project, out)
 
 
-@pytest.mark.parametrize(
-    ("name", "number"),
-    [
-        *((name, signal.SIGTERM) for name in COMMANDS),
-        ("predict", signal.SIGINT),
-    ],
-)
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("name", COMMANDS)
 def test_signalled_and_carried_out_again(
     name: str, number: signal.Signals, project: Project, tmp_path: Path, expected
 ) -> None:  # type: ignore[no-untyped-def]
@@ -132,34 +129,84 @@ def test_signalled_and_carried_out_again(
     assert results(name, project, out) == whole
 
 
-@pytest.mark.parametrize(
-    ("name", "code"),
-    [
-        *((name, errno.ENOSPC) for name in COMMANDS),
-        ("label", errno.EROFS),
-        ("predict", errno.EROFS),
-        ("predict", errno.EACCES),
-    ],
-)
+@pytest.mark.parametrize("name", COMMANDS)
 def test_a_disk_that_takes_no_more(
-    name: str, code: int, project: Project, tmp_path: Path, expected, monkeypatch: pytest.MonkeyPatch
+    name: str, project: Project, tmp_path: Path, expected, monkeypatch: pytest.MonkeyPatch
 ) -> None:  # type: ignore[no-untyped-def]
     whole, out = expected(name), tmp_path / "out"
     out.mkdir()
 
     def full(*_: object, **__: object) -> str:
-        raise OSError(code, os.strerror(code))
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     before, page = project.contents(), results(name, project, out)  # of a report the page that training made
     with monkeypatch.context() as patched:
         patched.setattr(files, "mkdtemp", full)
-        with pytest.raises(UserError, match=os.strerror(code)):
+        with pytest.raises(UserError, match=os.strerror(errno.ENOSPC)):
             carry_out(name, project, out)
     done = results(name, project, out)
     assert done == page or done.items() <= whole.items(), "what is there is whole"
     assert project.contents() == before
     carry_out(name, project, out)
     assert results(name, project, out) == whole
+
+
+def refuse_writing(folders: list[Path], code: int, patched: pytest.MonkeyPatch) -> None:
+    """Make every call that would change what lies in the folders fail, as a read-only disk does; root ignores permissions."""
+
+    def lies_within(path: object) -> bool:
+        if isinstance(path, int):
+            return False
+        place = Path(os.path.abspath(os.fsdecode(path)))  # type: ignore[arg-type] # noqa: PTH100
+        return any(folder == place or folder in place.parents for folder in folders)
+
+    def guarded(plain: Callable[..., object], writes: Callable[..., bool]) -> Callable[..., object]:
+        def call(path: object, *words: object, **more: object) -> object:
+            if writes(*words, **more) and lies_within(path):
+                raise OSError(code, os.strerror(code), str(path))
+            return plain(path, *words, **more)
+
+        return call
+
+    def opens_to_write(mode: str = "r", *_: object, **__: object) -> bool:
+        return any(letter in mode for letter in "wax+")
+
+    def flags_to_write(flags: int, *_: object, **__: object) -> bool:
+        return bool(flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT))
+
+    for module in (builtins, io):
+        patched.setattr(module, "open", guarded(module.open, opens_to_write))
+    patched.setattr(os, "open", guarded(os.open, flags_to_write))
+    for name in ("mkdir", "unlink", "rmdir", "replace", "rename", "symlink", "link"):
+        patched.setattr(os, name, guarded(getattr(os, name), lambda *_, **__: True))
+
+
+@pytest.mark.parametrize("code", [errno.EROFS, errno.EACCES])
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_folder_that_takes_nothing(
+    name: str, code: int, project: Project, tmp_path: Path, expected, monkeypatch: pytest.MonkeyPatch
+) -> None:  # type: ignore[no-untyped-def]
+    whole, out = expected(name), tmp_path / "out"
+    out.mkdir()
+    before = {path: path.read_bytes() for path in project.path.rglob("*") if path.is_file()}
+    with monkeypatch.context() as patched:
+        refuse_writing([out, project.run], code, patched)
+        with pytest.raises(UserError, match=os.strerror(code)):
+            carry_out(name, project, out)
+    assert {path: path.read_bytes() for path in project.path.rglob("*") if path.is_file()} == before
+    assert not [path for path in out.rglob("*") if path.is_file()]
+    carry_out(name, project, out)
+    assert results(name, project, out) == whole
+
+
+def test_a_true_mask_that_is_cut_short_is_named_by_evaluate(project: Project, tmp_path: Path) -> None:
+    for cut in (0, 30, -20):
+        broken = copied(project, tmp_path / f"cut {cut}")
+        mask = broken.masks / "1.png"
+        mask.write_bytes(mask.read_bytes()[:cut])
+        with pytest.raises(UserError, match=r"1\.png"):
+            carry_out("evaluate", broken, tmp_path)
+    assert not (tmp_path / "scores.json").exists()
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from tagseg.errors import UserError
 from tagseg.recipe import Recipe, load_recipe
 from tagseg.run_folder import ChainFolder, RunFolder
 from tagseg.workflows.claim import claimed
+from tagseg.workflows.trusted import seal
 from tests.workflows.small_project import Project, command
 
 
@@ -92,10 +93,16 @@ def test_the_run_of_an_older_version_is_read_from_where_it_was_trained(
 ) -> None:
     made_relative(project)
     monkeypatch.chdir(project.path)
-    command("label", "run", "--out", tmp_path / "masks")
-    assert "is finished" in Project(Path()).train(Path("run"))
+    with pytest.raises(UserError, match=r"reads data\.root from .*photos, which nobody on this account"):
+        command("label", "run", "--out", tmp_path / "masks")
+    places = [
+        word for place in ("root=photos", "tags=tables/tags.csv", "masks=masks") for word in ("--set", f"data.{place}")
+    ]
+    command("label", "run", "--out", tmp_path / "masks", *places)
+    assert "is finished" in Project(Path()).train(Path("run")), "from here on it is known"
+    command("label", "run", "--out", tmp_path / "more")
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(UserError, match=r"reads its root from .*photos, which is not there: put it back, or write"):
+    with pytest.raises(UserError, match=r"reads its root from .*photos, which is not there: put it back, or give"):
         command("report", project.run)
 
 
@@ -127,6 +134,8 @@ def test_a_finished_run_is_not_read_with_other_classes(
     recipe = yaml.safe_load((project.run / "recipe.yaml").read_text(encoding="utf-8"))
     recipe["data"]["masks"] = None
     (project.run / "recipe.yaml").write_text(yaml.safe_dump(recipe), encoding="utf-8")
+    seal(RunFolder(project.run))
+    before[project.run / ".trained-here"] = (project.run / ".trained-here").read_bytes()
     before[project.run / "recipe.yaml"] = (project.run / "recipe.yaml").read_bytes()
     for line in (
         ["train", project.run / "recipe.yaml", "--out", project.run],

@@ -168,6 +168,8 @@ def _create(timm_name: str, output_stride: int | None, *, pretrained: bool, comm
             f"There is no backbone named {shown(timm_name)}"
             + (f": did you mean {', '.join(near)}?" if near else ": see timm.list_models() for the names.")
         )
+    if pretrained:
+        timm.models.set_pretrained_check_hash(True)  # of files from plain addresses, whose names hold their hash
     options: dict[str, Any] = {"num_classes": 0, "pretrained": pretrained}
     if commit is not None:
         known = timm.get_pretrained_cfg(timm_name)

@@ -95,6 +95,12 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="only say what would be 
 Classes = Annotated[str | None, typer.Option("--classes", help="class names in order, separated by commas")]
 OwnImages = Annotated[Path | None, typer.Option("--images", help="own photos, without a recipe")]
 Set = Annotated[list[str] | None, typer.Option("--set", help="key.sub=value, may be given several times")]
+Places = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", help="data.root=DIR, data.tags=FILE ...: where the photos of the run are, if not where it says"
+    ),
+]
 Method = Annotated[
     str | None,
     typer.Option("--method", help="for own photos: a method in place of the best, or module:Class of your own"),

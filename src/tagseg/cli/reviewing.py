@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from tagseg.cli.frame import Classes, FileColumn, Separator, Tags, TagsColumn, app, class_names, say
+from tagseg.cli.frame import Classes, FileColumn, Places, Separator, Tags, TagsColumn, app, class_names, say
 
 Host = Annotated[str, typer.Option(help="address to listen on; beyond this machine (0.0.0.0) a token is needed")]
 Port = Annotated[int, typer.Option(min=0, max=65535, help="port to listen on; 0 takes a free one")]
@@ -30,6 +30,7 @@ def review(
     separator: Separator = None,
     file_column: FileColumn = None,
     tags_column: TagsColumn = None,
+    places: Places = None,
     model: Annotated[
         Path | None, typer.Option(help="for a folder of masks: a run that labels again when tags are corrected")
     ] = None,
@@ -60,6 +61,7 @@ def review(
         classes=class_names(classes),
         model=model,
         columns={"separator": separator, "file_column": file_column, "tags_column": tags_column},
+        places=places or (),
         say=say,
     )
 

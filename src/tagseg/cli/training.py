@@ -26,6 +26,7 @@ from tagseg.cli.frame import (
     OwnImages,
     Part,
     Parts,
+    Places,
     Precision,
     RetryErrors,
     Review,
@@ -158,11 +159,11 @@ def train(
     from tagseg.interrupt import Interruption
     from tagseg.interrupt import check as check_request
     from tagseg.places import check_output
-    from tagseg.recipe import load_recipe
     from tagseg.run_folder import RunFolder
     from tagseg.workflows.own_photos import own_data, own_recipe
     from tagseg.workflows.report import report
     from tagseg.workflows.train import train
+    from tagseg.workflows.trusted import given_recipe
 
     run = RunFolder(out)
     if (recipe is None) == (images is None):
@@ -173,7 +174,7 @@ def train(
         aloud = say if overwrite or not run.finished else str
         chosen = own_recipe(data, method, settings or [], device=device, say=aloud)
     else:
-        chosen = load_recipe(str(recipe), with_review(settings, review))
+        chosen = given_recipe(str(recipe), with_review(settings, review))
         if Path(str(recipe)).is_file() and not (run.holds_run() and run.recipe.samefile(str(recipe))):
             check_output(out, [Path(str(recipe))])
     if dry_run:
@@ -187,7 +188,7 @@ def train(
         check_request()
         if not run.finished or rank() != 0:
             return
-        page = run.report if run.report.is_file() else report(out, device=device)
+        page = run.report if run.report.is_file() else report(out, device=device, given=chosen.data)
         scores = run.result()["scores"]
         say(f"{'Model, scores and report' if scores else 'Model and report'} are in {out}: open {page}.")
         if not scores:
@@ -224,6 +225,7 @@ def label(
         bool, typer.Option("--use-tags/--no-tags", help="no-tags: absent classes may appear (released RRM and ASDT)")
     ] = True,
     device: Device = "auto",
+    places: Places = None,
     overwrite: Overwrite = False,
     dry_run: DryRun = False,
     shards: Parts = None,
@@ -250,6 +252,9 @@ def label(
         say("--confidence is now --ignore-below.", style="yellow")
         ignore_below = confidence
 
+    if places and images is not None:
+        raise UserError("--set says where the photos of the run are, --images names others: give one of them.")
+
     def build() -> Segmenter:
         segmenter = load(run, device=device)
         return segmenter.set(scales=scales, flip=flip, precision=precision, tagged_background=tagged_background)
@@ -273,7 +278,7 @@ def label(
         from tagseg.workflows.shards import label_shards, list_in_table, list_tagged, read_tags
 
         if images is None:
-            listed = list_tagged(lambda segmenter: run_sources(run).train)
+            listed = list_tagged(lambda segmenter: run_sources(run, places or ()).train)
         elif Path(images).is_dir():
             listed = list_tagged(photos)
         elif tags is None:
@@ -284,14 +289,18 @@ def label(
         say_finished(label_shards(build, listed, out, cut, confidence=ignore_below, tags=use_tags, say=say), out)
         return
     if images is None and not dry_run:
-        run_sources(run)  # before the model, which takes its time
+        run_sources(run, places or ())  # before the model, which takes its time
     segmenter, scores = build(), None
     if dry_run:
-        answer(plan_labels(segmenter, run_sources(run).train if images is None else photos(segmenter), Path(out)))
+        answer(
+            plan_labels(
+                segmenter, run_sources(run, places or ()).train if images is None else photos(segmenter), Path(out)
+            )
+        )
         return
     if images is None:
         count, total, scores = label_run(
-            segmenter, run, Path(out), confidence=ignore_below, tags=use_tags, overwrite=overwrite
+            segmenter, run, Path(out), confidence=ignore_below, tags=use_tags, overwrite=overwrite, places=places or ()
         )
     else:
         data = photos(segmenter)
@@ -332,9 +341,9 @@ def run(
     Example: tagseg run chain-scenes --set segmenter.train.steps=100 --out runs/chain
     """
     from tagseg.cli.recipes import list_chains
-    from tagseg.workflows.chain import load_chain
     from tagseg.workflows.own_photos import own_chain, own_data
     from tagseg.workflows.run import run
+    from tagseg.workflows.trusted import given_chain
 
     if recipe is not None and images is not None:
         raise UserError("Give either a chain (`tagseg run` lists them) or --images DIR with --tags FILE.")
@@ -342,7 +351,7 @@ def run(
         data = own_data(images, tags, masks, class_names(classes), separator, file_column, tags_column, review)
         chain = own_chain(data, method, settings or [], device=device, say=say)
     elif recipe is not None:
-        chain = load_chain(recipe, with_review(settings, review))
+        chain = given_chain(recipe, with_review(settings, review))
     else:
         list_chains()
         return

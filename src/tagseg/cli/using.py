@@ -21,12 +21,14 @@ from tagseg.cli.frame import (
     Overwrite,
     Part,
     Parts,
+    Places,
     Precision,
     RetryErrors,
     Run,
     Scales,
     Separator,
     TaggedBackground,
+    Tags,
     TagsColumn,
     Timeout,
     Workers,
@@ -207,14 +209,14 @@ def push(
 
 
 @app.command()
-def report(run: Run, device: Device = "auto") -> None:
+def report(run: Run, places: Places = None, device: Device = "auto") -> None:
     """Write a run's report.html: scores, curves and a spread of photos.
 
     Example: tagseg report runs/mine
     """
     from tagseg.workflows.report import report
 
-    say(f"The report is {report(run, device=device)}.")
+    say(f"The report is {report(run, device=device, places=places or ())}.")
 
 
 @app.command()
@@ -224,6 +226,7 @@ def compare(
         typer.Argument(help="finished run folders scored on the same photos; folders of masks; JSON of evaluate"),
     ],
     out: Out = Path("comparison"),
+    places: Places = None,
     device: Device = "auto",
 ) -> None:
     """Compare runs, and masks of others, on one data set: a table, and a page with the same photos side by side.
@@ -232,7 +235,7 @@ def compare(
     """
     from tagseg.workflows.compare import compare
 
-    console.print(compare(runs, out, device=device))
+    console.print(compare(runs, out, device=device, places=places or ()))
     say(f"Written to {out}: open {out / 'compare.html'}.")
 
 
@@ -242,6 +245,10 @@ def evaluate(
     truth: Annotated[Path, typer.Argument(help="folder of true masks, or a VOC-layout folder with --split")],
     split: Annotated[str | None, typer.Option(help="list of a VOC-layout folder")] = None,
     classes: Classes = None,
+    tags: Tags = None,
+    separator: Separator = None,
+    file_column: FileColumn = None,
+    tags_column: TagsColumn = None,
     labels: Annotated[str, typer.Option(help="which labels the masks were made with, for the record")] = "",
     out: Annotated[Path | None, typer.Option("--out", "-o", help="write the numbers as JSON")] = None,
 ) -> None:
@@ -249,12 +256,17 @@ def evaluate(
 
     Example: tagseg evaluate masks truth --classes cat,dog
     """
+    from tagseg.data.mask_numbers import TagTable
     from tagseg.workflows.evaluate import check_file, evaluate, table, write_json
 
     if out is not None:
-        check_file(out, masks, truth)  # before the masks are read
-    result = evaluate(masks, truth, split=split, classes=class_names(classes), labels_used=labels)
+        check_file(out, masks, truth, *([] if tags is None else [tags]))  # before the masks are read
+    names = class_names(classes)
+    known = None if tags is None else TagTable(tags, separator, file_column, tags_column, names)
+    result = evaluate(masks, truth, split=split, classes=names, labels_used=labels, tags=known)
     console.print(table(result))
+    for note in result.notes:
+        say(note, style="yellow")
     if out is not None:
         write_json(result, out)
         say(f"Written to {out}.")
@@ -273,6 +285,11 @@ def refine(
     iterations: Annotated[int, typer.Option(help="mean-field iterations")] = ITERATIONS,
     label_probability: Annotated[float, typer.Option(help="how sure a mask's labels are")] = 0.7,
     confidence: Annotated[float | None, typer.Option(hidden=True, help="its name before")] = None,
+    classes: Classes = None,
+    tags: Tags = None,
+    separator: Separator = None,
+    file_column: FileColumn = None,
+    tags_column: TagsColumn = None,
     device: Device = "auto",
     overwrite: Overwrite = False,
     shards: Parts = None,
@@ -288,6 +305,7 @@ def refine(
 
     Example: tagseg refine masks photos --out refined
     """
+    from tagseg.data.mask_numbers import TagTable
     from tagseg.workflows.refine import Refinement, refine_folder
 
     if confidence is not None:
@@ -295,10 +313,15 @@ def refine(
         label_probability = confidence
     how = Refinement(GAUSSIAN, (sxy, srgb, weight), iterations, label_probability)
     cut = parts([masks, images, out], shards, shard, container, engine, address, workers, timeout, retry_errors)
+    if cut is not None and tags is not None:
+        raise UserError("--tags looks at all masks together: leave --shards out.")
     if cut is not None:
         from tagseg.workflows.shards import refine_shards
 
         say_finished(refine_shards(masks, images, out, cut, how, device=device, say=say), out)
         return
-    count = refine_folder(Path(masks), Path(images), Path(out), how, device=device, overwrite=overwrite)
+    known = None if tags is None else TagTable(tags, separator, file_column, tags_column, class_names(classes))
+    count = refine_folder(
+        Path(masks), Path(images), Path(out), how, device=device, overwrite=overwrite, tags=known, say=say
+    )
     say(f"{count} masks refined; results are in {out}.")

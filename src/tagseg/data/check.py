@@ -135,7 +135,7 @@ def check_tagged(data: TaggedImages, *, progress: Progress | None = None) -> Che
             )
             problems.append(Problem("class name", "", text, fatal=False))
     sizes: list[tuple[int, int]] = []
-    numbers = MaskNumbers(data)
+    numbers = MaskNumbers.of(data)
     with ThreadPoolExecutor(cores()) as pool:
         looked = pool.map(lambda i: _look(data, i, numbers), range(len(data)))
         for done, (size, found) in enumerate(looked, start=1):

@@ -8,6 +8,7 @@ import struct
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from functools import cache
 from pathlib import Path
 from typing import IO, BinaryIO, NoReturn
 
@@ -23,16 +24,12 @@ from PIL import (
     WebPImagePlugin,  # noqa: F401
 )
 
-from tagseg.data.suffixes import HAS_AVIF, HAS_HEIC, UNREAD_SUFFIXES, suffix, to_read
+from tagseg.data.suffixes import HAS_AVIF, UNREAD_SUFFIXES, suffix, to_read
 from tagseg.errors import UserError
 from tagseg.foreign import reason
 
 if HAS_AVIF:
     from PIL import AvifImagePlugin  # noqa: F401
-if HAS_HEIC:
-    import pillow_heif
-
-    pillow_heif.register_heif_opener()
 
 PIXEL_CAP = 100_000_000
 SMALL = 16 << 20  # bytes, below which pictures are decoded side by side as they come
@@ -71,6 +68,8 @@ def _identify(file: IO[bytes], name: str, formats: Sequence[str]) -> ImageFile.I
     # As Image.open does, without its check of MAX_IMAGE_PIXELS.
     prefix = file.read(16)
     for name in formats:
+        if name == "HEIF":
+            _register_heif()
         factory, accept = Image.OPEN[name]
         if accept is not None and accept(prefix) is not True:
             continue
@@ -80,6 +79,13 @@ def _identify(file: IO[bytes], name: str, formats: Sequence[str]) -> ImageFile.I
         except (SyntaxError, IndexError, TypeError, struct.error):
             continue  # looked like this format, and is not
     raise UnidentifiedImageError(f"cannot identify image file {name}")
+
+
+@cache
+def _register_heif() -> None:
+    import pillow_heif  # its libraries take a while to load, and few folders hold such a photo
+
+    pillow_heif.register_heif_opener()
 
 
 class _Memory:

@@ -201,7 +201,7 @@ def _looked_at(data: TaggedImages) -> TaggedImages:
     masks = [photo for photo in data.photos if photo.mask is not None]
     if not masks:
         return data
-    numbers = MaskNumbers(data)
+    numbers = MaskNumbers.of(data)
     for i, photo in enumerate(data.photos):
         if photo.mask is not None and numbers.wants(photo.tags):
             with suppress(UserError):  # a mask that cannot be used is named when it is

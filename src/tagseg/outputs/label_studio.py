@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import os
 from array import array
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, quote, unquote, urlsplit
@@ -217,7 +218,19 @@ def read_label_studio(out: Path, images: Path | None = None) -> Stored:
     labels = _labels(out / INTERFACE)
     index = {label: k for k, label in enumerate(labels, start=1)} | {IGNORE_NAME: IGNORE}
     found = ((task, results) for task in read_tasks(path) if (results := chosen(path, task)) is not None)
-    return Stored(("background", *labels), (_mask(path, task, results, index, images) for task, results in found))
+
+    @cache
+    def photos() -> dict[str, Path]:  # the folder is walked once, and where no task lacks its size not at all
+        return {} if images is None else {stem(file): photo for file, photo in find_photos(images).items()}
+
+    def size(name: str) -> tuple[int, int]:
+        if images is None:
+            raise UserError(f"{path}: {name} has no stroke and no size; give the folder of the photos too")
+        if name not in photos():
+            raise UserError(f"{path}: {name} has no stroke and is not among the photos of {images}; correct its name")
+        return photo_size(photos()[name])
+
+    return Stored(("background", *labels), (_mask(path, task, results, index, size) for task, results in found))
 
 
 def read_tasks(path: Path) -> list[dict[str, Any]]:
@@ -260,14 +273,18 @@ def task_name(task: dict[str, Any]) -> str:
 
 
 def _mask(
-    path: Path, task: dict[str, Any], results: list[dict[str, Any]], index: dict[str, int], images: Path | None
+    path: Path,
+    task: dict[str, Any],
+    results: list[dict[str, Any]],
+    index: dict[str, int],
+    size: Callable[[str], tuple[int, int]],
 ) -> tuple[str, NDArray[np.uint8]]:
     with reading(f"{path}: the task {shown(task['data'])}", "a brush mask"):
         data = task["data"]
         name = task_name(task)
         strokes = [result for result in results if result["type"] in ("brushlabels", "brush")]
         sizes = {(int(s["original_height"]), int(s["original_width"])) for s in strokes}
-        height, width = next(iter(sizes)) if sizes else _size(path, data, name, images)
+        height, width = next(iter(sizes)) if sizes else _size(data) or size(name)
         if len(sizes) > 1 or not (height > 0 and width > 0 and height * width <= PIXEL_CAP):
             raise ValueError(f"its size is {sizes}; one of at most {PIXEL_CAP:,} pixels is needed")
         mask_HW = np.zeros((height, width), dtype=np.uint8)
@@ -288,15 +305,9 @@ def _mask(
     return name, mask_HW
 
 
-def _size(path: Path, data: dict[str, Any], name: str, images: Path | None) -> tuple[int, int]:
-    if "height" in data and "width" in data:
-        return int(data["height"]), int(data["width"])
-    if images is None:
-        raise UserError(f"{path}: {name} has no stroke and no size; give the folder of the photos too")
-    photos = {stem(file): photo for file, photo in find_photos(images).items()}
-    if name not in photos:
-        raise UserError(f"{path}: {name} has no stroke and is not among the photos of {images}; correct its name")
-    return photo_size(photos[name])
+def _size(data: dict[str, Any]) -> tuple[int, int] | None:
+    """The height and width that a task names itself."""
+    return (int(data["height"]), int(data["width"])) if "height" in data and "width" in data else None
 
 
 def _name(image: str) -> str:

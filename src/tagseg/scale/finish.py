@@ -18,13 +18,15 @@ from tagseg.files import replacing
 from tagseg.foreign import reading
 from tagseg.outputs import OUTPUTS
 from tagseg.outputs.confidence import CONFIDENCES, HEAD, Sureness, write_rows
+from tagseg.places import check_output
 from tagseg.result_folder import ResultFolder
 from tagseg.scale.containers import CONTAINERS, Row
 from tagseg.scale.photos import Photo
-from tagseg.scale.places import Place
+from tagseg.scale.places import Folder, Place
 from tagseg.scale.plan import PLAN, Plan, read_manifest, read_plan
 from tagseg.scale.work import Record, read_record
 
+MARKER = ".tagseg-finish"  # beside merged masks: which of the files are tagseg's
 INDEX, CLASSES, SUCCESS = "index.jsonl.gz", "classes.txt", "_SUCCESS"
 RETRY = "retry-{}"
 MERGED = ("png", "coco", "label-studio", "cvat", "json")  # formats that need no photo's pixels
@@ -99,10 +101,17 @@ def merge(place: Place, format: str, out: Path) -> int:
     """
     if format not in MERGED:
         raise UserError(f"--format {format} needs the photos themselves; from shards there are {', '.join(MERGED)}.")
+    if isinstance(place, Folder):
+        check_output(out, [place.path])
     plan = read_plan(place)
     labeled = plan.job == "label" and format == "png"
-    with OUTPUTS[format](out, plan.classes) as writer:
-        results = _pseudo_masks(place, plan, out) if labeled else None
+    kind = OUTPUTS[format]
+    if labeled:
+        results = _pseudo_masks(place, plan, out)
+    else:
+        results = ResultFolder.claim(out, MARKER, "merge", [], overwrite=False, rewritten=kind.shared)
+    results.begin(kind.shared)
+    with kind(out, plan.classes) as writer:
         sure: dict[str, Sureness] = {}
         count = 0
         for facts, png in rows(place):
@@ -112,14 +121,16 @@ def merge(place: Place, format: str, out: Path) -> int:
                     file.write(png)
                     mask = np.array(Image.open(file, formats=["PNG"]), np.uint8)
             photo = np.broadcast_to(np.uint8(0), (*mask.shape, 3))
-            if results is not None:
-                results.begin([f"{facts['name']}.png"])
+            files = kind.paths(facts["name"])
+            results.spare(files)
+            results.begin(files)
             writer.add(facts["name"], photo, mask, file_name=facts.get("file_name") or "")
-            if results is not None:
-                results.wrote([f"{facts['name']}.png"])
+            results.wrote(files)
+            if labeled:
                 sure[facts["name"]] = Sureness(facts["confidence"], facts.get("expected_iou"))
             count += 1
-    if results is not None:
+    results.wrote(shared for shared in kind.shared if (out / shared).is_file())
+    if labeled:
         results.begin([CONFIDENCES])
         with replacing(out / CONFIDENCES) as temporary, temporary.open("w", encoding="utf-8", newline="") as table:
             table.write(HEAD)

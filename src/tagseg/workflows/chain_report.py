@@ -91,7 +91,9 @@ def chain_report(out: Path, sources: Sources, chain: Chain, device: torch.device
         tables = (_table(stages),)
         last_first = reversed(stages)  # the first figure stands out on the page
         figures = [(f"{percent(_final(of_stage)['miou'])} %", f"mIoU of {name}") for name, of_stage in last_first]
-        bars = ClassBars("IoU by class", classes, {name: tuple(_final(s)["iou"].values()) for name, s in stages})
+        bars = ClassBars(
+            "IoU by class", classes, {name: tuple(_final(s)["iou"].get(c) for c in classes) for name, s in stages}
+        )
     figures += [(f"{percent(of_stage['miou'])} %", f"mIoU of {name}'s masks") for name, of_stage in pseudo.items()]
     figures.append((f"{scores['minutes']:.1f}", "minutes"))
     head = getattr(chain.segmenter.method, "segmenter", "head")

@@ -15,6 +15,7 @@ from tagseg.files import is_temporary, remove_temporaries, write_text
 from tagseg.places import is_link, remove_empty
 from tagseg.recipe import Recipe, load_recipe
 from tagseg.run_folder import RunFolder
+from tagseg.workflows.trusted import seal
 
 SHOWN = 3  # differences between recipes
 
@@ -47,6 +48,7 @@ def claimed(
                 replaces = True
             if not run.recipe.is_file():
                 write_text(run.recipe, recipe.to_yaml())
+            seal(run)
     except OSError as error:
         raise UserError(f"The run folder {out} cannot be written: {error.strerror or error}.") from error
     try:

@@ -63,11 +63,12 @@ class Masks:
     labels: str
 
 
-def compare(given: Sequence[Path], out: Path, *, device: str = AUTO) -> Table:
+def compare(given: Sequence[Path], out: Path, *, device: str = AUTO, places: Sequence[str] = ()) -> Table:
     """Write `compare.html`, `compare.md` and `compare.json` to `out` and return the table for the terminal.
 
     given: run folders; folders of masks of the photos that the first run was scored on; JSON files of `tagseg evaluate`.
     Runs of one recipe with several seeds share their rows: means, and the lowest and highest value.
+    places: where the photos of all runs are, as `run_sources` takes it.
     Raises UserError for a run that isn't finished, or was scored on other photos or classes than the first; for an `out`
     that is, holds or lies inside one of the runs' files or photos, or holds files of these names that others wrote.
     """
@@ -76,10 +77,13 @@ def compare(given: Sequence[Path], out: Path, *, device: str = AUTO) -> Table:
         raise UserError("Give at least one run folder to compare with: tagseg compare RUN MASKS.")
     check_output(out, [place for run in runs for place in RunFolder.of(run).places()])
     results = {run: RunFolder.of(run).result() for run in runs}
-    data = [run_sources(run).val for run in runs]
+    data = [run_sources(run, places).val for run in runs]
     for run, val in zip(runs, data, strict=True):
         if val is None:
             raise UserError(f"{run} has no scores: it was trained without true masks to measure on.")
+        branches = results[run]["scores"].get(PROTOCOL, {})
+        if not branches or all(name.endswith(AFTER) for name in branches):
+            raise UserError(f"{RunFolder.of(run).scores} holds no scores {PROTOCOL}: give a run of `tagseg train`.")
         if val.classes != data[0].classes or [p.name for p in val.photos] != [p.name for p in data[0].photos]:  # type: ignore[union-attr]
             raise UserError(
                 f"{run} was scored on other photos or classes than {runs[0]}: compare runs on one data set."
@@ -166,7 +170,7 @@ def _groups(runs: Sequence[Path]) -> list[Group]:
 def _rows(group: Group, results: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """A row for each branch of a group; numbers are lists, one for each run."""
     scores = [facts["scores"][PROTOCOL] for facts in results]
-    branches = list(dict.fromkeys(branch.removesuffix(AFTER) for branch in scores[0]))
+    branches = [branch for branch in scores[0] if not branch.endswith(AFTER)]
     pseudo = [_pseudo_masks(run) for run in group.runs]
     rows = []
     for branch in branches:
@@ -174,7 +178,7 @@ def _rows(group: Group, results: Sequence[dict[str, Any]]) -> list[dict[str, Any
             {
                 "run": group.name,
                 "branch": branch,
-                "before CRF": [one[branch]["miou"] for one in scores],
+                "before CRF": [one.get(branch, {}).get("miou") for one in scores],
                 "after CRF": [one.get(branch + AFTER, {}).get("miou") for one in scores],
                 "pseudo masks": pseudo if branch == branches[-1] else [],
                 "minutes": [facts["minutes"] for facts in results],
@@ -263,7 +267,8 @@ def _page(
     classes = next(iter(segmenters.values())).classes
     index = {photo.name: i for i, photo in enumerate(val.photos)}
     examples = []
-    for name, why in spread(next(iter(results.values()))["photo_miou"], 0, PHOTOS):
+    measured = {name: score for name, score in next(iter(results.values()))["photo_miou"].items() if name in index}
+    for name, why in spread(measured, 0, PHOTOS):
         check()
         photo, truth = val.photo(index[name]), val.mask(index[name])
         assert truth is not None

@@ -5,6 +5,7 @@ Shapes: H W pixels, K classes with background.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 from tagseg.data.folders import find_photos, stem
+from tagseg.data.mask_numbers import MaskNumbers, TagTable, no_mask_holds
 from tagseg.data.masks import ignored_objects, present, read_mask
 from tagseg.data.tagged import UNKNOWN, check_classes
 from tagseg.data.voc import open_voc
@@ -39,7 +41,7 @@ class Evaluation:
 
     classes: the K names, background first. scores: over all photos. photos: mIoU in [0, 1] of each photo by its name.
     masks, truth: the folders. split: the list of a VOC-layout folder, or None. labels_used: which labels the masks were
-    made with, as told; empty when not told.
+    made with, as told; empty when not told. notes: sentences about classes that no true mask holds.
     """
 
     classes: tuple[str, ...]
@@ -49,6 +51,7 @@ class Evaluation:
     truth: Path
     split: str | None
     labels_used: str
+    notes: tuple[str, ...] = ()
 
     @property
     def protocol(self) -> str:
@@ -83,18 +86,21 @@ def evaluate(
     classes: Sequence[str] | None = None,
     labels_used: str = "",
     boundary: bool = True,
+    tags: TagTable | None = None,
 ) -> Evaluation:
     """Score the masks of a folder against true masks of the same names.
 
     masks: folder of index PNGs, as `label` and `predict` write them.
     truth: folder of index masks; or, with `split`, a folder in the PASCAL VOC layout, scored on that list's photos.
     classes: the names 1..C in the masks' order; with `split` a subset of the folder's classes, the others counting as
-        background. Without names, as many classes as the masks hold.
+        background. Without names those of `tags`, or as many classes as the masks hold.
+    tags: the photos' tags; a class that they promise and no true mask holds is named in a note. With `split` the list's.
     labels_used: which labels the masks were made with, kept with the result.
     Masks without a truth are passed over. Raises UserError for missing masks, other sizes, values outside the classes.
     """
     files = _files(masks, "masks")
     values = colors = None
+    tags_of: dict[str, tuple[int, ...]] = {}
     if split is not None:
         data = open_voc(truth, split, classes=classes)
         classes, values, colors = data.classes, data.mask_values, data.mask_colors
@@ -103,11 +109,14 @@ def evaluate(
             if photo.mask is None:
                 raise UserError(f"{truth} has no true mask of {photo.name}, which {split}.txt lists; add it")
             wanted[photo.name] = photo.mask
+            tags_of[photo.name] = photo.tags
     else:
         if (truth / "ImageSets" / "Segmentation").is_dir():
             raise UserError(f"{truth} is in the VOC layout: name the list to score with --split, such as --split val")
         wanted = _files(truth, "true masks")
     _refuse_missing(wanted, files, masks)
+    if tags is not None:
+        classes, tags_of = tags.of_masks(wanted, [truth], classes)
 
     if classes is None:
         names = _numbered([*wanted.values(), *(files[name] for name in wanted)])
@@ -115,6 +124,7 @@ def evaluate(
         names = (BACKGROUND, *check_classes(classes))
     total = Scores(len(names), boundary=boundary)
     photos: dict[str, float] = {}
+    numbers = MaskNumbers(names[1:], str(truth))
     seen = np.zeros((2, 256), bool)  # which numbers occur in the truth, and in the predictions
     for name, path in tracked(wanted.items(), "Scoring", len(wanted), least=100):
         check()
@@ -126,6 +136,7 @@ def evaluate(
             _check_values(path, truth_HW, names)
         else:
             truth_HW = _run_order(path, truth_HW, values)
+        numbers.add(tags_of.get(name, ()), truth_HW)
         if prediction_HW.shape != truth_HW.shape:
             raise UserError(f"mask {files[name]} is {_size(prediction_HW)}, but its truth {path} is {_size(truth_HW)}")
         own = Scores(len(names), boundary=boundary)
@@ -136,7 +147,11 @@ def evaluate(
     for row, folder in zip(seen, (truth, masks), strict=True):
         if row[IGNORE] and not row[1:IGNORE].any():
             raise UserError(ignored_objects(str(folder)))
-    return Evaluation(names, total, photos, masks, truth, split, labels_used)
+    notes = tuple(numbers.broken_promises())
+    if classes is not None and not tags_of:
+        absent = [name for i, name in enumerate(names[1:], 1) if not numbers.held[i]]
+        notes = (no_mask_holds(absent, truth),) if absent else ()
+    return Evaluation(names, total, photos, masks, truth, split, labels_used, notes)
 
 
 def table(result: Evaluation) -> RenderableType:
@@ -201,7 +216,7 @@ def _confusion(result: Evaluation) -> Table:
 
 def _files(folder: Path, what: str) -> dict[str, Path]:
     if not folder.is_dir():
-        raise UserError(f"folder of {what} {folder} does not exist")
+        raise UserError(f"folder of {what} {folder} {'is no folder' if os.path.lexists(folder) else 'does not exist'}")
     files: dict[str, Path] = {}
     for file, path in find_photos(folder).items():
         name = stem(file)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,8 @@ from tagseg.outputs.coco import CocoRLE
 from tagseg.outputs.cvat import CvatMasks
 from tagseg.outputs.label_studio import LabelStudioBrush, read_choices, read_label_studio
 from tagseg.outputs.masks import PaletteMasks
+from tagseg.places import check_output
+from tagseg.result_folder import ResultFolder
 from tagseg.review.proposals import read_facts
 
 TOOLS = ("label-studio", "cvat")
@@ -32,6 +35,7 @@ SOURCES = {
     "label-studio": "label-studio",
     "cvat": "cvat",
 }
+MARKER = ".tagseg-convert"  # beside results: which of the files are tagseg's
 PROPOSED = "proposed"
 UNKNOWN = 254
 NEED_PHOTOS = ("overlay", "overlay-png", "folders", "yolo")  # formats that hold the photos themselves
@@ -63,6 +67,7 @@ def export_tasks(
     of a folder of masks, the first "background". tags: names by photo, ticked in Label Studio. photo_url: as
     LabelStudioBrush takes it. Raises UserError for an unknown tool or state, or when no mask belongs to a photo.
     """
+    check_output(out, [source, images])
     if to not in TOOLS:
         raise UserError(f"There is no tool {to!r}; there are {', '.join(TOOLS)}.")
     names = read_classes(source)
@@ -77,12 +82,10 @@ def export_tasks(
         masks, names = READERS["png"](source).masks, tuple(classes)
     if not names:
         raise UserError(f"The classes of {source} are not known: give their names in order with --classes cat,dog.")
-    writer: Writer
+    make: Callable[..., Writer] = OUTPUTS[to]
     if to == "label-studio":
-        writer = LabelStudioBrush(out, names, photo_url=photo_url, version=source.resolve().name, tags=ticked)
-    else:
-        writer = OUTPUTS[to](out, names)
-    return _write(Stored(names, masks), writer, images)
+        make = partial(LabelStudioBrush, photo_url=photo_url, version=source.resolve().name, tags=ticked)
+    return _write(Stored(names, masks), OUTPUTS[to], out, images, make)
 
 
 def convert(
@@ -93,6 +96,7 @@ def convert(
     images: folder of the photos, for formats that hold photos or name them. classes: the K names for formats that keep
     none (palette PNG), the first "background". Raises UserError.
     """
+    check_output(out, [source, *([] if images is None else [images])])
     stored = read(source, read_as, images)
     formats = [name for name in OUTPUTS if name != "json"]
     if to not in formats:
@@ -102,7 +106,7 @@ def convert(
     names = stored.classes or tuple(classes)
     if not names:
         raise UserError(f"{source} keeps no names of classes: give them in order with --classes cat,dog.")
-    return _write(Stored(names, stored.masks), OUTPUTS[to](out, names), images)
+    return _write(Stored(names, stored.masks), OUTPUTS[to], out, images, OUTPUTS[to])
 
 
 def read(source: Path, read_as: str, images: Path | None = None) -> Stored:
@@ -121,6 +125,7 @@ def import_masks(source: Path, review: Path, *, read_as: str, images: Path, clas
     their names. Ticked tags of Label Studio replace the table's. Masks that are accepted already, to the pixel, stay as
     they are. classes: the K names of a new review, the first "background"; without them the source's own.
     """
+    check_output(review, [source, images], "--review")
     stored = read(source, read_as, images)
     own = [name for name in stored.classes if name != "background"]  # CVAT's list may begin with another
     names = read_classes(review) or tuple(classes) or (("background", *own) if stored.classes else ())
@@ -188,10 +193,15 @@ def _reviewed(review: Path, states: Sequence[str]) -> Iterator[tuple[str, NDArra
     return masks()
 
 
-def _write(stored: Stored, writer: Writer, images: Path | None) -> Exchanged:
+def _write(
+    stored: Stored, kind: type[Writer], out: Path, images: Path | None, make: Callable[..., Writer]
+) -> Exchanged:
+    """Write masks in a format; make: opens its writer on a folder for some classes."""
     photos = {} if images is None else _by_name(images)
     result = Exchanged()
-    with writer:
+    results = ResultFolder.claim(out, MARKER, "convert", [], overwrite=False, rewritten=kind.shared)
+    results.begin(kind.shared)
+    with make(out, stored.classes) as writer:
         for written, mask_HW in stored.masks:
             name: str | None = written
             file_name, link = f"{written}.jpg", ""
@@ -207,11 +217,16 @@ def _write(stored: Stored, writer: Writer, images: Path | None) -> Exchanged:
                 if not isinstance(writer, LabelStudioBrush | CvatMasks | CocoRLE | PaletteMasks):
                     photo_HW3 = read_photo(path)
             assert name is not None
+            files = writer.paths(name)
+            results.spare(files)
+            results.begin(files)
             writer.add(name, photo_HW3, mask_HW, file_name=file_name, link=link)
+            results.wrote(files)
             result.done += 1
+    results.wrote(shared for shared in kind.shared if (out / shared).is_file())
     if not result.done:
         first = f": {result.problems[0]}" if result.problems else "; the source holds none"
-        raise UserError(f"No mask could be written to {writer.out}{first}.")
+        raise UserError(f"No mask could be written to {out}{first}.")
     return result
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -126,14 +126,21 @@ def plan_labels(segmenter: Segmenter, data: TaggedImages, out: Path) -> str:
 
 
 def label_run(
-    segmenter: Segmenter, run: Path, out: Path, *, confidence: float = 0.0, tags: bool = True, overwrite: bool = False
+    segmenter: Segmenter,
+    run: Path,
+    out: Path,
+    *,
+    confidence: float = 0.0,
+    tags: bool = True,
+    overwrite: bool = False,
+    places: Sequence[str] = (),
 ) -> tuple[int, int, Scores | None]:
     """`label` with the model of a run for the photos it was trained on: masks written now, photos, the masks' scores.
 
     Scores only for a run that learned from tags and whose photos have true masks; they go to `pseudo_masks.json` in its
-    folder too, where `compare` finds them.
+    folder too, where `compare` finds them. places: where the photos are, as `run_sources` takes it.
     """
-    data = run_sources(run).train
+    data = run_sources(run, places).train
     written = label(segmenter, data, out, confidence=confidence, tags=tags, overwrite=overwrite)
     scores = None if segmenter.method.needs_masks else score_labels(out, data)
     if scores is not None:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
-from tagseg.data.sources import Sources, open_sources
+from tagseg.data.sources import DataSettings, Sources, open_sources
 from tagseg.data.tagged import TaggedImages
 from tagseg.errors import UserError
 from tagseg.foreign import shown
 from tagseg.recipe import Recipe, load_recipe
 from tagseg.run_folder import RunFolder
+from tagseg.workflows.trusted import followed_recipe
 
 
 def run_recipe(run: Path) -> Recipe:
@@ -20,20 +22,24 @@ def run_recipe(run: Path) -> Recipe:
     return load_recipe(file, stored=True, strict=False).placed()
 
 
-def run_sources(run: Path) -> Sources:
+def run_sources(run: Path, places: Sequence[str] = (), *, given: DataSettings | None = None) -> Sources:
     """The photos a run was trained and scored on.
 
-    Raises UserError where they have moved, or where a finished run knows other classes than they have now.
+    places: where they are now, as texts "data.root=DIR". given: in place of the run's own recipe, the places that a person
+    has given for it.
+    Raises UserError where they have moved, where a finished run knows other classes than they have now, and where someone
+    else's run names places that `places` does not.
     """
     folder = RunFolder.of(run)
-    recipe = run_recipe(run)
-    for name, place in recipe.data.places().items():
+    run_recipe(run)  # said first, where there is none
+    data = given.placed() if given is not None else followed_recipe(folder, places).data
+    for name, place in data.places().items():
         if not place.exists():
             raise UserError(
-                f"The run {run} reads its {name} from {place}, which is not there: put it back, or write its new place "
-                f"as {name} into {folder.recipe}; `tagseg label` takes --images and --tags too."
+                f"The run {run} reads its {name} from {place}, which is not there: put it back, or give its new place with "
+                f"--set data.{name}=PLACE."
             )
-    sources = open_sources(recipe.data, folder.path)
+    sources = open_sources(data, folder.path)
     if folder.finished:
         check_run_classes(folder, sources.train)
     return sources

@@ -9,7 +9,7 @@ import hashlib
 import json
 import unicodedata
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from tagseg.cores import cores
 from tagseg.data.folders import find_photos, stem
+from tagseg.data.mask_numbers import MaskNumbers, TagTable
 from tagseg.data.masks import read_mask, refuse_ignored_objects
 from tagseg.data.palette import write_mask
 from tagseg.data.photo import read_photo
@@ -73,18 +74,23 @@ def refine_folder(
     device: str = AUTO,
     workers: int | None = None,
     overwrite: bool = False,
+    tags: TagTable | None = None,
+    say: Callable[[str], object] = print,
 ) -> int:
     """Refine every index mask (.png) or array of probabilities (.npy, (L, H, W)); return how many were written now.
 
     The photos lie in `images` under the same names; the palette PNGs in `out` get them too.
     Masks that are there already are passed over, so an interrupted run goes on. workers: files at once, None for all
     cores. device: auto, cpu, cuda, cuda:N or mps.
+    tags: the photos' tags; a class that they promise and no mask holds is said.
     Masks that hold nothing but 0 and 255 are refused, for 255 means ignored: their objects would vanish.
     Raises UserError, at the end, when files could not be refined; at once for an `out` that is, holds or lies inside
     one of both folders, or holds masks of other settings or files that tagseg did not write.
     """
-    check_output(out, [masks_or_probabilities, images])
+    check_output(out, [masks_or_probabilities, images, *([] if tags is None else [tags.file])])
     sources, photos = mask_files(masks_or_probabilities), photos_by_name(images)
+    known, tags_of = ((), {}) if tags is None else tags.of_masks(sources, [masks_or_probabilities, images])
+    numbers = MaskNumbers(known, str(masks_or_probabilities))
     refuse_ignored_objects(
         (path for path in sources.values() if path.suffix.lower() == ".png"), str(masks_or_probabilities)
     )
@@ -96,7 +102,10 @@ def refine_folder(
 
     def work(name: str) -> None:
         photo = read_photo(photo_of(name, sources[name], photos, images))
-        mask = refined(Unrefined.read(photo, sources[name], how.confidence), how, where)
+        unrefined = Unrefined.read(photo, sources[name], how.confidence)
+        if sources[name].suffix.lower() == ".png":
+            numbers.add_held(tags_of.get(name, ()), np.isin(np.arange(256), unrefined.labels))
+        mask = refined(unrefined, how, where)
         path = out / f"{name}.png"
         results.begin([f"{name}.png"])
         make_folder(path.parent)
@@ -122,6 +131,9 @@ def refine_folder(
         while running:
             wait()
     results.end()
+    if len(todo) == len(sources):  # of some of the masks, others may hold the class
+        for note in numbers.broken_promises():
+            say(note)
     if problems:
         raise UserError(f"{len(problems)} of {len(todo)} files were not refined; the first: {problems[0]}")
     return len(todo)

@@ -5,6 +5,7 @@ Shapes: C tags, H W pixels.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from tagseg.data.sources import DataSettings
 from tagseg.data.tagged import TaggedImages
 from tagseg.devices import AUTO
 from tagseg.interrupt import check
@@ -41,14 +43,17 @@ from tagseg.workflows.opened import run_recipe, run_sources
 PHOTOS = 8
 
 
-def report(run: Path, *, device: str | torch.device = AUTO) -> Path:
+def report(
+    run: Path, *, device: str | torch.device = AUTO, places: Sequence[str] = (), given: DataSettings | None = None
+) -> Path:
     """Write the page of a finished run into its folder and return its path; of a chain, that of its last stage.
 
-    Raises UserError where the run isn't finished, or its photos have moved or have other classes now.
+    places, given: where the photos are, as `run_sources` takes it.
+    Raises UserError where the run isn't finished, and as `run_sources`.
     """
     folder = RunFolder.of(run)
     facts = folder.result()
-    recipe, sources = run_recipe(folder.path), run_sources(folder.path)
+    recipe, sources = run_recipe(folder.path), run_sources(folder.path, places, given=given)
     segmenter = load(folder.path, device=device)
     write_report(_collect(folder, facts, recipe, segmenter, sources.train, sources.val), folder.report)
     return folder.report
@@ -89,7 +94,11 @@ def _collect(
     if scores:
         figures.append((f"{percent(scores[last]['miou'])} %", f"mIoU of {last}"))
         before = last.removesuffix(AFTER)
-        series = {name: tuple(scores[name]["iou"].values()) for name in dict.fromkeys((before, last))}
+        series = {
+            name: tuple(scores[name]["iou"].get(c) for c in classes)
+            for name in dict.fromkeys((before, last))
+            if name in scores
+        }
         bars = ClassBars("IoU by class", classes, series)
     figures += [(f"{facts['minutes']:.1f}", "minutes"), (f"{facts['peak_memory_gib']:.1f} GiB", "peak memory")]
     return ReportData(

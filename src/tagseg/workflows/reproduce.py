@@ -21,13 +21,12 @@ from tagseg.files import make_folder, replacing, to_json, write_text
 from tagseg.interrupt import Interruption, check
 from tagseg.prediction.load import load
 from tagseg.progress import tracked
-from tagseg.recipe import Recipe
 from tagseg.reproduce.plan import PUBLISHED, Setting, Training, missing_data, plan_lines, trainings
 from tagseg.reproduce.table import PaperTable
-from tagseg.run_folder import ChainFolder, RunFolder
+from tagseg.run_folder import RunFolder
 from tagseg.workflows.label import label
 from tagseg.workflows.reproduce_page import write_results
-from tagseg.workflows.run import Stages, digest_file, digest_masks, digest_photos
+from tagseg.workflows.run import Stages, digest_file, digest_masks, digest_photos, rooted
 from tagseg.workflows.stages import stages as stages_of
 
 TEST_PLACE = "results/VOC2012/Segmentation/comp6_test_cls"
@@ -87,7 +86,7 @@ def _one_seed(
     labeled: dict[str, str] = {}
     planned = trainings(table, setting, seed)
     for training, number in zip(planned, stages_of([each.recipe for each in planned]), strict=True):
-        recipe = _rooted(training.recipe, place)
+        recipe = training.recipe.model_copy(update={"data": rooted(training.recipe.data, place)})
         sources = open_sources(recipe.data, place)
         photos = digest_photos(sources)
         inputs = [photos]
@@ -109,14 +108,6 @@ def _one_seed(
             inputs.append(labeled[maker])
         stages.train(training.name, number, recipe, *inputs)
         digests[training.name] = digest_file(RunFolder(place / training.name).weights)
-
-
-def _rooted(recipe: Recipe, place: Path) -> Recipe:
-    """The recipe with one place for generated scenes."""
-    data = recipe.data
-    if data.format != "scenes" or data.root is not None:
-        return recipe
-    return recipe.model_copy(update={"data": data.model_copy(update={"root": ChainFolder(place).scenes})})
 
 
 def _record(

@@ -22,10 +22,11 @@ from tagseg.outputs.report import (
 )
 from tagseg.prediction.load import load
 from tagseg.prediction.score import AFTER
-from tagseg.reproduce.plan import PUBLISHED, Setting
+from tagseg.reproduce.plan import PUBLISHED, Setting, trainings
 from tagseg.reproduce.table import Cell, PaperTable, Row
 from tagseg.workflows.opened import run_recipe
 from tagseg.workflows.report import score_note
+from tagseg.workflows.run import rooted
 
 PROTOCOL = "without tags"
 PAGE, MARKDOWN = "table.html", "table.md"
@@ -169,7 +170,7 @@ def _page(table: PaperTable, setting: Setting, out: Path, seeds: Sequence[int], 
             lead=f"{len(stages)} trainings a seed, {_seeds(seeds)}; photos are seed {seeds[0]}'s.",
             protocol=protocol(table, setting, seeds, results),
             tables=tuple(tables),
-            examples=tuple(_examples(table, place, results[0])),
+            examples=tuple(_examples(table, setting, seeds[0], place, results[0])),
             facts=tuple(
                 (row.name, f"{one[row.stage]['minutes']:.1f} minutes, {one[row.stage]['machine']}")
                 for one in results[:1]
@@ -199,13 +200,16 @@ def _grid(table: PaperTable, results: Results) -> ScoreTable | None:
     return ScoreTable("As a grid, means over seeds", tuple(across), rows)
 
 
-def _examples(table: PaperTable, place: Path, results: dict[str, dict[str, Any]]) -> list[Example]:
+def _examples(
+    table: PaperTable, setting: Setting, seed: int, place: Path, results: dict[str, dict[str, Any]]
+) -> list[Example]:
     """A few photos with the final mask of every row's model."""
     stages = {row.name: row.stage for row in table.rows}
     if len(stages) > 8:
         stages = dict(list(stages.items())[:8])
     first = next(iter(stages.values()))
-    val = open_sources(run_recipe(place / first).data, place).val
+    recipe = next(training.recipe for training in trainings(table, setting, seed) if training.name == first)
+    val = open_sources(rooted(recipe.data, place), place).val
     if val is None:
         return []
     segmenters = {name: load(place / stage) for name, stage in stages.items()}

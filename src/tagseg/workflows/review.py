@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +13,7 @@ from tagseg.errors import UserError
 from tagseg.foreign import read_text
 from tagseg.outputs.confidence import CONFIDENCES, Sureness, read_rows
 from tagseg.outputs.masks import CLASSES_FILE
+from tagseg.places import check_output
 from tagseg.prediction.hub import is_address
 from tagseg.review.proposals import FolderProposals, ModelProposals, Proposals
 from tagseg.review.session import Photo, Session
@@ -35,6 +36,7 @@ def open_review(
     classes: tuple[str, ...] | None = None,
     model: Path | None = None,
     columns: Mapping[str, str | None] | None = None,
+    places: Sequence[str] = (),
     say: Callable[[str], Any] = print,
 ) -> Session:
     """Open the review in `folder`, made where there is none.
@@ -43,25 +45,29 @@ def open_review(
     masks, named like the photos. images: folder of photos; without it the run's training photos. tags: their table.
     classes: names of the classes 1.. of masks, where neither tags nor a model give them. model: a run that labels a
     photo of a folder of masks again when its tags are corrected. columns: how the table is read, as `open_tagged` takes
-    it: separator, file_column, tags_column.
+    it: separator, file_column, tags_column. places: where a run's own photos are, as `run_sources` takes it.
     Raises UserError for what is missing or does not fit.
     """
     given: dict[str, Any] = dict(columns or {})
     table: Table = partial(open_tagged, tags=tags, **given)
+    check_output(folder, [place for place in (images, tags) if place is not None], "--review")
     is_model = is_address(source) or source.is_file() or RunFolder(source).model.is_file()
     if not is_model and not source.exists():
         raise UserError(f"{source} does not exist: give a run folder, or a folder of masks.")
     if is_model:
         segmenter = _load(source)
         photos = (
-            _run_photos(source)
+            _run_photos(source, places)
             if images is None
             else _photos(images, tags is not None, table, segmenter.classes[1:], say)
         )
+        if images is None:
+            check_output(folder, {photo.path.parent for photo in photos}, "--review")
         proposals: Proposals = ModelProposals(segmenter, folder / PROPOSED)
     else:
         if images is None:
             raise UserError(f"{source} is a folder of masks: give the folder of the photos too, with --images.")
+        check_output(folder, [source], "--review")
         labeler = None if model is None else _load(model)
         names = classes or _class_names(source, images, table if tags is not None else None, labeler)
         photos = _photos(images, tags is not None, table, names, say)
@@ -81,10 +87,10 @@ def _load(run: Path) -> Segmenter:
     return load(run)
 
 
-def _run_photos(run: Path) -> list[Photo]:
+def _run_photos(run: Path, places: Sequence[str]) -> list[Photo]:
     from tagseg.workflows.opened import run_sources
 
-    data = run_sources(run).train
+    data = run_sources(run, places).train
     return [Photo(p.name, p.photo, tuple(data.classes[k - 1] for k in p.tags)) for p in data.photos]
 
 

@@ -51,7 +51,7 @@ def _run(chain: Chain, out: Path, device: str, say: Callable[[str], object]) -> 
     folder = ChainFolder(out)
     recipes = [recipe for recipe in (chain.classifier, chain.teacher, chain.segmenter) if recipe is not None]
     check_output(out, [place for recipe in recipes for place in recipe_places(recipe)])
-    data = _rooted(chain.teacher.data, out)
+    data = rooted(chain.teacher.data, out)
     if data.format != "scenes":
         open_sources(data, out)  # a mistake is said before anything is written
     stages = Stages.open(out, main, accelerator.wait_for_everyone, say, device)
@@ -193,7 +193,7 @@ class Stages:
         write_text(self.folder.record, text)
 
 
-def _rooted(data: DataSettings, out: Path) -> DataSettings:
+def rooted(data: DataSettings, out: Path) -> DataSettings:
     """The data block with a place for generated scenes that all stages share."""
     return (
         data.model_copy(update={"root": ChainFolder(out).scenes})
