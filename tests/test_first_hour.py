@@ -126,7 +126,7 @@ def test_moved_photos_are_said_before_the_model_is_opened(project: Project, monk
     monkeypatch.setattr("tagseg.prediction.load.load", lambda *_, **__: pytest.fail("the model was opened"))
     said = refused("label", project.run, "--out", project.path / "masks")
     assert f"reads its root from {project.photos}, which is not there" in said
-    assert "--images" in said
+    assert "--set data.root=" in said
 
 
 def test_labels_have_a_legend_and_a_way_to_look_at_them(project: Project) -> None:  # noqa: F811

@@ -64,8 +64,8 @@ KINDS: dict[str, tuple[str, ...]] = {
         f"{PIXELS}::test_transparency_of_16_bits",
     ),
     "masks of few bits, and renumbered palettes": (
-        f"{NUMBERS}::test_grey_of_few_bits_is_not_stretched",
-        f"{NUMBERS}::test_a_palette_of_greys_that_a_program_renumbered",
+        f"{NUMBERS}::test_gray_of_few_bits_is_not_stretched",
+        f"{NUMBERS}::test_a_palette_of_grays_that_a_program_renumbered",
         f"{NUMBERS}::test_a_palette_of_voc_s_colors_that_a_program_renumbered",
         f"{NUMBERS}::test_evaluate_reads_masks_of_few_bits_and_renumbered_palettes",
     ),

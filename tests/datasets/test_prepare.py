@@ -177,7 +177,7 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 from tagseg.datasets import DATASETS
-from tagseg.outputs import palette
+from tagseg.data import palette
 import tagseg.datasets.voc12 as voc12
 from tests.datasets import tiny
 from tagseg.workflows.prepare import prepare

@@ -219,7 +219,7 @@ def test_an_error_of_one_photo_ends_all_threads() -> None:
 
 
 def test_bfloat16_gives_nearly_the_same_probabilities(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tagseg.cues.views.computes_bfloat16", lambda device: True)
+    monkeypatch.setattr("tagseg.precision.computes_bfloat16", lambda device: True)
     image = photo(60, 40)
     exact, rounded = (segmenter(precision=precision, flip=True).predict(image) for precision in ("fp32", "bf16"))
     assert exact.probabilities is not None

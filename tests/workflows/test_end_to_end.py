@@ -116,7 +116,7 @@ def test_labels_use_the_tags_and_go_on_where_they_stopped(trained: Path, tmp_pat
     assert masks[0].is_file()
     assert masks[1].stat().st_mtime_ns == kept
     assert (out / "confidence.csv").read_text(encoding="utf-8").splitlines() == table
-    assert table[0] == "file,confidence"
+    assert table[0] == "file,confidence,expected_iou"
     assert [line.partition(",")[0] for line in table[1:]] == [path.stem for path in masks]
     assert all(0 < row.confidence <= 1 for row in read_rows(out / "confidence.csv").values())
 
@@ -309,7 +309,7 @@ def test_own_photos_go_from_check_to_masks_to_report(tmp_path: Path) -> None:
         (["train", "nothing-like-it"], "no recipe or file"),
         (["train", "asdt-scenes", "--set", "train.steps=x"], "train.steps"),
         (["train", "rrm-scenes", "--set", "model.start_train.stepz=1"], "train.stepz: there is no such key"),
-        (["label", "nowhere"], "holds no finished model"),
+        (["label", "nowhere"], "nowhere is no run folder"),
         (["predict", "nowhere", "photos"], "holds no finished model"),
         (["report", "nowhere"], "is no run folder"),
         (["evaluate", "nowhere", "truth"], "does not exist"),

@@ -286,7 +286,7 @@ def test_no_photo_is_overwritten_by_its_mask(tmp_path: Path) -> None:
         ("nowhere", {}, "There is no photo, folder, list or zip file 'nowhere'"),
         ("empty", {}, "empty holds no photo"),
         ("empty/*.png", {}, "holds no photo"),
-        ("a.png", {"format": "gif"}, "no format 'gif'; there are png"),
+        ("a.png", {"format": "gif"}, "no format 'gif': there are png"),
     ],
 )
 def test_mistakes_leave_nothing_behind(

@@ -158,7 +158,7 @@ def test_own_photos_go_through_the_whole_chain_in_one_command(photos: Path, tmp_
     names = [yaml.safe_load((out / stage / "recipe.yaml").read_text())["method"]["name"] for stage in STAGES]
     assert names == ["classifier", "bmp", "supervised"]
     segmenter = yaml.safe_load((out / "segmenter" / "recipe.yaml").read_text())
-    assert (segmenter["method"]["segmenter"], segmenter["method"]["foreground"]) == ("segformer", 0.6)
+    assert (segmenter["method"]["decoder"], segmenter["method"]["foreground_share"]) == ("segformer", 0.6)
     assert segmenter["predict"]["tagged_background"] == 0.6
     assert segmenter["train"]["crop"] == 64
     assert json.loads((out / "scores.json").read_text(encoding="utf-8"))["stage 2"] == {}

@@ -11,7 +11,7 @@ from typing import NamedTuple, Protocol, TextIO
 
 from tagseg.errors import UserError
 from tagseg.files import write_text
-from tagseg.foreign import DATA_CAP, read_text
+from tagseg.foreign import DATA_CAP, read_bytes, reading
 from tagseg.outputs.inert import cell_path, path_of_cell
 
 CONFIDENCES = "confidence.csv"
@@ -37,7 +37,11 @@ class Table(Protocol):
 def write_rows(file: TextIO, rows: Mapping[str, Sureness]) -> None:
     """Add a row a photo, by its name without suffix, to a table opened with newline=""."""
     csv.writer(file, lineterminator="\n").writerows(
-        (cell_path(name), f"{sure.confidence:.4f}", "" if sure.expected_iou is None else f"{sure.expected_iou:.4f}")
+        (
+            _encodable(cell_path(name)),
+            f"{sure.confidence:.4f}",
+            "" if sure.expected_iou is None else f"{sure.expected_iou:.4f}",
+        )
         for name, sure in rows.items()
     )
 
@@ -45,8 +49,10 @@ def write_rows(file: TextIO, rows: Mapping[str, Sureness]) -> None:
 def read_rows(path: Path) -> dict[str, Sureness]:
     """The rows of such a table by the photo's name; of a photo with several the last. Raises UserError for what is none."""
     rows = {}
-    lines = read_text(path, "a table of confidences", DATA_CAP).splitlines()
-    for number, row in enumerate(csv.DictReader(lines), start=2):
+    with reading(path, "a table of confidences"):
+        # line ends are left as they are: one may stand in a name
+        text = StringIO(read_bytes(path, "a table of confidences", DATA_CAP).decode("utf-8-sig"), newline="")
+    for number, row in enumerate(csv.DictReader(text), start=2):
         try:
             name, expected = path_of_cell(row["file"]), row.get("expected_iou")
             rows[name] = Sureness(float(row["confidence"]), float(expected) if expected else None)
@@ -82,3 +88,8 @@ def confidence_table(path: Path, *, anew: bool) -> Iterator[Table]:
     text.write(HEAD)
     write_rows(text, dict(sorted(read_rows(path).items())))
     write_text(path, text.getvalue())
+
+
+def _encodable(name: str) -> str:
+    """A name as UTF-8 can hold it: bytes of a file's name that are no UTF-8 come as escapes."""
+    return name.encode("utf-8", "backslashreplace").decode("utf-8")

@@ -14,10 +14,11 @@ from PIL import Image
 
 from tagseg.data.sources import LABELED
 from tagseg.errors import UserError
-from tagseg.files import replacing
+from tagseg.files import replacing, write_text
 from tagseg.foreign import reading
 from tagseg.outputs import OUTPUTS
 from tagseg.outputs.confidence import CONFIDENCES, HEAD, Sureness, write_rows
+from tagseg.outputs.masks import CLASSES_FILE
 from tagseg.places import check_output
 from tagseg.result_folder import ResultFolder
 from tagseg.scale.containers import CONTAINERS, Row
@@ -27,7 +28,7 @@ from tagseg.scale.plan import PLAN, Plan, read_manifest, read_plan
 from tagseg.scale.work import Record, read_record
 
 MARKER = ".tagseg-finish"  # beside merged masks: which of the files are tagseg's
-INDEX, CLASSES, SUCCESS = "index.jsonl.gz", "classes.txt", "_SUCCESS"
+INDEX, SUCCESS = "index.jsonl.gz", "_SUCCESS"
 RETRY = "retry-{}"
 MERGED = ("png", "coco", "label-studio", "cvat", "json")  # formats that need no photo's pixels
 
@@ -73,7 +74,7 @@ def finish(place: Place) -> Finished:
     text = "".join(lines[name] for name in sorted(lines)).replace(f"{place.url}/", "")
     place.write(INDEX, gzip.compress(text.encode(), mtime=0))
     plan = read_plan(place)
-    place.write(CLASSES, "".join(f"{name}\n" for name in plan.classes).encode())
+    place.write(CLASSES_FILE, "".join(f"{name}\n" for name in plan.classes).encode())
     result = Finished(len(lines), len(lines) - len(errors), tuple(sorted(errors.items())), round(seconds, 3))
     told = {"photos": result.photos, "masks": result.masks, "errors": len(errors), "seconds": result.seconds}
     place.write(SUCCESS, (json.dumps(told) + "\n").encode())
@@ -131,11 +132,12 @@ def merge(place: Place, format: str, out: Path) -> int:
             count += 1
     results.wrote(shared for shared in kind.shared if (out / shared).is_file())
     if labeled:
-        results.begin([CONFIDENCES])
+        results.begin([CONFIDENCES, CLASSES_FILE])
+        write_text(out / CLASSES_FILE, "".join(f"{name}\n" for name in plan.classes))
         with replacing(out / CONFIDENCES) as temporary, temporary.open("w", encoding="utf-8", newline="") as table:
             table.write(HEAD)
             write_rows(table, dict(sorted(sure.items())))
-        results.wrote([CONFIDENCES])
+        results.wrote([CONFIDENCES, CLASSES_FILE])
         results.end()
     return count
 
@@ -143,7 +145,7 @@ def merge(place: Place, format: str, out: Path) -> int:
 def _pseudo_masks(place: Place, plan: Plan, out: Path) -> ResultFolder:
     """The folder as `label` claims its own."""
     names = {photo.name for part in places_of(place) for _, photo in read_manifest(part, read_plan(part))}
-    files = [CONFIDENCES, *(f"{name}.png" for name in sorted(names))]
+    files = [CONFIDENCES, CLASSES_FILE, *(f"{name}.png" for name in sorted(names))]
     return ResultFolder.claim(out, LABELED, plan.made_by, files, overwrite=False)
 
 
