@@ -46,6 +46,14 @@ def write_rows(file: TextIO, rows: Mapping[str, Sureness]) -> None:
     )
 
 
+def write_table(path: Path, rows: Mapping[str, Sureness]) -> None:
+    """Write the whole table, sorted by name, in place of what is there."""
+    text = StringIO()
+    text.write(HEAD)
+    write_rows(text, dict(sorted(rows.items())))
+    write_text(path, text.getvalue())
+
+
 def read_rows(path: Path) -> dict[str, Sureness]:
     """The rows of such a table by the photo's name; of a photo with several the last. Raises UserError for what is none."""
     rows = {}
@@ -84,10 +92,7 @@ def confidence_table(path: Path, *, anew: bool) -> Iterator[Table]:
             ) from error
 
     yield add
-    text = StringIO()
-    text.write(HEAD)
-    write_rows(text, dict(sorted(read_rows(path).items())))
-    write_text(path, text.getvalue())
+    write_table(path, read_rows(path))
 
 
 def _encodable(name: str) -> str:

@@ -17,6 +17,7 @@ from torch import Tensor
 from tagseg.data.given import GivenPhoto, as_photo
 from tagseg.data.palette import DISPLAY, overlay, write_mask
 from tagseg.errors import UserError
+from tagseg.outputs.confidence import Sureness
 
 
 class Prediction:
@@ -51,6 +52,11 @@ class Prediction:
         """The array; a device is asked for it only here, for it holds K times what the mask does."""
         found, self._probabilities = self._probabilities, None
         return found.float().cpu().numpy() if isinstance(found, Tensor) else found
+
+    @property
+    def sureness(self) -> Sureness:
+        """The photo's row of `confidence.csv`: the mean confidence over the pixels, and the expected IoU."""
+        return Sureness(float(self.confidence.mean(dtype=np.float64)), self.expected_iou)
 
     def __repr__(self) -> str:
         height, width = self.mask.shape

@@ -14,10 +14,10 @@ from PIL import Image
 
 from tagseg.data.sources import LABELED
 from tagseg.errors import UserError
-from tagseg.files import replacing, write_text
+from tagseg.files import write_text
 from tagseg.foreign import reading
 from tagseg.outputs import OUTPUTS
-from tagseg.outputs.confidence import CONFIDENCES, HEAD, Sureness, write_rows
+from tagseg.outputs.confidence import CONFIDENCES, Sureness, write_table
 from tagseg.outputs.masks import CLASSES_FILE
 from tagseg.places import check_output
 from tagseg.result_folder import ResultFolder
@@ -134,9 +134,7 @@ def merge(place: Place, format: str, out: Path) -> int:
     if labeled:
         results.begin([CONFIDENCES, CLASSES_FILE])
         write_text(out / CLASSES_FILE, "".join(f"{name}\n" for name in plan.classes))
-        with replacing(out / CONFIDENCES) as temporary, temporary.open("w", encoding="utf-8", newline="") as table:
-            table.write(HEAD)
-            write_rows(table, dict(sorted(sure.items())))
+        write_table(out / CONFIDENCES, sure)
         results.wrote([CONFIDENCES, CLASSES_FILE])
         results.end()
     return count

@@ -86,4 +86,4 @@ class Segmenting(Job):
         mask = prediction.mask
         if self.sure > 0:
             mask = np.where(prediction.confidence >= self.sure, mask, np.uint8(IGNORE))
-        return Result(mask, Sureness(float(prediction.confidence.mean(dtype=np.float64)), prediction.expected_iou))
+        return Result(mask, prediction.sureness)

@@ -18,7 +18,7 @@ from tagseg.errors import UserError
 from tagseg.files import make_folder, to_json, write_text
 from tagseg.interrupt import Interruption, check
 from tagseg.mask_values import BACKGROUND, IGNORE
-from tagseg.outputs.confidence import CONFIDENCES, Sureness, confidence_table
+from tagseg.outputs.confidence import CONFIDENCES, confidence_table
 from tagseg.outputs.masks import CLASSES_FILE, PaletteMasks
 from tagseg.places import check_output
 from tagseg.prediction.made_by import made_by
@@ -105,7 +105,7 @@ def label(
             index = waiting.popleft()
             name = data.photos[index].name
             # before the mask: where a mask is, there is a row for it
-            add_row(name, Sureness(float(prediction.confidence.mean(dtype=np.float64)), prediction.expected_iou))
+            add_row(name, prediction.sureness)
             mask = np.where(prediction.confidence >= confidence, prediction.mask, np.uint8(IGNORE))
             behind(partial(write, names[index], mask))
             written += 1

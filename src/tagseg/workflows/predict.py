@@ -22,7 +22,7 @@ from tagseg.foreign import DATA_CAP, read_json, shown
 from tagseg.interrupt import Interruption, check
 from tagseg.names import did_you_mean
 from tagseg.outputs import OUTPUTS, Writer
-from tagseg.outputs.confidence import CONFIDENCES, Sureness, confidence_table
+from tagseg.outputs.confidence import CONFIDENCES, confidence_table
 from tagseg.outputs.label_studio import LabelStudioBrush
 from tagseg.places import check_output, ignores_case
 from tagseg.prediction.made_by import made_by
@@ -108,11 +108,12 @@ def predict(
             return result
         files = [path for photo in photos for path in kind.paths(photo.name)]
         by = made_by(segmenter, [format, crf, []])
-        results = ResultFolder.claim(out, MARKER, by, [CONFIDENCES, *files], overwrite=overwrite, rewritten=kind.shared)
+        rewritten = (CONFIDENCES, *kind.shared)
+        results = ResultFolder.claim(out, MARKER, by, files, overwrite=overwrite, rewritten=rewritten)
         todo = [photo for photo in photos if not any(map(results.has, kind.paths(photo.name)[-1:]))]
         result.already = len(photos) - len(todo)
         _claim_tags(out / TAGS, tags_of, {photo.name for photo in photos} - {photo.name for photo in todo})
-        results.begin([CONFIDENCES, *kind.shared])
+        results.begin(rewritten)
         with (
             _open_writer(format, out, segmenter, photo_url) as writer,
             confidence_table(out / CONFIDENCES, anew=overwrite or bool(kind.shared)) as add_row,
@@ -153,12 +154,11 @@ def predict(
                         result.notes.append(_tiled(segmenter, photo_input, crf, prediction.probabilities is not None))
                     if (pages := photo_input.pages(pixel_cap=pixel_cap)) > 1:
                         result.notes.append(f"{photo_input.file_name} has {pages} pages, of which one was read.")
-                    sure = float(prediction.confidence.mean(dtype=np.float64))
-                    add_row(photo_input.name, Sureness(sure, prediction.expected_iou))
+                    add_row(photo_input.name, prediction.sureness)
                     behind(partial(write, photo_input, photo, prediction))
         result.done = len(written)
         result.tagged = len(written & tags_of.keys())
-        results.wrote([CONFIDENCES, *kind.shared])
+        results.wrote(rewritten)
         results.end()
     return result
 
