@@ -113,6 +113,18 @@ def test_results_of_other_settings_are_not_mixed(tmp_path: Path) -> None:
     assert predict(other, tmp_path / "photos", tmp_path / "out").already == 1
 
 
+def test_a_table_of_confidences_that_a_person_has_changed_is_left_alone(tmp_path: Path) -> None:
+    write(tmp_path / "photos" / "a.png")
+    predict(segmenter(), tmp_path / "photos", tmp_path / "out")
+    table = tmp_path / "out" / "confidence.csv"
+    table.write_text("file,confidence,note\na,0.9,looked at\n", encoding="utf-8")
+    write(tmp_path / "photos" / "b.png")
+    for overwrite in (False, True):
+        with pytest.raises(UserError, match=r"confidence\.csv has been changed since tagseg wrote it"):
+            predict(segmenter(), tmp_path / "photos", tmp_path / "out", overwrite=overwrite)
+    assert table.read_text(encoding="utf-8") == "file,confidence,note\na,0.9,looked at\n"
+
+
 def test_an_interrupted_prediction_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for number in range(12):
         write(tmp_path / "photos" / f"{number}.png")
