@@ -8,6 +8,7 @@ from typing import Any
 
 from tagseg.data.check import CheckResult, check_photos
 from tagseg.data.photo import PIXEL_CAP
+from tagseg.data.sources import DataSettings
 from tagseg.data.tagged import TaggedImages
 from tagseg.data.tagged import open_tagged as _open_tagged
 from tagseg.devices import AUTO
@@ -35,6 +36,9 @@ def train(
     images: StrPath | None = None,
     tags: StrPath | None = None,
     masks: StrPath | None = None,
+    classes: Sequence[str] | None = None,
+    separator: str | None = None,
+    review: StrPath | None = None,
     method: str | None = None,
     settings: Sequence[str] = (),
     overwrite: bool = False,
@@ -43,14 +47,15 @@ def train(
 ) -> Path:
     """Train a recipe, or own photos without one, into the run folder `out`, and return it.
 
-    recipe: an object, the name of a shipped one, or a YAML file. images, tags, masks, method: own photos in place of a
-    recipe, as for `tagseg train`. settings: texts such as "train.steps=100". The same call goes on with an unfinished run
-    and leaves a finished one alone. Raises UserError for a mistake, KeyboardInterrupt when asked to stop.
+    recipe: an object, the name of a shipped one, or a YAML file. images, tags, masks, classes, separator, method: own
+    photos in place of a recipe, as for `tagseg train`. review: a folder of `tagseg review`, whose accepted and corrected
+    masks count in full. settings: texts such as "train.steps=100". The same call goes on with an unfinished run and leaves
+    a finished one alone. Raises UserError for a mistake, KeyboardInterrupt when asked to stop.
     """
     if (recipe is None) == (images is None):
         raise UserError("Give either a recipe or images to tagseg.train.")
     if images is not None:
-        chosen = own_recipe(_own(images, tags, masks), method, list(settings), device=device, say=say)
+        chosen = own_recipe(_own(images, tags, masks, classes, separator, review), method, list(settings), device=device, say=say)
     elif isinstance(recipe, Recipe):
         if settings:
             raise UserError("settings change a recipe that is given by its name; this one is an object already.")
@@ -67,6 +72,9 @@ def run(
     images: StrPath | None = None,
     tags: StrPath | None = None,
     masks: StrPath | None = None,
+    classes: Sequence[str] | None = None,
+    separator: str | None = None,
+    review: StrPath | None = None,
     method: str | None = None,
     settings: Sequence[str] = (),
     device: str = AUTO,
@@ -79,7 +87,7 @@ def run(
     if (chain is None) == (images is None):
         raise UserError("Give either a chain or images to tagseg.run.")
     if images is not None:
-        chosen = own_chain(_own(images, tags, masks), method, list(settings), device=device, say=say)
+        chosen = own_chain(_own(images, tags, masks, classes, separator, review), method, list(settings), device=device, say=say)
     else:
         chosen = chain if isinstance(chain, Chain) else given_chain(str(chain), settings)
     return running.run(chosen, Path(out), device=device, say=say)
@@ -181,8 +189,16 @@ def open_tagged(
     return _open_tagged(Path(images), _path(tags), masks=_path(masks), classes=classes, separator=separator)
 
 
-def _own(images: StrPath, tags: StrPath | None, masks: StrPath | None) -> Any:
-    return own_data(Path(images), _path(tags), _path(masks), None)
+def _own(
+    images: StrPath,
+    tags: StrPath | None,
+    masks: StrPath | None,
+    classes: Sequence[str] | None,
+    separator: str | None,
+    review: StrPath | None,
+) -> DataSettings:
+    names = None if classes is None else tuple(classes)
+    return own_data(Path(images), _path(tags), _path(masks), names, separator, review=_path(review))
 
 
 def _segmenter(model: Model) -> Segmenter:
