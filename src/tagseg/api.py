@@ -55,7 +55,9 @@ def train(
     if (recipe is None) == (images is None):
         raise UserError("Give either a recipe or images to tagseg.train.")
     if images is not None:
-        chosen = own_recipe(_own(images, tags, masks, classes, separator, review), method, list(settings), device=device, say=say)
+        chosen = own_recipe(
+            _own(images, tags, masks, classes, separator, review), method, list(settings), device=device, say=say
+        )
     elif isinstance(recipe, Recipe):
         if settings:
             raise UserError("settings change a recipe that is given by its name; this one is an object already.")
@@ -87,7 +89,9 @@ def run(
     if (chain is None) == (images is None):
         raise UserError("Give either a chain or images to tagseg.run.")
     if images is not None:
-        chosen = own_chain(_own(images, tags, masks, classes, separator, review), method, list(settings), device=device, say=say)
+        chosen = own_chain(
+            _own(images, tags, masks, classes, separator, review), method, list(settings), device=device, say=say
+        )
     else:
         chosen = chain if isinstance(chain, Chain) else given_chain(str(chain), settings)
     return running.run(chosen, Path(out), device=device, say=say)

@@ -107,7 +107,9 @@ class Supervised(Method):
         self.heads = nn.ModuleDict({"student": create_decoder(settings.decoder, backbone, self.num_classes, options)})
         if settings.decoder == "pspnet" and settings.aux_weight > 0:
             self.heads["aux"] = AuxiliaryHead(backbone.stage_channels[-2], self.num_classes)
-        if settings.tag_weight > 0:  # named as the class-teacher's, so that its weights can be what training starts from
+        if (
+            settings.tag_weight > 0
+        ):  # named as the class-teacher's, so that its weights can be what training starts from
             self.heads["class"] = ClassHead(backbone.channels, len(classes), dropout=0.0)
         for module in self.modules():
             if isinstance(module, nn.BatchNorm2d):
