@@ -10,6 +10,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from tagseg.cli.frame import app
+from tagseg.data.mask_numbers import TagTable
 from tagseg.data.palette import write_mask
 from tagseg.data.photo import read_mask
 from tagseg.data.sources import DataSettings, open_sources
@@ -113,6 +114,27 @@ def test_refine_by_shards_is_refine(tmp_path: Path) -> None:
         refine_shards(masks, images, out, Shards(2), Refinement(), device="cpu")
 
 
+def test_tags_tell_of_classes_that_no_mask_holds_by_shards_too(tmp_path: Path) -> None:
+    masks, images = masked(tmp_path)
+    table = tmp_path / "tags.csv"
+    table.write_text("file,tags\n0,g\n1,g\n2,a;g\n3,a\n", encoding="utf-8")
+    tags = TagTable(table, classes=tuple("abcdefg"))
+    how = Refinement((3.0, 3.0), (30.0, 10.0, 4.0), 1)
+    whole: list[str] = []
+    refine_folder(masks, images, tmp_path / "whole", how, tags=tags, say=whole.append)
+    said: list[str] = []
+    result = refine_shards(masks, images, tmp_path / "parts", Shards(2), how, device="cpu", tags=tags, say=said.append)
+    assert result is not None
+    assert whole == said[: len(whole)]
+    assert whole[0].startswith("no mask of the 2 photos tagged a holds that class")
+    table.write_text("file,tags\nother,g\n", encoding="utf-8")
+    with pytest.raises(UserError, match=r"names none of the masks in .*masks: its rows"):
+        refine_shards(masks, images, tmp_path / "new", Shards(2), how, device="cpu", tags=tags)
+    assert not (tmp_path / "new").exists()
+    with pytest.raises(UserError, match="which this command reads"):
+        refine_shards(masks, images, table, Shards(2), how, device="cpu", tags=tags)
+
+
 def test_objects_stored_as_255_are_refused_by_shards_too(tmp_path: Path) -> None:
     masks, images = masked(tmp_path)
     (masks / "1.npy").unlink()
@@ -141,6 +163,8 @@ def test_the_command_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert (done.exit_code, "7 of 7 masks" in done.output) == (0, True), done.output
     masks, images = masked(tmp_path)
     words = ["refine", str(masks), str(images), "--out", str(tmp_path / "refined"), "--iterations", "1"]
+    (tmp_path / "of-masks.csv").write_text("file,tags\n0,a\n1,b\n", encoding="utf-8")
+    words += ["--tags", str(tmp_path / "of-masks.csv"), "--classes", "a,b,c,d,e,f,g"]
     done = CliRunner().invoke(app, [*words, "--shards", "3", "--shard", "1/3"])
     assert (done.exit_code, "Shard 1 of 3" in done.output) == (0, True), done.output
     done = CliRunner().invoke(app, [*words, "--shards", "3"])

@@ -312,15 +312,13 @@ def refine(
         say("--confidence is now --label-probability.", style="yellow")
         label_probability = confidence
     how = Refinement(GAUSSIAN, (sxy, srgb, weight), iterations, label_probability)
+    known = None if tags is None else TagTable(tags, separator, file_column, tags_column, class_names(classes))
     cut = parts([masks, images, out], shards, shard, container, engine, address, workers, timeout, retry_errors)
-    if cut is not None and tags is not None:
-        raise UserError("--tags looks at all masks together: leave --shards out.")
     if cut is not None:
         from tagseg.workflows.shards import refine_shards
 
-        say_finished(refine_shards(masks, images, out, cut, how, device=device, say=say), out)
+        say_finished(refine_shards(masks, images, out, cut, how, device=device, tags=known, say=say), out)
         return
-    known = None if tags is None else TagTable(tags, separator, file_column, tags_column, class_names(classes))
     count = refine_folder(
         Path(masks), Path(images), Path(out), how, device=device, overwrite=overwrite, tags=known, say=say
     )

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from tagseg.data.palette import PALETTE
+from tagseg.data.paths import held
 from tagseg.data.photo import PIXEL_CAP
 from tagseg.errors import UnwritableNameError, UserError
 from tagseg.files import replacing
@@ -95,7 +96,7 @@ def read_cvat(out: Path) -> Stored:
     Colours are taken from labelmap.txt, indices from its order. Raises UserError for a broken zip, a path that leads
     outside, a file that unpacks to too much, a colour without a label.
     """
-    path = out / FILE if out.is_dir() else out
+    path = held(out / FILE, out) if out.is_dir() else out
     with reading(path, "a zip"):
         if path.exists() and not path.is_file():
             raise ValueError("it is no regular file")

@@ -19,7 +19,7 @@ from tagseg.foreign import reading
 from tagseg.outputs import OUTPUTS
 from tagseg.outputs.confidence import CONFIDENCES, Sureness, write_table
 from tagseg.outputs.masks import CLASSES_FILE
-from tagseg.places import check_output
+from tagseg.places import check_output, safe_name
 from tagseg.result_folder import ResultFolder
 from tagseg.scale.containers import CONTAINERS, Row
 from tagseg.scale.photos import Photo
@@ -159,7 +159,7 @@ def rows(place: Place) -> Iterator[Row]:
                 for facts, png in kind.read(file):
                     if not facts.get("error"):
                         name = facts["name"]
-                        yield facts, png if png is not None else part.read(f"masks/{name}.png")
+                        yield facts, png if png is not None else part.read(f"masks/{safe_name(name)}.png")
 
 
 def _records(place: Place, plan: Plan) -> Sequence[Record]:

@@ -12,6 +12,7 @@ from rich.box import SIMPLE_HEAD
 from rich.markup import escape
 from rich.table import Table
 
+from tagseg.data.paths import held
 from tagseg.data.photo import read_mask
 from tagseg.data.tagged import TaggedImages
 from tagseg.devices import AUTO
@@ -117,9 +118,9 @@ def _is_run(path: Path) -> bool:
 def _masks(path: Path, val: TaggedImages) -> Masks:
     """The scores of masks on the photos that runs were scored on. Raises UserError where they are of others."""
     if path.is_dir():
-        scores = Scores(val.num_classes)
+        scores, known = Scores(val.num_classes), dict[Path, bool]()
         for index, photo in enumerate(val.photos):
-            file, truth = path / f"{photo.name}.png", val.mask(index)
+            file, truth = held(path / f"{photo.name}.png", path, known), val.mask(index)
             if not file.is_file():
                 raise UserError(
                     f"{path} is no run, and it holds no mask {photo.name}.png of the photos that are compared."

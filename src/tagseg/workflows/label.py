@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tagseg.data.palette import write_mask
+from tagseg.data.paths import held
 from tagseg.data.photo import read_mask
 from tagseg.data.sources import LABELED
 from tagseg.data.tagged import TaggedImages
@@ -156,11 +157,11 @@ def label_run(
 
 def score_labels(masks: Path, data: TaggedImages) -> Scores | None:
     """Scores of a folder of masks on those photos that have a true mask; None where no photo has one."""
-    scores = Scores(data.num_classes)
+    scores, known = Scores(data.num_classes), dict[Path, bool]()
     for index, photo in enumerate(data.photos):
         truth = data.mask(index)
         if truth is not None:
-            scores.add(read_mask(masks / _file(photo.name)), truth)
+            scores.add(read_mask(held(masks / _file(photo.name), masks, known)), truth)
     return scores if scores.photos else None
 
 

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,7 @@ import torch
 from numpy.typing import NDArray
 
 from tagseg.cores import cores
-from tagseg.data.folders import find_photos, stem
+from tagseg.data.folders import find_photos, look_into, stem
 from tagseg.data.mask_numbers import MaskNumbers, TagTable
 from tagseg.data.masks import read_mask, refuse_ignored_objects
 from tagseg.data.palette import write_mask
@@ -148,15 +148,16 @@ def photos_by_name(images: Path) -> dict[str, list[Path]]:
 
 
 def mask_files(folder: Path) -> dict[str, Path]:
-    """Masks and arrays of a folder by name, hidden ones left out."""
+    """Masks and arrays of a folder by name, hidden ones left out. Raises UserError for a link that leads outside."""
     if not folder.is_dir():
         raise UserError(f"{folder} is not a folder; give the folder of the masks or probabilities.")
     sources: dict[str, Path] = {}
-    for path in sorted(folder.rglob("*")):
-        relative = path.relative_to(folder)
-        if path.suffix.lower() not in SUFFIXES or any(part.startswith(".") for part in relative.parts):
+    found = look_into(folder, results=True)
+    files = found.photos | {file: folder / file for file in found.others}
+    for file, path in sorted(files.items()):
+        if path.suffix.lower() not in SUFFIXES:
             continue
-        name = unicodedata.normalize("NFC", relative.with_suffix("").as_posix())
+        name = unicodedata.normalize("NFC", PurePosixPath(file).with_suffix("").as_posix())
         if name in sources:
             raise UserError(f"{folder} holds both {sources[name].name} and {path.name}; keep one of the two.")
         sources[name] = path

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+from tagseg.data.mask_numbers import TagTable
 from tagseg.data.photo import PIXEL_CAP
 from tagseg.data.tagged import TaggedImages, tags_of_photos
 from tagseg.errors import UserError
@@ -143,13 +144,17 @@ def refine_shards(
     how: Refinement,
     *,
     device: str,
+    tags: TagTable | None = None,
     say: Say = lambda text: None,
 ) -> Finished | None:
-    """`refine` by shards, as `predict_shards`; masks, images: folders, stores, tar archives."""
+    """`refine` by shards, as `predict_shards`; masks, images: folders, stores, tar archives.
+
+    tags: the photos' tags, as `refine_folder` takes them; looked at when the plan is made.
+    """
     return run_shards(
         lambda: Refining(how, device),
-        lambda job: list_pairs(str(masks), str(images), str(out)),
-        [masks, images],
+        lambda job: list_pairs(str(masks), str(images), str(out), tags),
+        [masks, images, *([] if tags is None else [tags.file])],
         out,
         shards,
         say,
