@@ -56,6 +56,25 @@ def test_label_by_shards_is_label(tmp_path: Path) -> None:
     assert merge(open_place(tmp_path / "parts"), "png", ours) == 7, "the same command again"
 
 
+def test_a_table_that_a_person_has_changed_is_left_alone(tmp_path: Path) -> None:
+    photos, table = tagged(tmp_path)
+    data = open_tagged(photos, table, classes=("green", "blue"))
+    label(build(), data, tmp_path / "whole")
+    label_shards(build, list_tagged(lambda segmenter: data), tmp_path / "parts", Shards(1))
+    merge(open_place(tmp_path / "parts"), "png", tmp_path / "png")
+    for out in (tmp_path / "whole", tmp_path / "png"):
+        for name in ("confidence.csv", "classes.txt"):
+            file, before = out / name, (out / name).read_bytes()
+            file.write_text("file,confidence,note\np.00,0.9,looked at\n", encoding="utf-8")
+            (out / "p.00.png").unlink(missing_ok=True)
+            with pytest.raises(UserError, match=rf"{name} has been changed since tagseg wrote it"):
+                label(build(), data, out) if out.name == "whole" else merge(open_place(tmp_path / "parts"), "png", out)
+            assert "looked at" in file.read_text(encoding="utf-8")
+            file.write_bytes(before)
+    assert label(build(), data, tmp_path / "whole") == 1
+    assert merge(open_place(tmp_path / "parts"), "png", tmp_path / "png") == 7
+
+
 def test_label_from_a_tar_needs_a_table(tmp_path: Path) -> None:
     import tarfile
 
@@ -131,7 +150,7 @@ def test_tags_tell_of_classes_that_no_mask_holds_by_shards_too(tmp_path: Path) -
     with pytest.raises(UserError, match=r"names none of the masks in .*masks: its rows"):
         refine_shards(masks, images, tmp_path / "new", Shards(2), how, device="cpu", tags=tags)
     assert not (tmp_path / "new").exists()
-    with pytest.raises(UserError, match="which this command reads"):
+    with pytest.raises(UserError, match="is read by this command"):
         refine_shards(masks, images, table, Shards(2), how, device="cpu", tags=tags)
 
 

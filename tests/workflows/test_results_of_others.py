@@ -125,7 +125,7 @@ def test_a_review_writes_and_reads_through_no_link(name: str, tmp_path: Path) ->
     before = [path.read_bytes() for path in (victim, *victim.rglob("*")) if path.is_file()]
     place.symlink_to(victim)
     with pytest.raises(UserError, match=OUTSIDE):
-        export_tasks(folder, tmp_path, tmp_path / "tasks", to="label-studio")
+        export_tasks(folder, tmp_path / "photos", tmp_path / "tasks", to="label-studio")
     if name != "masks":
         with pytest.raises(UserError, match=OUTSIDE):
             Journal(folder, ("background", "cat"))

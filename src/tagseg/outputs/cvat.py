@@ -41,9 +41,6 @@ class CvatMasks(Writer):
 
     def __init__(self, out: Path, classes: Sequence[str]) -> None:
         super().__init__(out, classes)
-        for name in self.classes:
-            if ":" in name or name.startswith("#"):
-                raise UserError(f"class {name!r} cannot stand in CVAT's labelmap.txt: leave out ':' and a leading '#'")
         temporary = self.files.enter_context(replacing(out / FILE))
         try:
             self._zip = self.files.enter_context(zipfile.ZipFile(temporary, "w"))
@@ -51,6 +48,14 @@ class CvatMasks(Writer):
             raise UserError(f"{out / FILE} cannot be written: {error.strerror or error}") from error
         self._names: list[str] = []
         self._has_ignored = False
+
+    @classmethod
+    def check_classes(cls, classes: Sequence[str]) -> None:
+        """As every format, and by the signs of labelmap.txt."""
+        super().check_classes(classes)
+        for name in classes:
+            if ":" in name or name.startswith("#"):
+                raise UserError(f"class {name!r} cannot stand in CVAT's labelmap.txt: leave out ':' and a leading '#'")
 
     def write(
         self,

@@ -199,10 +199,10 @@ def _write(
 ) -> Exchanged:
     """Write masks in a format; make: opens its writer on a folder for some classes."""
     photos = {} if images is None else _by_name(images)
+    kind.check_classes(stored.classes)
     result = Exchanged()
     results = ResultFolder.claim(out, MARKER, "convert", [], overwrite=False, rewritten=kind.shared)
-    results.begin(kind.shared)
-    with make(out, stored.classes) as writer:
+    with results.rewriting(), make(out, stored.classes) as writer:
         for written, mask_HW in stored.masks:
             name: str | None = written
             file_name, link = f"{written}.jpg", ""
@@ -224,7 +224,6 @@ def _write(
             writer.add(name, photo_HW3, mask_HW, file_name=file_name, link=link)
             results.wrote(files)
             result.done += 1
-    results.wrote(shared for shared in kind.shared if (out / shared).is_file())
     if not result.done:
         first = f": {result.problems[0]}" if result.problems else "; the source holds none"
         raise UserError(f"No mask could be written to {out}{first}.")

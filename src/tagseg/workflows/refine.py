@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import ValidationError
 
 from tagseg.cores import cores
 from tagseg.data.folders import find_photos, look_into, stem
@@ -37,7 +38,9 @@ from tagseg.progress import tracked
 from tagseg.refine import dense_crf, probabilities_from_labels
 from tagseg.refine.crf_checks import check_values
 from tagseg.refine.defaults import BILATERAL, GAUSSIAN, ITERATIONS
+from tagseg.refine.settings import CRFSettings
 from tagseg.result_folder import ResultFolder
+from tagseg.settings import first_fault
 
 SUFFIXES = (".png", ".npy")  # of masks, and of probabilities
 MARKER = ".tagseg-refine"  # beside the masks: what they were made by
@@ -54,6 +57,15 @@ class Refinement:
     bilateral: tuple[float, float, float] = BILATERAL
     iterations: int = ITERATIONS
     confidence: float = 0.7
+
+    def __post_init__(self) -> None:
+        """Raises UserError for settings that make no sense for any photo."""
+        try:
+            CRFSettings(gaussian=self.gaussian, bilateral=self.bilateral, iterations=self.iterations)
+        except ValidationError as error:
+            raise UserError(f"The dense CRF cannot be set so: {first_fault(error)}.") from error
+        if not 0 < self.confidence < 1:
+            raise UserError(f"--label-probability should lie between 0 and 1, not {self.confidence}.")
 
     def kernels(self) -> dict[str, Any]:
         """As `dense_crf` takes them."""
@@ -87,6 +99,8 @@ def refine_folder(
     Raises UserError, at the end, when files could not be refined; at once for an `out` that is, holds or lies inside
     one of both folders, or holds masks of other settings or files that tagseg did not write.
     """
+    where = choose_device(device)
+    workers = 1 if where.type != "cpu" else workers or cores()
     check_output(out, [masks_or_probabilities, images, *([] if tags is None else [tags.file])])
     sources, photos = mask_files(masks_or_probabilities), photos_by_name(images)
     known, tags_of = ((), {}) if tags is None else tags.of_masks(sources, [masks_or_probabilities, images])
@@ -112,8 +126,6 @@ def refine_folder(
         write_mask(path, mask)
         results.wrote([f"{name}.png"])
 
-    where = choose_device(device)
-    workers = 1 if where.type != "cpu" else workers or cores()
     running: deque[Future[None]] = deque()
 
     def wait() -> None:

@@ -12,6 +12,7 @@ from tagseg.data.mask_numbers import TagTable
 from tagseg.data.photo import PIXEL_CAP
 from tagseg.data.tagged import TaggedImages, tags_of_photos
 from tagseg.errors import UserError
+from tagseg.extras import need
 from tagseg.interrupt import Interruption, check
 from tagseg.places import check_output
 from tagseg.prediction.made_by import made_by
@@ -24,6 +25,7 @@ from tagseg.scale.places import Folder, Place, open_place
 from tagseg.scale.plan import Plan, make_plan, read_manifest, read_plan
 from tagseg.scale.work import Record, read_record, work
 from tagseg.segmenter import Segmenter
+from tagseg.workflows.label import check_share
 from tagseg.workflows.refine import Refinement
 from tagseg.workflows.refine_shards import Refining, list_pairs
 
@@ -98,6 +100,7 @@ def label_shards(
 
     photos: `list_tagged` or `list_in_table`. confidence, tags: as `label` has them.
     """
+    check_share("--ignore-below", confidence)
 
     def job() -> Segmenting:
         segmenter = build()
@@ -178,6 +181,12 @@ def run_shards(
         raise UserError(f"--container should be one of {', '.join(CONTAINERS)}, not {shards.container!r}.")
     if shards.engine not in ("local", "ray"):
         raise UserError(f"--engine should be local or ray, not {shards.engine!r}.")
+    CONTAINERS[shards.container].check()
+    own_shards(shards.shard, shards.count, os.environ)  # what cannot be is said before anything is made
+    if shards.engine == "ray":
+        if shards.shard is not None:
+            raise UserError("--engine ray does all shards: leave out --shard.")
+        need("ray.data", "ray", "Clusters of Ray")
     job = build()
     place = open_place(out)
     if isinstance(place, Folder):
@@ -200,8 +209,6 @@ def run_shards(
         say(problem)
     mine = own_shards(shards.shard, plan.shards, os.environ)
     if shards.engine == "ray":
-        if mine is not None and shards.shard is not None:
-            raise UserError("--engine ray does all shards: leave out --shard.")
         _on_ray(build, place.url, shards, plan.shards, on_gpu=job.device.type == "cuda")
     else:
         with Interruption():
