@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -41,3 +42,28 @@ def test_no_sentence_has_more_than_25_words(page: str) -> None:
 def test_no_line_has_more_than_120_characters(page: str) -> None:
     lines = (ROOT / page).read_text(encoding="utf-8").splitlines()
     assert not [f"{number}: {line}" for number, line in enumerate(lines, 1) if len(line) > 120]
+
+
+def unmade(text: str) -> list[str]:
+    """Lists and tables that the site would print as running text, and tables without a word in a head's cell."""
+    text = re.sub(r"^\s*```.*?^\s*```", "\n\n", text, flags=re.DOTALL | re.MULTILINE)
+    found = []
+    for before, line in pairwise(text.splitlines()):
+        item = re.match(r"([-*]|1\.) ", line)
+        goes_on = re.match(r"\s|[-*] |\d+\. ", before) or not before
+        if (item and not goes_on) or (line.startswith("|") and before and not before.startswith("|")):
+            found.append(line)
+        if re.match(r"\|[-:| ]+\|$", line) and re.search(r"\|\s*\|", before):
+            found.append(before)
+    return found
+
+
+def test_unmade_lists_and_tables_are_found() -> None:
+    assert unmade("text\n- item\n\n| | b |\n|---|---|\n| c | |\n") == ["- item", "| | b |"]
+    assert unmade("## Head\n| a | b |\n|--|--|\n") == ["| a | b |"]
+    assert not unmade("text\n\n- item\n  goes on\n- item\n\n```\na\n- b\n```\n")
+
+
+@pytest.mark.parametrize("page", MARKDOWN)
+def test_lists_and_tables_are_made(page: str) -> None:
+    assert not unmade((ROOT / page).read_text(encoding="utf-8"))
