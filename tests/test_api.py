@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 import tagseg
+from tagseg.cli.by_shards import Cut
 from tagseg.data.photo import read_mask
 from tagseg.data.scenes import write_scenes
 from tagseg.errors import UserError
@@ -113,6 +114,83 @@ def test_paths_may_be_text(tmp_path: Path) -> None:
         tagseg.label(model, None, str(tmp_path / "masks"))
 
 
+NAMES = {"confidence": "ignore_below", "labels_used": "labels", "model": "run", "chain": "recipe", "data": "images"}
+"""Arguments of functions that have another name on the command line."""
+ALONE = {
+    "predict": {
+        "more_images",
+        "cut",
+        "tagged_background",
+        "scales",
+        "flip",
+        "merge",
+        "long_side",
+        "short_side",
+        "precision",
+        "tile",
+    },
+    "label": {
+        "tags",
+        "classes",
+        "separator",
+        "file_column",
+        "tags_column",
+        "cut",
+        "tagged_background",
+        "scales",
+        "flip",
+    }
+    | {"precision", "dry_run", "use_tags"},
+    "train": {"dry_run"},
+    "run": {"dry_run"},
+    "evaluate": {"out"},
+    "check": {"out"},
+}
+"""Options that a program gives elsewhere: to `Segmenter.set`, to `open_tagged`, or that only a terminal needs."""
+
+
+@pytest.mark.parametrize("name", ALONE)
+def test_functions_take_what_the_commands_take(name: str) -> None:
+    from inspect import signature
+
+    from tagseg.cli.frame import app
+
+    command = next(each.callback for each in app.registered_commands if each.name == name)
+    assert command is not None
+    own = {NAMES.get(key, key) for key in signature(getattr(tagseg, name)).parameters}
+    given = set(signature(command).parameters) - set(signature(Cut).parameters) - ALONE[name]
+    if name == "label":
+        given.discard("confidence")  # its name before
+        own.discard("tags")
+    assert given <= own, given - own
+    assert own - given <= {"say", "boundary"}, own - given
+
+
+def test_tags_are_given_to_evaluate_and_places_to_label(tmp_path: Path) -> None:
+    from tagseg.data.palette import write_mask
+
+    for folder in ("masks", "truth"):
+        (tmp_path / folder).mkdir()
+        write_mask(tmp_path / folder / "a.png", np.ones((4, 4), np.uint8))
+    (tmp_path / "tags.csv").write_text("photo;what\na;green|blue\n", encoding="utf-8")
+    result = tagseg.evaluate(
+        tmp_path / "masks",
+        tmp_path / "truth",
+        classes=["green", "blue"],
+        tags=str(tmp_path / "tags.csv"),
+        separator="|",
+        file_column="photo",
+        tags_column="what",
+    )
+    assert result.notes == (
+        "no mask of the 1 photo tagged blue holds that class; check the order of the classes and the masks' numbers",
+    )
+    with pytest.raises(UserError, match="give one of them"):
+        tagseg.label("run", tagseg.open_tagged, tmp_path / "out", places=["data.root=x"])  # type: ignore[arg-type]
+    with pytest.raises(UserError, match="no device 'tpu'"):
+        tagseg.label(tmp_path, None, tmp_path / "out", device="tpu")
+
+
 def test_a_prediction_shows_and_saves_itself(tmp_path: Path) -> None:
     photo = np.zeros((4, 10, 3), np.uint8)
     photo[:, :3, 1] = 255
@@ -148,7 +226,7 @@ def test_the_dense_crf_on_arrays_imports_no_torch() -> None:
 def test_there_is_one_default_for_the_dense_crf() -> None:
     from inspect import signature
 
-    from tagseg.cli.using import refine
+    from tagseg.cli.masking import refine
     from tagseg.refine.settings import CRFSettings
 
     call, command, recipe = signature(tagseg.dense_crf).parameters, signature(refine).parameters, CRFSettings()

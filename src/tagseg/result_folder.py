@@ -9,7 +9,8 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Lock
@@ -30,6 +31,7 @@ class ResultFolder:
     renewed: bool = False  # whether an overwriting by these settings has begun and has not ended
     all_by: str | None = None  # of a folder from before there were checksums: what made all its files
     made: dict[str, tuple[str, str | None]] = field(default_factory=dict)
+    rewritten: tuple[str, ...] = ()  # files that every call writes anew
     lock: Lock = field(default_factory=Lock)  # threads may write results side by side
 
     @classmethod
@@ -45,15 +47,16 @@ class ResultFolder:
     ) -> ResultFolder:
         """Take a folder for results, made if need be.
 
-        names: paths below it of the files that may be written, if they are not there yet. rewritten: those of the files
-        that every call writes anew.
+        names: paths below it of the files that may be written, if they are not there yet. rewritten: further ones that
+        every call writes anew, as `rewriting` does.
 
         An overwriting that was interrupted goes on, with `overwrite` or without.
         Raises UserError, before anything is touched, where one of these is there and tagseg did not write it; where
-        other settings made it and `overwrite` is not given; where `overwrite` would lose what a person has changed.
+        other settings made it and `overwrite` is not given; where a person has changed what `overwrite`, or any call,
+        would write over.
         """
         make_folder(out)
-        results = cls(out, out / marker, by)
+        results = cls(out, out / marker, by, rewritten=tuple(rewritten))
         results._read()
         there = [name for name in (*rewritten, *names) if results._exists(name)]
         foreign = [name for name in there if results.all_by is None and name not in results.made]
@@ -86,6 +89,17 @@ class ResultFolder:
         for name in names:
             inside(self.out, name)
         self._note(dict.fromkeys(names))
+
+    @contextmanager
+    def rewriting(self) -> Iterator[None]:
+        """While the block runs, the files that every call writes anew are begun; when it ends well, they are finished.
+
+        Then all is done that was to be done: what `overwrite` began is complete.
+        """
+        self.begin(self.rewritten)
+        yield
+        self.wrote(name for name in self.rewritten if (self.out / name).is_file())
+        self.end()
 
     def spare(self, names: Iterable[str]) -> None:
         """Raise UserError where one of these is there and tagseg did not write it, or a person has changed it since."""

@@ -10,6 +10,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from tagseg.cli.frame import app
+from tagseg.data.mask_numbers import TagTable
 from tagseg.data.palette import write_mask
 from tagseg.data.photo import read_mask
 from tagseg.data.sources import DataSettings, open_sources
@@ -53,6 +54,25 @@ def test_label_by_shards_is_label(tmp_path: Path) -> None:
     training = DataSettings(format="tagged", root=photos, tags=table, masks=ours, val=None)
     assert open_sources(training, tmp_path).train.mask(0) is not None
     assert merge(open_place(tmp_path / "parts"), "png", ours) == 7, "the same command again"
+
+
+def test_a_table_that_a_person_has_changed_is_left_alone(tmp_path: Path) -> None:
+    photos, table = tagged(tmp_path)
+    data = open_tagged(photos, table, classes=("green", "blue"))
+    label(build(), data, tmp_path / "whole")
+    label_shards(build, list_tagged(lambda segmenter: data), tmp_path / "parts", Shards(1))
+    merge(open_place(tmp_path / "parts"), "png", tmp_path / "png")
+    for out in (tmp_path / "whole", tmp_path / "png"):
+        for name in ("confidence.csv", "classes.txt"):
+            file, before = out / name, (out / name).read_bytes()
+            file.write_text("file,confidence,note\np.00,0.9,looked at\n", encoding="utf-8")
+            (out / "p.00.png").unlink(missing_ok=True)
+            with pytest.raises(UserError, match=rf"{name} has been changed since tagseg wrote it"):
+                label(build(), data, out) if out.name == "whole" else merge(open_place(tmp_path / "parts"), "png", out)
+            assert "looked at" in file.read_text(encoding="utf-8")
+            file.write_bytes(before)
+    assert label(build(), data, tmp_path / "whole") == 1
+    assert merge(open_place(tmp_path / "parts"), "png", tmp_path / "png") == 7
 
 
 def test_label_from_a_tar_needs_a_table(tmp_path: Path) -> None:
@@ -113,6 +133,27 @@ def test_refine_by_shards_is_refine(tmp_path: Path) -> None:
         refine_shards(masks, images, out, Shards(2), Refinement(), device="cpu")
 
 
+def test_tags_tell_of_classes_that_no_mask_holds_by_shards_too(tmp_path: Path) -> None:
+    masks, images = masked(tmp_path)
+    table = tmp_path / "tags.csv"
+    table.write_text("file,tags\n0,g\n1,g\n2,a;g\n3,a\n", encoding="utf-8")
+    tags = TagTable(table, classes=tuple("abcdefg"))
+    how = Refinement((3.0, 3.0), (30.0, 10.0, 4.0), 1)
+    whole: list[str] = []
+    refine_folder(masks, images, tmp_path / "whole", how, tags=tags, say=whole.append)
+    said: list[str] = []
+    result = refine_shards(masks, images, tmp_path / "parts", Shards(2), how, device="cpu", tags=tags, say=said.append)
+    assert result is not None
+    assert whole == said[: len(whole)]
+    assert whole[0].startswith("no mask of the 2 photos tagged a holds that class")
+    table.write_text("file,tags\nother,g\n", encoding="utf-8")
+    with pytest.raises(UserError, match=r"names none of the masks in .*masks: its rows"):
+        refine_shards(masks, images, tmp_path / "new", Shards(2), how, device="cpu", tags=tags)
+    assert not (tmp_path / "new").exists()
+    with pytest.raises(UserError, match="is read by this command"):
+        refine_shards(masks, images, table, Shards(2), how, device="cpu", tags=tags)
+
+
 def test_objects_stored_as_255_are_refused_by_shards_too(tmp_path: Path) -> None:
     masks, images = masked(tmp_path)
     (masks / "1.npy").unlink()
@@ -141,6 +182,8 @@ def test_the_command_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert (done.exit_code, "7 of 7 masks" in done.output) == (0, True), done.output
     masks, images = masked(tmp_path)
     words = ["refine", str(masks), str(images), "--out", str(tmp_path / "refined"), "--iterations", "1"]
+    (tmp_path / "of-masks.csv").write_text("file,tags\n0,a\n1,b\n", encoding="utf-8")
+    words += ["--tags", str(tmp_path / "of-masks.csv"), "--classes", "a,b,c,d,e,f,g"]
     done = CliRunner().invoke(app, [*words, "--shards", "3", "--shard", "1/3"])
     assert (done.exit_code, "Shard 1 of 3" in done.output) == (0, True), done.output
     done = CliRunner().invoke(app, [*words, "--shards", "3"])

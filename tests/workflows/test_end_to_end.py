@@ -112,6 +112,8 @@ def test_labels_use_the_tags_and_go_on_where_they_stopped(trained: Path, tmp_pat
     table = (out / "confidence.csv").read_text(encoding="utf-8").splitlines()
     torn = "\n".join([table[0], *table[2:], table[1][:-3]])  # as a kill leaves it: the row of the missing mask is cut
     (out / "confidence.csv").write_text(torn, encoding="utf-8")
+    with (out / ".tagseg-label").open("a", encoding="utf-8") as record:
+        record.write('\n["confidence.csv", null]')  # begun, not finished
     assert "1 masks written" in run("label", trained, "--out", out)
     assert masks[0].is_file()
     assert masks[1].stat().st_mtime_ns == kept

@@ -14,9 +14,11 @@ from tagseg.cli import (  # noqa: F401  (their commands join the app)
     data,
     exchanging,
     informing,
+    masking,
     recipes,
     reproducing,
     reviewing,
+    starting,
     training,
     using,
 )

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import io
-import json
 import sys
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,12 +15,10 @@ from rich.control import Control
 from rich.segment import Segment
 
 from tagseg import __version__
-from tagseg.errors import UserError
 from tagseg.progress import silence, silent
 
 if TYPE_CHECKING:
-    from tagseg.scale.finish import Finished
-    from tagseg.workflows.shards import Shards
+    pass
 
 app = typer.Typer(
     name="tagseg",
@@ -120,14 +117,6 @@ TaggedBackground = Annotated[
 ]
 Device = Annotated[str, typer.Option("--device", help="auto (a CUDA GPU where there is one), cpu, cuda, cuda:N, mps")]
 Precision = Annotated[str | None, typer.Option(help="fp32, or bf16: faster on processors that have it")]
-Parts = Annotated[int | None, typer.Option("--shards", min=1, help="cut the photos into so many parts: docs/scale.md")]
-Part = Annotated[str | None, typer.Option("--shard", help="do this part alone, such as 3/100; numbers begin at 0")]
-Container = Annotated[str, typer.Option("--container", help="of a part's masks: tar, parquet, png")]
-Engine = Annotated[str, typer.Option("--engine", help="what works on the parts: local, ray")]
-Address = Annotated[str | None, typer.Option("--address", help="ray: of a cluster; else this machine")]
-Workers = Annotated[int, typer.Option("--workers", min=1, help="ray: how many at once")]
-Timeout = Annotated[float | None, typer.Option("--timeout", min=0.1, help="parts: seconds that a photo may take")]
-RetryErrors = Annotated[bool, typer.Option("--retry-errors", help="parts: do the failed photos again")]
 
 
 def _version(wanted: bool) -> None:
@@ -148,49 +137,9 @@ def options(
 
 
 def class_names(text: str | None) -> tuple[str, ...] | None:
-    """The names of `--classes`, in their order."""
-    return None if text is None else tuple(name.strip() for name in text.split(",") if name.strip())
+    """The names of `--classes`, in their order. Raises UserError for what can be none."""
+    if text is None:
+        return None
+    from tagseg.data.classes import check_classes
 
-
-def with_review(settings: list[str] | None, review: Path | None) -> list[str]:
-    """The overrides of `--set` with the folder of a review."""
-    return [*(settings or []), *([] if review is None else [f"data.review={json.dumps(str(review))}"])]
-
-
-def parts(
-    places: Sequence[str],
-    shards: int | None,
-    shard: str | None,
-    container: str,
-    engine: str,
-    address: str | None,
-    workers: int,
-    timeout: float | None,
-    retry_errors: bool,
-) -> Shards | None:
-    """How a command goes by shards; None where it does not. Raises UserError for what needs --shards where it is missing.
-
-    places: those that the command reads and writes.
-    """
-    if shards is not None:
-        from tagseg.workflows.shards import Shards
-
-        return Shards(shards, shard, container, engine, address, workers, timeout, retry_errors)
-    if shard is not None or retry_errors or engine != "local" or timeout is not None:
-        raise UserError("--shard, --retry-errors, --engine and --timeout need --shards N: docs/scale.md.")
-    if any("://" in place for place in places):
-        raise UserError("Stores need --shards N: docs/scale.md.")
-    return None
-
-
-def say_finished(whole: Finished | None, out: str) -> None:
-    """Say what work by shards came to; None: a share of it, of which all is said. Raises UserError for failed photos."""
-    if whole is None:
-        return
-    say(f"{whole.masks} of {whole.photos} masks were made in {whole.seconds:.0f} s of work; results are in {out}.")
-    for name, why in whole.errors[:5]:
-        say(f"{name}: {why}", style="yellow")
-    if whole.errors:
-        raise UserError(
-            f"{len(whole.errors)} photo(s) failed: {out}/index.jsonl.gz names them, --retry-errors does them again."
-        )
+    return check_classes(name.strip() for name in text.split(",") if name.strip())

@@ -1,150 +1,29 @@
-"""Commands that use what was trained, or masks from anywhere: predict, export, report, compare, evaluate, refine."""
+"""Commands that use what was trained, or masks from anywhere: finish, export, push, report, compare, evaluate."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
+from tagseg.cli.by_shards import say_finished
 from tagseg.cli.frame import (
-    Address,
     Classes,
-    Container,
     Device,
-    DryRun,
-    Engine,
     FileColumn,
-    Flip,
-    Merge,
     Out,
-    Overwrite,
-    Part,
-    Parts,
     Places,
-    Precision,
-    RetryErrors,
     Run,
-    Scales,
     Separator,
-    TaggedBackground,
     Tags,
     TagsColumn,
-    Timeout,
-    Workers,
-    answer,
     app,
     class_names,
     console,
-    parts,
     say,
-    say_finished,
 )
 from tagseg.errors import UserError
-from tagseg.refine.defaults import BILATERAL, GAUSSIAN, ITERATIONS
-
-if TYPE_CHECKING:
-    from tagseg.prediction.segmenter import Segmenter
-
-
-@app.command()
-def predict(
-    run: Annotated[Path, typer.Argument(help="a finished run folder, or a .safetensors file of `tagseg export`")],
-    images: Annotated[
-        list[str] | None, typer.Argument(help="folders, photos, .zip, .txt lists of paths, quoted patterns")
-    ] = None,
-    more_images: Annotated[list[str] | None, typer.Option("--images", help="the same as an option")] = None,
-    out: Annotated[
-        str, typer.Option("--out", "-o", help="folder for the results; with --shards a store too")
-    ] = "predictions",
-    format: Annotated[str, typer.Option(help="png, overlay, coco, yolo, label-studio, cvat ...")] = "png",
-    crf: Annotated[bool, typer.Option(help="refine with the dense CRF")] = True,
-    tags: Annotated[Path | None, typer.Option("--tags", help="table of tags, used for the photos it names")] = None,
-    classes: Classes = None,
-    separator: Separator = None,
-    file_column: FileColumn = None,
-    tags_column: TagsColumn = None,
-    tagged_background: TaggedBackground = None,
-    scales: Scales = None,
-    flip: Flip = None,
-    merge: Merge = None,
-    long_side: Annotated[int | None, typer.Option(help="longer side at scale 1, in pixels")] = None,
-    short_side: Annotated[int | None, typer.Option(help="shorter side at scale 1, in pixels")] = None,
-    precision: Precision = None,
-    device: Device = "auto",
-    tile: Annotated[int, typer.Option(min=128, help="side of the tiles of large photos, in pixels")] = 1024,
-    pixel_cap: Annotated[int, typer.Option(min=1, help="the largest photo that is read, in pixels")] = 100_000_000,
-    photo_url: Annotated[
-        str | None, typer.Option(help="label-studio: what stands before a photo's name, in place of local files")
-    ] = None,
-    overwrite: Overwrite = False,
-    shards: Parts = None,
-    shard: Part = None,
-    container: Container = "tar",
-    engine: Engine = "local",
-    address: Address = None,
-    workers: Workers = 1,
-    timeout: Timeout = None,
-    retry_errors: RetryErrors = False,
-    dry_run: DryRun = False,
-) -> None:
-    """Segment photos, without tags unless a table of them is given. The same command goes on where it stopped.
-
-    Example: tagseg predict runs/mine new-photos --out masks --format overlay
-    """
-    from tagseg.prediction.load import load
-    from tagseg.workflows.predict import predict
-
-    images = [*(images or []), *(more_images or [])]
-    if not images:
-        raise UserError("Give photos to predict: tagseg predict RUN PHOTOS --out masks.")
-
-    def build() -> Segmenter:
-        segmenter = load(run, device=device)
-        segmenter.set(scales=scales, flip=flip, merge=merge, long_side=long_side, short_side=short_side)
-        segmenter.set(precision=precision, tagged_background=tagged_background)
-        segmenter.tile = tile
-        return segmenter
-
-    how = parts([*images, out], shards, shard, container, engine, address, workers, timeout, retry_errors)
-    if how is not None:
-        from tagseg.workflows.shards import predict_shards, read_tags
-
-        given = (
-            None if tags is None else read_tags(tags, images, class_names(classes), separator, file_column, tags_column)
-        )
-        say_finished(predict_shards(build, images, out, how, crf=crf, pixel_cap=pixel_cap, tags=given, say=say), out)
-        return
-    result = predict(
-        build(),
-        images,
-        Path(out),
-        format=format,
-        crf=crf,
-        tags=tags,
-        classes=class_names(classes),
-        separator=separator,
-        file_column=file_column,
-        tags_column=tags_column,
-        pixel_cap=pixel_cap,
-        photo_url=photo_url,
-        overwrite=overwrite,
-        dry_run=dry_run,
-    )
-    if dry_run:
-        answer(f"{result.planned} photos would be segmented as {format} into {out}. Nothing was written.")
-        for line in (*result.notes, *result.problems):
-            answer(line)
-        return
-    used = f"tags used for {result.tagged} of them" if tags is not None else "no tags used"
-    there = f" ({result.already} were there already)" if result.already else ""
-    say(f"{result.done} photos segmented{there}, {used}; results are in {out}.")
-    for note in result.notes:
-        say(note)
-    if result.problems:
-        for problem in result.problems:
-            say(problem, style="yellow")
-        raise UserError(f"{len(result.problems)} photo(s) could not be read: see above.")
 
 
 @app.command()
@@ -157,14 +36,16 @@ def finish(
 
     Example: tagseg finish masks --format coco --to annotations
     """
-    from tagseg.scale.finish import finish, merge
+    from tagseg.scale.finish import check_format, finish, merge
     from tagseg.scale.places import open_place
 
     place = open_place(out)
-    whole = finish(place)
+    if (format is None) != (to is None):
+        raise UserError("--format and --to DIR go together.")
     if format is not None:
-        if to is None:
-            raise UserError("--format needs a folder: --to DIR.")
+        check_format(format)
+    whole = finish(place)
+    if format is not None and to is not None:
         say(f"{merge(place, format, to)} masks written to {to}.")
     say_finished(whole, out)
 
@@ -270,58 +151,3 @@ def evaluate(
     if out is not None:
         write_json(result, out)
         say(f"Written to {out}.")
-
-
-@app.command()
-def refine(
-    masks: Annotated[str, typer.Argument(help="folder of index masks (PNG) or probabilities (.npy, (L, H, W))")],
-    images: Annotated[str, typer.Argument(help="folder of the photos, named alike; with --shards both may be stores")],
-    out: Annotated[
-        str, typer.Option("--out", "-o", help="folder for the results; with --shards a store too")
-    ] = "refined",
-    sxy: Annotated[float, typer.Option(help="bilateral sigma in pixels")] = BILATERAL[0],
-    srgb: Annotated[float, typer.Option(help="bilateral sigma of colour")] = BILATERAL[1],
-    weight: Annotated[float, typer.Option(help="bilateral weight")] = BILATERAL[2],
-    iterations: Annotated[int, typer.Option(help="mean-field iterations")] = ITERATIONS,
-    label_probability: Annotated[float, typer.Option(help="how sure a mask's labels are")] = 0.7,
-    confidence: Annotated[float | None, typer.Option(hidden=True, help="its name before")] = None,
-    classes: Classes = None,
-    tags: Tags = None,
-    separator: Separator = None,
-    file_column: FileColumn = None,
-    tags_column: TagsColumn = None,
-    device: Device = "auto",
-    overwrite: Overwrite = False,
-    shards: Parts = None,
-    shard: Part = None,
-    container: Container = "tar",
-    engine: Engine = "local",
-    address: Address = None,
-    workers: Workers = 1,
-    timeout: Timeout = None,
-    retry_errors: RetryErrors = False,
-) -> None:
-    """Refine masks or probabilities with the dense CRF.
-
-    Example: tagseg refine masks photos --out refined
-    """
-    from tagseg.data.mask_numbers import TagTable
-    from tagseg.workflows.refine import Refinement, refine_folder
-
-    if confidence is not None:
-        say("--confidence is now --label-probability.", style="yellow")
-        label_probability = confidence
-    how = Refinement(GAUSSIAN, (sxy, srgb, weight), iterations, label_probability)
-    cut = parts([masks, images, out], shards, shard, container, engine, address, workers, timeout, retry_errors)
-    if cut is not None and tags is not None:
-        raise UserError("--tags looks at all masks together: leave --shards out.")
-    if cut is not None:
-        from tagseg.workflows.shards import refine_shards
-
-        say_finished(refine_shards(masks, images, out, cut, how, device=device, say=say), out)
-        return
-    known = None if tags is None else TagTable(tags, separator, file_column, tags_column, class_names(classes))
-    count = refine_folder(
-        Path(masks), Path(images), Path(out), how, device=device, overwrite=overwrite, tags=known, say=say
-    )
-    say(f"{count} masks refined; results are in {out}.")

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 SMALL_SIDE = 32  # below this a photo has no room for an object and its surroundings
 LONGEST_ASPECT = 50  # above, a photo is a strip
+HEADER = ("kind", "file", "stops training", "problem")  # of the list of problems
 DARK = 25  # of 255: the brightest value of a photo that comes out black
 
 Progress = Callable[[int, int], None]
@@ -202,21 +203,25 @@ def table(result: CheckResult, *, limit: int = 5) -> Table:
     return shown
 
 
-def write_problems(result: CheckResult, out: Path) -> None:
-    """Write all problems as CSV (kind, file, fatal, text), for lists that are too long for a screen.
-
-    Raises UserError where `out` is a file that is no such list.
-    """
-    header = ["kind", "file", "stops training", "problem"]
-    first, ours = ",".join(header).encode(), False
+def check_list(out: Path) -> None:
+    """Raise UserError where `out` is there and is no list of `write_problems`."""
+    first, ours = ",".join(HEADER).encode(), False
     if out.is_file():
         with out.open("rb") as file:
             ours = file.read(len(first)) == first
     if (out.exists() or out.is_symlink()) and not (out.is_file() and ours):
         raise UserError(f"{out} holds something else than a list of problems: choose another --out.")
+
+
+def write_problems(result: CheckResult, out: Path) -> None:
+    """Write all problems as CSV (kind, file, fatal, text), for lists that are too long for a screen.
+
+    Raises UserError where `out` is a file that is no such list.
+    """
+    check_list(out)
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(header)
+    writer.writerow(HEADER)
     for problem in result.problems:
         cells = [problem.kind, printable(problem.file), "yes" if problem.fatal else "no", problem.text]
         # A spreadsheet would run what begins so.

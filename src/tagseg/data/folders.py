@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import os
+import re
 import unicodedata
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
+from tagseg.data.paths import held
 from tagseg.data.suffixes import NAMED_SUFFIXES, PHOTO_SUFFIXES, UNREAD_SUFFIXES, suffix, to_read
 from tagseg.data.tables import Problem
 from tagseg.errors import UserError
 
 _SYSTEM_FILES = frozenset({"thumbs.db", "desktop.ini", "ehthumbs.db"})
 _NAMED = 5  # files that a sentence names
+RECORD = re.compile(r"\.tagseg-(?!saving-)")  # begins the names of the files that say what made a folder's results
 
 
 @dataclass
@@ -76,16 +79,32 @@ def some(names: list[str]) -> str:
     return ", ".join(names[:_NAMED]) + more
 
 
-def find_photos(images: Path) -> dict[str, Path]:
+def find_photos(images: Path, *, results: bool = False) -> dict[str, Path]:
     """All photos below a folder, as `look_into` finds them. Raises UserError when the folder is missing."""
-    return look_into(images).photos
+    return look_into(images, results=results).photos
 
 
-def look_into(images: Path) -> PhotoFolder:
+def find_masks(folder: Path) -> dict[str, Path]:
+    """The masks of a folder of results by their names without suffix. Raises UserError as `look_into` does."""
+    return {stem(file): path for file, path in find_photos(folder, results=True).items()}
+
+
+def holds_results(folder: Path) -> bool:
+    """Whether a folder bears the record that commands leave beside their results."""
+    try:
+        with os.scandir(folder) as entries:
+            return any(RECORD.match(entry.name) for entry in entries)
+    except OSError:
+        return False
+
+
+def look_into(images: Path, *, results: bool = False) -> PhotoFolder:
     """What lies below a folder: regular files, and links to them and to folders, each folder once.
 
     Hidden files and folders are passed over, and so are links that lead in circles. Raises UserError when the folder is
     missing or cannot be read.
+    results: whether it is a folder of results, as one is that bears a record: then a link that leads outside raises UserError
+    too, before it is followed.
     """
     if not os.path.isdir(images):  # noqa: PTH112 (Path.is_dir raises on a name that is too long)
         exists = os.path.exists(images)  # noqa: PTH110
@@ -97,6 +116,7 @@ def look_into(images: Path) -> PhotoFolder:
     seen = {_identity(Path(root))}
     folders: list[tuple[str, str]] = [(os.fspath(images), "")]
     links: list[tuple[str, str]] = []
+    closed = results or holds_results(images)
     while folders or links:
         # Links to folders wait until all that lies here itself is read: a photo keeps its own path.
         linked = not folders
@@ -116,7 +136,10 @@ def look_into(images: Path) -> PhotoFolder:
             name, path = prefix + entry.name, entry.path
             if entry.name.startswith(".") or entry.name.lower() in _SYSTEM_FILES:
                 found.hidden.append(name)
-            elif _is(entry.is_dir):
+                continue
+            if closed and entry.is_symlink():
+                held(Path(path), images)
+            if _is(entry.is_dir):
                 if entry.is_symlink():
                     links.append((path, name + "/"))
                 else:

@@ -110,9 +110,8 @@ class TagTable:
         placed = place_rows(rows, Finder(names, folders), self.file.name, problems, some=True)
         refuse(problems)
         if not placed:
-            raise UserError(
-                f"{self.file} names none of the masks in {folders[0]}: its rows should be called as the masks are."
-            )
+            where = f" in {folders[0]}" if folders else ""
+            raise UserError(f"{self.file} names none of the masks{where}: its rows should be called as the masks are.")
         if known is None:
             known = derive_classes(placed.values(), self.file.name, problems)
             refuse(problems)

@@ -8,6 +8,8 @@ import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 
+from tagseg.errors import UserError
+
 
 def inside(written: str, folders: Sequence[Path] = ()) -> str | None:
     """The relative path that a text means, with forward slashes and in Unicode NFC; None where it leads outside.
@@ -35,3 +37,13 @@ def lies_inside(path: Path, folder: Path, known: dict[Path, bool] | None = None)
     if path.parent not in known:
         known[path.parent] = Path(os.path.realpath(path.parent)).is_relative_to(root)
     return known[path.parent] and (not os.path.islink(path) or Path(os.path.realpath(path)).is_relative_to(root))  # noqa: PTH114
+
+
+def held(path: Path, folder: Path, known: dict[Path, bool] | None = None) -> Path:
+    """The path itself, of a file that a folder of results may hold; `known` as `lies_inside` takes it.
+
+    Raises UserError where a link on the way leads outside of the folder: results of someone else never do.
+    """
+    if lies_inside(path, folder, known):
+        return path
+    raise UserError(f"{path} leads outside of {folder}, as a folder of results never does: put the file itself there.")

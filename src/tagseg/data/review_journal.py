@@ -17,6 +17,7 @@ from typing import Any, Literal
 
 from filelock import FileLock, Timeout
 
+from tagseg.data.paths import held
 from tagseg.errors import UserError
 from tagseg.files import write_text
 from tagseg.foreign import DATA_CAP, read_bytes, read_json, reading
@@ -117,13 +118,14 @@ class Journal:
                 f"{folder} holds a review of the classes {', '.join(known[1:])}, not {', '.join(classes[1:])}: choose "
                 "another --review."
             )
-        self.decisions, whole = _replay(folder / JOURNAL)
+        path = held(folder / JOURNAL, folder)
+        self.decisions, whole = _replay(path)
         try:
-            self._file = (folder / JOURNAL).open("ab")
+            self._file = path.open("ab")
             if whole < self._file.tell():
-                os.truncate(folder / JOURNAL, whole)
+                os.truncate(path, whole)
         except OSError as error:
-            raise UserError(f"{folder / JOURNAL} cannot be written: {error.strerror or error}.") from error
+            raise UserError(f"{path} cannot be written: {error.strerror or error}.") from error
 
     def append(self, entry: dict[str, Any]) -> None:
         """Write one line, to last through a power failure, then follow it. Raises UserError on a full disk."""
@@ -146,7 +148,7 @@ class Journal:
 
 def read_classes(folder: Path) -> tuple[str, ...] | None:
     """The classes of a review, the first "background"; None where there is no review. Raises UserError."""
-    path = folder / ABOUT
+    path = held(folder / ABOUT, folder)
     if not path.is_file():
         return None
     with reading(path, "the classes of a review", "it belongs to a review of `tagseg review`"):
@@ -157,12 +159,12 @@ def read_verdicts(folder: Path) -> dict[str, Verdict]:
     """What was said of each photo. Raises UserError where there is no review, or the journal is broken."""
     if read_classes(folder) is None:
         raise UserError(f"{folder} holds no review ({ABOUT}): `tagseg review --review {folder}` makes one.")
-    return _replay(folder / JOURNAL)[0].verdicts
+    return _replay(held(folder / JOURNAL, folder))[0].verdicts
 
 
 def place(folder: Path, kind: str, name: str) -> Path:
-    """Where the mask (MASKS) or the painted pixels (TOUCHED) of a photo are kept."""
-    return folder / kind / f"{safe_name(name)}.png"
+    """Where the mask (MASKS) or the painted pixels (TOUCHED) of a photo are kept. Raises UserError as `held` does."""
+    return held(folder / kind / f"{safe_name(name)}.png", folder)
 
 
 def _replay(path: Path) -> tuple[Decisions, int]:

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tagseg.data.folders import stem
+from tagseg.data.paths import held
 from tagseg.data.photo import PIXEL_CAP
 from tagseg.errors import UserError
 from tagseg.files import replacing, to_json
@@ -98,7 +99,7 @@ def read_coco(out: Path) -> Stored:
 
     Raises UserError naming the file, and the image where it is one's fault.
     """
-    path = out / FILE if out.is_dir() else out
+    path = held(out / FILE, out) if out.is_dir() else out
     with reading(path, KIND):
         content = read_json(path, KIND, DATA_CAP)
         names = {int(c["id"]): str(c["name"]) for c in content["categories"]}

@@ -54,17 +54,23 @@ def write_table(path: Path, rows: Mapping[str, Sureness]) -> None:
     write_text(path, text.getvalue())
 
 
-def read_rows(path: Path) -> dict[str, Sureness]:
-    """The rows of such a table by the photo's name; of a photo with several the last. Raises UserError for what is none."""
+def read_rows(path: Path, *, torn: bool = False) -> dict[str, Sureness]:
+    """The rows of such a table by the photo's name; of a photo with several the last. Raises UserError for what is none.
+
+    torn: whether a kill may have cut the last row, which is then left out.
+    """
     rows = {}
     with reading(path, "a table of confidences"):
+        content = read_bytes(path, "a table of confidences", DATA_CAP)
         # line ends are left as they are: one may stand in a name
-        text = StringIO(read_bytes(path, "a table of confidences", DATA_CAP).decode("utf-8-sig"), newline="")
+        text = StringIO(content[: content.rfind(b"\n") + 1 if torn else None].decode("utf-8-sig"), newline="")
     for number, row in enumerate(csv.DictReader(text), start=2):
         try:
             name, expected = path_of_cell(row["file"]), row.get("expected_iou")
             rows[name] = Sureness(float(row["confidence"]), float(expected) if expected else None)
         except (KeyError, TypeError, ValueError) as error:
+            if torn and next(text, None) is None:
+                break
             raise UserError(f"{path}, line {number}: the table needs the columns file and confidence.") from error
     return rows
 
@@ -75,12 +81,8 @@ def confidence_table(path: Path, *, anew: bool) -> Iterator[Table]:
 
     anew: without the rows that are there. A row is on the disk when the call returns.
     """
-    if path.is_file() and not anew:
-        # A kill may have torn the last row; its photo has no mask yet and comes again.
-        rows = path.read_text(encoding="utf-8").rpartition("\n")[0].partition("\n")[2]
-        write_text(path, HEAD + rows + "\n" * bool(rows))
-    else:
-        write_text(path, HEAD)
+    # the photo of a torn row has no mask yet and comes again
+    write_table(path, {} if anew or not path.is_file() else read_rows(path, torn=True))
 
     def add(name: str, sure: Sureness) -> None:
         try:

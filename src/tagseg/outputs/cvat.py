@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from tagseg.data.palette import PALETTE
+from tagseg.data.paths import held
 from tagseg.data.photo import PIXEL_CAP
 from tagseg.errors import UnwritableNameError, UserError
 from tagseg.files import replacing
@@ -40,9 +41,6 @@ class CvatMasks(Writer):
 
     def __init__(self, out: Path, classes: Sequence[str]) -> None:
         super().__init__(out, classes)
-        for name in self.classes:
-            if ":" in name or name.startswith("#"):
-                raise UserError(f"class {name!r} cannot stand in CVAT's labelmap.txt: leave out ':' and a leading '#'")
         temporary = self.files.enter_context(replacing(out / FILE))
         try:
             self._zip = self.files.enter_context(zipfile.ZipFile(temporary, "w"))
@@ -50,6 +48,14 @@ class CvatMasks(Writer):
             raise UserError(f"{out / FILE} cannot be written: {error.strerror or error}") from error
         self._names: list[str] = []
         self._has_ignored = False
+
+    @classmethod
+    def check_classes(cls, classes: Sequence[str]) -> None:
+        """As every format, and by the signs of labelmap.txt."""
+        super().check_classes(classes)
+        for name in classes:
+            if ":" in name or name.startswith("#"):
+                raise UserError(f"class {name!r} cannot stand in CVAT's labelmap.txt: leave out ':' and a leading '#'")
 
     def write(
         self,
@@ -95,7 +101,7 @@ def read_cvat(out: Path) -> Stored:
     Colours are taken from labelmap.txt, indices from its order. Raises UserError for a broken zip, a path that leads
     outside, a file that unpacks to too much, a colour without a label.
     """
-    path = out / FILE if out.is_dir() else out
+    path = held(out / FILE, out) if out.is_dir() else out
     with reading(path, "a zip"):
         if path.exists() and not path.is_file():
             raise ValueError("it is no regular file")

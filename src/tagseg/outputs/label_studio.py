@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from tagseg.data.folders import find_photos, stem
 from tagseg.data.palette import color
+from tagseg.data.paths import held
 from tagseg.data.photo import PIXEL_CAP, photo_size
 from tagseg.errors import UserError
 from tagseg.files import replacing, to_json
@@ -214,8 +215,8 @@ def read_label_studio(out: Path, images: Path | None = None) -> Stored:
     number alone, and where every annotation was skipped. images: the folder of the photos, which gives the size of a
     photo without a stroke. Raises UserError.
     """
-    path = out / TASKS
-    labels = _labels(out / INTERFACE)
+    path = held(out / TASKS, out)
+    labels = _labels(held(out / INTERFACE, out))
     index = {label: k for k, label in enumerate(labels, start=1)} | {IGNORE_NAME: IGNORE}
     found = ((task, results) for task in read_tasks(path) if (results := chosen(path, task)) is not None)
 
@@ -256,7 +257,7 @@ def chosen(path: Path, task: dict[str, Any]) -> list[dict[str, Any]] | None:
 
 def read_choices(out: Path) -> dict[str, tuple[str, ...]]:
     """The ticked tags by photo, where an annotation has any; a task whose ticks nobody touched tells nothing of them."""
-    path = out / TASKS
+    path = held(out / TASKS, out)
     found: dict[str, tuple[str, ...]] = {}
     for task in read_tasks(path):
         with reading(f"{path}: the task {shown(task['data'])}", "a task with choices"):

@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from tagseg.data.folders import find_photos, stem
+from tagseg.data.folders import find_masks
 from tagseg.data.palette import overlay, write_mask
+from tagseg.data.paths import held
 from tagseg.data.photo import read_mask
 from tagseg.files import replacing
 from tagseg.foreign import read_text
@@ -114,11 +115,11 @@ def read_masks(out: Path) -> Stored:
 
 def read_folders(out: Path) -> Stored:
     """The masks that ImagesAndMasks wrote."""
-    path = out / CLASSES_FILE
+    path = held(out / CLASSES_FILE, out)
     text = read_text(path, "a list of classes").removesuffix("\n")
-    return Stored(tuple(text.split("\n")) if text else (), _read(out / "masks"))
+    return Stored(tuple(text.split("\n")) if text else (), _read(held(out / "masks", out)))
 
 
 def _read(folder: Path) -> Iterator[tuple[str, NDArray[np.uint8]]]:
-    for file, path in find_photos(folder).items():
-        yield stem(file), read_mask(path)
+    for name, path in find_masks(folder).items():
+        yield name, read_mask(path)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tagseg.data.paths import held
 from tagseg.files import replacing, to_json
 from tagseg.foreign import read_json
 from tagseg.mask_values import IGNORE
@@ -73,5 +74,5 @@ def read_summaries(out: Path) -> dict[str, dict[str, Any]]:
     """The files that Summaries wrote below a folder, by name. Raises UserError naming a broken one."""
     found = {}
     for path in sorted(out.rglob("*.json")):
-        found[path.relative_to(out).as_posix().removesuffix(".json")] = read_json(path, "JSON")
+        found[path.relative_to(out).as_posix().removesuffix(".json")] = read_json(held(path, out), "JSON")
     return found

@@ -53,13 +53,7 @@ class Writer(ABC):
     separate: ClassVar[bool] = False
 
     def __init__(self, out: Path, classes: Sequence[str]) -> None:
-        if not 1 <= len(classes) <= IGNORE:
-            raise UserError(f"masks of 8 bits hold 1 to {IGNORE} classes with background, not {len(classes)}")
-        for name in classes:
-            if name == IGNORE_NAME or "\n" in name or "\r" in name or list(classes).count(name) > 1:
-                raise UserError(
-                    f"class {name!r} cannot be written: names are single lines, different, not {IGNORE_NAME}"
-                )
+        self.check_classes(classes)
         self.out = out
         self.classes = tuple(classes)
         self.files = ExitStack()  # what closing must finish
@@ -98,6 +92,17 @@ class Writer(ABC):
             raise UserError(
                 f"the result of {name} cannot be written to {self.out}: {error.strerror or error}"
             ) from error
+
+    @classmethod
+    def check_classes(cls, classes: Sequence[str]) -> None:
+        """Raise UserError where the format cannot hold the names of the classes."""
+        if not 1 <= len(classes) <= IGNORE:
+            raise UserError(f"masks of 8 bits hold 1 to {IGNORE} classes with background, not {len(classes)}")
+        for name in classes:
+            if name == IGNORE_NAME or "\n" in name or "\r" in name or list(classes).count(name) > 1:
+                raise UserError(
+                    f"class {name!r} cannot be written: names are single lines, different, not {IGNORE_NAME}"
+                )
 
     @abstractmethod
     def write(

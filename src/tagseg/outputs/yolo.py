@@ -13,7 +13,8 @@ import yaml
 from numpy.typing import NDArray
 from PIL import Image
 
-from tagseg.data.folders import find_photos, stem
+from tagseg.data.folders import find_photos, holds_results, stem
+from tagseg.data.paths import held
 from tagseg.data.photo import PIXEL_CAP, photo_size
 from tagseg.errors import UserError
 from tagseg.files import replacing
@@ -92,7 +93,7 @@ def read_yolo(out: Path) -> Stored:
     Pixels whose centres lie inside a polygon have its class, of several the later one's. A photo without a label file
     is all background. Raises UserError naming file and line.
     """
-    path = out / FILE
+    path = held(out / FILE, out)
     with reading(path, "YOLO's data.yaml"):
         names = read_yaml_file(path, "YOLO's data.yaml")["names"]
         names = dict(enumerate(names)) if isinstance(names, list) else {int(k): v for k, v in names.items()}
@@ -107,12 +108,16 @@ def read_yolo(out: Path) -> Stored:
 
 
 def _masks(out: Path, count: int) -> Iterator[tuple[str, NDArray[np.uint8]]]:
-    for file, photo in find_photos(out / "images").items():
+    known = dict[Path, bool]()
+    results = holds_results(out)  # a data set of a person's may be made of links
+    images = held(out / "images", out) if results else out / "images"
+    for file, photo in find_photos(images, results=results).items():
         height, width = photo_size(photo)
         if height * width > PIXEL_CAP:
             raise UserError(f"{photo} has {width} x {height} pixels, more than the cap of {PIXEL_CAP:,}")
         mask_HW = np.zeros((height, width), dtype=np.uint8)
         path = _labels_of(out, stem(file))
+        path = held(path, out, known) if results else path
         lines = read_text(path, "YOLO labels", DATA_CAP).split("\n") if path.exists() else []
         for number, line in enumerate(lines, start=1):
             if not line.strip():

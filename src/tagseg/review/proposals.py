@@ -18,8 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from tagseg.data.folders import find_photos, stem
+from tagseg.data.folders import find_masks
 from tagseg.data.palette import write_mask
+from tagseg.data.paths import held
 from tagseg.data.photo import photo_size, read_mask, read_photo
 from tagseg.errors import UserError
 from tagseg.files import make_folder, write_text
@@ -84,7 +85,7 @@ class FolderProposals(Proposals):
         confidences: dict[str, Sureness] | None = None,
         model: ModelProposals | None = None,
     ) -> None:
-        self.files = {stem(name): path for name, path in find_photos(folder).items()}
+        self.files = find_masks(folder)
         self.classes, self.confidences, self.model = classes, confidences or {}, model
         self.can_label = model is not None
 
@@ -136,7 +137,8 @@ class ModelProposals(Proposals):
         self.segmenter, self.folder, self.classes = segmenter, folder, segmenter.classes
         self.lock = threading.Lock()
         make_folder(folder)
-        path, marker, by = folder / FACTS, folder / ".made-by", made_by(segmenter, ["review"])
+        path, marker = held(folder / FACTS, folder), held(folder / ".made-by", folder)
+        by = made_by(segmenter, ["review"])
         if not marker.is_file() or marker.read_text(encoding="utf-8") != by:
             path.unlink(missing_ok=True)  # of another model: its masks are replaced as photos are looked at
             write_text(marker, by)
@@ -211,12 +213,12 @@ class ModelProposals(Proposals):
         return (projected / max(float(np.linalg.norm(projected)), 1e-6)).astype(np.float32)
 
     def _path(self, name: str) -> Path:
-        return self.folder / f"{safe_name(name)}.png"
+        return held(self.folder / f"{safe_name(name)}.png", self.folder)
 
 
 def read_facts(folder: Path) -> dict[str, dict[str, Any]]:
     """What the model found out of each photo, by its name: of the photos whose mask in the folder is that model's."""
-    path, known = folder / FACTS, {}
+    path, known = held(folder / FACTS, folder), {}
     for line in path.read_bytes().splitlines() if path.is_file() else []:
         try:
             row = json.loads(line)

@@ -44,6 +44,10 @@ class Container(ABC):
     def __init__(self, file: Path, plan_facts: dict[str, Any]) -> None:
         self.file, self.plan_facts = file, plan_facts
 
+    @classmethod  # noqa: B027 - most containers need nothing
+    def check(cls) -> None:
+        """Raise UserError where what writes such files is not installed."""
+
     @abstractmethod
     def add(self, facts: dict[str, Any], png: bytes | None) -> None:
         """One photo's result, or why there is none (`facts["error"]`)."""
@@ -102,6 +106,11 @@ class Parquet(Container):
     """A row a photo; the mask is an image in the form that Hugging Face's `datasets` decodes."""
 
     suffix = ".parquet"
+
+    @classmethod
+    def check(cls) -> None:
+        """It needs pyarrow."""
+        _arrow()
 
     def __init__(self, file: Path, plan_facts: dict[str, Any]) -> None:
         super().__init__(file, plan_facts)

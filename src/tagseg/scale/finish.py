@@ -19,7 +19,7 @@ from tagseg.foreign import reading
 from tagseg.outputs import OUTPUTS
 from tagseg.outputs.confidence import CONFIDENCES, Sureness, write_table
 from tagseg.outputs.masks import CLASSES_FILE
-from tagseg.places import check_output
+from tagseg.places import check_output, safe_name
 from tagseg.result_folder import ResultFolder
 from tagseg.scale.containers import CONTAINERS, Row
 from tagseg.scale.photos import Photo
@@ -95,26 +95,33 @@ def to_retry(place: Place) -> tuple[Place, list[Photo]]:
     return place.child(RETRY.format(len(parts))), [photos[name] for name in sorted(failed)]
 
 
+def check_format(format: str) -> None:
+    """Raise UserError for a format that `merge` cannot write."""
+    if format not in OUTPUTS:
+        raise UserError(f"There is no format {format!r}: from shards there are {', '.join(MERGED)}.")
+    if format not in MERGED:
+        raise UserError(f"--format {format} needs the photos themselves; from shards there are {', '.join(MERGED)}.")
+
+
 def merge(place: Place, format: str, out: Path) -> int:
     """Write all masks in one of the formats with a file for all, or as PNG; holds one shard at a time. Gives how many.
 
     The PNGs of `label` are what `label` without shards leaves: a folder of pseudo masks with the table of confidences.
     """
-    if format not in MERGED:
-        raise UserError(f"--format {format} needs the photos themselves; from shards there are {', '.join(MERGED)}.")
+    check_format(format)
     if isinstance(place, Folder):
         check_output(out, [place.path])
     plan = read_plan(place)
     labeled = plan.job == "label" and format == "png"
     kind = OUTPUTS[format]
+    kind.check_classes(plan.classes)
     if labeled:
         results = _pseudo_masks(place, plan, out)
     else:
         results = ResultFolder.claim(out, MARKER, "merge", [], overwrite=False, rewritten=kind.shared)
-    results.begin(kind.shared)
-    with kind(out, plan.classes) as writer:
-        sure: dict[str, Sureness] = {}
-        count = 0
+    sure: dict[str, Sureness] = {}
+    count = 0
+    with results.rewriting(), kind(out, plan.classes) as writer:
         for facts, png in rows(place):
             with reading(facts["name"], "a mask of the shards"):
                 assert png is not None
@@ -130,21 +137,18 @@ def merge(place: Place, format: str, out: Path) -> int:
             if labeled:
                 sure[facts["name"]] = Sureness(facts["confidence"], facts.get("expected_iou"))
             count += 1
-    results.wrote(shared for shared in kind.shared if (out / shared).is_file())
-    if labeled:
-        results.begin([CONFIDENCES, CLASSES_FILE])
-        write_text(out / CLASSES_FILE, "".join(f"{name}\n" for name in plan.classes))
-        write_table(out / CONFIDENCES, sure)
-        results.wrote([CONFIDENCES, CLASSES_FILE])
-        results.end()
+        if labeled:
+            write_text(out / CLASSES_FILE, "".join(f"{name}\n" for name in plan.classes))
+            write_table(out / CONFIDENCES, sure)
     return count
 
 
 def _pseudo_masks(place: Place, plan: Plan, out: Path) -> ResultFolder:
     """The folder as `label` claims its own."""
     names = {photo.name for part in places_of(place) for _, photo in read_manifest(part, read_plan(part))}
-    files = [CONFIDENCES, CLASSES_FILE, *(f"{name}.png" for name in sorted(names))]
-    return ResultFolder.claim(out, LABELED, plan.made_by, files, overwrite=False)
+    files = [f"{name}.png" for name in sorted(names)]
+    beside = (CONFIDENCES, CLASSES_FILE)
+    return ResultFolder.claim(out, LABELED, plan.made_by, files, overwrite=False, rewritten=beside)
 
 
 def rows(place: Place) -> Iterator[Row]:
@@ -159,7 +163,7 @@ def rows(place: Place) -> Iterator[Row]:
                 for facts, png in kind.read(file):
                     if not facts.get("error"):
                         name = facts["name"]
-                        yield facts, png if png is not None else part.read(f"masks/{name}.png")
+                        yield facts, png if png is not None else part.read(f"masks/{safe_name(name)}.png")
 
 
 def _records(place: Place, plan: Plan) -> Sequence[Record]:

@@ -72,7 +72,7 @@ class Photo:
     def file(self, places: dict[str, Place]) -> Iterator[Path]:
         """Its file on this machine, brought here if need be. What goes wrong inside names it as the plan does."""
         if self.place not in places:
-            places[self.place] = open_place(self.place)
+            places[self.place] = open_place(self.place, sources=True)
         place = places[self.place]
         if self.offset < 0 and isinstance(place, Folder):
             yield place.path / self.key
@@ -134,7 +134,7 @@ def _local(source: str, out: str, problems: list[str]) -> Iterator[Photo]:
 
 
 def _store(url: str, suffixes: Collection[str] = PHOTO_SUFFIXES) -> Iterator[Photo]:
-    place = open_place(url)
+    place = open_place(url, sources=True)
     for entry in place.find():
         if PurePosixPath(entry.key).suffix.lower() in suffixes and not entry.key.startswith("."):
             name = unicodedata.normalize("NFC", entry.key)
@@ -144,7 +144,7 @@ def _store(url: str, suffixes: Collection[str] = PHOTO_SUFFIXES) -> Iterator[Pho
 def _tar(url: str, problems: list[str], suffixes: Collection[str] = PHOTO_SUFFIXES) -> Iterator[Photo]:
     """The photos inside a tar, by where their bytes lie; links, devices and names that lead out are left out."""
     parent, _, key = url.rpartition("/")
-    place = open_place(parent or ".")
+    place = open_place(parent or ".", sources=True)
     with (
         reading(url, "a tar archive, not compressed"),
         place.open(key) as file,

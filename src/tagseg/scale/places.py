@@ -17,6 +17,7 @@ from typing import IO, Any
 from urllib.parse import urlsplit
 from uuid import uuid4
 
+from tagseg.data.paths import held
 from tagseg.errors import UserError
 
 PROTOCOLS = ("s3", "gs", "hf", "memory")
@@ -80,10 +81,17 @@ class Place(ABC):
 
 
 class Folder(Place):
-    """A folder of this machine, or one that it mounts."""
+    """A folder of this machine, or one that it mounts.
 
-    def __init__(self, path: Path) -> None:
-        self.path, self.url = path, str(path)
+    sources: whether its files are a person's, which may be links; those of results never lead outside.
+    """
+
+    def __init__(self, path: Path, *, sources: bool = False) -> None:
+        self.path, self.url, self.sources = path, str(path), sources
+
+    def at(self, key: str) -> Path:
+        """The path of a file. Raises UserError where it would lead outside of the folder."""
+        return self.path / key if self.sources else held(self.path / key, self.path)
 
     def find(self) -> Iterator[Entry]:
         """All regular files below; links are followed to files, not to folders."""
@@ -98,24 +106,25 @@ class Folder(Place):
 
     def open(self, key: str) -> IO[bytes]:
         """The file itself."""
+        path = self.at(key)
         try:
-            return (self.path / key).open("rb")
+            return path.open("rb")
         except OSError as error:
-            raise UserError(f"{self.path / key} cannot be read: {error.strerror or error}.") from error
+            raise UserError(f"{path} cannot be read: {error.strerror or error}.") from error
 
     def put_new(self, key: str, file: Path) -> bool:
         """Written beside, then linked to its name, which fails where the name is taken."""
-        temporary = self._beside(key, file)
+        path, temporary = self.at(key), self._beside(key, file)
         try:
-            os.link(temporary, self.path / key)
+            os.link(temporary, path)
         except FileExistsError:
             return False
         except (
             OSError
         ):  # a file system without hard links: whoever is first there is seen, whoever is second at once is not
-            if (self.path / key).exists():
+            if path.exists():
                 return False
-            temporary.replace(self.path / key)
+            temporary.replace(path)
         finally:
             with suppress(OSError):
                 temporary.unlink(missing_ok=True)
@@ -123,18 +132,18 @@ class Folder(Place):
 
     def put(self, key: str, file: Path) -> None:
         """Written beside, then moved over."""
-        self._beside(key, file).replace(self.path / key)
+        self._beside(key, file).replace(self.at(key))
 
     def exists(self, key: str) -> bool:
         """Whether it is a file."""
-        return (self.path / key).is_file()
+        return self.at(key).is_file()
 
     def child(self, folder: str) -> Place:
         """The folder below."""
-        return Folder(self.path / folder)
+        return Folder(self.at(folder), sources=self.sources)
 
     def _beside(self, key: str, file: Path) -> Path:
-        target = self.path / key
+        target = self.at(key)
         beside = target.with_name(_TEMPORARY + uuid4().hex)
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -208,14 +217,15 @@ class Store(Place):
             raise UserError(f"{what} cannot be reached: {words or type(error).__name__}.") from error
 
 
-def open_place(url: str | Path) -> Place:
+def open_place(url: str | Path, *, sources: bool = False) -> Place:
     """A place by its name: a folder, `s3://bucket/prefix`, `gs://`, `hf://datasets/owner/name`.
 
+    sources: as `Folder` takes it.
     Raises UserError for other protocols, chained ones, and where the store's client is not installed.
     """
     text = str(url)
     if "://" not in text:
-        return Folder(Path(text))
+        return Folder(Path(text), sources=sources)
     protocol = urlsplit(text).scheme
     if "::" in text or protocol not in PROTOCOLS:
         raise UserError(

@@ -12,9 +12,10 @@ from rich.box import SIMPLE_HEAD
 from rich.markup import escape
 from rich.table import Table
 
+from tagseg.data.paths import held
 from tagseg.data.photo import read_mask
 from tagseg.data.tagged import TaggedImages
-from tagseg.devices import AUTO
+from tagseg.devices import AUTO, choose_device
 from tagseg.errors import UserError
 from tagseg.files import to_json, write_text
 from tagseg.foreign import DATA_CAP, read_json, reading
@@ -75,6 +76,7 @@ def compare(given: Sequence[Path], out: Path, *, device: str = AUTO, places: Seq
     runs = [path for path in given if _is_run(path)]
     if not runs:
         raise UserError("Give at least one run folder to compare with: tagseg compare RUN MASKS.")
+    choose_device(device)
     check_output(out, [place for run in runs for place in RunFolder.of(run).places()])
     results = {run: RunFolder.of(run).result() for run in runs}
     data = [run_sources(run, places).val for run in runs]
@@ -100,13 +102,12 @@ def compare(given: Sequence[Path], out: Path, *, device: str = AUTO, places: Seq
     ]
     check_output(out, [place for val in data if val is not None for place in val.places])
     folder = ResultFolder.claim(out, MARKER, "compare", [], overwrite=False, rewritten=FILES)
-    folder.begin(FILES)
-    facts, text, page = (out / name for name in FILES)
-    _page(groups, results, rows, data[0], page, device)
-    write_text(facts, to_json(rows, indent=2))
     names = [*(group.name for group in groups), *(masks.name for masks in others)]
-    write_text(text, _markdown(names, rows))
-    folder.wrote(FILES)
+    facts, text, page = (out / name for name in FILES)
+    with folder.rewriting():
+        _page(groups, results, rows, data[0], page, device)
+        write_text(facts, to_json(rows, indent=2))
+        write_text(text, _markdown(names, rows))
     return _terminal_table(groups, names, rows, f"mIoU in %, {len(data[0])} photos, no tags used")
 
 
@@ -117,9 +118,9 @@ def _is_run(path: Path) -> bool:
 def _masks(path: Path, val: TaggedImages) -> Masks:
     """The scores of masks on the photos that runs were scored on. Raises UserError where they are of others."""
     if path.is_dir():
-        scores = Scores(val.num_classes)
+        scores, known = Scores(val.num_classes), dict[Path, bool]()
         for index, photo in enumerate(val.photos):
-            file, truth = path / f"{photo.name}.png", val.mask(index)
+            file, truth = held(path / f"{photo.name}.png", path, known), val.mask(index)
             if not file.is_file():
                 raise UserError(
                     f"{path} is no run, and it holds no mask {photo.name}.png of the photos that are compared."

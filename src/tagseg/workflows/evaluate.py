@@ -90,7 +90,7 @@ def evaluate(
 ) -> Evaluation:
     """Score the masks of a folder against true masks of the same names.
 
-    masks: folder of index PNGs, as `label` and `predict` write them.
+    masks: folder of index PNGs, as `label` and `predict` write them; no link in it may lead outside.
     truth: folder of index masks; or, with `split`, a folder in the PASCAL VOC layout, scored on that list's photos.
     classes: the names 1..C in the masks' order; with `split` a subset of the folder's classes, the others counting as
         background. Without names those of `tags`, or as many classes as the masks hold.
@@ -98,7 +98,7 @@ def evaluate(
     labels_used: which labels the masks were made with, kept with the result.
     Masks without a truth are passed over. Raises UserError for missing masks, other sizes, values outside the classes.
     """
-    files = _files(masks, "masks")
+    files = _files(masks, "masks", results=True)
     values = colors = None
     tags_of: dict[str, tuple[int, ...]] = {}
     if split is not None:
@@ -214,11 +214,11 @@ def _confusion(result: Evaluation) -> Table:
     return grid
 
 
-def _files(folder: Path, what: str) -> dict[str, Path]:
+def _files(folder: Path, what: str, *, results: bool = False) -> dict[str, Path]:
     if not folder.is_dir():
         raise UserError(f"folder of {what} {folder} {'is no folder' if os.path.lexists(folder) else 'does not exist'}")
     files: dict[str, Path] = {}
-    for file, path in find_photos(folder).items():
+    for file, path in find_photos(folder, results=results).items():
         name = stem(file)
         if name in files:
             raise UserError(f"{folder} holds two {what} called {name} ({files[name].name}, {path.name}); remove one")

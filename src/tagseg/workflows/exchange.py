@@ -12,8 +12,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from tagseg.data.folders import find_photos, stem
+from tagseg.data.folders import find_masks, find_photos, stem
 from tagseg.data.palette import write_mask
+from tagseg.data.paths import held
 from tagseg.data.photo import photo_size, read_mask, read_photo
 from tagseg.data.review_journal import MASKS, STATES, Journal, place, read_classes, read_verdicts
 from tagseg.errors import UserError
@@ -22,7 +23,7 @@ from tagseg.outputs.coco import CocoRLE
 from tagseg.outputs.cvat import CvatMasks
 from tagseg.outputs.label_studio import LabelStudioBrush, read_choices, read_label_studio
 from tagseg.outputs.masks import PaletteMasks
-from tagseg.places import check_output
+from tagseg.places import check_output, safe_name
 from tagseg.result_folder import ResultFolder
 from tagseg.review.proposals import read_facts
 
@@ -177,9 +178,9 @@ def _reviewed(review: Path, states: Sequence[str]) -> Iterator[tuple[str, NDArra
     if unknown:
         raise UserError(f"There is no state {unknown[0]!r}; there are {', '.join(STATES)}.")
     verdicts = read_verdicts(review)
-    kept = {stem(file): path for file, path in find_photos(review / MASKS).items()}
-    proposed = review / PROPOSED
-    made = {name: proposed / f"{name}.png" for name in read_facts(proposed)}
+    kept = find_masks(held(review / MASKS, review))
+    proposed = held(review / PROPOSED, review)
+    made = {name: held(proposed / f"{name}.png", review) for name in map(safe_name, read_facts(proposed))}
 
     def masks() -> Iterator[tuple[str, NDArray[np.uint8]]]:
         for name in sorted(kept.keys() | made.keys()):
@@ -198,10 +199,10 @@ def _write(
 ) -> Exchanged:
     """Write masks in a format; make: opens its writer on a folder for some classes."""
     photos = {} if images is None else _by_name(images)
+    kind.check_classes(stored.classes)
     result = Exchanged()
     results = ResultFolder.claim(out, MARKER, "convert", [], overwrite=False, rewritten=kind.shared)
-    results.begin(kind.shared)
-    with make(out, stored.classes) as writer:
+    with results.rewriting(), make(out, stored.classes) as writer:
         for written, mask_HW in stored.masks:
             name: str | None = written
             file_name, link = f"{written}.jpg", ""
@@ -223,7 +224,6 @@ def _write(
             writer.add(name, photo_HW3, mask_HW, file_name=file_name, link=link)
             results.wrote(files)
             result.done += 1
-    results.wrote(shared for shared in kind.shared if (out / shared).is_file())
     if not result.done:
         first = f": {result.problems[0]}" if result.problems else "; the source holds none"
         raise UserError(f"No mask could be written to {out}{first}.")

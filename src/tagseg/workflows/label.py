@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tagseg.data.palette import write_mask
+from tagseg.data.paths import held
 from tagseg.data.photo import read_mask
 from tagseg.data.sources import LABELED
 from tagseg.data.tagged import TaggedImages
@@ -31,6 +32,7 @@ from tagseg.scores import Scores
 from tagseg.workflows.opened import run_sources
 
 MARKER = LABELED  # beside the masks: what they were made by
+BESIDE = (CONFIDENCES, CLASSES_FILE)  # the masks; each call writes them anew
 
 
 def label(
@@ -60,16 +62,14 @@ def label(
         raise UserError(
             f"The photos have the tag {unknown[0]!r}, which the model does not know; it knows {', '.join(known)}."
         )
+    check_share("--ignore-below", confidence)
     check_output(out, [*data.places, *segmenter.places])
     for photo in data.photos:
         PaletteMasks.check_name(photo.name)
     names = [_file(photo.name) for photo in data.photos]
     by = made_by(segmenter, [confidence] if tags else [confidence, "no tags"])
-    results = ResultFolder.claim(out, MARKER, by, [CONFIDENCES, CLASSES_FILE, *names], overwrite=overwrite)
+    results = ResultFolder.claim(out, MARKER, by, names, overwrite=overwrite, rewritten=BESIDE)
     todo = [index for index, name in enumerate(names) if not results.has(name)]
-    results.begin([CONFIDENCES, CLASSES_FILE])
-    if not results.has(CLASSES_FILE):
-        write_text(out / CLASSES_FILE, "".join(f"{name}\n" for name in segmenter.classes))
     written, problems = 0, list[str]()
     waiting: deque[int] = deque()
 
@@ -97,9 +97,11 @@ def label(
 
     with (
         Interruption(),
+        results.rewriting(),
         confidence_table(out / CONFIDENCES, anew=overwrite) as add_row,
         Behind(segmenter.device, together=True) as behind,
     ):
+        write_text(out / CLASSES_FILE, "".join(f"{name}\n" for name in segmenter.classes))
         predictions = segmenter.predict_many(requests())
         for prediction in tracked(predictions, "Labelling", len(todo)):
             index = waiting.popleft()
@@ -109,11 +111,15 @@ def label(
             mask = np.where(prediction.confidence >= confidence, prediction.mask, np.uint8(IGNORE))
             behind(partial(write, names[index], mask))
             written += 1
-    results.wrote([CONFIDENCES, CLASSES_FILE])
-    results.end()
     if problems:
         raise UserError(f"{len(problems)} of {len(todo)} photos were not labelled; the first: {problems[0]}")
     return written
+
+
+def check_share(option: str, value: float) -> None:
+    """Raise UserError for an option's number that should lie from 0 to 1 and does not."""
+    if not 0 <= value <= 1:
+        raise UserError(f"{option} should be a number from 0 to 1, not {value}.")
 
 
 def plan_labels(segmenter: Segmenter, data: TaggedImages, out: Path) -> str:
@@ -156,11 +162,11 @@ def label_run(
 
 def score_labels(masks: Path, data: TaggedImages) -> Scores | None:
     """Scores of a folder of masks on those photos that have a true mask; None where no photo has one."""
-    scores = Scores(data.num_classes)
+    scores, known = Scores(data.num_classes), dict[Path, bool]()
     for index, photo in enumerate(data.photos):
         truth = data.mask(index)
         if truth is not None:
-            scores.add(read_mask(masks / _file(photo.name)), truth)
+            scores.add(read_mask(held(masks / _file(photo.name), masks, known)), truth)
     return scores if scores.photos else None
 
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from tagseg.data.paths import held
 from tagseg.data.sources import DataSettings, Sources, open_sources
 from tagseg.data.tagged import TaggedImages
 from tagseg.errors import UserError
 from tagseg.foreign import shown
 from tagseg.recipe import Recipe, load_recipe
 from tagseg.run_folder import RunFolder
-from tagseg.workflows.trusted import followed_recipe
+from tagseg.workflows.trusted import followed_recipe, is_sealed
 
 
 def run_recipe(run: Path) -> Recipe:
@@ -40,9 +41,21 @@ def run_sources(run: Path, places: Sequence[str] = (), *, given: DataSettings | 
                 f"--set data.{name}=PLACE."
             )
     sources = open_sources(data, folder.path)
+    if given is None and not is_sealed(folder):
+        _refuse_links(sources, folder.path)
     if folder.finished:
         check_run_classes(folder, sources.train)
     return sources
+
+
+def _refuse_links(sources: Sources, run: Path) -> None:
+    """Raise UserError where photos or masks in the folder of someone else's run are links that lead outside of it."""
+    known: dict[Path, bool] = {}
+    for data in (sources.train, sources.val):
+        for photo in () if data is None else data.photos:
+            for path in (photo.photo, photo.mask, photo.true):
+                if path is not None and path.absolute().is_relative_to(run.absolute()):
+                    held(path, run, known)
 
 
 def check_run_classes(run: RunFolder, data: TaggedImages) -> None:

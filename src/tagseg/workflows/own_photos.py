@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -222,3 +223,8 @@ def own_data(
 def _name(data: DataSettings) -> str:
     assert data.root is not None
     return data.root.name
+
+
+def with_review(settings: Sequence[str] | None, review: Path | None) -> list[str]:
+    """Overrides of a recipe, such as "train.steps=100", with the folder of a review."""
+    return [*(settings or []), *([] if review is None else [f"data.review={json.dumps(str(review))}"])]

@@ -106,15 +106,15 @@ def predict(
         if dry_run:
             result.planned = len(photos)
             return result
+        kind.check_classes(segmenter.classes)
         files = [path for photo in photos for path in kind.paths(photo.name)]
         by = made_by(segmenter, [format, crf, []])
-        rewritten = (CONFIDENCES, *kind.shared)
-        results = ResultFolder.claim(out, MARKER, by, files, overwrite=overwrite, rewritten=rewritten)
+        results = ResultFolder.claim(out, MARKER, by, files, overwrite=overwrite, rewritten=(CONFIDENCES, *kind.shared))
         todo = [photo for photo in photos if not any(map(results.has, kind.paths(photo.name)[-1:]))]
         result.already = len(photos) - len(todo)
         _claim_tags(out / TAGS, tags_of, {photo.name for photo in photos} - {photo.name for photo in todo})
-        results.begin(rewritten)
         with (
+            results.rewriting(),
             _open_writer(format, out, segmenter, photo_url) as writer,
             confidence_table(out / CONFIDENCES, anew=overwrite or bool(kind.shared)) as add_row,
         ):
@@ -158,8 +158,6 @@ def predict(
                     behind(partial(write, photo_input, photo, prediction))
         result.done = len(written)
         result.tagged = len(written & tags_of.keys())
-        results.wrote(rewritten)
-        results.end()
     return result
 
 

@@ -12,15 +12,16 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import ValidationError
 
 from tagseg.cores import cores
-from tagseg.data.folders import find_photos, stem
+from tagseg.data.folders import find_photos, look_into, stem
 from tagseg.data.mask_numbers import MaskNumbers, TagTable
 from tagseg.data.masks import read_mask, refuse_ignored_objects
 from tagseg.data.palette import write_mask
@@ -37,7 +38,9 @@ from tagseg.progress import tracked
 from tagseg.refine import dense_crf, probabilities_from_labels
 from tagseg.refine.crf_checks import check_values
 from tagseg.refine.defaults import BILATERAL, GAUSSIAN, ITERATIONS
+from tagseg.refine.settings import CRFSettings
 from tagseg.result_folder import ResultFolder
+from tagseg.settings import first_fault
 
 SUFFIXES = (".png", ".npy")  # of masks, and of probabilities
 MARKER = ".tagseg-refine"  # beside the masks: what they were made by
@@ -54,6 +57,15 @@ class Refinement:
     bilateral: tuple[float, float, float] = BILATERAL
     iterations: int = ITERATIONS
     confidence: float = 0.7
+
+    def __post_init__(self) -> None:
+        """Raises UserError for settings that make no sense for any photo."""
+        try:
+            CRFSettings(gaussian=self.gaussian, bilateral=self.bilateral, iterations=self.iterations)
+        except ValidationError as error:
+            raise UserError(f"The dense CRF cannot be set so: {first_fault(error)}.") from error
+        if not 0 < self.confidence < 1:
+            raise UserError(f"--label-probability should lie between 0 and 1, not {self.confidence}.")
 
     def kernels(self) -> dict[str, Any]:
         """As `dense_crf` takes them."""
@@ -87,6 +99,8 @@ def refine_folder(
     Raises UserError, at the end, when files could not be refined; at once for an `out` that is, holds or lies inside
     one of both folders, or holds masks of other settings or files that tagseg did not write.
     """
+    where = choose_device(device)
+    workers = 1 if where.type != "cpu" else workers or cores()
     check_output(out, [masks_or_probabilities, images, *([] if tags is None else [tags.file])])
     sources, photos = mask_files(masks_or_probabilities), photos_by_name(images)
     known, tags_of = ((), {}) if tags is None else tags.of_masks(sources, [masks_or_probabilities, images])
@@ -112,8 +126,6 @@ def refine_folder(
         write_mask(path, mask)
         results.wrote([f"{name}.png"])
 
-    where = choose_device(device)
-    workers = 1 if where.type != "cpu" else workers or cores()
     running: deque[Future[None]] = deque()
 
     def wait() -> None:
@@ -148,15 +160,16 @@ def photos_by_name(images: Path) -> dict[str, list[Path]]:
 
 
 def mask_files(folder: Path) -> dict[str, Path]:
-    """Masks and arrays of a folder by name, hidden ones left out."""
+    """Masks and arrays of a folder by name, hidden ones left out. Raises UserError for a link that leads outside."""
     if not folder.is_dir():
         raise UserError(f"{folder} is not a folder; give the folder of the masks or probabilities.")
     sources: dict[str, Path] = {}
-    for path in sorted(folder.rglob("*")):
-        relative = path.relative_to(folder)
-        if path.suffix.lower() not in SUFFIXES or any(part.startswith(".") for part in relative.parts):
+    found = look_into(folder, results=True)
+    files = found.photos | {file: folder / file for file in found.others}
+    for file, path in sorted(files.items()):
+        if path.suffix.lower() not in SUFFIXES:
             continue
-        name = unicodedata.normalize("NFC", relative.with_suffix("").as_posix())
+        name = unicodedata.normalize("NFC", PurePosixPath(file).with_suffix("").as_posix())
         if name in sources:
             raise UserError(f"{folder} holds both {sources[name].name} and {path.name}; keep one of the two.")
         sources[name] = path

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tagseg.cores import cores
+from tagseg.data.mask_numbers import MaskNumbers, TagTable
 from tagseg.data.masks import read_mask, refuse_ignored_objects
 from tagseg.data.photo import PIXEL_CAP
 from tagseg.devices import choose_device
@@ -49,11 +50,12 @@ class Refining(Job):
         yield from ordered_map(self.one, items, cores() if self.device.type == "cpu" else 1)
 
 
-def list_pairs(masks: str, images: str, out: str) -> tuple[list[Photo], list[str]]:
+def list_pairs(masks: str, images: str, out: str, tags: TagTable | None = None) -> tuple[list[Photo], list[str]]:
     """The photos that have a mask or probabilities, each with these beside it, and a sentence about what is left out.
 
-    masks, images: folders, stores or tar archives. Raises UserError where masks hold nothing but 0 and 255, and where a
-    store or an archive holds what cannot be used.
+    masks, images: folders, stores or tar archives. tags: the photos' tags; a class that they promise and no mask holds is
+    a sentence too. Raises UserError where masks hold nothing but 0 and 255, and where a store or an archive holds what
+    cannot be used.
     """
     problems: list[str] = []
     pairs: list[Photo] = []
@@ -77,7 +79,16 @@ def list_pairs(masks: str, images: str, out: str) -> tuple[list[Photo], list[str
                 problems.append(str(error))
                 continue
             pairs.append(replace(Photo.at(path, source.name, source.name + path.suffix), beside=source))
-    refuse_ignored_objects(_read(source for source in sources if source.file_name.lower().endswith(".png")), masks)
+    plain = [source for source in sources if source.file_name.lower().endswith(".png")]
+    refuse_ignored_objects((mask_HW for _, mask_HW in _read(plain)), masks)
+    if tags is not None:
+        folders = [Path(place) for place in (masks, images) if not _is_far(place)]
+        known, tags_of = tags.of_masks((source.name for source in sources), folders)
+        numbers = MaskNumbers(known, masks)
+        wanted = (source for source in plain if numbers.wants(tags_of.get(source.name, ())))
+        for name, mask_HW in _read(wanted):
+            numbers.add(tags_of.get(name, ()), mask_HW)
+        problems += numbers.broken_promises()
     return pairs, problems
 
 
@@ -96,11 +107,13 @@ def _files(masks: str, problems: list[str]) -> list[Photo]:
     return found
 
 
-def _read(sources: Iterable[Photo]) -> Iterator[NDArray[np.uint8]]:
+def _read(sources: Iterable[Photo]) -> Iterator[tuple[str, NDArray[np.uint8]]]:
+    """Name and mask, one after another."""
     places: dict[str, Place] = {}
     for source in sources:
         with source.file(places) as path:
             try:
-                yield read_mask(path)
+                mask_HW = read_mask(path)
             except UserError:
                 continue  # it is named when it is used
+        yield source.name, mask_HW

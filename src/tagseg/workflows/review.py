@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tagseg.data.folders import find_photos, stem
+from tagseg.data.paths import held
 from tagseg.data.tagged import TaggedImages, open_tagged
 from tagseg.errors import UserError
 from tagseg.foreign import read_text
@@ -117,7 +118,7 @@ def _photos(
 def _class_names(masks: Path, images: Path, table: Table | None, model: Segmenter | None) -> tuple[str, ...]:
     if model is not None:
         return model.classes[1:]
-    file = next((f / CLASSES_FILE for f in (masks, masks.parent) if (f / CLASSES_FILE).is_file()), None)
+    file = next((held(f / CLASSES_FILE, f) for f in (masks, masks.parent) if (f / CLASSES_FILE).is_file()), None)
     if file is not None:
         return tuple(read_text(file, "a list of classes").splitlines()[1:])
     if table is not None:
@@ -126,5 +127,5 @@ def _class_names(masks: Path, images: Path, table: Table | None, model: Segmente
 
 
 def _confidences(masks: Path) -> dict[str, Sureness]:
-    file = masks / CONFIDENCES
+    file = held(masks / CONFIDENCES, masks)
     return read_rows(file) if file.is_file() else {}

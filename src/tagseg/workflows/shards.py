@@ -8,9 +8,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+from tagseg.data.mask_numbers import TagTable
 from tagseg.data.photo import PIXEL_CAP
 from tagseg.data.tagged import TaggedImages, tags_of_photos
 from tagseg.errors import UserError
+from tagseg.extras import need
 from tagseg.interrupt import Interruption, check
 from tagseg.places import check_output
 from tagseg.prediction.made_by import made_by
@@ -23,6 +25,7 @@ from tagseg.scale.places import Folder, Place, open_place
 from tagseg.scale.plan import Plan, make_plan, read_manifest, read_plan
 from tagseg.scale.work import Record, read_record, work
 from tagseg.segmenter import Segmenter
+from tagseg.workflows.label import check_share
 from tagseg.workflows.refine import Refinement
 from tagseg.workflows.refine_shards import Refining, list_pairs
 
@@ -97,6 +100,7 @@ def label_shards(
 
     photos: `list_tagged` or `list_in_table`. confidence, tags: as `label` has them.
     """
+    check_share("--ignore-below", confidence)
 
     def job() -> Segmenting:
         segmenter = build()
@@ -143,13 +147,17 @@ def refine_shards(
     how: Refinement,
     *,
     device: str,
+    tags: TagTable | None = None,
     say: Say = lambda text: None,
 ) -> Finished | None:
-    """`refine` by shards, as `predict_shards`; masks, images: folders, stores, tar archives."""
+    """`refine` by shards, as `predict_shards`; masks, images: folders, stores, tar archives.
+
+    tags: the photos' tags, as `refine_folder` takes them; looked at when the plan is made.
+    """
     return run_shards(
         lambda: Refining(how, device),
-        lambda job: list_pairs(str(masks), str(images), str(out)),
-        [masks, images],
+        lambda job: list_pairs(str(masks), str(images), str(out), tags),
+        [masks, images, *([] if tags is None else [tags.file])],
         out,
         shards,
         say,
@@ -173,6 +181,12 @@ def run_shards(
         raise UserError(f"--container should be one of {', '.join(CONTAINERS)}, not {shards.container!r}.")
     if shards.engine not in ("local", "ray"):
         raise UserError(f"--engine should be local or ray, not {shards.engine!r}.")
+    CONTAINERS[shards.container].check()
+    own_shards(shards.shard, shards.count, os.environ)  # what cannot be is said before anything is made
+    if shards.engine == "ray":
+        if shards.shard is not None:
+            raise UserError("--engine ray does all shards: leave out --shard.")
+        need("ray.data", "ray", "Clusters of Ray")
     job = build()
     place = open_place(out)
     if isinstance(place, Folder):
@@ -195,8 +209,6 @@ def run_shards(
         say(problem)
     mine = own_shards(shards.shard, plan.shards, os.environ)
     if shards.engine == "ray":
-        if mine is not None and shards.shard is not None:
-            raise UserError("--engine ray does all shards: leave out --shard.")
         _on_ray(build, place.url, shards, plan.shards, on_gpu=job.device.type == "cuda")
     else:
         with Interruption():

@@ -15,6 +15,7 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from tagseg.data.paths import held
 from tagseg.errors import UserError
 from tagseg.files import write_text
 from tagseg.foreign import read_bytes, read_text
@@ -34,8 +35,10 @@ def seal(run: RunFolder) -> None:
 
 
 def is_sealed(run: RunFolder) -> bool:
-    """Whether a run's recipe is as training on this account left it."""
+    """Whether a run's recipe is as training on this account left it, both in the run's folder and not linked from another."""
     try:
+        held(run.recipe, run.path)
+        held(run.seal, run.path)
         return hmac.compare_digest(read_text(run.seal, "a seal"), _seal(run, _key()))
     except (OSError, UserError, TypeError):
         return False

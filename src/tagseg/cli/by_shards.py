@@ -1,0 +1,97 @@
+"""The options of commands that go by shards, in one place, and what is said at the end."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import wraps
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from tagseg.cli.frame import say
+from tagseg.errors import UserError
+
+if TYPE_CHECKING:
+    from tagseg.scale.finish import Finished
+    from tagseg.workflows.shards import Shards
+
+
+@dataclass(frozen=True)
+class Cut:
+    """The options as they were given; as `Shards` has them."""
+
+    shards: Annotated[
+        int | None, typer.Option("--shards", min=1, help="cut the photos into so many parts: docs/scale.md")
+    ] = None
+    shard: Annotated[
+        str | None, typer.Option("--shard", help="do this part alone, such as 3/100; numbers begin at 0")
+    ] = None
+    container: Annotated[str, typer.Option("--container", help="of a part's masks: tar, parquet, png")] = "tar"
+    engine: Annotated[str, typer.Option("--engine", help="what works on the parts: local, ray")] = "local"
+    address: Annotated[str | None, typer.Option("--address", help="ray: of a cluster; else this machine")] = None
+    workers: Annotated[int, typer.Option("--workers", min=1, help="ray: how many at once")] = 1
+    timeout: Annotated[
+        float | None, typer.Option("--timeout", min=0.1, help="parts: seconds that a photo may take")
+    ] = None
+    retry_errors: Annotated[bool, typer.Option("--retry-errors", help="parts: do the failed photos again")] = False
+
+    def of(self, places: Sequence[str], **whole: bool) -> Shards | None:
+        """How a command goes by shards; None where it does not.
+
+        places: those that the command reads and writes. whole: whether options were given that shards know nothing of.
+        Raises UserError for those, and for what needs --shards where it is missing.
+        """
+        if self.shards is not None:
+            from tagseg.workflows.shards import Shards
+
+            given = [f"--{name.replace('_', '-')}" for name, is_given in whole.items() if is_given]
+            if given:
+                raise UserError(f"{given[0]} does not go with --shards: leave one of them out (docs/scale.md).")
+            return Shards(
+                self.shards,
+                self.shard,
+                self.container,
+                self.engine,
+                self.address,
+                self.workers,
+                self.timeout,
+                self.retry_errors,
+            )
+        if self.shard is not None or self.retry_errors or self.engine != "local" or self.timeout is not None:
+            raise UserError("--shard, --retry-errors, --engine and --timeout need --shards N: docs/scale.md.")
+        if any("://" in place for place in places):
+            raise UserError("Stores need --shards N: docs/scale.md.")
+        return None
+
+
+def by_shards(command: Callable[..., None]) -> Callable[..., None]:
+    """A command with the options of `Cut`, which it takes as its argument `cut`."""
+    options = inspect.signature(Cut, eval_str=True).parameters
+
+    @wraps(command)
+    def whole(**given: Any) -> None:
+        cut = Cut(**{name: given.pop(name) for name in options})
+        command(**given, cut=cut)
+
+    own = inspect.signature(command, eval_str=True)
+    shared = [each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in options.values()]
+    parameters = [each for each in own.parameters.values() if each.name != "cut"]
+    named = [each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in (*parameters, *shared)]
+    whole.__signature__ = own.replace(parameters=named)  # type: ignore[attr-defined]
+    whole.__annotations__ = {each.name: each.annotation for each in named}
+    return whole
+
+
+def say_finished(whole: Finished | None, out: str) -> None:
+    """Say what work by shards came to; None: a share of it, of which all is said. Raises UserError for failed photos."""
+    if whole is None:
+        return
+    say(f"{whole.masks} of {whole.photos} masks were made in {whole.seconds:.0f} s of work; results are in {out}.")
+    for name, why in whole.errors[:5]:
+        say(f"{name}: {why}", style="yellow")
+    if whole.errors:
+        raise UserError(
+            f"{len(whole.errors)} photo(s) failed: {out}/index.jsonl.gz names them, --retry-errors does them again."
+        )
