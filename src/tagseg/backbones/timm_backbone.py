@@ -23,6 +23,7 @@ from tagseg.errors import UserError
 from tagseg.foreign import shown
 
 PROBE_SIZE = 224  # a multiple of the patch sizes 14, 16 and 32
+FOLD_SIZE = 96  # shows which layer follows which as well as a large photo does
 PLAIN_TRANSFORMER_STAGES = 4
 _PROBED: dict[tuple[str, int | None], tuple[int, tuple[int, ...], tuple[int, ...]]] = {}
 """Of a timm name and output stride: the multiple for a photo's sides, the stages' channels, their strides."""
@@ -92,7 +93,7 @@ class TimmBackbone(Backbone):
             from tagseg.backbones.fold import fold_norms
 
             with _evaluation(self):
-                photo_13HW = torch.rand(1, 3, PROBE_SIZE, PROBE_SIZE, generator=torch.Generator().manual_seed(0))
+                photo_13HW = torch.rand(1, 3, FOLD_SIZE, FOLD_SIZE, generator=torch.Generator().manual_seed(0))
                 fold_norms(self.network, lambda: self.stages(photo_13HW))
             self._is_folded = True
 
