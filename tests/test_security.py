@@ -25,7 +25,7 @@ ENTRIES = range(1, 29)
 def test_every_entry_of_the_table_has_its_test() -> None:
     text = (ROOT / "docs" / "results" / "robustness.md").read_text(encoding="utf-8")
     section = text.partition("## What a review of security found")[2].partition("\n## ")[0]
-    rows = re.findall(r"^\| (\d+) \| [^|]+ \| (.+) \|$", section, re.MULTILINE)
+    rows = re.findall(r"^\| (\d+) \| [^|]+ \| (`.+::.+`) \|$", section, re.MULTILINE)
     assert sorted({int(number) for number, _ in rows}) == list(ENTRIES)
     for number, tests in rows:
         named = re.findall(r"`([\w/]+\.py)::(\w+)`", tests)
