@@ -4,6 +4,7 @@ from typing import Any
 import pytest
 import torch
 
+from tagseg.methods.gate import GateSettings, gated
 from tagseg.methods.mentor import Mentor
 from tests.methods.attention import build_tiny
 from tests.methods.small import TWO, batch
@@ -74,12 +75,13 @@ def test_a_pixel_of_an_object_counts_as_many_of_background() -> None:
 
 def test_the_gate_rules_out_what_the_classifier_rules_out() -> None:
     method = tiny(gate={"power": 1.0, "tagged_background": 0.2})
+    gate = method.settings.gate
     alike = torch.zeros(1, 4, 2, 2)
-    sure = method.gated(alike, torch.tensor([[20.0, -20.0, -20.0]])).softmax(1)
+    sure = gated(alike, torch.tensor([[20.0, -20.0, -20.0]]), gate).softmax(1)
     assert sure[0, :, 0, 0].tolist() == pytest.approx([0.2 / 1.2, 1 / 1.2, 0, 0], abs=1e-6)
-    none = method.gated(alike, torch.full((1, 3), -20.0)).softmax(1)
+    none = gated(alike, torch.full((1, 3), -20.0), gate).softmax(1)
     assert none[0, :, 0, 0].tolist() == pytest.approx([1, 0, 0, 0], abs=1e-6)
-    assert torch.equal(tiny(gate={"power": 0}).gated(alike, torch.full((1, 3), -20.0)), alike)
+    assert torch.equal(gated(alike, torch.full((1, 3), -20.0), GateSettings(power=0)), alike)
     image = torch.rand(1, 3, 48, 48)
     branches = method.eval().branches(image)
     assert list(branches)[-2:] == ["P_s", "gated"]

@@ -100,3 +100,22 @@ def test_batch_norms_follow_the_momentum_asked_for() -> None:
     ]
     assert norms
     assert {norm.momentum for norm in norms} == {3e-4}
+
+
+def test_with_the_tags_loss_the_classifier_has_a_say_where_tags_are_not_given() -> None:
+    method, plain = build(tag_weight=0.5), build()
+    assert list(plain(batch(TWO), 0)) == ["student labels"], "off by default, and then no classifier is built"
+    given, image = batch(TWO), torch.rand(2, 3, 64, 64)
+    with torch.no_grad():
+        tag_logit = method.heads["class"](method.backbone.stages(given.image())[-1])
+        expected = 0.5 * F.multilabel_soft_margin_loss(tag_logit, given.tag_BC)
+        torch.testing.assert_close(method(given, 0)["class"], expected)
+        feature = method.backbone.stages(image)[-1]
+        agrees = method.heads["class"](feature).sigmoid() ** 2
+        ungated = method.ungated_logits(image)[0].softmax(1)
+        weighed = torch.cat([ungated[:, :1], ungated[:, 1:] * agrees[:, :, None, None]], 1)
+        torch.testing.assert_close(method.segment(image), weighed / weighed.sum(1, keepdim=True))
+        tag_BC = torch.tensor([[1.0] + [0.0] * (len(CLASSES) - 1)] * 2)
+        seen = method.segment_tagged(image, tag_BC)
+        torch.testing.assert_close(seen[:, 1] / seen[:, 0], ungated[:, 1] / ungated[:, 0])
+        assert (seen[:, 2:] == 0).all()

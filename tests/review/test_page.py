@@ -161,6 +161,11 @@ def test_strokes_regions_and_growth_reach_the_file_and_are_undone_one_by_one(tmp
         page.keyboard.press("1")
         page.mouse.move(*spot(page, 4, 50))
         until(page, "document.getElementById('preview').getContext('2d').getImageData(10, 40, 1, 1).data[3] > 0")
+        page.keyboard.press("]")  # the preview follows the tolerance, and the class
+        page.keyboard.press("[")
+        page.keyboard.press("2")
+        until(page, "document.getElementById('preview').getContext('2d').getImageData(10, 40, 1, 1).data[3] > 0")
+        page.keyboard.press("1")
         page.mouse.click(*spot(page, 4, 50))
         saved(page)
         grown = read_mask(file)

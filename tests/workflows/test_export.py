@@ -141,7 +141,7 @@ def test_every_system_that_segments_can_be_exported(name: str, tmp_path: Path) -
     assert "Checked on photos of two sizes" in lines[1]
 
 
-@pytest.mark.parametrize("frozen_norm", [True, False])
+@pytest.mark.parametrize("frozen_norm", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_embedded_backbones_are_saved_by_torch_too(frozen_norm: bool, tmp_path: Path) -> None:
     torch.manual_seed(0)
     backbone = ModelSettings(backbone="efficientnet_lite0", output_stride=16, frozen_norm=frozen_norm)

@@ -24,6 +24,8 @@ from tagseg.foreign import shown
 
 PROBE_SIZE = 224  # a multiple of the patch sizes 14, 16 and 32
 PLAIN_TRANSFORMER_STAGES = 4
+_PROBED: dict[tuple[str, int | None], tuple[int, tuple[int, ...], tuple[int, ...]]] = {}
+"""Of a timm name and output stride: the multiple for a photo's sides, the stages' channels, their strides."""
 
 
 class TimmBackbone(Backbone):
@@ -54,10 +56,13 @@ class TimmBackbone(Backbone):
         self.license = str(config.get("license") or "unknown") if pretrained else ""
         self._is_folded = False
         self._indices = _stage_indices(network)
-        self._multiple = 1
-        stages = self._probe(timm_name)
-        self.stage_channels = tuple(stage.shape[1] for stage in stages)
-        self.stage_strides = tuple(PROBE_SIZE // stage.shape[2] for stage in stages)
+        if (timm_name, output_stride) not in _PROBED:  # the same of every network of this name
+            self._multiple = 1
+            stages = self._probe(timm_name)
+            channels = tuple(stage.shape[1] for stage in stages)
+            strides = tuple(PROBE_SIZE // stage.shape[2] for stage in stages)
+            _PROBED[timm_name, output_stride] = (self._multiple, channels, strides)
+        self._multiple, self.stage_channels, self.stage_strides = _PROBED[timm_name, output_stride]
         self.channels = self.stage_channels[-1]
         self.output_stride = self.stage_strides[-1]
         if output_stride is not None and output_stride != self.output_stride:

@@ -18,6 +18,7 @@ from torch import nn
 
 from tagseg.backbones.compiled import compile_for_training
 from tagseg.data.batches import Batch
+from tagseg.engine.allocator import freed_memory_kept
 from tagseg.engine.checkpoint import Checkpoint, Checkpoints, pack, unpack
 from tagseg.engine.log import RunLog
 from tagseg.engine.optim import build_average, build_optimizer, build_schedule, lr_factor
@@ -83,7 +84,7 @@ def fit(
     _make_run_folder(out)
     run = _Run(method, settings, out, evaluate, pictures, best, accelerator, later)
     try:
-        with Interruption() as interruption:
+        with freed_memory_kept(), Interruption() as interruption:
             try:
                 run.resume()
                 run.train(batches, interruption)

@@ -29,10 +29,11 @@ from tagseg.distributed import global_mean
 from tagseg.losses import tag_loss
 from tagseg.mask_values import IGNORE
 from tagseg.methods.afa_network import AFANetwork, AFANetworkSettings
+from tagseg.methods.gate import GateSettings, gated
 from tagseg.methods.heads import evaluating
 from tagseg.methods.method import Method, MethodSettings, present_classes, scaled_steps
 from tagseg.resize import resize, upsample
-from tagseg.settings import Settings, Steps
+from tagseg.settings import Steps
 
 
 class MentorLabelSettings(CamLabelSettings):
@@ -53,17 +54,6 @@ class MentorLabelSettings(CamLabelSettings):
     stretch: bool = Field(
         False,
         description="whether each class's refined score is divided by its maximum: refinement takes much from small objects",
-    )
-
-
-class GateSettings(Settings):
-    """How far the classifier's word counts in a photo without tags; at power 0 and background 1 it does not."""
-
-    power: float = Field(
-        2.0, ge=0, le=100, description="a class's probability is multiplied by the classifier's to this power"
-    )
-    tagged_background: float = Field(
-        1.0, gt=0, le=1, description="what background counts where the classifier is sure that there is some class"
     )
 
 
@@ -212,7 +202,7 @@ class Mentor(AFANetwork):
     def segment_logits(self, image_B3HW: Tensor) -> Tensor:
         """The segmentation's logits, and how far the classifier agrees."""
         stages = self.backbone.stages(image_B3HW)
-        return self.gated(self.seg_logits(stages, _size(image_B3HW)), self.tag_logits(stages[-1]))
+        return gated(self.seg_logits(stages, _size(image_B3HW)), self.tag_logits(stages[-1]), self.settings.gate)
 
     def segment_tagged(self, image_B3HW: Tensor, tag_BC: Tensor) -> Tensor:
         """Where tags are given, what the labels of training would be, as probabilities; the classifier is not asked.
@@ -230,25 +220,10 @@ class Mentor(AFANetwork):
         probability_BKHW = stack.scatter(score_BSHW**labels.sharpness, self.num_classes)
         return probability_BKHW / probability_BKHW.sum(1, keepdim=True).clamp(min=1e-8)
 
-    def gated(self, logit_BKHW: Tensor, tag_logit_BC: Tensor) -> Tensor:
-        """Logits in which the classifier rules classes out, and lets background count less where it is sure of one."""
-        gate = self.settings.gate
-        if not self.has_gate:
-            return logit_BKHW
-        none_B1 = F.logsigmoid(-tag_logit_BC).sum(1, keepdim=True).exp()
-        background_B1 = (gate.tagged_background + (1 - gate.tagged_background) * none_B1).log()
-        change_BK = torch.cat([background_B1, gate.power * F.logsigmoid(tag_logit_BC)], 1)
-        return logit_BKHW + change_BK[:, :, None, None]
-
-    @property
-    def has_gate(self) -> bool:
-        """Whether the classifier has a say in photos without tags."""
-        return self.settings.gate.power > 0 or self.settings.gate.tagged_background < 1
-
     def branches(self, image_B3HW: Tensor, tag_BC: Tensor | None = None) -> dict[str, Tensor]:
         """The CAM and its refinements, the segmentation P_s, and `gated`, where tags are not given and the classifier has a say."""
         branches = super().branches(image_B3HW, tag_BC)
-        if tag_BC is not None or not self.has_gate:
+        if tag_BC is not None or self.settings.gate.open:
             return branches
         return branches | {"gated": self.segment(image_B3HW)}
 

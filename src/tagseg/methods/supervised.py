@@ -17,10 +17,11 @@ from tagseg.backbones.backbone import Backbone
 from tagseg.cues.cam import normalize_cam
 from tagseg.data.batches import Batch
 from tagseg.decoders import DECODERS, AuxiliaryHead, DecoderOptions, create_decoder
-from tagseg.losses import labeled_mean
+from tagseg.losses import labeled_mean, tag_loss
 from tagseg.mask_values import IGNORE
-from tagseg.methods.heads import parameter_groups, plain_groups
-from tagseg.methods.method import Method, MethodSettings, ParameterGroup
+from tagseg.methods.gate import GateSettings, gated
+from tagseg.methods.heads import ClassHead, parameter_groups, plain_groups
+from tagseg.methods.method import Method, MethodSettings, ParameterGroup, present_classes
 from tagseg.names import did_you_mean
 from tagseg.resize import resize, size_of, upsample
 from tagseg.settings import Channels, Scales, Weight
@@ -56,6 +57,10 @@ class SupervisedSettings(MethodSettings):
         description="share of the loss that foreground pixels have: pseudo masks miss more of it than they add; "
         "none: all pixels alike",
     )
+    tag_weight: Weight = Field(
+        0.0, description="weight of the tags' loss: above 0 the network learns the tags too, and `gate` has a say"
+    )
+    gate: GateSettings = GateSettings()
     head_lr_scale: Weight = Field(10.0, gt=0, description="learning rate of the head against the backbone's")
     groups: Literal["caffe", "plain", "segformer"] = Field(
         "caffe",
@@ -102,6 +107,10 @@ class Supervised(Method):
         self.heads = nn.ModuleDict({"student": create_decoder(settings.decoder, backbone, self.num_classes, options)})
         if settings.decoder == "pspnet" and settings.aux_weight > 0:
             self.heads["aux"] = AuxiliaryHead(backbone.stage_channels[-2], self.num_classes)
+        if (
+            settings.tag_weight > 0
+        ):  # named as the class-teacher's, so that its weights can be what training starts from
+            self.heads["class"] = ClassHead(backbone.channels, len(classes), dropout=0.0)
         for module in self.modules():
             if isinstance(module, nn.BatchNorm2d):
                 module.momentum = settings.norm_momentum
@@ -122,6 +131,8 @@ class Supervised(Method):
         if "aux" in self.heads:
             aux_BKHW = upsample(self.heads["aux"](stages, batch.seed_B), batch.size)
             terms["aux labels"] = self.settings.aux_weight * self.cross_entropy(aux_BKHW, batch)
+        if "class" in self.heads:
+            terms["class"] = self.settings.tag_weight * tag_loss(self.heads["class"](stages[-1]).float(), batch.tag_BC)
         return terms
 
     def scaled_logits(self, image_B3HW: Tensor, logit_BKhw: Tensor, seed_B: Tensor | None = None) -> dict[str, Tensor]:
@@ -149,12 +160,24 @@ class Supervised(Method):
         """The probabilities, with further scales those of the element-wise maximum."""
         return self.segment_logits(image_B3HW).softmax(1)
 
+    def segment_tagged(self, image_B3HW: Tensor, tag_BC: Tensor) -> Tensor:
+        """The probabilities of the classes that the tags allow; the classifier is not asked."""
+        return present_classes(self.ungated_logits(image_B3HW)[0].softmax(1), tag_BC)
+
     def segment_logits(self, image_B3HW: Tensor) -> Tensor:
-        """The logits, with further scales their element-wise maximum."""
-        logit_BKhw = self.heads["student"](self.backbone.stages(image_B3HW))
+        """The logits, with further scales their element-wise maximum, and how far the classifier agrees, if there is one."""
+        logit_BKHW, feature_BFhw = self.ungated_logits(image_B3HW)
+        if "class" not in self.heads:
+            return logit_BKHW
+        return gated(logit_BKHW, self.heads["class"](feature_BFhw).float(), self.settings.gate)
+
+    def ungated_logits(self, image_B3HW: Tensor) -> tuple[Tensor, Tensor]:
+        """The decoder's logits (B, K, H, W) at the photo's size, and the last stage that they were made from."""
+        stages = self.backbone.stages(image_B3HW)
+        logit_BKhw = self.heads["student"](stages)
         if self.settings.multi_scale:
             logit_BKhw = self.scaled_logits(image_B3HW, logit_BKhw)["maximum"]
-        return upsample(logit_BKhw, size_of(image_B3HW))
+        return upsample(logit_BKhw, size_of(image_B3HW)), stages[-1]
 
     def branches(self, image_B3HW: Tensor, tag_BC: Tensor | None = None) -> dict[str, Tensor]:
         """The only branch, P_s."""

@@ -43,6 +43,7 @@ PAGE = {
     "server.js": "text/javascript",
     "stage.js": "text/javascript",
     "mask.js": "text/javascript",
+    "painting.js": "text/javascript",
     "panel.js": "text/javascript",
     "queue.js": "text/javascript",
     "keys.js": "text/javascript",

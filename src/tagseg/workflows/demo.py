@@ -16,7 +16,7 @@ from tagseg.workflows.train import train
 
 RECIPE = "asdt-scenes"
 QUICK_RECIPE = "classifier-scenes"  # nothing that numba has to compile first
-QUICK = ("train.steps=100", "data.scenes.train=160", "data.scenes.val=16", "predict.crf=null")
+QUICK = ("train.steps=60", "train.crop=128", "data.scenes.train=120", "data.scenes.val=12", "predict.crf=null")
 
 
 def demo(

@@ -63,20 +63,20 @@ def _run(chain: Chain, out: Path, device: str, say: Callable[[str], object]) -> 
 
     before_teacher = [] if chain.classifier is None else [chain.classifier]
     ahead = iter(stages_of([*before_teacher, chain.teacher, *[chain.segmenter] * chain.rounds]))
-    start, teacher = chain.teacher.model.start, chain.teacher
-    before = ""
+    teacher, segmenter, before = chain.teacher, chain.segmenter, ""
     if chain.classifier is not None:
         classifier = folder.classifier
         stages.train(classifier.path.name, next(ahead), _on(chain.classifier, data), photos)
         before = digest_file(classifier.weights)
-        start = str(classifier.path)
-    teacher = teacher.model_copy(update={"model": teacher.model.model_copy(update={"start": start})})
+        if segmenter.model.start is not None and segmenter.model.start == teacher.model.start:
+            segmenter = _starting_from(segmenter, str(classifier.path))
+        teacher = _starting_from(teacher, str(classifier.path))
     stages.train(chain.stages[0], next(ahead), _on(teacher, data), photos, before)
     made_by, predict = [digest_file(folder.stage(chain.stages[0]).weights)], teacher.predict
 
     for maker, masks, place in zip(chain.stages, chain.masks, chain.stages[1:], strict=False):
-        inputs = [photos, made_by[-1], chain.confidence, predict.model_dump(mode="json")]
-        if stages.due(masks, inputs):
+        made_from = [photos, made_by[-1], chain.confidence, predict.model_dump(mode="json")]
+        if stages.due(masks, made_from):
             if main:
                 say(f"Pseudo masks of {len(sources.train)} photos, their tags used, in {out / masks}.")
                 teacher_model, anew = load(out / maker, device=accelerator.device), stages.anew(masks)
@@ -84,9 +84,10 @@ def _run(chain: Chain, out: Path, device: str, say: Callable[[str], object]) -> 
             stages.done(masks)
         on_masks = data.model_copy(update={"masks": out / masks, **_truth(data, sources)})
         digest = digest_masks(out / masks)
-        stages.train(place, next(ahead), _on(chain.segmenter, on_masks), photos, digest)
+        inputs = [photos, digest] if segmenter.model.start is None else [photos, digest, before]
+        stages.train(place, next(ahead), _on(segmenter, on_masks), *inputs)
         made_by += [digest, digest_file(folder.stage(place).weights)]
-        predict = chain.segmenter.predict
+        predict = segmenter.predict
 
     if stages.due("evaluation", [photos, *made_by]):
         if main:
@@ -207,6 +208,10 @@ def _truth(data: DataSettings, sources: Sources) -> dict[str, Any]:
     if data.format != "tagged":
         return {}
     return {"truth": data.truth or data.masks} if sources.val is not None else {"val": None}
+
+
+def _starting_from(recipe: Recipe, start: str) -> Recipe:
+    return recipe.model_copy(update={"model": recipe.model.model_copy(update={"start": start})})
 
 
 def _on(recipe: Recipe, data: DataSettings) -> Recipe:

@@ -2,7 +2,8 @@
 
 import { Gestures } from "./gestures.js";
 import { Keys } from "./keys.js";
-import { Grower, Mask } from "./mask.js";
+import { Mask } from "./mask.js";
+import { Painting } from "./painting.js";
 import { Queue, stateOf } from "./queue.js";
 import { read, readMask, Writes } from "./server.js";
 import { Stage } from "./stage.js";
@@ -30,7 +31,8 @@ class App {
     this.current = null;
     this.revision = 0;
     this.kept = new Map(); // masks with their steps, of photos that were open
-    this.gestures = new Gestures(this.stage, this.hands());
+    this.painting = new Painting(this);
+    this.gestures = new Gestures(this.stage, this.painting.hands());
     byId("title").textContent = about.title;
     document.title = `${about.title} · tagseg review`;
     for (const [id, state] of [["accept", "accepted"], ["reject", "rejected"], ["later", "later"]])
@@ -109,7 +111,7 @@ class App {
     this.facts = facts;
     this.row = facts;
     this.headline(facts);
-    this.grower = null;
+    this.painting.begin();
     this.spot = -1;
     this.opened = performance.now();
     this.stage.show(image, this.mask);
@@ -170,12 +172,12 @@ class App {
 
   // Undo: strokes first, then decisions.
   async undo() {
-    if (this.mask?.undos.length) return this.stepped(this.mask.undo());
+    if (this.mask?.undos.length) return this.painting.stepped(this.mask.undo());
     await this.decision("undo");
   }
 
   async redo() {
-    if (this.mask?.redos.length) return this.stepped(this.mask.redo());
+    if (this.mask?.redos.length) return this.painting.stepped(this.mask.redo());
     await this.decision("redo");
   }
 
@@ -189,67 +191,7 @@ class App {
     await this.open(row.i);
   }
 
-  stepped(step) {
-    this.stage.draw([step.left, step.top, step.left + step.w - 1, step.top + step.h - 1]);
-    this.changed();
-  }
-
-  // Painting
-
-  hands() {
-    return {
-      tool: () => this.panel.tool,
-      value: () => this.panel.value,
-      radius: () => this.panel.size / 2,
-      begin: () => this.mask.begin(),
-      paint: (x0, y0, x1, y1, value) => {
-        const box = this.mask.line(x0, y0, x1, y1, this.panel.size / 2, value);
-        if (box) this.stage.draw(box);
-      },
-      finished: ({ drop }) => {
-        const step = this.mask.end();
-        if (step && drop) this.stepped(this.mask.undo());
-        else if (step) this.changed();
-      },
-      hover: (point) => this.hover(point),
-      click: (point) => this.click(point),
-      swipe: (way) => this.decide(way),
-      wheel: (steps) => {
-        this.panel.tolerance += steps;
-        this.hover(this.point);
-      },
-    };
-  }
-
-  // The pixels that a click at a point would change.
-  reach(point) {
-    const x = Math.floor(point?.[0] ?? -1), y = Math.floor(point?.[1] ?? -1), { width, height } = this.mask;
-    if (x < 0 || y < 0 || x >= width || y >= height) return [];
-    if (this.panel.tool === "region") return this.mask.region(x, y);
-    this.grower ??= new Grower(this.stage.photo, width, height);
-    return this.grower.grow(x, y, this.panel.tolerance, width, height);
-  }
-
-  hover(point) {
-    this.point = point;
-    if (!this.mask) return;
-    const growing = this.panel.tool === "region" || this.panel.tool === "grow";
-    cancelAnimationFrame(this.frame);
-    this.frame = requestAnimationFrame(() => this.stage.hint(growing && point ? this.reach(point) : null, this.panel.value));
-  }
-
-  click(point) {
-    if (!this.mask) return;
-    cancelAnimationFrame(this.frame);
-    this.mask.begin();
-    const box = this.mask.fill(this.reach(point), this.panel.value);
-    const step = this.mask.end();
-    this.stage.hint(null);
-    if (step) {
-      this.stage.draw(box);
-      this.changed();
-    }
-  }
+  // Masks
 
   changed() {
     this.dirty = true;
@@ -349,7 +291,7 @@ class App {
       outline: () => this.panel.toggle("show-outline"), cam: () => this.panel.toggle("show-cam"),
       opacity: () => this.panel.nextOpacity(), zoom: () => this.spotlight(0), nextspot: () => this.spotlight(1),
       fit: () => this.stage.fit(), tags: () => byId("classes").querySelector("input")?.focus(),
-      help: () => byId("keys").showModal(), apply: () => this.point && ["region", "grow"].includes(this.panel.tool) && this.click(this.point),
+      help: () => byId("keys").showModal(), apply: () => this.painting.apply(),
     };
     acts[name]?.();
   }

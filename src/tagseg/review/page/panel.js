@@ -75,7 +75,7 @@ export class Panel {
   resize(way) {
     if (this.tool === "grow") {
       this.tolerance += 2 * way;
-      this.app.hover(this.app.point);
+      this.app.painting.preview();
     } else {
       byId("size").value = way > 0 ? Math.max(this.size * 1.25, this.size + 1) : this.size / 1.25;
       this.show_size();
@@ -119,7 +119,7 @@ export class Panel {
     this.chosen = true;
     this.press();
     if (this.tool === "view" || this.tool === "eraser") this.pick("brush");
-    else if (this.app.point) this.app.hover(this.app.point);
+    else this.app.painting.preview();
   }
 
   press() {

@@ -1,0 +1,42 @@
+"""Training keeps the memory that it frees, and gives it back at its end."""
+
+import os
+import platform
+import subprocess
+import sys
+
+import pytest
+
+CODE = """
+import contextlib, resource, sys, torch
+from tagseg.engine.allocator import freed_memory_kept
+
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(20):
+        torch.ones(8 << 20)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+faults()
+with freed_memory_kept():
+    faults()  # the heap grows first
+    kept = faults()
+print(kept, faults())
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc's allocator")
+def test_blocks_are_filled_with_zeros_once_and_go_back_at_the_end() -> None:
+    def run(**more: str) -> list[int]:
+        environment = {
+            name: value for name, value in os.environ.items() if "MALLOC" not in name and "GLIBC" not in name
+        }
+        command = [sys.executable, "-c", CODE]
+        done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment | more)
+        return [int(word) for word in done.stdout.split()]
+
+    kept, after = run()
+    assert kept < 100, "32 MiB are 8192 pages of 4 KiB, or 16 of 2 MiB"
+    assert after > 2 * kept
+    wished, _ = run(MALLOC_TOP_PAD_="0")
+    assert wished > 2 * kept, "the user's wish counts"
