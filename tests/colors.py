@@ -30,7 +30,26 @@ class _Pixels(Backbone):
         return (self.scale(image_B3HW),)
 
 
-class Colors(Method):
+class Untrained(Method):
+    """Answers by `segment` alone, everywhere."""
+
+    def segment(self, image_B3HW: Tensor) -> Tensor:
+        raise NotImplementedError
+
+    def losses(self, batch: Batch, step: int) -> dict[str, Tensor]:
+        raise AssertionError("never trained")
+
+    def branches(self, image_B3HW: Tensor, tag_BC: Tensor | None = None) -> dict[str, Tensor]:
+        return {"P": self.segment(image_B3HW)}
+
+    def cams(self, image_B3HW: Tensor) -> Tensor:
+        return self.segment(image_B3HW)[:, 1:]
+
+    def parameter_groups(self) -> list[ParameterGroup]:
+        return []
+
+
+class Colors(Untrained):
     """Background where a pixel is red, else green or blue; it keeps the sizes of what it saw."""
 
     Settings = ColorSettings
@@ -43,15 +62,3 @@ class Colors(Method):
     def segment(self, image_B3HW: Tensor) -> Tensor:
         self.seen.append(tuple(image_B3HW.shape))
         return (10 * self.backbone(image_B3HW)).softmax(1)
-
-    def losses(self, batch: Batch, step: int) -> dict[str, Tensor]:
-        raise NotImplementedError
-
-    def branches(self, image_B3HW: Tensor, tag_BC: Tensor | None = None) -> dict[str, Tensor]:
-        return {"P": self.segment(image_B3HW)}
-
-    def cams(self, image_B3HW: Tensor) -> Tensor:
-        return self.segment(image_B3HW)[:, 1:]
-
-    def parameter_groups(self) -> list[ParameterGroup]:
-        return []

@@ -14,37 +14,24 @@ from PIL import Image
 from torch import Tensor
 
 from tagseg.backbones import create_backbone
-from tagseg.data.batches import Batch
 from tagseg.data.palette import write_mask
 from tagseg.data.tagged import TaggedImages, TaggedPhoto
-from tagseg.methods.method import Method, ParameterGroup
 from tagseg.prediction.score import score_branches, score_table, summary
 from tagseg.prediction.segmenter import Segmenter
 from tagseg.prediction.settings import PredictSettings
 from tagseg.prediction.work import Batches
 from tagseg.scores import Scores
+from tests.colors import Untrained
 
 COUNTS = range(1, 10)
 
 
-class Bright(Method):
+class Bright(Untrained):
     """Class 1 where a photo is bright, class 2 where it is red: no training, exact answers."""
-
-    def losses(self, batch: Batch, step: int) -> dict[str, Tensor]:
-        raise AssertionError("never trained")
 
     def segment(self, image_B3HW: Tensor) -> Tensor:
         bright, red = image_B3HW.mean(1), image_B3HW[:, 0] - image_B3HW[:, 1]
         return torch.stack([torch.full_like(bright, 0.4), bright, red.clamp(min=0)], 1).softmax(1)
-
-    def branches(self, image_B3HW: Tensor, tag_BC: Tensor | None = None) -> dict[str, Tensor]:
-        return {"P": self.segment(image_B3HW)}
-
-    def cams(self, image_B3HW: Tensor) -> Tensor:
-        return self.segment(image_B3HW)[:, 1:]
-
-    def parameter_groups(self) -> list[ParameterGroup]:
-        return []
 
 
 def method() -> Bright:

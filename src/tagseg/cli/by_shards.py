@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import wraps
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from tagseg.cli.frame import say
+from tagseg.cli.groups import grouped
 from tagseg.errors import UserError
 
 if TYPE_CHECKING:
@@ -66,22 +65,8 @@ class Cut:
         return None
 
 
-def by_shards(command: Callable[..., None]) -> Callable[..., None]:
-    """A command with the options of `Cut`, which it takes as its argument `cut`."""
-    options = inspect.signature(Cut, eval_str=True).parameters
-
-    @wraps(command)
-    def whole(**given: Any) -> None:
-        cut = Cut(**{name: given.pop(name) for name in options})
-        command(**given, cut=cut)
-
-    own = inspect.signature(command, eval_str=True)
-    shared = [each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in options.values()]
-    parameters = [each for each in own.parameters.values() if each.name != "cut"]
-    named = [each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in (*parameters, *shared)]
-    whole.__signature__ = own.replace(parameters=named)  # type: ignore[attr-defined]
-    whole.__annotations__ = {each.name: each.annotation for each in named}
-    return whole
+by_shards = grouped("cut", Cut)
+"""A command with the options of `Cut`, which it takes as its argument `cut`."""
 
 
 def say_finished(whole: Finished | None, out: str) -> None:

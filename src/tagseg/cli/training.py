@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import shlex
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -28,24 +29,45 @@ from tagseg.cli.frame import (
     class_names,
     say,
 )
+from tagseg.cli.groups import grouped
 from tagseg.errors import UserError
+
+if TYPE_CHECKING:
+    from tagseg.data.sources import DataSettings
+
+
+@dataclass(frozen=True)
+class Own:
+    """The options about a person's own photos."""
+
+    images: OwnImages = None
+    tags: Tags = None
+    masks: Masks = None
+    classes: Classes = None
+    separator: Separator = None
+    file_column: FileColumn = None
+    tags_column: TagsColumn = None
+    method: Method = None
+    review: Review = None
+
+    def data(self) -> DataSettings:
+        """The data block that they stand for."""
+        from tagseg.workflows.own_photos import own_data
+
+        assert self.images is not None
+        names = class_names(self.classes)
+        columns = (self.separator, self.file_column, self.tags_column)
+        return own_data(self.images, self.tags, self.masks, names, *columns, self.review)
 
 
 @app.command()
+@grouped("own", Own)
 def train(
     recipe: Annotated[str | None, typer.Argument(help="name of a shipped recipe, or a YAML file")] = None,
     out: Out = Path("run"),
     settings: Set = None,
-    images: OwnImages = None,
-    tags: Tags = None,
-    masks: Masks = None,
-    classes: Classes = None,
-    separator: Separator = None,
-    file_column: FileColumn = None,
-    tags_column: TagsColumn = None,
-    method: Method = None,
+    own: Own = Own(),
     device: Device = "auto",
-    review: Review = None,
     overwrite: Overwrite = False,
     dry_run: DryRun = False,
 ) -> None:
@@ -62,21 +84,21 @@ def train(
     from tagseg.interrupt import check as check_request
     from tagseg.places import check_output
     from tagseg.run_folder import RunFolder
-    from tagseg.workflows.own_photos import own_data, own_recipe, with_review
+    from tagseg.workflows.own_photos import own_recipe, with_review
     from tagseg.workflows.report import report
     from tagseg.workflows.train import train
     from tagseg.workflows.trusted import given_recipe
 
     run = RunFolder(out)
-    if (recipe is None) == (images is None):
+    if (recipe is None) == (own.images is None):
         raise UserError("Give either a recipe (`tagseg recipes` lists them) or --images DIR with --tags FILE.")
-    if images is not None:
-        data = own_data(images, tags, masks, class_names(classes), separator, file_column, tags_column, review)
+    if own.images is not None:
+        data = own.data()
         # what was picked is nothing new for a run that is finished
         aloud = say if overwrite or not run.finished else str
-        chosen = own_recipe(data, method, settings or [], device=device, say=aloud)
+        chosen = own_recipe(data, own.method, settings or [], device=device, say=aloud)
     else:
-        chosen = given_recipe(str(recipe), with_review(settings, review))
+        chosen = given_recipe(str(recipe), with_review(settings, own.review))
         if Path(str(recipe)).is_file() and not (run.holds_run() and run.recipe.samefile(str(recipe))):
             check_output(out, [Path(str(recipe))])
     if dry_run:
@@ -99,22 +121,15 @@ def train(
 
 
 @app.command()
+@grouped("own", Own)
 def run(
     recipe: Annotated[
         str | None, typer.Argument(help="name of a shipped chain, or a YAML file; without it, lists them")
     ] = None,
     out: Out = Path("chain"),
     settings: Set = None,
-    images: OwnImages = None,
-    tags: Tags = None,
-    masks: Masks = None,
-    classes: Classes = None,
-    separator: Separator = None,
-    file_column: FileColumn = None,
-    tags_column: TagsColumn = None,
-    method: Method = None,
+    own: Own = Own(),
     device: Device = "auto",
-    review: Review = None,
     dry_run: DryRun = False,
 ) -> None:
     """Run a whole chain: classifier, teacher, pseudo masks, segmenter, scores and report. Stages that are done are kept.
@@ -124,17 +139,17 @@ def run(
     Example: tagseg run chain-scenes --set segmenter.train.steps=100 --out runs/chain
     """
     from tagseg.cli.recipes import list_chains
-    from tagseg.workflows.own_photos import own_chain, own_data, with_review
+    from tagseg.workflows.own_photos import own_chain, with_review
     from tagseg.workflows.run import run
     from tagseg.workflows.trusted import given_chain
 
-    if recipe is not None and images is not None:
+    if recipe is not None and own.images is not None:
         raise UserError("Give either a chain (`tagseg run` lists them) or --images DIR with --tags FILE.")
-    if images is not None:
-        data = own_data(images, tags, masks, class_names(classes), separator, file_column, tags_column, review)
-        chain = own_chain(data, method, settings or [], device=device, say=say)
+    if own.images is not None:
+        data = own.data()
+        chain = own_chain(data, own.method, settings or [], device=device, say=say)
     elif recipe is not None:
-        chain = given_chain(recipe, with_review(settings, review))
+        chain = given_chain(recipe, with_review(settings, own.review))
     else:
         list_chains()
         return

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
+from typing import Unpack
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tagseg.cues.views import map_views
+from tagseg.cues.views import HowRead, map_views
 from tagseg.precision import Precision, computing_in
 from tagseg.resize import resize, size_of
 
@@ -63,19 +64,14 @@ def summed_cam(
     scales: Sequence[float],
     flip: bool = True,
     known_BChw: Tensor | None = None,
-    *,
-    size: tuple[int, int] | None = None,
-    smallest: int = 1,
-    precision: Precision | None = None,
+    **how: Unpack[HowRead],
 ) -> Tensor:
     """The sum over scales of the larger of CAM and mirrored CAM, cut off at 0: (B, C, H, W) (AFA's `multi_scale_cam`).
 
     activation: photos to the classifier's weights applied at every cell; known_BChw: that of the photo. The rest as for
     `map_views`. Without gradient.
     """
-    views = map_views(
-        activation, image_B3HW, scales, flip, known_BChw, size=size, smallest=smallest, precision=precision
-    )
+    views = map_views(activation, image_B3HW, scales, flip, known_BChw, **how)
     parts = [torch.maximum(plain, mirrored).relu() for plain, mirrored in views]
     return sum(parts[1:], start=parts[0])
 

@@ -6,6 +6,7 @@ Shapes: B photos, C maps, H W pixels, h w of a map as it comes from a network.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from typing import TypedDict
 
 import torch
 from torch import Tensor
@@ -14,6 +15,14 @@ from tagseg.precision import Precision, computing_in
 from tagseg.resize import resize, size_of, upsample
 
 SMALLEST_VIEW = 32  # pixels: what every backbone can still read
+
+
+class HowRead(TypedDict, total=False):
+    """Further arguments of `map_views`."""
+
+    size: tuple[int, int] | None
+    smallest: int
+    precision: Precision | None
 
 
 @torch.no_grad()
