@@ -96,6 +96,32 @@ def test_a_done_shard_is_not_done_again(tmp_path: Path) -> None:
     assert len(method.seen) == 4
 
 
+@pytest.mark.parametrize("form", ["folder", "list", "tar"])
+def test_a_plan_of_somebody_else_leads_to_no_photo_that_was_not_given(tmp_path: Path, form: str) -> None:
+    draw(tmp_path / "private", 4)
+    draw(tmp_path / "photos", 4)
+    sources = {}
+    for name in ("private", "photos"):
+        folder = sources[name] = tmp_path / name
+        if form == "list":
+            sources[name] = tmp_path / f"{name}.txt"
+            sources[name].write_text("".join(f"{path}\n" for path in sorted(folder.iterdir())))
+        elif form == "tar":
+            sources[name] = tmp_path / f"{name}.tar"
+            with tarfile.open(sources[name], "w") as tar:
+                tar.add(folder, arcname=".")
+    out = tmp_path / "out"
+    predict_shards(build, [sources["private"]], out, Shards(2, shard="0/2"))
+    before = everything(out)
+    for shards in (Shards(2, shard="1/2"), Shards(2)):
+        with pytest.raises(UserError, match=r"manifest.jsonl.gz names '.*p.0\d.png' in .* none of the photos given"):
+            predict_shards(build, [sources["photos"]], out, shards)
+    assert everything(out) == before
+    done = predict_shards(build, [sources["photos"], sources["private"]], out, Shards(2))
+    assert done is not None
+    assert done.masks == 4
+
+
 def test_finish_names_the_shards_that_are_missing(tmp_path: Path) -> None:
     draw(tmp_path / "photos", 6)
     predict_shards(build, [tmp_path / "photos"], tmp_path / "out", Shards(3, shard="1"))

@@ -150,6 +150,20 @@ def own(photos: Path, out: Path, *more: str) -> str:
     return " ".join(result.output.split())
 
 
+def test_a_segmenter_can_start_from_the_chains_classifier_and_keep_it(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    start = load_chain("chain-scenes").teacher.model.start
+    more = (f"segmenter.model.start={start}", "segmenter.method.tag_weight=1.0")
+    run(out, *more)
+    recipe = yaml.safe_load((out / "segmenter" / "recipe.yaml").read_text(encoding="utf-8"))
+    assert recipe["model"]["start"] == str(out / "classifier")
+    assert not (out / "segmenter" / "start").exists()
+    losses = (out / "segmenter" / "metrics.jsonl").read_text(encoding="utf-8")
+    assert '"class"' in losses
+    assert run(out, *more).count("nothing has changed") == 6
+    assert "classifier: its inputs have changed" in run(out, *more, "classifier.train.seed=5")
+
+
 def test_own_photos_go_through_the_whole_chain_in_one_command(photos: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     text = own(photos, out)

@@ -5,10 +5,11 @@ They lie as files, as objects of a store, or inside tar archives, which are read
 
 from __future__ import annotations
 
+import os
 import tarfile
 import tempfile
 import unicodedata
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
@@ -45,6 +46,11 @@ class Photo:
     offset: int = -1
     tags: tuple[str, ...] | None = None
     beside: Photo | None = None
+
+    @property
+    def lies(self) -> tuple[str, str]:
+        """Where its file lies, or the archive that holds it."""
+        return self.place, self.key
 
     def row(self) -> dict[str, Any]:
         """As a line of the manifest."""
@@ -115,6 +121,33 @@ def list_photos(sources: Sequence[str | Path], *, out: str) -> tuple[list[Photo]
             else:
                 photos[photo.name] = photo
     return [photos[name] for name in sorted(photos)], problems
+
+
+def among(sources: Sequence[str | Path]) -> Callable[[Photo], bool]:
+    """What tells whether a photo lies in one of the sources that `list_photos` takes, without listing folders and stores."""
+    texts = [str(source) for source in sources]
+    stores = {text for text in texts if "://" in text and not text.endswith(".tar")}
+    tars = {
+        (parent or ".", key) for text in texts if text.endswith(".tar") for parent, _, key in [text.rpartition("/")]
+    }
+    local = [Path(text) for text in texts if text not in stores and not text.endswith(".tar")]
+    folders = [os.path.abspath(path) + os.sep for path in local if path.is_dir()]  # noqa: PTH100 (as `Photo.at` has it)
+    others = [path for path in local if not path.is_dir()]
+    single: set[str] = set()
+    if others:
+        with open_inputs([str(path) for path in others], out=Path(".tagseg-nowhere")) as inputs:
+            single = {str(photo.path.absolute()) for photo in inputs.photos}
+
+    def lies(photo: Photo) -> bool:
+        if photo.offset >= 0:
+            return photo.lies in tars
+        if photo.place in stores:
+            return True
+        path = os.path.join(photo.place, photo.key)  # noqa: PTH118
+        plain = os.path.normpath(path) == path  # `..` leads anywhere
+        return path in single or (plain and any(path.startswith(folder) for folder in folders))
+
+    return lies
 
 
 def list_files(source: str, suffixes: Collection[str]) -> tuple[list[Photo], list[str]]:

@@ -13,6 +13,7 @@ from tagseg.data.photo import PIXEL_CAP
 from tagseg.data.tagged import TaggedImages, tags_of_photos
 from tagseg.errors import UserError
 from tagseg.extras import need
+from tagseg.foreign import shown
 from tagseg.interrupt import Interruption, check
 from tagseg.places import check_output
 from tagseg.prediction.made_by import made_by
@@ -20,9 +21,9 @@ from tagseg.scale.containers import CONTAINERS
 from tagseg.scale.finish import Finished, finish, to_retry
 from tagseg.scale.jobs import Job, Segmenting
 from tagseg.scale.numbers import own_shards
-from tagseg.scale.photos import Photo, list_photos
+from tagseg.scale.photos import Photo, among, list_photos
 from tagseg.scale.places import Folder, Place, open_place
-from tagseg.scale.plan import Plan, make_plan, read_manifest, read_plan
+from tagseg.scale.plan import MANIFEST, PLAN, Plan, make_plan, read_manifest, read_plan
 from tagseg.scale.work import Record, read_record, work
 from tagseg.segmenter import Segmenter
 from tagseg.workflows.label import check_share
@@ -83,7 +84,7 @@ def predict_shards(
             found = [replace(photo, tags=given.get(photo.file_name)) for photo in found]
         return found, problems
 
-    return run_shards(job, photos, images, out, shards, say)
+    return run_shards(job, photos, images, out, shards, say, given=lambda job: among(images))
 
 
 def label_shards(
@@ -111,7 +112,11 @@ def label_shards(
         found, problems = photos(job.segmenter, out)
         return [photo if tags else replace(photo, tags=None) for photo in found], problems
 
-    return run_shards(job, listed, [], out, shards, say)
+    def given(job: Segmenting) -> Callable[[Photo], bool]:
+        there = {photo.lies for photo in photos(job.segmenter, out)[0]}
+        return lambda photo: photo.lies in there
+
+    return run_shards(job, listed, [], out, shards, say, given=given)
 
 
 def list_tagged(data: Callable[[Segmenter], TaggedImages]) -> PhotosOf:
@@ -161,6 +166,7 @@ def refine_shards(
         out,
         shards,
         say,
+        given=lambda job: among([masks, images]),
     )
 
 
@@ -171,11 +177,14 @@ def run_shards(
     out: str | Path,
     shards: Shards,
     say: Say,
+    *,
+    given: Callable[[J], Callable[[Photo], bool]],
 ) -> Finished | None:
     """Plan, work, finish: the way that all commands by shards go.
 
     build: gives the job, in each worker anew. photos: lists them for a new plan, with sentences about those left out.
-    sources: where no result may go.
+    sources: where no result may go. given: what tells whether a photo of a plan that is there already is one of the
+    command's own: somebody else may have written that plan.
     """
     if shards.container not in CONTAINERS:
         raise UserError(f"--container should be one of {', '.join(CONTAINERS)}, not {shards.container!r}.")
@@ -198,6 +207,7 @@ def run_shards(
         if not again:
             raise UserError(f"{out}: no photo failed, so there is nothing to retry.")
         count = min(count, len(again))
+    known = place.exists(PLAN)
     plan, problems = make_plan(
         place,
         job,
@@ -208,6 +218,8 @@ def run_shards(
     for problem in problems:
         say(problem)
     mine = own_shards(shards.shard, plan.shards, os.environ)
+    if known:
+        check_given(place, plan, given(job), None if mine is None else mine[0])
     if shards.engine == "ray":
         _on_ray(build, place.url, shards, plan.shards, on_gpu=job.device.type == "cuda")
     else:
@@ -250,6 +262,18 @@ def read_tags(
         return found
 
     return of
+
+
+def check_given(place: Place, plan: Plan, given: Callable[[Photo], bool], shards: Sequence[int] | None) -> None:
+    """Raise UserError where a shard's photo, or what belongs to it, is none that the command was given; None: all shards."""
+    for shard, photo in read_manifest(place, plan):
+        if shards is None or shard in shards:
+            for each in (photo, *([] if photo.beside is None else [photo.beside])):
+                if not given(each):
+                    raise UserError(
+                        f"{place.url}/{MANIFEST} names {shown(each.file_name)} in {shown(each.place)}, which is none of the "
+                        "photos given: give those that the plan was made of, or choose another --out."
+                    )
 
 
 def shard_worker(job: Job, place: Place, plan: Plan, timeout: float | None) -> Callable[[int], Record]:
