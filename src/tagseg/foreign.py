@@ -79,7 +79,10 @@ def read_bytes(path: Path, kind: str, cap: int = TEXT_CAP, fix: str = COMPLETE) 
             raise UserError(f"{path} cannot be read as {kind} (it is no regular file): {fix}.")
         if found.st_size <= cap:
             with path.open("rb") as file:
-                content = file.read(cap + 1)
+                # Memory for what is there alone: `read` takes all that it is asked for at once. A file may have grown.
+                content = file.read(found.st_size + 1)
+                while len(content) <= cap and (more := file.read(1 << 20)):
+                    content += more
             if len(content) <= cap:
                 return content
         raise UserError(f"{path} cannot be read as {kind} (it has more than {cap >> 20:,} MiB): {fix}.")

@@ -149,8 +149,15 @@ def _cell(trained: Path, name: str) -> str:
 
 
 def test_unsure_pixels_are_written_as_ignore(trained: Path, tmp_path: Path) -> None:
-    run("label", trained, "--out", tmp_path / "masks", "--confidence", "1.01")
-    assert all((read_mask(path) == 255).all() for path in (tmp_path / "masks").glob("*.png"))
+    for least in ("0.0", "1.0"):
+        run("label", trained, "--out", tmp_path / least, "--confidence", least)
+    names = [path.name for path in (tmp_path / "1.0").glob("*.png")]
+    assert names
+    for name in names:
+        whole, sure = (read_mask(tmp_path / least / name) for least in ("0.0", "1.0"))
+        assert not (whole == 255).any()
+        assert (sure == 255).mean() > 0.5
+        assert np.array_equal(sure[sure != 255], whole[sure != 255])
 
 
 def test_predictions_have_the_photos_names_and_sizes_and_a_palette(trained: Path, tmp_path: Path) -> None:
