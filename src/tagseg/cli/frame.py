@@ -7,7 +7,7 @@ import sys
 import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console, ConsoleOptions, RenderHook
@@ -16,9 +16,6 @@ from rich.segment import Segment
 
 from tagseg import __version__
 from tagseg.progress import silence, silent
-
-if TYPE_CHECKING:
-    pass
 
 app = typer.Typer(
     name="tagseg",
