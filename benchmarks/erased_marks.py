@@ -24,6 +24,7 @@ from tagseg.data.palette import write_mask
 from tagseg.data.photo import read_mask, read_photo
 from tagseg.mask_values import IGNORE
 from tagseg.methods.mentor import Mentor
+from tagseg.places import check_output
 from tagseg.scores import Scores
 
 Mask = NDArray[np.bool_]
@@ -96,6 +97,11 @@ def main() -> None:
         parser.add_argument(f"--{name}", type=Path, required=True)
     parser.add_argument("--truth", type=Path)
     options = parser.parse_args()
+    given = (options.run, options.masks, options.images, options.tags, options.truth)
+    check_output(options.out, [place for place in given if place is not None])
+    assert not options.out.exists() or not any(options.out.iterdir()), (
+        f"{options.out} is not empty: choose another --out"
+    )
     segmenter = tagseg.load(options.run, device="cpu")
     method = segmenter.method
     assert isinstance(method, Mentor), "RUN is no Mentor"
