@@ -8,6 +8,7 @@ from PIL import Image
 
 from tagseg.data.sources import Sources
 from tagseg.data.tagged import TaggedImages, TaggedPhoto
+from tagseg.errors import UserError
 from tagseg.recipe import Recipe, load_recipe
 from tagseg.workflows import own_photos
 from tagseg.workflows.chain import load_chain
@@ -60,13 +61,13 @@ def test_nothing_speaks_of_the_data_that_was_measured(photos, method: str | None
     chain = own_chain(data, method, [], say=said.append)
     texts = [own_recipe(data, method, [], say=said.append).to_yaml(), *said]
     texts += [stage.to_yaml() for stage in (chain.classifier, chain.teacher, chain.segmenter) if stage is not None]
-    assert not any("animals" in text for text in texts)
+    assert not any("animals" in text or "tile" in text for text in texts)
 
 
 def test_crop_stride_batch_and_steps_follow_the_photos(photos) -> None:
     few = own_recipe(photos(5, (110, 100)), None, [])
     assert (few.train.crop, few.model.output_stride, few.train.batch_size, few.train.steps) == (96, 8, 5, 300)
-    small = own_recipe(photos(429, (300, 249)), None, [])
+    small = own_recipe(photos(429, (300, 249)), "bmp", [])
     assert (small.train.crop, small.train.short_side, small.model.output_stride) == (224, 246, 16)
     many = own_recipe(photos(2 * MEASURED), None, [])
     assert (many.train.crop, many.train.steps, many.model.start_train["steps"]) == (160, 800, 1564)
@@ -88,5 +89,44 @@ def test_warm_ups_follow_the_steps_that_are_set(photos) -> None:
     recipe = own_recipe(photos(40), "bmp", ["train.steps=10"])
     assert (recipe.train.steps, recipe.train.warmup_steps) == (10, 2)
     assert recipe.method.background_aware.from_step == 1  # 50 of 400
-    chain = own_chain(photos(40), None, ["segmenter.train.steps=4", "classifier.train.steps=3"])
+    chain = own_chain(photos(40), "bmp", ["segmenter.train.steps=4", "classifier.train.steps=3"])
     assert (chain.segmenter.train.warmup_steps, chain.classifier.train.steps) == (0, 3)
+
+
+def test_few_photos_are_seen_whole_as_they_were_measured(photos) -> None:
+    said: list[str] = []
+    data = photos(429, (359, 249))  # the median sides of tile-defects
+    measured = load_recipe("mentor-tile-defects")
+    recipe, chain = own_recipe(data, None, [], say=said.append), own_chain(data, None, [])
+    assert learned(recipe) == learned(measured)
+    assert recipe == own_recipe(data, "mentor", [])
+    assert (
+        "429 photos, median short side 249 px, no GPU, few photos: 450 steps of 8 photos, whole, 288 px long" in said[0]
+    )
+    assert chain.classifier is None
+    assert learned(chain.teacher.model_copy(update={"predict": measured.predict})) == learned(measured)
+    train = chain.segmenter.train
+    assert (train.crop, train.short_side, train.scale, train.steps, train.lr) == (320, None, (0.8, 1.25), 300, 1.5e-4)
+    assert (chain.from_teacher, chain.rounds, chain.segmenter.method.tag_weight) == (True, 1, 1)
+
+
+def test_sizes_of_few_photos_follow_theirs(photos) -> None:
+    large = own_chain(photos(200, (4000, 3000)), None, [])
+    assert (large.teacher.train.long_side, large.segmenter.train.short_side) == ((264, 288), 352)
+    small = own_chain(photos(50, (130, 100)), None, [])
+    assert (small.teacher.train.long_side, small.segmenter.train.crop) == ((117, 128), 160)
+    assert small.teacher.train.steps == 300
+    assert small.teacher.method.class_steps == 133  # 200 of 450
+    assert own_recipe(photos(999), None, []).train.steps == 450
+
+
+def test_a_chain_without_a_classifier_takes_no_settings_of_one(photos) -> None:
+    with pytest.raises(UserError, match=r"--set 'classifier.train.steps=3': this chain trains no classifier"):
+        own_chain(photos(40), None, ["classifier.train.steps=3"])
+
+
+def test_segmenters_that_go_on_from_the_teacher_share_its_backbone(photos) -> None:
+    with pytest.raises(UserError, match=r"one backbone.*segmenter.model.start=null"):
+        own_chain(photos(40), None, ["segmenter.model.backbone=efficientnet_lite2"])
+    fresh = ["segmenter.model.backbone=efficientnet_lite2", "segmenter.model.start=null"]
+    assert not own_chain(photos(40), None, fresh).from_teacher

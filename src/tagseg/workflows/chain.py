@@ -4,7 +4,8 @@ data: {...}                        # of all stages; without it the teacher's
 classifier: {base: RECIPE, ...}    # without it what the teacher's model.start names
 teacher: {base: RECIPE, ...}       # stage 1, trained with tags
 label: {ignore_below: 0.0}         # probability below which pixels of pseudo masks are left out
-segmenter: {base: RECIPE, ...}     # stage 2, trained on them: a recipe of method supervised
+segmenter: {base: RECIPE, ...}     # stage 2, trained on them: a recipe of method supervised; model.start: teacher takes
+                                   # over the weights of stage 1
 rounds: 1                          # segmenters, each after the first trained on the masks of the one before
 """
 
@@ -26,6 +27,7 @@ from tagseg.shipped import shipped_chains, shipped_recipes
 
 log = logging.getLogger(__name__)
 STAGES = ("classifier", "teacher", "segmenter")
+TEACHER = "teacher"  # as the segmenter's model.start: this chain's own
 KEYS = ("title", "seed", "rounds", "data", "label", *STAGES)
 
 
@@ -34,7 +36,8 @@ class Chain:
     """The recipes of a chain, on one data set. classifier: None where the teacher starts from something else.
 
     confidence: below this probability a pixel of a pseudo mask is 255, ignored by stage 2. rounds: segmenters that are
-    trained one after the other, each on masks that the one before made.
+    trained one after the other, each on masks that the one before made. from_teacher: whether segmenters start from the
+    teacher's weights.
     """
 
     title: str
@@ -43,6 +46,7 @@ class Chain:
     segmenter: Recipe
     confidence: float
     rounds: int = 1
+    from_teacher: bool = False
 
     @property
     def stages(self) -> tuple[str, ...]:
@@ -101,8 +105,20 @@ def make_chain(values: dict[str, Any], overrides: list[str], name: str) -> Chain
     start = values.get("classifier")
     if start is None and teacher.model.start in shipped_recipes():
         start = {"base": teacher.model.start}
+    if start is None and own["classifier"]:
+        raise UserError(
+            f"--set {shown('classifier.' + own['classifier'][0])}: this chain trains no classifier; leave it out."
+        )
     classifier = None if start is None else _recipe(name, "classifier", start, [*shared, *own["classifier"]])
     segmenter = _recipe(name, "segmenter", values["segmenter"], [*shared, *own["segmenter"]])
+    from_teacher = segmenter.model.start == TEACHER
+    if from_teacher:
+        if segmenter.model.backbone != teacher.model.backbone:
+            raise UserError(
+                f"Chain {name}: segmenters start from the teacher's weights, so both have one backbone, not "
+                f"{segmenter.model.backbone} and {teacher.model.backbone}: --set segmenter.model.start=null starts anew."
+            )
+        segmenter = segmenter.model_copy(update={"model": segmenter.model.model_copy(update={"start": None})})
     if teacher.method.name == "supervised" or segmenter.method.name != "supervised":
         raise UserError(
             f"Chain {name}: the teacher learns from tags, and the segmenter is a recipe of method supervised."
@@ -115,6 +131,7 @@ def make_chain(values: dict[str, Any], overrides: list[str], name: str) -> Chain
         segmenter.model_copy(update=same),
         _confidence(name, confidence),
         _rounds(name, rounds),
+        from_teacher,
     )
 
 

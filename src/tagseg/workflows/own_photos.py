@@ -15,19 +15,21 @@ import torch
 from tagseg.data.photo import photo_size
 from tagseg.data.sources import DataSettings, open_sources
 from tagseg.devices import AUTO, choose_device
+from tagseg.engine.settings import TrainSettings
 from tagseg.errors import UserError
 from tagseg.methods import find_method
 from tagseg.recipe import Recipe, load_recipe, make_recipe
-from tagseg.shipped import about
-from tagseg.workflows.chain import Chain, chain_values, make_chain
+from tagseg.shipped import about, shipped_recipes
+from tagseg.workflows.chain import TEACHER, Chain, chain_values, make_chain
 
 SINGLE = "photos"  # the recipe of `tagseg train --images`
 CHAIN = "photos-chain"  # the chain of `tagseg run --images`
 CLASSIFIER = "photos-classifier"  # what learns the tags first
+FEW_FORM = "-few"  # ends the name of what starts in its place where photos are few
 
 SAMPLE = 200  # photos whose sizes are looked at
 LEAST_STEPS = 300
-FEW = 1000  # photos: so few leave a CPU time for larger crops
+FEW = 1000  # photos: so few leave time for larger crops, and for whole photos
 CPU_CROP, FEW_CROP, GPU_CROP = 160, 224, 320
 FINE_CROP = 128  # below it an output stride of 16 leaves too few cells
 GPU_LONGER = 2  # a GPU has time for so many times the steps
@@ -49,8 +51,8 @@ def own_recipe(
     Raises UserError for a method that there is not.
     """
     fit = _Fit.to(data, device)
-    template = own_template(method)
-    values = fit.stage(template, _override(overrides, "train.steps"))
+    few = fit.few and _few_form(method)
+    values = fit.stage(own_template(method, few=few), _override(overrides, "train.steps"), few=few)
     values["title"] = f"{values['method']['name']} on {_name(data)}"
     values["data"] = data.model_dump(mode="json")
     if values["model"]["start"] is not None:
@@ -78,17 +80,21 @@ def own_chain(
     Every stage is fitted to the photos as `own_recipe` does; masks in `data` are true ones, for scores alone.
     """
     fit = _Fit.to(data, device)
-    values = chain_values(CHAIN)
-    template = make_chain(values, [], CHAIN)
+    few = fit.few and _few_form(method)
+    chosen = CHAIN + FEW_FORM if few else CHAIN
+    values = chain_values(chosen)
+    template = make_chain(values, [], chosen)
     teacher, segmenter = template.teacher, template.segmenter
     if method is not None:
-        own = own_template(method)
+        own = own_template(method, few=few)
         reading = {key: getattr(teacher.predict, key) for key in values["teacher"].get("predict", {})}
         teacher = own.model_copy(update={"predict": own.predict.model_copy(update=reading)})
     stages = {
-        "teacher": fit.stage(teacher, _override(overrides, "teacher.train.steps")),
-        "segmenter": fit.stage(segmenter, _override(overrides, "segmenter.train.steps")),
+        "teacher": fit.stage(teacher, _override(overrides, "teacher.train.steps"), few=few),
+        "segmenter": fit.stage(segmenter, _override(overrides, "segmenter.train.steps"), few=few),
     }
+    if template.from_teacher:
+        stages["segmenter"]["model"]["start"] = TEACHER
     if stages["teacher"]["model"]["start"] is not None:
         stages["classifier"] = fit.stage(load_recipe(CLASSIFIER), _override(overrides, "classifier.train.steps"))
     name = stages["teacher"]["method"]["name"]
@@ -105,20 +111,34 @@ def own_chain(
     return chain
 
 
-def own_template(method: str | None) -> Recipe:
-    """The recipe that own photos start from: a method's own, or its defaults trained as the classifier is."""
+def own_template(method: str | None, *, few: bool = False) -> Recipe:
+    """The recipe that own photos start from: a method's own, or its defaults trained as the classifier is.
+
+    few: its form for few photos.
+    """
+    form = FEW_FORM if few else ""
     if method is None:
-        return load_recipe(SINGLE)
-    try:
-        name = find_method(method).own_photos
-    except ValueError as error:
-        raise UserError(f"--method: {error}.") from error
+        return load_recipe(SINGLE + form)
+    name = _own_name(method)
     if name is not None:
-        recipe = load_recipe(name)
+        recipe = load_recipe(name + form)
         start = None if recipe.model.start is None else CLASSIFIER
         return recipe.model_copy(update={"model": recipe.model.model_copy(update={"start": start})})
     values = load_recipe(CLASSIFIER).model_dump(mode="json") | {"method": {"name": method}}
     return make_recipe(values, [], f"of method {method}")
+
+
+def _own_name(method: str) -> str | None:
+    try:
+        return find_method(method).own_photos
+    except ValueError as error:
+        raise UserError(f"--method: {error}.") from error
+
+
+def _few_form(method: str | None) -> bool:
+    """Whether a method has a recipe that was measured on few photos."""
+    name = SINGLE if method is None else _own_name(method)
+    return name is not None and name + FEW_FORM in shipped_recipes()
 
 
 def _override(overrides: list[str], key: str) -> int | None:
@@ -129,11 +149,11 @@ def _override(overrides: list[str], key: str) -> int | None:
 
 @dataclass(frozen=True)
 class _Fit:
-    """What the photos and the machine ask for. short: the photos' median short side. notes: on the data."""
+    """What the photos and the machine ask for. short, long: the photos' median sides. notes: on the data."""
 
     photos: int
     short: int
-    crop: int
+    long: int
     device: torch.device
     notes: tuple[str, ...] = ()
 
@@ -143,14 +163,25 @@ class _Fit:
         opened, chosen = open_sources(data, data.root).train, choose_device(device)
         photos = opened.photos
         sample = np.random.default_rng(0).permutation(len(photos))[:SAMPLE]
-        short = int(np.median([min(photo_size(photos[i].photo)) for i in sample]))
-        most = GPU_CROP if chosen.type != "cpu" else FEW_CROP if len(photos) < FEW else CPU_CROP
-        crop = max(min(most, short) // 32 * 32, 64)
-        return cls(len(photos), short, crop, chosen, opened.notes)
+        short, long = np.median([sorted(photo_size(photos[i].photo)) for i in sample], axis=0)
+        return cls(len(photos), int(short), int(long), chosen, opened.notes)
 
-    def stage(self, recipe: Recipe, steps: int | None = None) -> dict[str, Any]:
-        """The values of a recipe without its data, fitted to photos and machine. steps: where they are given."""
-        steps = steps or self.steps(recipe)
+    @property
+    def few(self) -> bool:
+        """Whether photos are so few that there is time to see each of them whole."""
+        return self.photos < FEW
+
+    @property
+    def gpu(self) -> bool:
+        """Whether there is more than a CPU."""
+        return self.device.type != "cpu"
+
+    def stage(self, recipe: Recipe, steps: int | None = None, *, few: bool = False) -> dict[str, Any]:
+        """The values of a recipe without its data, fitted to photos and machine.
+
+        steps: where they are given. few: whether the recipe was measured on few photos.
+        """
+        steps = steps or self.steps(recipe, few)
         values = recipe.model_dump(mode="json", exclude={"data"})
         values["title"] = ""
         values["method"] = recipe.method.scaled(steps / recipe.train.steps).model_dump(mode="json")
@@ -161,20 +192,33 @@ class _Fit:
             "warmup_steps": min(recipe.train.warmup_steps, steps // 5),
             "batch_size": batch,
             "micro_batch": (batch + 1) // 2 if self.short_of_memory else recipe.train.micro_batch,
-            "crop": self.crop,
-            "short_side": round(self.crop * 1.1),
             "checkpoint_every": often,
             "evaluate_every": often,
+            **self.view(recipe.train, few),
         }
-        if self.crop < FINE_CROP and recipe.model.output_stride == 16:
+        if values["train"]["crop"] < FINE_CROP and recipe.model.output_stride == 16:
             values["model"]["output_stride"] = 8
         return values
 
-    def steps(self, recipe: Recipe) -> int:
+    def view(self, train: TrainSettings, few: bool) -> dict[str, Any]:
+        """How large photos are in training, and how much of them a crop shows."""
+        if not few:
+            most = GPU_CROP if self.gpu else FEW_CROP if self.few else CPU_CROP
+            crop = _side(min(most, self.short))
+            return {"crop": crop, "short_side": round(crop * 1.1)}
+        most = max(train.crop, GPU_CROP) if self.gpu else train.crop
+        if train.long_side is None:  # masks: at their own size, unless that is much larger
+            crop = _side(min(most, round(self.long * train.scale[1])))
+            short = round(crop * 1.1)
+            return {"crop": crop, "short_side": short if self.short > short else None}
+        crop = _side(min(most, self.long))
+        return {"crop": crop, "short_side": None, "long_side": (round(crop * train.long_side[0] / train.crop), crop)}
+
+    def steps(self, recipe: Recipe, few: bool) -> int:
         """As many as the recipe was measured with, in proportion to the photos; on a GPU more."""
-        measured = about(CLASSIFIER).photos or self.photos
-        steps = recipe.train.steps * (GPU_LONGER if self.device.type != "cpu" else 1)
-        return max(round(steps * self.photos / measured), LEAST_STEPS)
+        measured = about(SINGLE + (FEW_FORM if few else "")).photos or self.photos
+        share = min(self.photos / measured, 1) if few else self.photos / measured
+        return max(round(recipe.train.steps * share * (GPU_LONGER if self.gpu else 1)), LEAST_STEPS)
 
     @property
     def short_of_memory(self) -> bool:
@@ -185,15 +229,20 @@ class _Fit:
 
     def sentence(self, recipe: Recipe, advice: str) -> str:
         """What was picked and why, and how to change it."""
-        gpu = self.device.type != "cpu"
-        why = "a GPU" if gpu else "no GPU, few photos" if self.photos < FEW else "no GPU"
-        parts = f" in parts of {recipe.train.micro_batch}, as memory is short," if recipe.train.micro_batch else ""
+        train = recipe.train
+        why = "a GPU" if self.gpu else "no GPU, few photos" if self.few else "no GPU"
+        parts = f" in parts of {train.micro_batch}, as memory is short," if train.micro_batch else ""
+        size = f"whole, {train.long_side[1]} px long" if train.long_side else f"crop {train.crop}"
         fine = ", output stride 8 for photos so small" if recipe.model.output_stride == 8 else ""
         return (
-            f"{self.photos} photos, median short side {self.short} px, {why}: {recipe.train.steps} steps of "
-            f"{recipe.train.batch_size} photos,{parts} crop {recipe.train.crop}, backbone {recipe.model.backbone}{fine}. "
-            f"{advice}"
+            f"{self.photos} photos, median short side {self.short} px, {why}: {train.steps} steps of "
+            f"{train.batch_size} photos,{parts} {size}, backbone {recipe.model.backbone}{fine}. {advice}"
         )
+
+
+def _side(length: int) -> int:
+    """The largest multiple of 32 that a length holds, at least 64."""
+    return max(length // 32 * 32, 64)
 
 
 def own_data(

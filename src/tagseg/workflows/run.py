@@ -73,6 +73,8 @@ def _run(chain: Chain, out: Path, device: str, say: Callable[[str], object]) -> 
         teacher = _starting_from(teacher, str(classifier.path))
     stages.train(chain.stages[0], next(ahead), _on(teacher, data), photos, before)
     made_by, predict = [digest_file(folder.stage(chain.stages[0]).weights)], teacher.predict
+    if chain.from_teacher:
+        segmenter, before = _starting_from(segmenter, str(folder.stage(chain.stages[0]).path)), made_by[0]
 
     for maker, masks, place in zip(chain.stages, chain.masks, chain.stages[1:], strict=False):
         made_from = [photos, made_by[-1], chain.confidence, predict.model_dump(mode="json")]

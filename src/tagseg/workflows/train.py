@@ -7,21 +7,14 @@ import platform
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from accelerate import Accelerator
-from numpy.typing import NDArray
 
-from tagseg.backbones.weights import read_weights as read_published
-from tagseg.backbones.wide_resnet38 import PSA_CLASSIFIER
 from tagseg.data.augment import Augment
 from tagseg.data.batches import StepBatches
-from tagseg.data.layouts import VOC_CLASSES
-from tagseg.data.palette import overlay
 from tagseg.data.reviewed import Reviewed
 from tagseg.data.sources import Sources, open_sources
 from tagseg.data.tagged import TaggedImages
@@ -37,16 +30,16 @@ from tagseg.methods import Method
 from tagseg.methods.build import build_method
 from tagseg.places import check_output
 from tagseg.prediction.load import load
-from tagseg.prediction.score import score_branches, spread_indices, summary
+from tagseg.prediction.score import score_branches, summary
 from tagseg.prediction.segmenter import Segmenter
-from tagseg.prediction.settings import PredictSettings
 from tagseg.recipe import Recipe, start_recipe
 from tagseg.run_folder import RunFolder
 from tagseg.shipped import shipped_recipes
-from tagseg.weights import read_weights
 from tagseg.workflows.claim import claimed
 from tagseg.workflows.opened import check_run_classes, recipe_places
 from tagseg.workflows.stages import Stage, stages
+from tagseg.workflows.start_weights import take_classifier, take_fitting
+from tagseg.workflows.watching import Evaluation, Pictures
 
 
 def train(
@@ -57,23 +50,31 @@ def train(
     device: str = AUTO,
     say: Callable[[str], object] = print,
     stage: Stage | None = None,
+    scored: bool = True,
 ) -> Path:
     """Train a recipe into the run folder `out` and return it; goes on with an unfinished run, leaves a finished one alone.
 
     device: auto (a CUDA GPU where there is one), cpu, cuda, cuda:N or mps.
     overwrite: train anew over a run that is there; it is dropped when the new one is complete, and what training did not
     write stays. stage: which training of several it is; none: the only one, or the second after its start.
+    scored: whether the validation photos are scored at the end, if there are any.
     Raises Interrupted when asked to stop: everything done is in `out`, and the same call goes on.
     Raises UserError where the folder holds a run of another recipe or of other classes, where another training works in
     it, where it is, holds or lies inside what the recipe reads, and what the parts raise.
     """
     out = Path(out)
     with Interruption():
-        return _train(recipe.placed(), out, overwrite, device, say, stage)
+        return _train(recipe.placed(), out, overwrite, device, say, stage, scored)
 
 
 def _train(
-    recipe: Recipe, out: Path, overwrite: bool, device: str, say: Callable[[str], object], stage: Stage | None
+    recipe: Recipe,
+    out: Path,
+    overwrite: bool,
+    device: str,
+    say: Callable[[str], object],
+    stage: Stage | None,
+    scored: bool,
 ) -> Path:
     if recipe.model.start in shipped_recipes():
         start_recipe(recipe, recipe.model.start)  # a mistake in start_train is said before anything is written
@@ -85,7 +86,7 @@ def _train(
     if not main:
         say = _silent
     with claimed(recipe, out, overwrite=overwrite, main=main, wait=accelerator.wait_for_everyone):
-        return _train_claimed(recipe, out, sources, accelerator, device, say, stage)
+        return _train_claimed(recipe, out, sources, accelerator, device, say, stage, scored)
 
 
 def _train_claimed(
@@ -96,6 +97,7 @@ def _train_claimed(
     device: str,
     say: Callable[[str], object],
     stage: Stage | None,
+    scored: bool,
 ) -> Path:
     main, run = accelerator.is_main_process, RunFolder(out)
     accelerator.wait_for_everyone()
@@ -137,8 +139,8 @@ def _train_claimed(
             batches,
             settings,
             out,
-            evaluate=None if watched is None else _Evaluation(watched, recipe),
-            pictures=None if watched is None else _Pictures(watched),
+            evaluate=None if watched is None else Evaluation(watched, recipe),
+            pictures=None if watched is None else Pictures(watched),
             best=None if watched is None else "miou",
             accelerator=accelerator,
             later=own.later,
@@ -153,7 +155,7 @@ def _train_claimed(
     scoring = time.monotonic()
     scores: dict[str, Any] = {}
     photo_miou: dict[str, float] = {}
-    if val is not None:
+    if val is not None and scored:
         say(f"Scoring {len(val)} photos without tags, before and after the CRF.")
         branches = score_branches(method, val, recipe.predict)
         scores["without tags"] = summary(branches, val.classes)
@@ -227,7 +229,7 @@ def start_method(
         file = RunFolder(out).start
         done = " is done" if RunFolder(file).finished else f" learns the tags, {first.train.steps} steps"
         say(f"{stage or 'First: '}a {first.method.name}{done}, in {file}.")
-        train(first, file, device=device, say=_silent, stage=stage)
+        train(first, file, device=device, say=_silent, stage=stage, scored=False)
     license = "unknown"
     if file.is_dir():
         begun = RunFolder.of(file)
@@ -239,43 +241,12 @@ def start_method(
     torch.manual_seed(recipe.train.seed)
     if file.suffix != ".safetensors":  # a published checkpoint of the backbone, such as res38_cls.pth
         method = build_method(recipe.method, recipe.model, classes, weights=str(file))
-        _take_classifier(file, method)
+        take_classifier(file, method)
         return method, minutes
     method = build_method(recipe.method, recipe.model, classes, weights="none")
-    _load_fitting(file, method)
+    take_fitting(file, method)
     method.backbone.license = license
     return method, minutes
-
-
-def _take_classifier(file: Path, method: Method) -> None:
-    """Take over the classifier of PSA's file res38_cls.pth, whose CAM teaches from the first step.
-
-    Raises UserError where the run's classes are not those that it tells apart, VOC's twenty.
-    """
-    head = getattr(getattr(method, "class_teacher", None), "head", None)
-    weight = None if head is None or file.suffix == ".params" else read_published(file).get(PSA_CLASSIFIER)
-    if head is None or weight is None:
-        return
-    if weight.shape[0] != len(method.classes) or method.classes != VOC_CLASSES:
-        raise UserError(
-            f"model.start: {file} holds a classifier of {weight.shape[0]} classes, VOC's twenty in their order, but the run's are "
-            f"{', '.join(method.classes[:6])}{' ...' if len(method.classes) > 6 else ''}: give it as model.weights, for the "
-            "backbone alone."
-        )
-    with torch.no_grad():
-        head.classifier.weight.copy_(weight.view_as(head.classifier.weight))
-
-
-def _load_fitting(file: Path, method: Method) -> None:
-    """Take over the weights of another method on the same backbone; heads it does not have keep their first weights."""
-    own, tensors = method.state_dict(), read_weights(file)
-    fitting = {name: t for name, t in tensors.items() if name in own and own[name].shape == t.shape}
-    missing = [name for name in own if name.startswith("backbone.") and name not in fitting]
-    if missing:
-        raise UserError(
-            f"{file} holds no weights of the backbone {method.backbone.name}: {missing[0]} is missing or of another shape."
-        )
-    method.load_state_dict(fitting, strict=False)
 
 
 def labels_used(recipe: Recipe, method: Method, review: Reviewed | None = None) -> str:
@@ -305,34 +276,6 @@ def _stages(recipe: Recipe, stage: Stage | None) -> tuple[Stage | None, Stage]:
         return None, stage or Stage()
     first, own = stages([start_recipe(recipe, start), recipe])
     return first, own
-
-
-class _Evaluation:
-    """The scores shown while training: `segment` without tags, before the CRF, on a fixed choice of photos."""
-
-    def __init__(self, data: TaggedImages, recipe: Recipe, photos: int = 100) -> None:
-        chosen = tuple(data.photos[i] for i in spread_indices(photos, 0, len(data)))
-        self.data, self.recipe = replace(data, photos=chosen), recipe
-
-    def __call__(self, method: Method, step: int) -> dict[str, float]:
-        scores = score_branches(method, self.data, self.recipe.predict, crf=False, only_final=True)
-        return {"miou": next(iter(scores.values())).total.miou}
-
-
-class _Pictures:
-    """Overlays of a few photos for TensorBoard."""
-
-    def __init__(self, data: TaggedImages, photos: int = 4) -> None:
-        self.data, self.indices = data, list(spread_indices(photos, 0, len(data)))
-
-    def __call__(self, method: Method, step: int) -> dict[str, NDArray[np.uint8]]:
-        was_training, pictures = method.training, {}
-        segmenter = Segmenter(method, PredictSettings(crf=None))
-        for index in self.indices:
-            photo = self.data.photo(index)
-            pictures[self.data.photos[index].name] = overlay(photo, segmenter.predict(photo).mask)
-        method.train(was_training)
-        return pictures
 
 
 def _silent(*_: object) -> None:
