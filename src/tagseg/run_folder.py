@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -142,6 +142,8 @@ class RunFolder:
 class ChainFolder:
     """The files of a chain: the folders of its stages and of the masks between them, and what they add up to."""
 
+    MARKS: ClassVar[str] = "marks"
+
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         self.record = self.path / "chain.json"
@@ -151,6 +153,8 @@ class ChainFolder:
         self.scenes = self.path / "scenes"
         """Generated pictures that all stages share."""
         self.classifier = RunFolder(self.path / "classifier")
+        self.marks = self.path / self.MARKS
+        """The teacher's masks with small marks drawn anew."""
 
     @staticmethod
     def stages(rounds: int) -> tuple[str, ...]:

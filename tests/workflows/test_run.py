@@ -279,3 +279,20 @@ def test_own_photos_are_trained_on_from_a_folder_of_pseudo_masks(done: Path, tmp
     words[words.index("--out") + 1] = tmp_path / "other"
     with pytest.raises(UserError, match=f"needs one for every photo, and {names[0]} has none"):
         raise CliRunner().invoke(cli.app, [str(word) for word in words]).exception or AssertionError
+
+
+def test_segmenters_go_on_from_the_teacher_and_learn_small_marks_drawn_anew(tmp_path: Path) -> None:
+    out = tmp_path / "chain"
+    marked = ("label.small_marks=true", "segmenter.model.start=teacher")
+    assert "Small marks: " in run(out, *marked)
+    assert {path.name for path in (out / "marks").glob("*.png")} == {
+        path.name for path in (out / "masks").glob("*.png")
+    }
+    recipe = yaml.safe_load((out / "segmenter" / "recipe.yaml").read_text())
+    assert (recipe["data"]["masks"], recipe["model"]["start"]) == (str(out / "marks"), str(out / "teacher"))
+    assert "marks: nothing has changed." in run(out, *marked)
+
+
+def test_a_switch_of_small_marks_is_true_or_false(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"label.small_marks should be true or false and is 'some'"):
+        run(tmp_path / "chain", "label.small_marks=some")

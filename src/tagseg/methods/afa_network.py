@@ -142,6 +142,10 @@ class AFANetwork(Method):
         pool = F.adaptive_max_pool2d if self.settings.pooling == "max" else F.adaptive_avg_pool2d
         return self.classifier(pool(feature_BFhw, 1)).flatten(1).float()
 
+    def photo_logits(self, image_B3HW: Tensor) -> Tensor | None:
+        """Logits (B, C) of the tags of whole photos."""
+        return self.tag_logits(self.backbone(image_B3HW))
+
     def class_loss(self, batch: Batch, feature_BFhw: Tensor) -> Tensor:
         """The loss of the tags."""
         return tag_loss(self.tag_logits(feature_BFhw), batch.tag_BC)

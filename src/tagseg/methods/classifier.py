@@ -45,6 +45,10 @@ class Classifier(Method):
         assert isinstance(head, ClassHead)
         return ClassTeacher(self.backbone, head, self.settings)
 
+    def photo_logits(self, image_B3HW: Tensor) -> Tensor | None:
+        """Logits (B, C) of the tags of whole photos."""
+        return self.class_teacher.head(self.backbone(image_B3HW)).float()
+
     def losses(self, batch: Batch, step: int) -> dict[str, Tensor]:
         """The tags' binary cross-entropy."""
         logit_BC = self.class_teacher.head(self.backbone(batch.image()), batch.seed_B)

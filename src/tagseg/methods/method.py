@@ -87,6 +87,10 @@ class Method(nn.Module, ABC):
         """The logits (B, K, H, W) whose softmax `segment` is; None where it is no softmax of logits."""
         return None
 
+    def photo_logits(self, image_B3HW: Tensor) -> Tensor | None:
+        """Logits (B, C) of the tags of whole photos; None where the method has no classifier."""
+        return None
+
     @abstractmethod
     def branches(self, image_B3HW: Tensor, tag_BC: Tensor | None = None) -> dict[str, Tensor]:
         """Probabilities (B, K, H, W) of each branch by its name; the last one is what `segment` returns.

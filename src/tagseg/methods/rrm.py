@@ -120,6 +120,10 @@ class RRM(Method):
         assert isinstance(head, ClassHead)
         return ClassTeacher(self.backbone, head, self.settings)
 
+    def photo_logits(self, image_B3HW: Tensor) -> Tensor | None:
+        """Logits (B, C) of the tags of whole photos."""
+        return self.class_teacher.head(self.backbone(image_B3HW)).float()
+
     def features_for_heads(self, stages: Sequence[Tensor], step: int, part: float = 1.0) -> list[Tensor]:
         """What the heads read of the stages; it lets only a share of the segmentation losses' gradient through to the backbone.
 

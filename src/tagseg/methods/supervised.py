@@ -171,6 +171,10 @@ class Supervised(Method):
             return logit_BKHW
         return gated(logit_BKHW, self.heads["class"](feature_BFhw).float(), self.settings.gate)
 
+    def photo_logits(self, image_B3HW: Tensor) -> Tensor | None:
+        """Logits (B, C) of the tags of whole photos, if tags are learned beside masks."""
+        return self.heads["class"](self.backbone(image_B3HW)).float() if "class" in self.heads else None
+
     def ungated_logits(self, image_B3HW: Tensor) -> tuple[Tensor, Tensor]:
         """The decoder's logits (B, K, H, W) at the photo's size, and the last stage that they were made from."""
         stages = self.backbone.stages(image_B3HW)

@@ -3,7 +3,8 @@
 data: {...}                        # of all stages; without it the teacher's
 classifier: {base: RECIPE, ...}    # without it what the teacher's model.start names
 teacher: {base: RECIPE, ...}       # stage 1, trained with tags
-label: {ignore_below: 0.0}         # probability below which pixels of pseudo masks are left out
+label: {ignore_below: 0.0, small_marks: false}   # probability below which pixels of pseudo masks are left out; whether the
+                                   # teacher's masks of small marks are drawn anew (workflows/small_marks.py)
 segmenter: {base: RECIPE, ...}     # stage 2, trained on them: a recipe of method supervised; model.start: teacher takes
                                    # over the weights of stage 1
 rounds: 1                          # segmenters, each after the first trained on the masks of the one before
@@ -37,7 +38,7 @@ class Chain:
 
     confidence: below this probability a pixel of a pseudo mask is 255, ignored by stage 2. rounds: segmenters that are
     trained one after the other, each on masks that the one before made. from_teacher: whether segmenters start from the
-    teacher's weights.
+    teacher's weights. small_marks: whether classes of small marks are drawn anew in the teacher's masks.
     """
 
     title: str
@@ -47,6 +48,7 @@ class Chain:
     confidence: float
     rounds: int = 1
     from_teacher: bool = False
+    small_marks: bool = False
 
     @property
     def stages(self) -> tuple[str, ...]:
@@ -57,6 +59,12 @@ class Chain:
     def masks(self) -> tuple[str, ...]:
         """The folders of pseudo masks: of each stage but the last."""
         return ChainFolder.masks(self.rounds)
+
+    @property
+    def learned(self) -> tuple[str, ...]:
+        """The folders of masks that segmenters learn from."""
+        first, *others = self.masks
+        return (ChainFolder.MARKS if self.small_marks else first, *others)
 
 
 def load_chain(name: str, overrides: list[str] | None = None) -> Chain:
@@ -76,7 +84,7 @@ def make_chain(values: dict[str, Any], overrides: list[str], name: str) -> Chain
         raise UserError(f"Chain {name}: {what}; a chain holds {', '.join(KEYS)}.")
     title, label = str(values.get("title", "")), _block(name, values, "label")
     confidence = label.get("ignore_below", label.get("confidence", 0.0))
-    rounds = values.get("rounds", 1)
+    rounds, small = values.get("rounds", 1), label.get("small_marks", False)
     own: dict[str, list[str]] = {stage: [] for stage in STAGES}
     shared = list(_flat(_block(name, values, "data"), "data"))
     shared += [f"train.seed={values['seed']}"] if "seed" in values else []
@@ -93,11 +101,14 @@ def make_chain(values: dict[str, Any], overrides: list[str], name: str) -> Chain
             if key == "label.confidence":
                 log.warning("--set label.confidence is now label.ignore_below.")
             confidence = text
+        elif key == "label.small_marks":
+            small = text
         elif key == "rounds":
             rounds = text
         else:
             raise UserError(
-                f"--set {shown(override)}: a chain has the keys seed, rounds, label.ignore_below, data.<key> and "
+                f"--set {shown(override)}: a chain has the keys seed, rounds, label.ignore_below, label.small_marks, "
+                f"data.<key> and "
                 f"{', '.join(stage + '.<key>' for stage in STAGES)}."
             )
 
@@ -132,6 +143,7 @@ def make_chain(values: dict[str, Any], overrides: list[str], name: str) -> Chain
         _confidence(name, confidence),
         _rounds(name, rounds),
         from_teacher,
+        _switch(name, small),
     )
 
 
@@ -159,10 +171,9 @@ def _recipe(chain: str, stage: str, values: Any, overrides: list[str]) -> Recipe
 
 def _block(chain: str, values: dict[str, Any], key: str) -> dict[str, Any]:
     block = values.get(key) or {}
-    if not isinstance(block, dict) or (key == "label" and set(block) - {"ignore_below", "confidence"}):
-        raise UserError(
-            f"Chain {chain}: {key} should be a block{' with the key ignore_below' if key == 'label' else ''}."
-        )
+    if not isinstance(block, dict) or (key == "label" and set(block) - {"ignore_below", "confidence", "small_marks"}):
+        keys = " with the keys ignore_below and small_marks" if key == "label" else ""
+        raise UserError(f"Chain {chain}: {key} should be a block{keys}.")
     return block
 
 
@@ -190,3 +201,9 @@ def _rounds(chain: str, value: Any) -> int:
     if isinstance(value, bool) or (value not in range(1, 10) and value not in list(map(str, range(1, 10)))):
         raise UserError(f"Chain {chain}: rounds should be a number from 1 to 9 and is {shown(value)}.")
     return int(value)
+
+
+def _switch(chain: str, value: Any) -> bool:
+    if str(value).lower() not in ("true", "false"):
+        raise UserError(f"Chain {chain}: label.small_marks should be true or false and is {shown(value)}.")
+    return str(value).lower() == "true"

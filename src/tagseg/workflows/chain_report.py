@@ -52,7 +52,7 @@ def evaluate_chain(out: Path, sources: Sources, chain: Chain) -> None:
     """
     folder = ChainFolder(out)
     stages = [folder.stage(name).result() for name in chain.stages]
-    pseudo = [score_labels(out / masks, sources.train) for masks in chain.masks]
+    pseudo = [score_labels(out / masks, sources.train) for masks in chain.learned]
     facts = {
         "title": chain.title,
         "photos": len(sources.train),
@@ -96,7 +96,7 @@ def chain_report(out: Path, sources: Sources, chain: Chain, device: torch.device
         )
     figures += [(f"{percent(of_stage['miou'])} %", f"mIoU of {name}'s masks") for name, of_stage in pseudo.items()]
     figures.append((f"{scores['minutes']:.1f}", "minutes"))
-    head = getattr(chain.segmenter.method, "segmenter", "head")
+    head = getattr(chain.segmenter.method, "decoder", "head")
     again = "; the next one from the masks of the one before" if chain.rounds > 1 else ""
     write_report(
         ReportData(
@@ -114,7 +114,7 @@ def chain_report(out: Path, sources: Sources, chain: Chain, device: torch.device
                 ("Classes", ", ".join(classes[1:])),
                 ("Labels used", "image-level tags only; true masks for scores alone"),
                 ("Tags from", sources.train.tags_from),
-                ("Pseudo masks", ", ".join(str(out / masks) for masks in chain.masks)),
+                ("Pseudo masks", ", ".join(str(out / masks) for masks in chain.learned)),
                 ("Machine", last["machine"]),
                 ("Seed", str(chain.segmenter.train.seed)),
             ),

@@ -21,6 +21,7 @@ from tagseg.files import make_folder, write_text
 from tagseg.interrupt import Interruption
 from tagseg.places import check_output, is_link
 from tagseg.prediction.load import load
+from tagseg.prediction.segmenter import Segmenter
 from tagseg.recipe import Recipe
 from tagseg.run_folder import ChainFolder
 from tagseg.workflows.chain import Chain
@@ -28,6 +29,7 @@ from tagseg.workflows.chain_report import chain_report, evaluate_chain
 from tagseg.workflows.claim import differences_to
 from tagseg.workflows.label import label
 from tagseg.workflows.opened import recipe_places
+from tagseg.workflows.small_marks import small_marks
 from tagseg.workflows.stages import Stage
 from tagseg.workflows.stages import stages as stages_of
 from tagseg.workflows.train import train
@@ -84,6 +86,8 @@ def _run(chain: Chain, out: Path, device: str, say: Callable[[str], object]) -> 
                 teacher_model, anew = load(out / maker, device=accelerator.device), stages.anew(masks)
                 label(teacher_model, sources.train, out / masks, confidence=chain.confidence, overwrite=anew)
             stages.done(masks)
+        if chain.small_marks and maker == chain.stages[0]:
+            masks = _marked(stages, load(out / maker, device=accelerator.device), sources, out / masks, made_by[-1])
         on_masks = data.model_copy(update={"masks": out / masks, **_truth(data, sources)})
         digest = digest_masks(out / masks)
         inputs = [photos, digest] if segmenter.model.start is None else [photos, digest, before]
@@ -101,6 +105,21 @@ def _run(chain: Chain, out: Path, device: str, say: Callable[[str], object]) -> 
         stages.done("report")
     stages.end(chain.stages[-1])
     return folder.report
+
+
+def _marked(stages: Stages, segmenter: Segmenter, sources: Sources, masks: Path, made_by: str) -> str:
+    """The folder of the teacher's masks in which classes of small marks are drawn anew."""
+    name = stages.folder.marks.name
+    if stages.due(name, [made_by, digest_masks(masks)]):
+        if stages.main:
+            found = small_marks(segmenter, masks, sources.train, stages.folder.marks, overwrite=stages.anew(name))
+            small = [str(each) for each in found if each.small]
+            stages.say(
+                f"Small marks: {'; '.join(small) or 'no class is of them'}"
+                f"{' photos lose their tag with what sticks out of the mask, which is drawn anew' if small else ''}."
+            )
+        stages.done(name)
+    return name
 
 
 @dataclass

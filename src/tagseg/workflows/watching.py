@@ -24,6 +24,7 @@ class Evaluation:
         self.data, self.recipe = replace(data, photos=chosen), recipe
 
     def __call__(self, method: Method, step: int) -> dict[str, float]:
+        """The mIoU, by the name under which it is logged."""
         scores = score_branches(method, self.data, self.recipe.predict, crf=False, only_final=True)
         return {"miou": next(iter(scores.values())).total.miou}
 
@@ -35,6 +36,7 @@ class Pictures:
         self.data, self.indices = data, list(spread_indices(photos, 0, len(data)))
 
     def __call__(self, method: Method, step: int) -> dict[str, NDArray[np.uint8]]:
+        """The overlays by the photos' names."""
         was_training, pictures = method.training, {}
         segmenter = Segmenter(method, PredictSettings(crf=None))
         for index in self.indices:
