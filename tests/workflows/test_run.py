@@ -139,9 +139,9 @@ def photos(tmp_path: Path) -> Path:
     return folder
 
 
-def own(photos: Path, out: Path, *more: str) -> str:
+def own(photos: Path, out: Path, *more: str, stages: tuple[str, ...] = STAGES) -> str:
     train = ("steps=1", "batch_size=2", "workers=0", "warmup_steps=0")
-    small = [f"{stage}.train.{setting}" for stage in STAGES for setting in train]
+    small = [f"{stage}.train.{setting}" for stage in stages for setting in train]
     small += [f"{stage}.method.hidden=8" for stage in STAGES[1:]]
     words = ["run", "--images", str(photos), "--tags", str(photos.parent / "tags.csv"), "--out", str(out), *more]
     result = CliRunner().invoke(cli.app, [*words, *(word for setting in small for word in ("--set", setting))])
@@ -166,7 +166,7 @@ def test_a_segmenter_can_start_from_the_chains_classifier_and_keep_it(tmp_path: 
 
 def test_own_photos_go_through_the_whole_chain_in_one_command(photos: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    text = own(photos, out)
+    text = own(photos, out, "--method", "bmp")
     assert "6 photos, median short side 64 px" in text
     assert len(list((out / "masks").glob("*.png"))) == 6
     names = [yaml.safe_load((out / stage / "recipe.yaml").read_text())["method"]["name"] for stage in STAGES]
@@ -177,8 +177,21 @@ def test_own_photos_go_through_the_whole_chain_in_one_command(photos: Path, tmp_
     assert segmenter["train"]["crop"] == 64
     assert json.loads((out / "scores.json").read_text(encoding="utf-8"))["stage 2"] == {}
     assert "stage 2: segmenter" in (out / "report.html").read_text(encoding="utf-8")
-    assert own(photos, out).count("nothing has changed") == 8
+    assert own(photos, out, "--method", "bmp").count("nothing has changed") == 8
     prediction = tagseg.load(out / "segmenter-2").predict(photos / sorted(p.name for p in photos.iterdir())[0])
+    assert prediction.mask.shape == (64, 64)
+
+
+def test_few_photos_go_through_mentor_and_a_segmenter_that_goes_on_from_it(photos: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    text = own(photos, out, stages=("teacher", "segmenter"))
+    assert "6 photos, median short side 64 px, no GPU, few photos: 1 steps of 2 photos, whole, 64 px long" in text
+    assert "Small marks: " in text
+    recipes = [yaml.safe_load((out / stage / "recipe.yaml").read_text()) for stage in ("teacher", "segmenter")]
+    assert [recipe["method"]["name"] for recipe in recipes] == ["mentor", "supervised"]
+    assert recipes[1]["model"]["start"] == str(out / "teacher")
+    assert not (out / "classifier").exists()
+    prediction = tagseg.load(out).predict(photos / sorted(p.name for p in photos.iterdir())[0])
     assert prediction.mask.shape == (64, 64)
 
 
@@ -217,10 +230,10 @@ def test_shipped_chains_name_recipes_that_fit(name: str) -> None:
     assert shipped_chains()[name].startswith("# ")
     chain = load_chain(name, ["seed=5"])
     assert chain.title
-    assert chain.classifier is not None
-    recipes = (chain.classifier, chain.teacher, chain.segmenter)
+    assert (chain.classifier is None) == (chain.teacher.model.start is None)
+    recipes = [recipe for recipe in (chain.classifier, chain.teacher, chain.segmenter) if recipe is not None]
     assert {recipe.train.seed for recipe in recipes} == {5}
-    assert chain.classifier.data == chain.teacher.data == chain.segmenter.data
+    assert all(recipe.data == chain.teacher.data for recipe in recipes)
 
 
 @pytest.mark.parametrize(

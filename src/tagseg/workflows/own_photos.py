@@ -101,6 +101,7 @@ def own_chain(
     fitted: dict[str, Any] = {
         "title": f"{name} on {_name(data)}, then segmenters on pseudo masks",
         "rounds": template.rounds,
+        "label": {"ignore_below": template.confidence, "small_marks": template.small_marks},
         "data": data.model_dump(mode="json"),
         **stages,
     }
