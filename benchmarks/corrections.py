@@ -1,0 +1,122 @@
+"""Whether correcting masks pays: a simulated person paints true masks over some, and a segmenter learns from all.
+
+    python benchmarks/corrections.py RUN MASKS --images PHOTOS --tags TABLE --truth TRUE --val VAL --val-truth VAL-TRUE \
+        --out FOLDER --set train.steps=100
+
+RUN is a finished run, MASKS its masks of the photos (`tagseg label`, or a chain's). The person corrects 0, 10, 30 and 100
+photos: those that `tagseg review` proposes, or photos drawn at random. Each segmenter starts from RUN. The same call goes
+on where it was stopped; `FOLDER/scores.json` holds what was measured.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+from pathlib import Path
+
+import numpy as np
+
+import tagseg
+from tagseg.data.folders import find_photos, stem
+from tagseg.data.photo import read_mask, read_photo
+from tagseg.files import to_json, write_text
+from tagseg.review.proposals import ModelProposals
+from tagseg.review.session import Session
+from tagseg.scores import Scores
+from tagseg.workflows.review import open_review
+
+WAYS = ("proposed", "random")
+
+
+def main() -> None:
+    """Correct, train and score by every way, number and seed, and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("run", type=Path)
+    parser.add_argument("masks", type=Path)
+    for name in ("images", "tags", "truth", "val", "val-truth", "out"):
+        parser.add_argument(f"--{name}", type=Path, required=True)
+    parser.add_argument("--counts", type=int, nargs="+", default=[0, 10, 30, 100])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--set", action="append", default=[], dest="settings")
+    given = parser.parse_args()
+    given.out.mkdir(parents=True, exist_ok=True)
+    kept = given.out / "scores.json"
+    scores = json.loads(kept.read_text(encoding="utf-8")) if kept.is_file() else {}
+    looked = open_review(given.run, given.out / "looked", images=given.images, tags=given.tags)
+    for index in range(len(looked.photos)):
+        looked.look(index)
+    for seed in given.seeds:
+        orders = {
+            "proposed": [index for index, _ in looked.order(max(given.counts), seed=seed)],
+            "random": np.random.default_rng(seed).permutation(len(looked.photos)).tolist(),
+        }
+        for count in given.counts:
+            for way in WAYS if count else WAYS[:1]:
+                name = f"{way}-{count}-{seed}"
+                if name not in scores:
+                    scores[name] = measure(given, looked, orders[way][:count], name, seed)
+                    write_text(kept, to_json(scores, indent=2))
+                    print(name, scores[name], flush=True)
+    looked.close()
+    print("| corrected | proposed: mIoU | classes alone | random: mIoU | classes alone |\n|---:|---:|---:|---:|---:|")
+    for count in given.counts:
+        cells = []
+        for way in WAYS:
+            runs = [scores[f"{way if count else WAYS[0]}-{count}-{seed}"] for seed in given.seeds]
+            cells += [spread([run[key] for run in runs]) for key in ("miou", "classes")]
+        print(f"| {count} | {' | '.join(cells)} |")
+
+
+def spread(values: list[float]) -> str:
+    """The mean of seeds and their range."""
+    return f"{statistics.mean(values):.1f} ({min(values):.1f} to {max(values):.1f})"
+
+
+def measure(
+    given: argparse.Namespace, looked: Session, corrected: list[int], name: str, seed: int
+) -> dict[str, float | int]:
+    """Train on masks of which some are corrected; the mIoU on the validation photos, and how many corrections had objects."""
+    review = given.out / f"review-{name}"
+    objects = 0
+    if corrected:
+        proposals = looked.proposals
+        assert isinstance(proposals, ModelProposals)
+        person = Session(review, looked.photos, proposals)
+        for index in corrected:
+            true_HW = read_mask(given.truth / f"{looked.photos[index].name}.png")
+            objects += bool(((true_HW > 0) & (true_HW < 255)).any())
+            person.paint(index, true_HW, np.ones_like(true_HW), None)
+            person.decide(index, "accepted", None)
+        person.close()
+    run = tagseg.train(
+        out=given.out / f"run-{name}",
+        images=given.images,
+        tags=given.tags,
+        masks=given.masks,
+        review=review if corrected else None,
+        method="supervised",
+        settings=[
+            f"model.start={given.run}",
+            "method.tag_weight=1",
+            "data.val=null",
+            f"train.seed={seed}",
+            *given.settings,
+        ],
+        say=lambda text: None,
+    )
+    iou = scored(run, given.val, given.val_truth)
+    return {"miou": 100 * float(iou.mean()), "classes": 100 * float(iou[1:].mean()), "with objects": objects}
+
+
+def scored(run: Path, photos: Path, truth: Path) -> np.ndarray:
+    """The IoU of background and of each class, no tags used, after the CRF."""
+    segmenter = tagseg.load(run)
+    scores = Scores(len(segmenter.classes))
+    for file, path in find_photos(photos).items():
+        scores.add(segmenter.predict(read_photo(path)).mask, read_mask(truth / f"{stem(file)}.png"))
+    return np.asarray(scores.iou)
+
+
+if __name__ == "__main__":
+    main()
