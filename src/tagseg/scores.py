@@ -124,19 +124,19 @@ class Scores:
             raise ValueError(f"{len(classes)} names for {self.num_classes} classes")
 
         def by_class(values: NDArray[np.float64]) -> dict[str, float | None]:
-            return {name: _percent(value) for name, value in zip(classes, values, strict=True)}
+            return {name: in_percent(value) for name, value in zip(classes, values, strict=True)}
 
         result: dict[str, Any] = {
-            "miou": _percent(self.miou),
-            "pixel_accuracy": _percent(self.pixel_accuracy),
-            "coverage": _percent(self.coverage),
+            "miou": in_percent(self.miou),
+            "pixel_accuracy": in_percent(self.pixel_accuracy),
+            "coverage": in_percent(self.coverage),
             "photos": self.photos,
             "iou": by_class(self.iou),
             "precision": by_class(self.precision),
             "recall": by_class(self.recall),
         }
         if self.boundary is not None:
-            result["boundary_miou"] = _percent(self.boundary_miou)
+            result["boundary_miou"] = in_percent(self.boundary_miou)
             result["boundary_iou"] = by_class(self.boundary_iou)
         if confusion:
             result["confusion"] = self.confusion.tolist()
@@ -198,7 +198,8 @@ def _mean(values: NDArray[np.float64]) -> float:
     return float(np.nanmean(values)) if np.isfinite(values).any() else float("nan")
 
 
-def _percent(value: float) -> float | None:
+def in_percent(value: float) -> float | None:
+    """A share in percent as a plain number; None where it is undefined."""
     return round(100 * float(value), 4) if np.isfinite(value) else None
 
 

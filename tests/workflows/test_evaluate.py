@@ -131,3 +131,19 @@ def test_a_stray_value_in_voc_truth_is_named(tmp_path):
     (root / "ImageSets" / "Segmentation" / "val.txt").write_text("x\n", encoding="utf-8")
     write(root / "SegmentationClass", {"x": mask(9)})
     refused("the value 9", masks, root, split="val")
+
+
+def test_false_alarms_in_photos_without_an_object_are_counted(tmp_path):
+    nothing, ignored = mask(0), np.where(mask(1) > 0, np.uint8(255), np.uint8(0))
+    truth = write(tmp_path / "truth", {"a": mask(1), "b": nothing, "c": nothing, "d": ignored, "e": mask(2)})
+    masks = write(tmp_path / "masks", {"a": mask(1), "b": nothing, "c": mask(2), "d": ignored, "e": nothing})
+    result = evaluate(masks, truth)
+    assert (result.bare, result.left_bare) == (3, 2)
+    assert "Photos without an object: 3, of which 2 have an empty mask." in shown(result)
+    assert result.classes_miou == np.mean(result.scores.iou[1:])
+    facts = result.as_dict()
+    assert (facts["bare"], facts["left_bare"]) == (3, 2)
+    assert facts["classes_miou"] == pytest.approx(100 * result.classes_miou, abs=1e-4)
+    assert "without an object" not in shown(
+        evaluate(write(tmp_path / "one", {"a": mask(1)}), write(tmp_path / "t", {"a": mask(1)}))
+    )

@@ -107,7 +107,12 @@ def test_few_photos_are_seen_whole_as_they_were_measured(photos) -> None:
     assert learned(chain.teacher.model_copy(update={"predict": measured.predict})) == learned(measured)
     train = chain.segmenter.train
     assert (train.crop, train.short_side, train.scale, train.steps, train.lr) == (320, None, (0.8, 1.25), 300, 1.5e-4)
-    assert (chain.from_teacher, chain.small_marks, chain.rounds, chain.segmenter.method.tag_weight) == (True, True, 1, 1)
+    assert (chain.from_teacher, chain.small_marks, chain.rounds, chain.segmenter.method.tag_weight) == (
+        True,
+        True,
+        1,
+        1,
+    )
 
 
 def test_sizes_of_few_photos_follow_theirs(photos) -> None:

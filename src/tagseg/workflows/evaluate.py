@@ -30,7 +30,7 @@ from tagseg.interrupt import check
 from tagseg.mask_values import BACKGROUND, IGNORE
 from tagseg.places import check_output, is_link
 from tagseg.progress import tracked
-from tagseg.scores import Scores
+from tagseg.scores import Scores, in_percent
 
 LARGEST_CONFUSION = 12  # classes up to which the confusion matrix is shown
 
@@ -41,7 +41,8 @@ class Evaluation:
 
     classes: the K names, background first. scores: over all photos. photos: mIoU in [0, 1] of each photo by its name.
     masks, truth: the folders. split: the list of a VOC-layout folder, or None. labels_used: which labels the masks were
-    made with, as told; empty when not told. notes: sentences about classes that no true mask holds.
+    made with, as told; empty when not told. notes: sentences about classes that no true mask holds. bare: photos whose
+    true mask holds no class. left_bare: those of them whose mask holds none either: the others are false alarms.
     """
 
     classes: tuple[str, ...]
@@ -52,6 +53,13 @@ class Evaluation:
     split: str | None
     labels_used: str
     notes: tuple[str, ...] = ()
+    bare: int = 0
+    left_bare: int = 0
+
+    @property
+    def classes_miou(self) -> float:
+        """Mean IoU in [0, 1] of the classes without background; nan where none occurs."""
+        return _mean(self.scores.iou[1:])
 
     @property
     def protocol(self) -> str:
@@ -73,6 +81,9 @@ class Evaluation:
             "labels_used": self.labels_used,
             "classes": list(self.classes),
             **self.scores.as_dict(self.classes, confusion=True),
+            "classes_miou": in_percent(self.classes_miou),
+            "bare": self.bare,
+            "left_bare": self.left_bare,
             "covered_miou": self.scores.covered().as_dict(self.classes)["miou"],
             "photo_miou": {name: round(100 * value, 4) for name, value in self.photos.items()},
         }
@@ -125,6 +136,7 @@ def evaluate(
     total = Scores(len(names), boundary=boundary)
     photos: dict[str, float] = {}
     numbers = MaskNumbers(names[1:], str(truth))
+    bare = left_bare = 0
     seen = np.zeros((2, 256), bool)  # which numbers occur in the truth, and in the predictions
     for name, path in tracked(wanted.items(), "Scoring", len(wanted), least=100):
         check()
@@ -139,6 +151,9 @@ def evaluate(
         numbers.add(tags_of.get(name, ()), truth_HW)
         if prediction_HW.shape != truth_HW.shape:
             raise UserError(f"mask {files[name]} is {_size(prediction_HW)}, but its truth {path} is {_size(truth_HW)}")
+        if not holds_class(truth_HW):
+            bare += 1
+            left_bare += not holds_class(prediction_HW)
         own = Scores(len(names), boundary=boundary)
         own.add(prediction_HW, truth_HW)
         total.merge(own)
@@ -151,7 +166,7 @@ def evaluate(
     if classes is not None and not tags_of:
         absent = [name for i, name in enumerate(names[1:], 1) if not numbers.held[i]]
         notes = (no_mask_holds(absent, truth),) if absent else ()
-    return Evaluation(names, total, photos, masks, truth, split, labels_used, notes)
+    return Evaluation(names, total, photos, masks, truth, split, labels_used, notes, bare, left_bare)
 
 
 def table(result: Evaluation) -> RenderableType:
@@ -169,13 +184,22 @@ def table(result: Evaluation) -> RenderableType:
     parts: list[RenderableType] = [rows]
     if 2 <= len(result.classes) <= LARGEST_CONFUSION:
         parts.append(_confusion(result))
-    facts = f"Pixel accuracy {_text(scores.pixel_accuracy)}."
+    facts = (
+        f"Pixel accuracy {_text(scores.pixel_accuracy)}; mean IoU of the classes alone {_text(result.classes_miou)}."
+    )
+    if result.bare:
+        facts += f" Photos without an object: {result.bare}, of which {result.left_bare} have an empty mask."
     if scores.coverage < 1:
         facts += (
             f" The masks leave {_text(1 - scores.coverage)} of the pixels open (255), counted as missed; "
             f"on the {_text(scores.coverage)} they label the mIoU is {_text(scores.covered().miou)}."
         )
     return Group(*parts, facts, Text(result.protocol))
+
+
+def holds_class(mask_HW: NDArray[np.uint8]) -> bool:
+    """Whether a mask holds a pixel of any class."""
+    return bool(((mask_HW > 0) & (mask_HW < IGNORE)).any())
 
 
 def check_file(path: Path, *inputs: Path) -> None:
