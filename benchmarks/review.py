@@ -25,6 +25,7 @@ from tagseg.data.palette import write_mask
 
 SIZE = (375, 500)
 KINDS = 50
+PATIENCE = 900  # seconds until all photos are looked at
 
 ACCEPT = """() => new Promise((resolve) => {
   const before = document.body.dataset.shown, start = performance.now();
@@ -89,7 +90,7 @@ def measure(pid: int, photos: int, decisions: int, think: float) -> None:
         page.wait_for_selector("body[data-shown]")
         print(f"the first photo is shown after {time.monotonic() - begun:.1f} s")
         for name, wait in (("while all photos are looked at", False), ("afterwards", True)):
-            end = time.monotonic() + 120 * wait
+            end = time.monotonic() + PATIENCE * wait
             left = "[...tagsegReview.queue.rows.values()].filter((row) => row.doubt === null).length"
             while time.monotonic() < end and page.evaluate(left):
                 page.wait_for_timeout(500)

@@ -1,5 +1,7 @@
 """What `tagseg review` and `tagseg serve` open, and what they refuse."""
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -137,3 +139,21 @@ def test_the_commands_open_what_they_say(tmp_path: Path, photos: Path, command: 
         path = {"serve": "/info", "review": "/api/session"}.get(command, "/versions")
         assert client.get(path).status_code == 200
         assert client.get(path, headers={"host": "evil.example"}).status_code == 400
+
+
+def test_a_folder_of_masks_is_reviewed_without_torch(tmp_path: Path) -> None:
+    photos = write_photos(tmp_path / "photos", 2)
+    write_masks(tmp_path / "masks", photos)
+    code = (
+        "import sys\n"
+        "from pathlib import Path\n"
+        "import tagseg.cli\n"
+        "from tagseg.review.app import create_app\n"
+        "from tagseg.workflows.review import open_review\n"
+        "session = open_review(Path('masks'), Path('review'), images=Path('photos'), classes=('green', 'blue'))\n"
+        "create_app(session)\n"
+        "assert session.look(0).proposal is not None\n"
+        "session.decide(0, 'accepted', None)\n"
+        "assert 'torch' not in sys.modules, 'torch takes half a gigabyte'\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=tmp_path)

@@ -13,7 +13,6 @@ from tagseg.extras import need
 from tagseg.files import write_text
 from tagseg.prediction.model_card import model_card
 from tagseg.run_folder import RunFolder
-from tagseg.weights import save_weights
 
 if TYPE_CHECKING:
     from tagseg.prediction.segmenter import Segmenter
@@ -72,6 +71,8 @@ def push(
     """
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", repo):
         raise UserError(f"{repo} is no name on the Hub: write owner/name.")
+    from tagseg.weights import save_weights  # torch: who asks `is_address` alone does without it
+
     hub: Any = need("huggingface_hub", "hub", "Models on the Hugging Face Hub")
     with tempfile.TemporaryDirectory(prefix="tagseg-") as name:
         folder = Path(name)
