@@ -44,7 +44,7 @@ def test_as_many_photos_as_were_measured_get_what_was_measured(photos) -> None:
     data = photos(MEASURED)
     assert learned(own_recipe(data, None, [])) == learned(load_recipe("mentor-voc-animals"))
     assert learned(own_recipe(data, "bmp", [])) == learned(load_recipe("bmp-voc-animals"))
-    chain, best = own_chain(data, None, []), load_chain("chain-voc-animals-bmp")
+    chain, best = own_chain(data, None, []), load_chain("chain-voc-animals-mentor")
     assert (chain.rounds, chain.confidence) == (best.rounds, best.confidence)
     for mine, measured in zip(
         (chain.classifier, chain.teacher, chain.segmenter), (best.classifier, best.teacher, best.segmenter), strict=True
