@@ -149,7 +149,7 @@ def test_dry_runs_write_nothing(project: Project, monkeypatch: pytest.MonkeyPatc
     assert "90 steps of 2 photos, crop 64: about 3:00." in said
     assert f"{out} would be made. Nothing was written." in said
     chain = command("run", *data)
-    assert "Stage 4 of 4: supervised" in chain
+    assert "Stage 2 of 2: supervised" in chain
     assert "Nothing was written." in chain
     assert "4 photos would get masks of background, cat, dog" in command(
         "label", project.run, "--out", out, "--dry-run"

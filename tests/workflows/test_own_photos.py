@@ -135,3 +135,17 @@ def test_segmenters_that_go_on_from_the_teacher_share_its_backbone(photos) -> No
         own_chain(photos(40), None, ["segmenter.model.backbone=efficientnet_lite2"])
     fresh = ["segmenter.model.backbone=efficientnet_lite2", "segmenter.model.start=null"]
     assert not own_chain(photos(40), None, fresh).from_teacher
+
+
+def test_a_side_that_is_given_takes_the_place_of_the_one_that_was_chosen(photos) -> None:
+    recipe = own_recipe(photos(40), None, ["train.short_side=200"])
+    assert (recipe.train.short_side, recipe.train.long_side) == (200, None)
+    many = own_recipe(photos(MEASURED), None, ["train.long_side=[200, 240]"])
+    assert (many.train.short_side, many.train.long_side) == (None, (200, 240))
+    chain = own_chain(photos(40), None, ["teacher.train.short_side=200", "segmenter.train.long_side=[300, 320]"])
+    assert (chain.teacher.train.short_side, chain.teacher.train.long_side) == (200, None)
+    assert (chain.segmenter.train.short_side, chain.segmenter.train.long_side) == (None, (300, 320))
+    whole = own_recipe(photos(40), None, ["train.crop=192"])
+    assert (whole.train.crop, whole.train.long_side) == (192, (176, 192))
+    as_chosen = own_recipe(photos(40), None, ["train.short_side=null"])
+    assert as_chosen == own_recipe(photos(40), None, [])

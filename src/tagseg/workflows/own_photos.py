@@ -52,7 +52,7 @@ def own_recipe(
     """
     fit = _Fit.to(data, device)
     few = fit.few and _few_form(method)
-    values = fit.stage(own_template(method, few=few), _override(overrides, "train.steps"), few=few)
+    values = fit.stage(own_template(method, few=few), overrides, "train", few=few)
     values["title"] = f"{values['method']['name']} on {_name(data)}"
     values["data"] = data.model_dump(mode="json")
     if values["model"]["start"] is not None:
@@ -60,7 +60,7 @@ def own_recipe(
         values["model"]["start_train"] = {
             key: first[key] for key in ("steps", "checkpoint_every", "crop", "short_side")
         }
-    recipe = make_recipe(values, overrides, "for own photos")
+    recipe = make_recipe(values, _one_side(overrides), "for own photos")
     for note in fit.notes:
         say(note)
     say(fit.sentence(recipe, "Change them with --set; they are written to recipe.yaml."))
@@ -90,13 +90,13 @@ def own_chain(
         reading = {key: getattr(teacher.predict, key) for key in values["teacher"].get("predict", {})}
         teacher = own.model_copy(update={"predict": own.predict.model_copy(update=reading)})
     stages = {
-        "teacher": fit.stage(teacher, _override(overrides, "teacher.train.steps"), few=few),
-        "segmenter": fit.stage(segmenter, _override(overrides, "segmenter.train.steps"), few=few),
+        "teacher": fit.stage(teacher, overrides, "teacher.train", few=few),
+        "segmenter": fit.stage(segmenter, overrides, "segmenter.train", few=few),
     }
     if template.from_teacher:
         stages["segmenter"]["model"]["start"] = TEACHER
     if stages["teacher"]["model"]["start"] is not None:
-        stages["classifier"] = fit.stage(load_recipe(CLASSIFIER), _override(overrides, "classifier.train.steps"))
+        stages["classifier"] = fit.stage(load_recipe(CLASSIFIER), overrides, "classifier.train")
     name = stages["teacher"]["method"]["name"]
     fitted: dict[str, Any] = {
         "title": f"{name} on {_name(data)}, then segmenters on pseudo masks",
@@ -105,7 +105,7 @@ def own_chain(
         "data": data.model_dump(mode="json"),
         **stages,
     }
-    chain = make_chain(fitted, overrides, "for own photos")
+    chain = make_chain(fitted, _one_side(overrides), "for own photos")
     for note in fit.notes:
         say(note)
     say(fit.sentence(chain.teacher, "Change them with --set teacher.KEY=VALUE, and so for classifier and segmenter."))
@@ -142,10 +142,22 @@ def _few_form(method: str | None) -> bool:
     return name is not None and name + FEW_FORM in shipped_recipes()
 
 
-def _override(overrides: list[str], key: str) -> int | None:
-    """The steps that `--set` asks for: warm-ups and the like then follow them; what is no number is refused later."""
+def _override(overrides: Sequence[str], key: str) -> int | None:
+    """The steps or crop that `--set` asks for, which other values follow; what is no number is refused later."""
     given = [text for name, _, text in (each.partition("=") for each in overrides) if name == key]
     return int(given[-1]) if given and given[-1].isdecimal() and int(given[-1]) > 0 else None
+
+
+def _one_side(overrides: list[str]) -> list[str]:
+    """Overrides in which a side of photos that a person gives takes the place of the other that tagseg chose."""
+    given = {name: text for name, _, text in (each.partition("=") for each in overrides)}
+    left_out = list[str]()
+    for name, text in given.items():
+        stage, _, side = name.rpartition(".")
+        other = {"short_side": f"{stage}.long_side", "long_side": f"{stage}.short_side"}.get(side)
+        if stage.rpartition(".")[2] == "train" and other not in (None, *given) and text not in ("null", "~", ""):
+            left_out.append(f"{other}=null")
+    return [*left_out, *overrides]
 
 
 @dataclass(frozen=True)
@@ -177,12 +189,15 @@ class _Fit:
         """Whether there is more than a CPU."""
         return self.device.type != "cpu"
 
-    def stage(self, recipe: Recipe, steps: int | None = None, *, few: bool = False) -> dict[str, Any]:
+    def stage(
+        self, recipe: Recipe, overrides: Sequence[str] = (), block: str = "train", *, few: bool = False
+    ) -> dict[str, Any]:
         """The values of a recipe without its data, fitted to photos and machine.
 
-        steps: where they are given. few: whether the recipe was measured on few photos.
+        overrides, block: what a person sets, and under which name this recipe's training stands there. few: whether the
+        recipe was measured on few photos.
         """
-        steps = steps or self.steps(recipe, few)
+        steps = _override(overrides, f"{block}.steps") or self.steps(recipe, few)
         values = recipe.model_dump(mode="json", exclude={"data"})
         values["title"] = ""
         values["method"] = recipe.method.scaled(steps / recipe.train.steps).model_dump(mode="json")
@@ -195,24 +210,24 @@ class _Fit:
             "micro_batch": (batch + 1) // 2 if self.short_of_memory else recipe.train.micro_batch,
             "checkpoint_every": often,
             "evaluate_every": often,
-            **self.view(recipe.train, few),
+            **self.view(recipe.train, few, _override(overrides, f"{block}.crop")),
         }
         if values["train"]["crop"] < FINE_CROP and recipe.model.output_stride == 16:
             values["model"]["output_stride"] = 8
         return values
 
-    def view(self, train: TrainSettings, few: bool) -> dict[str, Any]:
-        """How large photos are in training, and how much of them a crop shows."""
+    def view(self, train: TrainSettings, few: bool, given: int | None) -> dict[str, Any]:
+        """How large photos are in training, and how much of them a crop shows; given: the crop, of few photos."""
         if not few:
             most = GPU_CROP if self.gpu else FEW_CROP if self.few else CPU_CROP
             crop = _side(min(most, self.short))
             return {"crop": crop, "short_side": round(crop * 1.1)}
         most = max(train.crop, GPU_CROP) if self.gpu else train.crop
         if train.long_side is None:  # masks: at their own size, unless that is much larger
-            crop = _side(min(most, round(self.long * train.scale[1])))
+            crop = given or _side(min(most, round(self.long * train.scale[1])))
             short = round(crop * 1.1)
             return {"crop": crop, "short_side": short if self.short > short else None}
-        crop = _side(min(most, self.long))
+        crop = given or _side(min(most, self.long))
         return {"crop": crop, "short_side": None, "long_side": (round(crop * train.long_side[0] / train.crop), crop)}
 
     def steps(self, recipe: Recipe, few: bool) -> int:
