@@ -24,6 +24,7 @@ from tagseg.files import to_json, write_text
 from tagseg.review.proposals import ModelProposals
 from tagseg.review.session import Session
 from tagseg.scores import Scores
+from tagseg.workflows.evaluate import holds_class
 from tagseg.workflows.review import open_review
 
 WAYS = ("proposed", "random")
@@ -85,7 +86,7 @@ def measure(
         person = Session(review, looked.photos, proposals)
         for index in corrected:
             true_HW = read_mask(given.truth / f"{looked.photos[index].name}.png")
-            objects += bool(((true_HW > 0) & (true_HW < 255)).any())
+            objects += holds_class(true_HW)
             person.paint(index, true_HW, np.ones_like(true_HW), None)
             person.decide(index, "accepted", None)
         person.close()

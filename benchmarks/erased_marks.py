@@ -11,13 +11,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-import numpy as np
-
 import tagseg
-from tagseg.data.photo import read_mask
-from tagseg.data.tagged import TaggedImages
-from tagseg.mask_values import IGNORE
-from tagseg.scores import Scores
+from tagseg.workflows.label import score_labels
 from tagseg.workflows.small_marks import small_marks
 
 
@@ -30,23 +25,17 @@ def main() -> None:
         parser.add_argument(f"--{name}", type=Path, required=True)
     options = parser.parse_args()
     segmenter = tagseg.load(options.run, device="cpu")
-    data = tagseg.open_tagged(options.images, options.tags, classes=segmenter.classes[1:])
+    data = tagseg.open_tagged(options.images, options.tags, classes=segmenter.classes[1:], masks=options.truth)
     found = small_marks(segmenter, options.masks, data, options.out)
     print("| class | photos | tested | tag falls | IoU before | after |\n|---|---:|---:|---:|---:|---:|")
-    before, after = (iou(folder, options.truth, data) for folder in (options.masks, options.out))
+    scores = (score_labels(options.masks, data), score_labels(options.out, data))
+    assert scores[0] is not None
+    assert scores[1] is not None
+    before, after = (each.covered().iou for each in scores if each is not None)  # pixels left open do not count
     for marked, *values in zip(found, before[1:], after[1:], strict=True):
         figures = " | ".join(f"{100 * value:.1f}" for value in values)
         print(f"| {marked.name} | {marked.photos} | {marked.tested} | {marked.falls} | {figures} |")
     print(f"Background: {100 * before[0]:.1f} before, {100 * after[0]:.1f} after.")
-
-
-def iou(masks: Path, truth: Path, data: TaggedImages) -> np.ndarray:
-    """The IoU of each class; pixels that a mask leaves open do not count."""
-    scores = Scores(data.num_classes)
-    for photo in data.photos:
-        mask_HW, truth_HW = (read_mask(folder / f"{photo.name}.png") for folder in (masks, truth))
-        scores.add(np.where(mask_HW == IGNORE, 0, mask_HW), np.where(mask_HW == IGNORE, IGNORE, truth_HW))
-    return np.asarray(scores.iou)
 
 
 if __name__ == "__main__":

@@ -110,7 +110,7 @@ def _drawn(mask_HW: NDArray[np.uint8], k: int, test: Erased | None) -> NDArray[n
 
 
 def asking(segmenter: Segmenter) -> Asked:
-    """A model's classifier as a function of a photo, at the size at which `predict` reads it.
+    """A model's classifier as a function of a photo, read at its own size.
 
     Raises UserError where the model has no classifier.
     """
