@@ -17,7 +17,7 @@ from torch._C._autograd import DeviceType
 
 from counting import as_on_a_device, counting
 from tagseg.backbones.compiled import compile_for_training
-from tagseg.data.batches import Batch
+from tagseg.data.batch import Batch
 from tagseg.engine.optim import build_optimizer
 from tagseg.engine.settings import TrainSettings
 from tagseg.engine.step import train_step

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 
 from step import recipe_for, set_up
-from tagseg.data.batches import Batch
+from tagseg.data.batch import Batch
 from tagseg.workflows.train import machine
 
 WITHOUT: dict[str, dict[str, list[str]]] = {

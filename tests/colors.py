@@ -4,7 +4,7 @@ from pydantic import ConfigDict
 from torch import Tensor, nn
 
 from tagseg.backbones.backbone import Backbone
-from tagseg.data.batches import Batch
+from tagseg.data.batch import Batch
 from tagseg.methods.method import Method, MethodSettings, ParameterGroup
 
 CLASSES = ("green", "blue")

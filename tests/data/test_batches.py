@@ -13,7 +13,8 @@ import torch
 from PIL import Image
 
 from tagseg.data.augment import Augment
-from tagseg.data.batches import Batch, StepBatches
+from tagseg.data.batch import Batch
+from tagseg.data.batches import StepBatches
 from tagseg.data.scenes import write_scenes
 from tagseg.data.tagged import TaggedImages, TaggedPhoto
 from tagseg.data.voc import open_voc

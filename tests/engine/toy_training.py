@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tagseg.backbones.backbone import Backbone
-from tagseg.data.batches import Batch
+from tagseg.data.batch import Batch
 from tagseg.distributed import global_mean, rank, world_size
 from tagseg.methods.method import Method, ParameterGroup
 

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 
 from tagseg.backbones import create_backbone
-from tagseg.data.batches import Batch
+from tagseg.data.batch import Batch
 from tagseg.methods import METHODS, Method
 
 CLASSES = ("cat", "dog", "sheep")

@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tagseg.data.batches import Batch
+from tagseg.data.batch import Batch
 from tagseg.engine.fit import fit
 from tagseg.engine.settings import TrainSettings
 from tagseg.methods import Method

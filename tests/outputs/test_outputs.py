@@ -11,7 +11,8 @@ from pycocotools.coco import COCO
 from tagseg.errors import UserError
 from tagseg.mask_values import IGNORE
 from tagseg.outputs import OUTPUTS, READERS, read_summaries
-from tagseg.outputs.label_studio import LabelStudioBrush, decode_brush, encode_brush, read_label_studio
+from tagseg.outputs.brush import decode_brush, encode_brush
+from tagseg.outputs.label_studio import LabelStudioBrush, read_label_studio
 
 NAMES = ("plain", "with space, and comma", "sub folder/猫 ñandú", "dots.in.name", "100% #1 & <b>")
 ONE_FILE = {"coco": "annotations.json", "label-studio": "label-studio.json", "cvat": "cvat.zip"}

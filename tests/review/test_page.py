@@ -280,7 +280,7 @@ def test_a_server_that_is_killed_between_two_clicks_loses_nothing(tmp_path: Path
         page = opened(browser, f"http://127.0.0.1:{port}/")
         page.keyboard.press("a")
         saved(page)
-        until(page, "tagsegReview.ready.size >= 2")  # the next ones are fetched ahead
+        until(page, "tagsegReview.photos.ready.size >= 2")  # the next ones are fetched ahead
         page.wait_for_timeout(300)
         process.send_signal(signal.SIGKILL)
         process.wait()

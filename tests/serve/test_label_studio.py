@@ -11,7 +11,7 @@ from PIL import Image
 from starlette.testclient import TestClient
 
 from tagseg.errors import UserError
-from tagseg.outputs.label_studio import decode_brush
+from tagseg.outputs.brush import decode_brush
 from tagseg.segmenter import Prediction
 from tagseg.serve.app import create_app
 from tagseg.serve.label_studio import Backend, clicked_mask, connected, read_controls

@@ -20,7 +20,8 @@ from PIL import Image
 from tagseg.data.palette import write_mask
 from tagseg.data.photo import read_mask
 from tagseg.data.review_journal import read_verdicts
-from tagseg.outputs.label_studio import decode_brush, regions
+from tagseg.outputs.brush import decode_brush
+from tagseg.outputs.label_studio import regions
 from tagseg.serve.app import create_app
 from tagseg.serve.label_studio import Backend
 from tagseg.serve.service import Service

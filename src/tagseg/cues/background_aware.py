@@ -18,7 +18,7 @@ from torch import Tensor
 
 from tagseg.cues.cam_labels import refined_size
 from tagseg.cues.views import map_views, min_max
-from tagseg.data.batches import Facts
+from tagseg.data.batch import Facts
 from tagseg.mask_values import IGNORE
 from tagseg.precision import Precision
 from tagseg.refine import PixelAdaptive, fused

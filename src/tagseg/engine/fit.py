@@ -17,9 +17,10 @@ from accelerate import Accelerator
 from torch import nn
 
 from tagseg.backbones.compiled import compile_for_training
-from tagseg.data.batches import Batch
+from tagseg.data.batch import Batch
 from tagseg.engine.allocator import freed_memory_kept
 from tagseg.engine.checkpoint import Checkpoint, Checkpoints, pack, unpack
+from tagseg.engine.identity import check_identity, identity
 from tagseg.engine.log import RunLog
 from tagseg.engine.optim import build_average, build_optimizer, build_schedule, lr_factor
 from tagseg.engine.processes import check_processes, create_accelerator, loading_workers
@@ -155,7 +156,7 @@ class _Run:
         if found is not None:
             checkpoint, tensors, facts = found
             with reading(checkpoint.path, "a checkpoint of this run", "start over with another --out"):
-                _check_identity(self.out, facts["identity"], self._identity())
+                check_identity(self.out, facts["identity"], identity(self.method, self.settings))
                 unpack(tensors, self.method, self.optimizer, self.average, checkpoint.step)
                 self.done, self.row, self.scores = checkpoint.step, dict(facts["row"]), checkpoint.scores
                 self._seconds_before = float(facts["seconds"])
@@ -268,13 +269,8 @@ class _Run:
     def _save(self) -> None:
         check_weights(self.method, self.done)
         if self.is_main:
-            facts = {"identity": self._identity(), "row": self.row, "seconds": self.seconds}
+            facts = {"identity": identity(self.method, self.settings), "row": self.row, "seconds": self.seconds}
             self.checkpoints.save(self.done, pack(self.method, self.optimizer, self.average), facts)
-
-    def _identity(self) -> dict[str, Any]:
-        """What has to stay the same while a run goes on."""
-        train = self.settings.model_dump(mode="json", exclude=set(TrainSettings.OPERATIONAL))
-        return {"method": type(self.method).__name__, "classes": list(self.method.classes), **train}
 
 
 def _numbered(
@@ -304,18 +300,3 @@ def _make_run_folder(out: Path) -> None:
         raise UserError(
             f"{out} cannot be used as the run folder ({error.strerror}): give --out a folder that can be written to."
         ) from error
-
-
-def _check_identity(out: Path, saved: dict[str, Any], given: dict[str, Any]) -> None:
-    # settings that are younger than the run, and those that are at their default, are left out of either
-    saved = TrainSettings.modern(saved)
-    defaults = {name: field.default for name, field in TrainSettings.model_fields.items()}
-    saved, given = ({name: of.get(name, defaults.get(name)) for name in saved | given} for of in (saved, given))
-    changed = [name for name in given if name not in TrainSettings.OPERATIONAL and saved[name] != given[name]]
-    if changed:
-        was = ", ".join(f"{name} {saved[name]}" for name in changed)
-        now = ", ".join(f"{name} {given[name]}" for name in changed)
-        raise UserError(
-            f"The run in {out} was begun with {was} and cannot go on with {now}: "
-            "give the old values, or another --out for a new run."
-        )

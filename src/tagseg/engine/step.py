@@ -12,7 +12,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from tagseg.data.batches import Batch
+from tagseg.data.batch import Batch
 from tagseg.distributed import global_sum, rank, world_size
 from tagseg.engine.settings import TrainSettings
 from tagseg.errors import UserError

@@ -19,7 +19,7 @@ from tagseg.backbones.backbone import Backbone
 from tagseg.cues.cam import summed_cam
 from tagseg.cues.cam_labels import CamLabelSettings, cam_labels, refined_cam
 from tagseg.cues.views import SMALLEST_VIEW, min_max
-from tagseg.data.batches import Batch
+from tagseg.data.batch import Batch
 from tagseg.decoders import SegFormerHead
 from tagseg.distributed import rank
 from tagseg.losses import affinity_labels, affinity_loss, tag_loss

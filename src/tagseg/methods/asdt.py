@@ -18,7 +18,7 @@ from torch import Tensor
 from tagseg.backbones.backbone import Backbone
 from tagseg.cues.cam import cam_probabilities
 from tagseg.cues.pulse import PulseWave
-from tagseg.data.batches import Batch
+from tagseg.data.batch import Batch
 from tagseg.mask_values import IGNORE
 from tagseg.methods.energy import begin_energy
 from tagseg.methods.method import MethodSettings

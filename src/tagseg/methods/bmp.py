@@ -25,7 +25,7 @@ from tagseg.cues.background_aware import (
 )
 from tagseg.cues.cam_labels import CamLabelSettings
 from tagseg.cues.views import SMALLEST_VIEW
-from tagseg.data.batches import Batch, Facts
+from tagseg.data.batch import Batch, Facts
 from tagseg.losses import PixelLoss, normalized_loss, pixel_loss
 from tagseg.mask_values import IGNORE
 from tagseg.methods.afa_network import AFANetwork, AFANetworkSettings

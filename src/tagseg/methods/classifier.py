@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from tagseg.backbones.backbone import Backbone
-from tagseg.data.batches import Batch
+from tagseg.data.batch import Batch
 from tagseg.losses import tag_loss
 from tagseg.methods.class_teacher import ClassTeacher, ClassTeacherSettings
 from tagseg.methods.heads import ClassHead, parameter_groups

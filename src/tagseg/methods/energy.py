@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from tagseg.data.batches import Batch
+from tagseg.data.batch import Batch
 from tagseg.refine.energy import dense_energy, energy_lattices
 from tagseg.refine.lattice import Lattice
 from tagseg.refine.settings import EnergySettings

@@ -24,7 +24,7 @@ from tagseg.cues.mixing import MixingSettings, mixed
 from tagseg.cues.noise import NoiseSettings, missed_objects
 from tagseg.cues.strong_view import StrongViewSettings, strong_view
 from tagseg.cues.views import SMALLEST_VIEW, map_views
-from tagseg.data.batches import Batch
+from tagseg.data.batch import Batch
 from tagseg.distributed import global_mean
 from tagseg.losses import tag_loss
 from tagseg.mask_values import IGNORE

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from tagseg.backbones.backbone import Backbone
-from tagseg.data.batches import Batch
+from tagseg.data.batch import Batch
 from tagseg.settings import Settings
 
 

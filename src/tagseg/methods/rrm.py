@@ -22,7 +22,7 @@ from tagseg.cues.background_aware import (
 )
 from tagseg.cues.reliable import ReliableSettings, reliable_labels
 from tagseg.cues.views import SMALLEST_VIEW
-from tagseg.data.batches import Batch
+from tagseg.data.batch import Batch
 from tagseg.decoders import DecoderOptions, create_decoder
 from tagseg.losses import seg_cross_entropy, tag_loss
 from tagseg.methods.class_teacher import ClassTeacher, ClassTeacherSettings

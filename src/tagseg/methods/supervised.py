@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from tagseg.backbones.backbone import Backbone
 from tagseg.cues.cam import normalize_cam
-from tagseg.data.batches import Batch
+from tagseg.data.batch import Batch
 from tagseg.decoders import DECODERS, AuxiliaryHead, DecoderOptions, create_decoder
 from tagseg.losses import labeled_mean, tag_loss
 from tagseg.mask_values import IGNORE

@@ -17,7 +17,7 @@ from pydantic import Field
 from torch import Tensor
 
 from tagseg.cues.views import SMALLEST_VIEW, min_max, scaled_size
-from tagseg.data.batches import Batch
+from tagseg.data.batch import Batch
 from tagseg.decoders.segformer import without_trace
 from tagseg.losses import correspondence_loss, equivariance_loss, seg_cross_entropy
 from tagseg.methods.afa_network import AFANetwork, AFANetworkSettings

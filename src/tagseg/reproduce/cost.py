@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from tagseg.data.batches import Batch
+from tagseg.data.batch import Batch
 from tagseg.engine.optim import build_optimizer
 from tagseg.engine.step import seed_step
 from tagseg.footprint import device_memory_gib, multiply_adds, peak_memory_gib

@@ -42,6 +42,7 @@ PAGE = {
     "main.js": "text/javascript",
     "server.js": "text/javascript",
     "stage.js": "text/javascript",
+    "photos.js": "text/javascript",
     "mask.js": "text/javascript",
     "painting.js": "text/javascript",
     "panel.js": "text/javascript",

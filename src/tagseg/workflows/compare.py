@@ -8,8 +8,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from rich.box import SIMPLE_HEAD
-from rich.markup import escape
 from rich.table import Table
 
 from tagseg.data.paths import held
@@ -20,7 +18,6 @@ from tagseg.errors import UserError
 from tagseg.files import to_json, write_text
 from tagseg.foreign import DATA_CAP, read_json, reading
 from tagseg.interrupt import check
-from tagseg.outputs.inert import markdown
 from tagseg.outputs.report import (
     Example,
     ReportData,
@@ -36,7 +33,8 @@ from tagseg.prediction.load import load
 from tagseg.prediction.score import AFTER
 from tagseg.result_folder import ResultFolder
 from tagseg.run_folder import ChainFolder, RunFolder
-from tagseg.scores import Scores, percent
+from tagseg.scores import Scores
+from tagseg.workflows.compare_tables import NUMBERS, markdown_table, mean, terminal_table
 from tagseg.workflows.opened import run_recipe, run_sources
 from tagseg.workflows.report import score_note
 
@@ -44,7 +42,6 @@ PHOTOS = 10
 PROTOCOL = "without tags"
 MARKER = ".tagseg-compare"  # in the folder: which of its files are a comparison
 FILES = ("compare.json", "compare.md", "compare.html")
-NUMBERS = ("before CRF", "after CRF", "pseudo masks", "minutes", "memory GiB")
 
 
 @dataclass(frozen=True)
@@ -107,8 +104,9 @@ def compare(given: Sequence[Path], out: Path, *, device: str = AUTO, places: Seq
     with folder.rewriting():
         _page(groups, results, rows, data[0], page, device)
         write_text(facts, to_json(rows, indent=2))
-        write_text(text, _markdown(names, rows))
-    return _terminal_table(groups, names, rows, f"mIoU in %, {len(data[0])} photos, no tags used")
+        write_text(text, markdown_table(names, rows))
+    many = any(len(group.runs) > 1 for group in groups)
+    return terminal_table(names, rows, f"mIoU in %, {len(data[0])} photos, no tags used", many=many)
 
 
 def _is_run(path: Path) -> bool:
@@ -191,24 +189,6 @@ def _rows(group: Group, results: Sequence[dict[str, Any]]) -> list[dict[str, Any
     return rows
 
 
-def _terminal_table(groups: Sequence[Group], names: Sequence[str], rows: list[dict[str, Any]], title: str) -> Table:
-    """A line for each run, its branches below it, means over seeds: what fits into a terminal."""
-    many = any(len(group.runs) > 1 for group in groups)
-    caption = "means over seeds; compare.md has their ranges" if many else None
-    table = Table("run\n  branch", title=title, caption=caption, box=SIMPLE_HEAD)
-    for head in NUMBERS:
-        table.add_column(head.replace(" ", "\n"), justify="right")
-    for name in names:
-        own = [row for row in rows if row["run"] == name]
-        table.add_row(f"[bold]{escape(name)}[/bold] ({escape(own[0]['trained with'])})")
-        for row in own:
-            cells = [_mean(row[head]) for head in NUMBERS]
-            if row is not own[-1]:  # what a run has once stands at its last branch
-                cells[2:] = [None] * (len(cells) - 2)
-            table.add_row(f"  {escape(row['branch'])}", *("" if cell is None else percent(cell) for cell in cells))
-    return table
-
-
 def _pseudo_masks(run: Path) -> float | None:
     """Score of the masks that `tagseg label` made of the run's training photos, tags used."""
     path = RunFolder.of(run).pseudo_scores
@@ -216,43 +196,6 @@ def _pseudo_masks(run: Path) -> float | None:
         return None
     with reading(path, "scores of pseudo masks"):
         return float(read_json(path, "scores of pseudo masks")["miou"])
-
-
-def _mean(values: Sequence[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return sum(known) / len(known) if known else None
-
-
-def _cell(values: Sequence[float | None]) -> str:
-    """The mean of some numbers, with their range where there is one."""
-    known = [number for number in values if number is not None]
-    if not known:
-        return ""
-    mean, low, high = (percent(number) for number in (_mean(known), min(known), max(known)))
-    return mean if low == high else f"{mean} ({low} to {high})"
-
-
-def _markdown(names: Sequence[str], rows: list[dict[str, Any]]) -> str:
-    """A line for each run, its branches below it; machines are letters, spelled out beneath the table."""
-    letters: dict[str, str] = {}
-    heads = ("run, branch", *NUMBERS, "machine")
-    lines = ["| " + " | ".join(heads) + " |", "|---" + "|---:" * len(NUMBERS) + "|---|"]
-    for name in names:
-        own = [row for row in rows if row["run"] == name]
-        lines.append(f"| **{markdown(name)}**, {markdown(own[0]['trained with'])} |" + " |" * (len(heads) - 1))
-        for row in own:
-            machines = [letters.setdefault(machine, _letter(len(letters))) for machine in row["machines"]]
-            cells = [_cell(row[head]) for head in NUMBERS] + [", ".join(machines)]
-            if row is not own[-1]:  # what a run has once stands at its last branch
-                cells[2:] = [""] * (len(cells) - 2)
-            lines.append(f"| {markdown(row['branch'])} | " + " | ".join(cells) + " |")
-    lines += ["", *(f"- {letter}: {markdown(machine)}" for machine, letter in letters.items())]
-    return "\n".join(lines) + "\n"
-
-
-def _letter(number: int) -> str:
-    """A to Z, then A1 and so on."""
-    return chr(ord("A") + number % 26) + (str(number // 26) if number >= 26 else "")
 
 
 def _page(
@@ -285,7 +228,7 @@ def _page(
         "mIoU of every branch, without tags",
         ("before CRF", "after CRF"),
         tuple(
-            ScoreRow(f"{row['run']}: {row['branch']}", (_mean(row["before CRF"]), _mean(row["after CRF"])))
+            ScoreRow(f"{row['run']}: {row['branch']}", (mean(row["before CRF"]), mean(row["after CRF"])))
             for row in rows
         ),
     )

@@ -10,7 +10,6 @@ import json
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,40 +27,11 @@ from tagseg.errors import UserError
 from tagseg.files import make_folder, write_text
 from tagseg.foreign import read_json
 from tagseg.interrupt import Interruption
+from tagseg.workflows.prepare_plan import Plan, make_plan
 
 RECORD = "prepared.json"
 """What a folder was prepared from, and by which choices."""
-STAGING, ARCHIVES, LOCK = ".preparing", "archives", ".preparing.lock"
-RATE = 10_000_000  # bytes a second that the plan's minutes assume
-SPARE = 200_000_000  # bytes of the disk to leave
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What is still to do: parts, archives that lie somewhere already, and those to download; bytes and minutes."""
-
-    todo: tuple[Part, ...]
-    found: dict[str, Path]
-    load: tuple[Archive, ...]
-    room: int
-    minutes: int
-    downloads: Path = field(default=Path())
-
-    def lines(self, dataset: DataSet, root: Path) -> list[str]:
-        """The plan in sentences."""
-        if not self.todo:
-            return [f"{dataset.name}: everything is in {root}."]
-        lines = [
-            f"{dataset.name}: {dataset.title}.",
-            f"To do in {root}: {'; '.join(part.title for part in self.todo)}.",
-        ]
-        lines += [f"Archive {name}: {path}" for name, path in self.found.items()]
-        lines += [f"Archive {a.file}: {gigabytes(a.bytes)} to download into {self.downloads}" for a in self.load]
-        lines.append(
-            f"Disk: {gigabytes(self.room)} needed, {gigabytes(free_bytes(root))} free. Time: about {self.minutes} minutes"
-            f"{' at 10 MB/s' if self.load else ''}."
-        )
-        return lines
+STAGING, LOCK = ".preparing", ".preparing.lock"
 
 
 def known(name: str) -> DataSet:
@@ -96,7 +66,7 @@ def prepare(
     if dry_run:
         return []
     make_folder(root)
-    _enough_room(plan, root)
+    plan.check_room(root)
     with Interruption(), _alone(root), _Bars() as bars:
         got = _Archives(plan, root / STAGING / "verified.json", bars.bar)
         for part in plan.todo:
@@ -115,26 +85,6 @@ def prepare(
     return findings
 
 
-def make_plan(dataset: DataSet, root: Path, archives: Path | None, options: Options) -> Plan:
-    """What is to do, with the archives that lie in `archives` or in the root already."""
-    todo = tuple(part for part in dataset.parts(root, options) if part.missing)
-    needed = {archive.file: archive for part in todo for archive in part.archives}
-    downloads = archives or root / ARCHIVES
-    found = {
-        name: folder / name
-        for name in needed
-        for folder in reversed((downloads, root, root / ARCHIVES))
-        if (folder / name).is_file()
-    }
-    load = tuple(archive for name, archive in needed.items() if name not in found)
-    bytes_left = sum(archive.bytes - _partial(downloads, archive) for archive in load)
-    room = bytes_left + sum(part.size for part in todo)
-    seconds = (
-        bytes_left / RATE + sum(part.seconds for part in todo) + sum(a.bytes for a in needed.values()) / 400_000_000
-    )
-    return Plan(todo, found, load, room, max(1, round(seconds / 60)), downloads)
-
-
 def check(name: str, root: Path) -> list[Finding]:
     """What lies in a folder against what the data set should hold. Raises UserError where there is no folder."""
     if not root.is_dir():
@@ -148,18 +98,6 @@ def findings_table(findings: list[Finding], title: str) -> Table:
     for finding in findings:
         table.add_row(finding.what, finding.found, finding.wrong or "", style="red" if finding.wrong else "")
     return table
-
-
-def gigabytes(count: float) -> str:
-    """Bytes in words."""
-    return f"{count / 1e9:.1f} GB" if count >= 1e8 else f"{count / 1e6:.1f} MB"
-
-
-def free_bytes(folder: Path) -> int:
-    """Free bytes of the disk that a folder, there or not, lies on."""
-    while not folder.exists() and folder != folder.parent:
-        folder = folder.parent
-    return shutil.disk_usage(folder).free
 
 
 class _Archives:
@@ -227,19 +165,6 @@ def _make(
             f"{part.title} could not be made in {root}: {error.strerror or error}; make room or allow writing, then run the "
             "same command again."
         ) from error
-
-
-def _enough_room(plan: Plan, root: Path) -> None:
-    free = free_bytes(root)
-    if plan.todo and plan.room + SPARE > free and plan.room > SPARE:
-        raise UserError(
-            f"{root} needs {gigabytes(plan.room)}, but its disk has {gigabytes(free)} free: make room, or choose another --root."
-        )
-
-
-def _partial(folder: Path, archive: Archive) -> int:
-    part = folder / f"{archive.file}.part"
-    return min(part.stat().st_size, archive.bytes) if part.is_file() else 0
 
 
 def _same_choices(dataset: DataSet, root: Path, options: Options) -> None:

@@ -2,16 +2,15 @@
 
 import { Gestures } from "./gestures.js";
 import { Keys } from "./keys.js";
-import { Mask } from "./mask.js";
 import { Painting } from "./painting.js";
+import { AHEAD, Photos } from "./photos.js";
 import { Queue, stateOf } from "./queue.js";
-import { read, readMask, Writes } from "./server.js";
+import { read, Writes } from "./server.js";
 import { Stage } from "./stage.js";
 import { Panel } from "./panel.js";
 
 const byId = (id) => document.getElementById(id);
 const IDLE = 500; // milliseconds after the last stroke until the mask is sent
-const AHEAD = 3;
 
 class App {
   constructor(about) {
@@ -27,10 +26,9 @@ class App {
       conflict: (i) => this.conflict(i),
       refused: (i, text) => this.refused(i, text),
     });
-    this.ready = new Map(); // photos fetched ahead: promises of [image, mask, facts]
+    this.photos = new Photos();
     this.current = null;
     this.revision = 0;
-    this.kept = new Map(); // masks with their steps, of photos that were open
     this.painting = new Painting(this);
     this.gestures = new Gestures(this.stage, this.painting.hands());
     byId("title").textContent = about.title;
@@ -72,18 +70,6 @@ class App {
 
   // One photo
 
-  fetch(i) {
-    if (!this.ready.has(i)) {
-      const image = new Image();
-      image.src = `/api/photos/${i}/photo`;
-      const fetched = Promise.all([image.decode().then(() => image), readMask(i), read(`/api/photos/${i}`)]);
-      fetched.catch(() => this.ready.delete(i));
-      this.ready.set(i, fetched);
-      while (this.ready.size > 2 * AHEAD + 2) this.ready.delete(this.ready.keys().next().value);
-    }
-    return this.ready.get(i);
-  }
-
   async open(i) {
     this.flush();
     this.drawer(false);
@@ -94,7 +80,7 @@ class App {
     this.headline(row);
     let parts;
     try {
-      parts = await this.fetch(i);
+      parts = await this.photos.fetch(i);
     } catch (error) {
       if (this.current !== i) return;
       this.stage.clear();
@@ -102,12 +88,11 @@ class App {
       this.notice(error.message || "This photo cannot be shown.");
       return;
     }
-    this.ready.delete(i);
+    this.photos.stale(i);
     if (this.current !== i) return;
     const [image, content, facts] = parts;
     this.writes.see(i, content.version);
-    const before = this.kept.get(i);
-    this.mask = before?.version === content.version ? before.mask : new Mask(content);
+    this.mask = this.photos.mask(i, content);
     this.facts = facts;
     this.row = facts;
     this.headline(facts);
@@ -118,7 +103,7 @@ class App {
     this.panel.camOff();
     this.refresh();
     document.body.dataset.shown = i; // for whoever watches the page
-    for (const next of this.queue.upcoming(i, AHEAD)) this.fetch(next).catch(() => {});
+    for (const next of this.queue.upcoming(i, AHEAD)) this.photos.fetch(next).catch(() => {});
   }
 
   headline(row) {
@@ -140,7 +125,7 @@ class App {
     const next = this.queue.after(i);
     this.flush();
     const seconds = (performance.now() - this.opened) / 1000;
-    this.keep(i);
+    this.photos.keep(i, this.mask);
     this.writes.decide(i, state, seconds).then((row) => row && this.took(row));
     const said = { accepted: "accepted", rejected: "rejected", later: "put off" }[state];
     byId("live").textContent = `${this.queue.rows.get(i).name} ${said}.`;
@@ -149,16 +134,9 @@ class App {
     else this.open(next).then(() => this.queue.arrange());
   }
 
-  keep(i) {
-    if (!this.mask?.undos.length) return;
-    this.kept.set(i, { mask: this.mask, version: null });
-    while (this.kept.size > 5) this.kept.delete(this.kept.keys().next().value);
-  }
-
   took(row) {
     this.queue.update([row], { keep: true });
-    const kept = this.kept.get(row.i);
-    if (kept) kept.version = row.version;
+    this.photos.saved(row.i, row.version);
     if (row.i === this.current) {
       this.row = row;
       this.headline(row);
@@ -187,7 +165,7 @@ class App {
     if (!row) return this.notice(event === "undo" ? "There is no decision to take back." : "There is nothing to do again.");
     this.queue.update([row]);
     byId("live").textContent = `${row.name}: ${stateOf(row)}.`;
-    this.ready.delete(row.i);
+    this.photos.stale(row.i);
     await this.open(row.i);
   }
 
@@ -231,8 +209,7 @@ class App {
 
   // Takes the photo's mask from the server again.
   async reload(i) {
-    this.ready.delete(i);
-    this.kept.delete(i);
+    this.photos.forget(i);
     if (this.current === i) {
       clearTimeout(this.timer);
       this.timer = null;

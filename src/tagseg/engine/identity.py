@@ -1,0 +1,32 @@
+"""What has to stay the same while a run goes on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from tagseg.engine.settings import TrainSettings
+from tagseg.errors import UserError
+from tagseg.methods.method import Method
+
+
+def identity(method: Method, settings: TrainSettings) -> dict[str, Any]:
+    """Method, classes and all settings that change what is computed, as a checkpoint holds them."""
+    train = settings.model_dump(mode="json", exclude=set(TrainSettings.OPERATIONAL))
+    return {"method": type(method).__name__, "classes": list(method.classes), **train}
+
+
+def check_identity(out: Path, saved: dict[str, Any], given: dict[str, Any]) -> None:
+    """Raises UserError where the run in `out` was begun as something else than what is to go on."""
+    # settings that are younger than the run, and those that are at their default, are left out of either
+    saved = TrainSettings.modern(saved)
+    defaults = {name: field.default for name, field in TrainSettings.model_fields.items()}
+    saved, given = ({name: of.get(name, defaults.get(name)) for name in saved | given} for of in (saved, given))
+    changed = [name for name in given if name not in TrainSettings.OPERATIONAL and saved[name] != given[name]]
+    if changed:
+        was = ", ".join(f"{name} {saved[name]}" for name in changed)
+        now = ", ".join(f"{name} {given[name]}" for name in changed)
+        raise UserError(
+            f"The run in {out} was begun with {was} and cannot go on with {now}: "
+            "give the old values, or another --out for a new run."
+        )

@@ -1,0 +1,53 @@
+// The photos at hand: those fetched ahead, and the masks of those that were open, with their steps.
+
+import { Mask } from "./mask.js";
+import { read, readMask } from "./server.js";
+
+export const AHEAD = 3;
+const KEPT = 5;
+
+export class Photos {
+  constructor() {
+    this.ready = new Map(); // promises of [image, mask, facts]
+    this.kept = new Map(); // masks with the version that they were saved as, null until the server has answered
+  }
+
+  fetch(i) {
+    if (!this.ready.has(i)) {
+      const image = new Image();
+      image.src = `/api/photos/${i}/photo`;
+      const fetched = Promise.all([image.decode().then(() => image), readMask(i), read(`/api/photos/${i}`)]);
+      fetched.catch(() => this.ready.delete(i));
+      this.ready.set(i, fetched);
+      while (this.ready.size > 2 * AHEAD + 2) this.ready.delete(this.ready.keys().next().value);
+    }
+    return this.ready.get(i);
+  }
+
+  // The next time it is fetched again.
+  stale(i) {
+    this.ready.delete(i);
+  }
+
+  keep(i, mask) {
+    if (!mask?.undos.length) return;
+    this.kept.set(i, { mask, version: null });
+    while (this.kept.size > KEPT) this.kept.delete(this.kept.keys().next().value);
+  }
+
+  saved(i, version) {
+    const kept = this.kept.get(i);
+    if (kept) kept.version = version;
+  }
+
+  // The mask that was kept, where the server still has that one, else the server's.
+  mask(i, content) {
+    const before = this.kept.get(i);
+    return before?.version === content.version ? before.mask : new Mask(content);
+  }
+
+  forget(i) {
+    this.stale(i);
+    this.kept.delete(i);
+  }
+}
