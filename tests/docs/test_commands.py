@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import zipfile
+from dataclasses import fields
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from typer.testing import CliRunner
 
 import tagseg.cli  # noqa: F401  (its commands join the app)
 from tagseg.cli.frame import app
+from tagseg.cli.tag_options import TagOptions
 from tagseg.data.scenes import write_scenes
 from tagseg.recipe import load_recipe
 from tagseg.shipped import shipped_chains, shipped_recipes
@@ -49,6 +51,18 @@ def test_a_printed_command_is_one_of_tagsegs(command: Command) -> None:
         load_recipe(recipe, values(words))
     if name == "run" and recipe in shipped_chains():
         load_chain(recipe, values(words))
+
+
+def test_every_command_that_reads_a_table_of_tags_has_the_same_options_for_it() -> None:
+    group: Any = typer.main.get_command(app)
+    names = [field.name for field in fields(TagOptions)]
+    said = {}
+    for command in group.commands.values():
+        options = {each.name: (each.opts, each.help, each.default) for each in command.params}
+        if "separator" in options:
+            said[command.name] = [options[name] for name in names]
+    assert set(said) == {"check", "train", "run", "label", "predict", "refine", "review", "evaluate"}
+    assert all(each == said["check"] for each in said.values())
 
 
 @pytest.fixture(scope="module")

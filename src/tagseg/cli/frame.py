@@ -79,11 +79,6 @@ Images = Annotated[Path, typer.Option("--images", help="folder of photos, or one
 Tags = Annotated[
     Path | None, typer.Option("--tags", help="table of tags: CSV, TSV, JSONL or Excel with the columns file, tags")
 ]
-Separator = Annotated[str | None, typer.Option("--separator", help="between the tags of one cell; else detected")]
-FileColumn = Annotated[str | None, typer.Option("--file-column", help="the table's column of photos; else found")]
-TagsColumn = Annotated[
-    str | None, typer.Option("--tags-column", help="its column of tags, or several with commas; else found")
-]
 Masks = Annotated[Path | None, typer.Option("--masks", "--truth", help="folder of true masks, named like the photos")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="only say what would be done, and write nothing")]
 Classes = Annotated[str | None, typer.Option("--classes", help="class names in order, separated by commas")]

@@ -11,7 +11,7 @@ Command = Callable[..., None]
 
 
 def grouped(argument: str, group: type) -> Callable[[Command], Command]:
-    """What gives a command the fields of a dataclass as further options; it takes them as one argument.
+    """What gives a command the fields of a dataclass as options, in place of the argument that takes them.
 
     The fields are annotated as options of typer and have defaults.
     """
@@ -25,8 +25,10 @@ def grouped(argument: str, group: type) -> Callable[[Command], Command]:
             command(**given)
 
         own = inspect.signature(command, eval_str=True)
-        parameters = [each for name, each in own.parameters.items() if name != argument]
-        named = [each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in (*parameters, *options.values())]
+        parameters: list[inspect.Parameter] = []
+        for name, each in own.parameters.items():
+            parameters += options.values() if name == argument else [each]
+        named = [each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in parameters]
         whole.__signature__ = own.replace(parameters=named)  # type: ignore[attr-defined]
         whole.__annotations__ = {each.name: each.annotation for each in named}
         return whole

@@ -9,10 +9,8 @@ import typer
 
 from tagseg.cli.by_shards import Cut, by_shards, say_finished
 from tagseg.cli.frame import (
-    Classes,
     Device,
     DryRun,
-    FileColumn,
     Flip,
     Merge,
     Overwrite,
@@ -20,15 +18,12 @@ from tagseg.cli.frame import (
     Precision,
     Run,
     Scales,
-    Separator,
     TaggedBackground,
-    Tags,
-    TagsColumn,
     answer,
     app,
-    class_names,
     say,
 )
+from tagseg.cli.tag_options import TagOptions, tag_options
 from tagseg.errors import UserError
 from tagseg.refine.defaults import BILATERAL, GAUSSIAN, ITERATIONS
 
@@ -39,6 +34,7 @@ if TYPE_CHECKING:
 
 @app.command()
 @by_shards
+@tag_options
 def label(
     run: Run,
     out: Annotated[
@@ -50,11 +46,7 @@ def label(
             "--images", help="tagged photos; without it, the run's training photos; with --shards a store too"
         ),
     ] = None,
-    tags: Tags = None,
-    classes: Classes = None,
-    separator: Separator = None,
-    file_column: FileColumn = None,
-    tags_column: TagsColumn = None,
+    tagged: TagOptions = TagOptions(),  # noqa: B008 (never changed)
     ignore_below: Annotated[
         float, typer.Option("--ignore-below", help="below this probability a pixel is written as 255 = ignore")
     ] = 0.0,
@@ -98,11 +90,9 @@ def label(
         assert images is not None
         data = open_tagged(
             Path(images),
-            tags,
-            classes=class_names(classes) or segmenter.method.classes,
-            separator=separator,
-            file_column=file_column,
-            tags_column=tags_column,
+            tagged.tags,
+            classes=tagged.names or segmenter.method.classes,
+            **tagged.columns,
         )
         for note in data.notes:
             say(note)
@@ -116,10 +106,10 @@ def label(
             listed = list_tagged(lambda segmenter: run_sources(run, places or ()).train)
         elif Path(images).is_dir():
             listed = list_tagged(photos)
-        elif tags is None:
+        elif tagged.tags is None:
             raise UserError(f"The photos of {images} need a table of tags: --tags FILE.")
         else:
-            table = read_tags(tags, [images], class_names(classes), separator, file_column, tags_column)
+            table = read_tags(tagged.tags, [images], tagged.names, **tagged.columns)
             listed = list_in_table(images, table)
         say_finished(label_shards(build, listed, out, parts, confidence=ignore_below, tags=use_tags, say=say), out)
         return
@@ -152,6 +142,7 @@ def label(
 
 @app.command()
 @by_shards
+@tag_options
 def predict(
     run: Annotated[Path, typer.Argument(help="a finished run folder, or a .safetensors file of `tagseg export`")],
     images: Annotated[
@@ -163,11 +154,7 @@ def predict(
     ] = "predictions",
     format: Annotated[str, typer.Option(help="png, overlay, coco, yolo, label-studio, cvat ...")] = "png",
     crf: Annotated[bool, typer.Option(help="refine with the dense CRF")] = True,
-    tags: Annotated[Path | None, typer.Option("--tags", help="table of tags, used for the photos it names")] = None,
-    classes: Classes = None,
-    separator: Separator = None,
-    file_column: FileColumn = None,
-    tags_column: TagsColumn = None,
+    tagged: TagOptions = TagOptions(),  # noqa: B008 (never changed)
     tagged_background: TaggedBackground = None,
     scales: Scales = None,
     flip: Flip = None,
@@ -185,7 +172,7 @@ def predict(
     dry_run: DryRun = False,
     cut: Cut = Cut(),  # noqa: B008 (never changed)
 ) -> None:
-    """Segment photos, without tags unless a table of them is given. The same command goes on where it stopped.
+    """Segment photos, without tags unless a table of them names the photo. The same command goes on where it stopped.
 
     Example: tagseg predict runs/mine new-photos --out masks --format overlay
     """
@@ -209,9 +196,7 @@ def predict(
     if parts is not None:
         from tagseg.workflows.shards import predict_shards, read_tags
 
-        given = (
-            None if tags is None else read_tags(tags, images, class_names(classes), separator, file_column, tags_column)
-        )
+        given = None if tagged.tags is None else read_tags(tagged.tags, images, tagged.names, **tagged.columns)
         say_finished(predict_shards(build, images, out, parts, crf=crf, pixel_cap=pixel_cap, tags=given, say=say), out)
         return
     result = predict(
@@ -220,11 +205,9 @@ def predict(
         Path(out),
         format=format,
         crf=crf,
-        tags=tags,
-        classes=class_names(classes),
-        separator=separator,
-        file_column=file_column,
-        tags_column=tags_column,
+        tags=tagged.tags,
+        classes=tagged.names,
+        **tagged.columns,
         pixel_cap=pixel_cap,
         photo_url=photo_url,
         overwrite=overwrite,
@@ -235,7 +218,7 @@ def predict(
         for line in (*result.notes, *result.problems):
             answer(line)
         return
-    used = f"tags used for {result.tagged} of them" if tags is not None else "no tags used"
+    used = f"tags used for {result.tagged} of them" if tagged.tags is not None else "no tags used"
     there = f" ({result.already} were there already)" if result.already else ""
     say(f"{result.done} photos segmented{there}, {used}; results are in {out}.")
     for note in result.notes:
@@ -248,6 +231,7 @@ def predict(
 
 @app.command()
 @by_shards
+@tag_options
 def refine(
     masks: Annotated[str, typer.Argument(help="folder of index masks (PNG) or probabilities (.npy, (L, H, W))")],
     images: Annotated[str, typer.Argument(help="folder of the photos, named alike; with --shards both may be stores")],
@@ -260,11 +244,7 @@ def refine(
     iterations: Annotated[int, typer.Option(help="mean-field iterations")] = ITERATIONS,
     label_probability: Annotated[float, typer.Option(help="how sure a mask's labels are")] = 0.7,
     confidence: Annotated[float | None, typer.Option(hidden=True, help="its name before")] = None,
-    classes: Classes = None,
-    tags: Tags = None,
-    separator: Separator = None,
-    file_column: FileColumn = None,
-    tags_column: TagsColumn = None,
+    tagged: TagOptions = TagOptions(),  # noqa: B008 (never changed)
     device: Device = "auto",
     overwrite: Overwrite = False,
     cut: Cut = Cut(),  # noqa: B008 (never changed)
@@ -273,14 +253,13 @@ def refine(
 
     Example: tagseg refine masks photos --out refined
     """
-    from tagseg.data.mask_numbers import TagTable
     from tagseg.workflows.refine import Refinement, refine_folder
 
     if confidence is not None:
         say("--confidence is now --label-probability.", style="yellow")
         label_probability = confidence
     how = Refinement(GAUSSIAN, (sxy, srgb, weight), iterations, label_probability)
-    known = None if tags is None else TagTable(tags, separator, file_column, tags_column, class_names(classes))
+    known = tagged.table()
     parts = cut.of([masks, images, out], overwrite=overwrite)
     if parts is not None:
         from tagseg.workflows.shards import refine_shards

@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from tagseg.cli.frame import Classes, FileColumn, Places, Separator, Tags, TagsColumn, app, class_names, say
+from tagseg.cli.frame import Places, app, say
+from tagseg.cli.tag_options import TagOptions, tag_options
 
 Host = Annotated[str, typer.Option(help="address to listen on; beyond this machine (0.0.0.0) a token is needed")]
 Port = Annotated[int, typer.Option(min=0, max=65535, help="port to listen on; 0 takes a free one")]
@@ -17,19 +18,16 @@ Browser = Annotated[bool, typer.Option(help="open the page in the browser")]
 
 
 @app.command()
+@tag_options
 def review(
     source: Annotated[Path, typer.Argument(help="a run folder, or a folder of masks named like the photos")],
     images: Annotated[
         Path | None, typer.Option("--images", help="folder of photos; without it, the run's training photos")
     ] = None,
-    tags: Tags = None,
+    tagged: TagOptions = TagOptions(),  # noqa: B008 (never changed)
     folder: Annotated[Path, typer.Option("--review", "-o", help="folder of the review: decisions and masks")] = Path(
         "review"
     ),
-    classes: Classes = None,
-    separator: Separator = None,
-    file_column: FileColumn = None,
-    tags_column: TagsColumn = None,
     places: Places = None,
     model: Annotated[
         Path | None, typer.Option(help="for a folder of masks: a run that labels again when tags are corrected")
@@ -57,10 +55,10 @@ def review(
         source,
         folder,
         images=images,
-        tags=tags,
-        classes=class_names(classes),
+        tags=tagged.tags,
+        classes=tagged.names,
         model=model,
-        columns={"separator": separator, "file_column": file_column, "tags_column": tags_column},
+        columns=tagged.columns,
         places=places or (),
         say=say,
     )

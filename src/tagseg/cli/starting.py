@@ -9,21 +9,8 @@ from typing import Annotated
 import typer
 from rich.progress import Progress
 
-from tagseg.cli.frame import (
-    Classes,
-    Device,
-    FileColumn,
-    Images,
-    Masks,
-    Overwrite,
-    Separator,
-    Tags,
-    TagsColumn,
-    app,
-    class_names,
-    console,
-    say,
-)
+from tagseg.cli.frame import Device, Images, Masks, Overwrite, app, console, say
+from tagseg.cli.tag_options import TagOptions, tag_options
 from tagseg.errors import UserError
 
 
@@ -56,14 +43,11 @@ def demo(
 
 
 @app.command()
+@tag_options
 def check(
     images: Images,
-    tags: Tags = None,
+    tagged: TagOptions = TagOptions(),  # noqa: B008 (never changed)
     masks: Masks = None,
-    classes: Classes = None,
-    separator: Separator = None,
-    file_column: FileColumn = None,
-    tags_column: TagsColumn = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="write all problems as CSV")] = None,
 ) -> None:
     """Read every photo, tag and mask once and say in one table what is there and what is wrong.
@@ -74,18 +58,16 @@ def check(
     from tagseg.places import check_output
 
     if out is not None:
-        check_output(out, [place for place in (images, tags, masks) if place is not None])
+        check_output(out, [place for place in (images, tagged.tags, masks) if place is not None])
         check_list(out)
     with Progress(console=console, transient=True) as bar:
         task = bar.add_task("Reading")
         result = check_photos(
             images,
-            tags,
-            classes=class_names(classes),
+            tagged.tags,
+            classes=tagged.names,
             masks=masks,
-            separator=separator,
-            file_column=file_column,
-            tags_column=tags_column,
+            **tagged.columns,
             progress=lambda done, total: bar.update(task, completed=done, total=total),
         )
     console.print(table(result))
@@ -95,8 +77,7 @@ def check(
     fatal = [problem for problem in result.problems if problem.fatal]
     if fatal:
         raise UserError(f"{len(fatal)} of {len(result.problems)} problem(s) stop training: see the table above.")
-    words = ["--images", images, *(["--tags", tags] if tags else []), *(["--masks", masks] if masks else [])]
-    words += [
-        word for name, given in (("--separator", separator), ("--classes", classes)) if given for word in (name, given)
-    ]
-    say(f"Next: tagseg train {shlex.join(map(str, words))} --out runs/mine")
+    given: dict[str, object] = {"--images": images, "--tags": tagged.tags, "--masks": masks}
+    given |= {"--separator": tagged.separator, "--classes": tagged.classes}
+    words = [str(word) for name, value in given.items() if value for word in (name, value)]
+    say(f"Next: tagseg train {shlex.join(words)} --out runs/mine")

@@ -9,27 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tagseg.cli.frame import (
-    Classes,
-    Device,
-    DryRun,
-    FileColumn,
-    Masks,
-    Method,
-    Out,
-    Overwrite,
-    OwnImages,
-    Review,
-    Separator,
-    Set,
-    Tags,
-    TagsColumn,
-    answer,
-    app,
-    class_names,
-    say,
-)
+from tagseg.cli.frame import Device, DryRun, Masks, Method, Out, Overwrite, OwnImages, Review, Set, answer, app, say
 from tagseg.cli.groups import grouped
+from tagseg.cli.tag_options import TagOptions, tag_options
 from tagseg.errors import UserError
 
 if TYPE_CHECKING:
@@ -41,35 +23,30 @@ class Own:
     """The options about a person's own photos."""
 
     images: OwnImages = None
-    tags: Tags = None
     masks: Masks = None
-    classes: Classes = None
-    separator: Separator = None
-    file_column: FileColumn = None
-    tags_column: TagsColumn = None
     method: Method = None
     review: Review = None
 
-    def data(self) -> DataSettings:
-        """The data block that they stand for."""
+    def data(self, tagged: TagOptions) -> DataSettings:
+        """The data block that they stand for, with those of the table."""
         from tagseg.workflows.own_photos import own_data
 
         assert self.images is not None
-        names = class_names(self.classes)
-        columns = (self.separator, self.file_column, self.tags_column)
-        return own_data(self.images, self.tags, self.masks, names, *columns, self.review)
+        return own_data(self.images, tagged.tags, self.masks, tagged.names, review=self.review, **tagged.columns)
 
 
 @app.command()
 @grouped("own", Own)
+@tag_options
 def train(
     recipe: Annotated[str | None, typer.Argument(help="name of a shipped recipe, or a YAML file")] = None,
     out: Out = Path("run"),
     settings: Set = None,
-    own: Own = Own(),
     device: Device = "auto",
     overwrite: Overwrite = False,
     dry_run: DryRun = False,
+    own: Own = Own(),
+    tagged: TagOptions = TagOptions(),  # noqa: B008 (never changed)
 ) -> None:
     """Train a recipe, or own photos without one. The same command goes on with an unfinished run.
 
@@ -93,7 +70,7 @@ def train(
     if (recipe is None) == (own.images is None):
         raise UserError("Give either a recipe (`tagseg recipes` lists them) or --images DIR with --tags FILE.")
     if own.images is not None:
-        data = own.data()
+        data = own.data(tagged)
         # what was picked is nothing new for a run that is finished
         aloud = say if overwrite or not run.finished else str
         chosen = own_recipe(data, own.method, settings or [], device=device, say=aloud)
@@ -122,15 +99,17 @@ def train(
 
 @app.command()
 @grouped("own", Own)
+@tag_options
 def run(
     recipe: Annotated[
         str | None, typer.Argument(help="name of a shipped chain, or a YAML file; without it, lists them")
     ] = None,
     out: Out = Path("chain"),
     settings: Set = None,
-    own: Own = Own(),
     device: Device = "auto",
     dry_run: DryRun = False,
+    own: Own = Own(),
+    tagged: TagOptions = TagOptions(),  # noqa: B008 (never changed)
 ) -> None:
     """Run a whole chain: classifier, teacher, pseudo masks, segmenter, scores and report. Stages that are done are kept.
 
@@ -146,7 +125,7 @@ def run(
     if recipe is not None and own.images is not None:
         raise UserError("Give either a chain (`tagseg run` lists them) or --images DIR with --tags FILE.")
     if own.images is not None:
-        data = own.data()
+        data = own.data(tagged)
         chain = own_chain(data, own.method, settings or [], device=device, say=say)
     elif recipe is not None:
         chain = given_chain(recipe, with_review(settings, own.review))

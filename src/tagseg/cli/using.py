@@ -8,21 +8,8 @@ from typing import Annotated
 import typer
 
 from tagseg.cli.by_shards import say_finished
-from tagseg.cli.frame import (
-    Classes,
-    Device,
-    FileColumn,
-    Out,
-    Places,
-    Run,
-    Separator,
-    Tags,
-    TagsColumn,
-    app,
-    class_names,
-    console,
-    say,
-)
+from tagseg.cli.frame import Device, Out, Places, Run, app, console, say
+from tagseg.cli.tag_options import TagOptions, tag_options
 from tagseg.errors import UserError
 
 
@@ -121,15 +108,12 @@ def compare(
 
 
 @app.command()
+@tag_options
 def evaluate(
     masks: Annotated[Path, typer.Argument(help="folder of predicted masks")],
     truth: Annotated[Path, typer.Argument(help="folder of true masks, or a VOC-layout folder with --split")],
     split: Annotated[str | None, typer.Option(help="list of a VOC-layout folder")] = None,
-    classes: Classes = None,
-    tags: Tags = None,
-    separator: Separator = None,
-    file_column: FileColumn = None,
-    tags_column: TagsColumn = None,
+    tagged: TagOptions = TagOptions(),  # noqa: B008 (never changed)
     labels: Annotated[str, typer.Option(help="which labels the masks were made with, for the record")] = "",
     out: Annotated[Path | None, typer.Option("--out", "-o", help="write the numbers as JSON")] = None,
 ) -> None:
@@ -137,14 +121,11 @@ def evaluate(
 
     Example: tagseg evaluate masks truth --classes cat,dog
     """
-    from tagseg.data.mask_numbers import TagTable
     from tagseg.workflows.evaluate import check_file, evaluate, table, write_json
 
     if out is not None:
-        check_file(out, masks, truth, *([] if tags is None else [tags]))  # before the masks are read
-    names = class_names(classes)
-    known = None if tags is None else TagTable(tags, separator, file_column, tags_column, names)
-    result = evaluate(masks, truth, split=split, classes=names, labels_used=labels, tags=known)
+        check_file(out, masks, truth, *([] if tagged.tags is None else [tagged.tags]))  # before the masks are read
+    result = evaluate(masks, truth, split=split, classes=tagged.names, labels_used=labels, tags=tagged.table())
     console.print(table(result))
     for note in result.notes:
         say(note, style="yellow")

@@ -36,7 +36,7 @@ def open_review(
     tags: Path | None = None,
     classes: tuple[str, ...] | None = None,
     model: Path | None = None,
-    columns: Mapping[str, str | None] | None = None,
+    columns: Mapping[str, Any] | None = None,
     places: Sequence[str] = (),
     say: Callable[[str], Any] = print,
 ) -> Session:
