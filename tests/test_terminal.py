@@ -1,6 +1,7 @@
 """Names on a terminal: as they are, on every encoding, and without power over it."""
 
 import io
+import logging
 import os
 import signal
 import subprocess
@@ -119,6 +120,34 @@ def test_a_message_of_bearable_length(monkeypatch: pytest.MonkeyPatch, capsys: p
     error = capsys.readouterr().err
     assert len(error) < 2500
     assert error.rstrip().endswith("end.")
+
+
+def test_a_command_gives_each_warning_once(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def warn(*_: object, **__: object) -> None:
+        for name in ("bmp", "tscd", "bmp", "[red]\x1b[31m", "bmp"):
+            logging.getLogger("tagseg.methods.afa_network").warning("%s trains without it.", name)
+
+    monkeypatch.setattr(cli, "app", warn)
+    for _ in range(2):  # the next command gives them again
+        with pytest.raises(SystemExit):
+            cli.main()
+        lines = capsys.readouterr().err.splitlines()
+        assert lines == [f"{name} trains without it." for name in ("bmp", "tscd", "[red]\N{REPLACEMENT CHARACTER}[31m")]
+
+
+@pytest.mark.slow
+def test_a_plan_that_measures_many_trainings_gives_each_warning_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["reproduce", "bmp-voc12", "--on", "scenes", "--dry-run", "--data", str(tmp_path), "--steps", "2"]
+    words += ["--row", "BMP", "--row", "without feedback", "--set", "train.crop=64", "--set", "train.batch_size=2"]
+    monkeypatch.setattr(sys, "argv", ["tagseg", *words])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    out, err = capsys.readouterr()
+    assert ended.value.code == 0
+    assert out.count(": bmp on efficientnet_lite0") == 2
+    assert err.splitlines() == ["efficientnet_lite0 offers no attention maps: BMP trains without its affinity term."]
 
 
 def test_the_folder_of_results_is_named_with_its_brackets(tmp_path: Path) -> None:

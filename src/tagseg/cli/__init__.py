@@ -22,7 +22,7 @@ from tagseg.cli import (  # noqa: F401  (their commands join the app)
     training,
     using,
 )
-from tagseg.cli.frame import app, complaints, open_terminal
+from tagseg.cli.frame import app, complaints, open_terminal, warnings_once
 from tagseg.errors import UserError
 
 ClickException: Any = typer.BadParameter.__mro__[2]  # typer carries click inside itself or beside, by version
@@ -63,7 +63,8 @@ def main() -> None:
     if QUIET in words:  # wherever it stands
         words = [QUIET, *(word for word in words if word != QUIET)]
     try:
-        status = app(words, standalone_mode=False)
+        with warnings_once():
+            status = app(words, standalone_mode=False)
         if status == 130:  # what typer makes of a KeyboardInterrupt
             raise KeyboardInterrupt
     except UserError as error:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import io
+import logging
 import sys
 import unicodedata
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -74,6 +76,35 @@ def open_terminal() -> None:
 complaints = Console(stderr=True, soft_wrap=True, highlight=False)
 for one in (console, complaints):
     one.push_render_hook(_Escape())
+
+
+class _Warnings(logging.Handler):
+    """Shows each warning once: a command may build many methods, and each of them gives its own."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.shown: set[str] = set()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Show one that is new."""
+        text = record.getMessage()
+        if text not in self.shown:
+            self.shown.add(text)
+            complaints.print(text, markup=False)
+
+
+@contextmanager
+def warnings_once() -> Iterator[None]:
+    """Within a command, show each of the program's warnings once."""
+    log, handler = logging.getLogger("tagseg"), _Warnings()
+    log.addHandler(handler)
+    log.propagate = False  # else a package that sets up logging would show them too
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+        log.propagate = True
+
 
 Images = Annotated[Path, typer.Option("--images", help="folder of photos, or one folder per class")]
 Tags = Annotated[
