@@ -90,3 +90,36 @@ def test_a_model_without_a_classifier_is_refused(tiles: TaggedImages, tmp_path: 
     model = untrained(SupervisedSettings(hidden=8))
     with pytest.raises(UserError, match="no classifier"):
         small_marks(model, tmp_path / "masks", tiles, tmp_path / "out")
+
+
+def test_large_photos_are_tested_as_small_as_the_model_reads_them(
+    told: None, tiles: TaggedImages, segmenter: Segmenter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Four times as many pixels, and the classifier sees no more of them than prediction in one piece does."""
+    for photo in tiles.photos:
+        large = Image.open(photo.photo).resize((192, 192), Image.Resampling.NEAREST)
+        large.save(photo.photo)
+        place = tmp_path / "masks" / f"{photo.name}.png"
+        write_mask(place, read_mask(place).repeat(2, 0).repeat(2, 1))
+    seen, told_logits = [], segmenter.method.photo_logits
+
+    def photo_logits(image_B3HW: torch.Tensor) -> torch.Tensor | None:
+        seen.append(tuple(image_B3HW.shape[2:]))
+        return told_logits(image_B3HW)
+
+    monkeypatch.setattr(segmenter.method, "photo_logits", photo_logits)
+    segmenter.tile = 48
+    small_marks(segmenter, tmp_path / "masks", tiles, tmp_path / "large")
+    assert set(seen) == {(96, 96)}
+    for i in range(3):
+        mask = read_mask(tmp_path / "large" / f"{i}.png")
+        assert (mask[80:88, 100:112] == HOLE).all()
+        assert 96 <= (mask == HOLE).sum() <= 1024  # the mask had 2,048
+    unsure = read_mask(tmp_path / "large" / "3.png")
+    assert (unsure[64:96, 80:144] == 255).all()
+    np.testing.assert_array_equal(read_mask(tmp_path / "large" / "4.png"), read_mask(tmp_path / "masks" / "4.png"))
+
+    segmenter.tile, seen[:] = 1024, []
+    segmenter.settings = PredictSettings(crf=None, long_side=96)
+    small_marks(segmenter, tmp_path / "masks", tiles, tmp_path / "side")
+    assert set(seen) == {(96, 96)}

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 
-from tagseg.cues.erasing import Asked, Erased, erase
+from tagseg.cues.erasing import Asked, Erased, Mask, erase
 from tagseg.data.palette import write_mask
 from tagseg.data.photo import read_mask
 from tagseg.data.sources import LABELED
@@ -22,7 +24,8 @@ from tagseg.mask_values import IGNORE
 from tagseg.outputs.masks import CLASSES_FILE
 from tagseg.places import check_output
 from tagseg.prediction.made_by import made_by
-from tagseg.prediction.segmenter import Segmenter
+from tagseg.prediction.maps import reduced
+from tagseg.prediction.segmenter import WHOLE, Segmenter
 from tagseg.progress import tracked
 from tagseg.result_folder import ResultFolder
 
@@ -45,6 +48,32 @@ class MarkedClass:
 
     def __str__(self) -> str:
         return f"{self.name}: {self.falls} of {self.photos}"
+
+
+class MarkTest(NamedTuple):
+    """What is kept of a photo's test: the size it was made at, and the pixels without which the tag fell, if it fell.
+
+    bits: eight pixels to a byte, as the tests of all photos are in memory together.
+    """
+
+    size: tuple[int, int]
+    bits: NDArray[np.uint8] | None
+
+    @classmethod
+    def of(cls, erased: Erased) -> MarkTest:
+        """What is kept of a test."""
+        return cls(erased.pixels.shape, np.packbits(erased.pixels) if erased.falls else None)
+
+    @property
+    def falls(self) -> bool:
+        """Whether the tag fell."""
+        return self.bits is not None
+
+    def pixels(self, size: tuple[int, int]) -> Mask:
+        """The pixels (H, W) without which the tag fell, at the mask's size."""
+        assert self.bits is not None
+        pixels_hw = np.unpackbits(self.bits, count=self.size[0] * self.size[1]).reshape(self.size)
+        return _of_size(pixels_hw, size).astype(bool)
 
 
 def small_marks(
@@ -81,36 +110,53 @@ def small_marks(
     return found
 
 
-def _tests(segmenter: Segmenter, masks: Path, data: TaggedImages) -> dict[tuple[int, int], Erased]:
+def _tests(segmenter: Segmenter, masks: Path, data: TaggedImages) -> dict[tuple[int, int], MarkTest]:
     """The test of each photo's tags, where something sticks out of the mask."""
-    ask, tests = asking(segmenter), dict[tuple[int, int], Erased]()
+    ask, tests = asking(segmenter), dict[tuple[int, int], MarkTest]()
     for index in tracked(range(len(data)), "Erasing", len(data)):
         check()
-        photo, mask_HW = data.photos[index], read_mask(masks / f"{data.photos[index].name}.png")
-        for k in photo.tags:
-            test = erase(ask, data.photo(index), mask_HW, k) if (mask_HW == k).any() else None
-            if test is not None:
-                tests[index, k] = test
+        tags = data.photos[index].tags
+        if not tags:
+            continue
+        photo_HW3 = as_read(segmenter, data.photo(index))
+        mask_HW = _of_size(read_mask(masks / f"{data.photos[index].name}.png"), photo_HW3.shape[:2])
+        for k in tags:
+            erased = erase(ask, photo_HW3, mask_HW, k) if (mask_HW == k).any() else None
+            if erased is not None:
+                tests[index, k] = MarkTest.of(erased)
     return tests
 
 
-def _found(k: int, name: str, data: TaggedImages, tests: Mapping[tuple[int, int], Erased]) -> MarkedClass:
+def as_read(segmenter: Segmenter, photo_HW3: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The photo as small as the model reads it, or as what prediction reads in one piece; never enlarged."""
+    height, width = segmenter.settings.working_size(*photo_HW3.shape[:2])
+    return reduced(photo_HW3, min(height * width, WHOLE * segmenter.tile**2))
+
+
+def _of_size(map_HW: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
+    """A mask of another size, each pixel the nearest one."""
+    if map_HW.shape == size:
+        return map_HW
+    return np.asarray(Image.fromarray(map_HW).resize(size[::-1], Image.Resampling.NEAREST))
+
+
+def _found(k: int, name: str, data: TaggedImages, tests: Mapping[tuple[int, int], MarkTest]) -> MarkedClass:
     own = [test for (_, other), test in tests.items() if other == k]
     tagged = sum(k in photo.tags for photo in data.photos)
     return MarkedClass(name, tagged, len(own), sum(test.falls for test in own))
 
 
-def _drawn(mask_HW: NDArray[np.uint8], k: int, test: Erased | None) -> NDArray[np.uint8]:
+def _drawn(mask_HW: NDArray[np.uint8], k: int, test: MarkTest | None) -> NDArray[np.uint8]:
     """A mask whose class is what was painted over, if the tag fell without it, and else is left open."""
     holds = test is not None and test.falls
     mask_HW = np.where(mask_HW == k, np.uint8(0 if holds else IGNORE), mask_HW)
     if test is not None and holds:
-        mask_HW[test.pixels] = k
+        mask_HW[test.pixels(mask_HW.shape)] = k
     return mask_HW
 
 
 def asking(segmenter: Segmenter) -> Asked:
-    """A model's classifier as a function of a photo, read at its own size.
+    """A model's classifier as a function of a photo, read as it is given.
 
     Raises UserError where the model has no classifier.
     """
