@@ -13,6 +13,7 @@ from typing import Annotated, Any, ClassVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from tagseg.errors import UserError
+from tagseg.files import to_json, write_text
 from tagseg.foreign import DATA_CAP, read_json, read_text, reading
 from tagseg.places import is_link
 from tagseg.settings import first_fault
@@ -191,8 +192,9 @@ class ChainFolder:
         for place in (*(self.path / name for name in own & {*self.read_record()[0]}), self.scenes):
             if place.is_dir() and not is_link(place):
                 rmtree(place)
-        for file in (self.scores, self.report, self.record):
+        for file in (self.scores, self.report):
             file.unlink(missing_ok=True)
+        write_text(self.record, to_json({"stages": {}}))  # the folder stays a chain's
 
     def last_stage(self) -> RunFolder:
         """The run that the chain ends in. Raises UserError while the chain has not come that far."""

@@ -20,7 +20,6 @@ from tagseg.refine.settings import Refinement, RefinementSettings
 from tagseg.resize import resize, size_of
 from tagseg.settings import Share
 
-
 BACKGROUND_SCORES = (0.35, 0.55)
 
 

@@ -17,7 +17,7 @@ from tagseg.workflows.report import report
 from tagseg.workflows.run import run
 from tagseg.workflows.train import train
 
-CHAIN = "chain-scenes"
+CHAIN = "chain-scenes-classifier"
 QUICK_RECIPE = "classifier-scenes"  # nothing that numba has to compile first
 QUICK = ("train.steps=60", "train.crop=128", "data.scenes.train=120", "data.scenes.val=12", "predict.crf=null")
 
