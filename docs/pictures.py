@@ -21,6 +21,7 @@ from tagseg.outputs.palette import overlay
 from tagseg.prediction.load import load
 from tagseg.prediction.maps import as_image, branch_maps, class_mask, resize
 from tagseg.refine import dense_crf
+from tagseg.run_folder import ChainFolder
 from tagseg.workflows.opened import run_sources
 
 IMAGES = Path(__file__).parent / "images"
@@ -52,21 +53,22 @@ def heat(photo: Picture, map_hw: NDArray[np.float32]) -> Picture:
 
 @torch.inference_mode()
 def demo(run: Path, names: tuple[str, ...] = ()) -> None:
-    """Photo, activation map, segmentation, final mask and truth of photos that training has not seen."""
-    segmenter, val = load(run, device="cpu"), run_sources(run).val
+    """Photo, activation map, what each stage says, final mask and truth of photos that training has not seen."""
+    stages = [load(ChainFolder(run).stage(name).path, device="cpu") for name in ChainFolder.stages(1)]
+    (teacher, segmenter), val = stages, run_sources(ChainFolder(run).stage("teacher").path).val
     assert val is not None
     rows = []
     for index in [i for i, p in enumerate(val.photos) if not names or p.name in names][:4]:
         photo, truth = val.photo(index), val.mask(index)
         assert truth is not None
         photo_1HW3, size = torch.from_numpy(photo)[None], (photo.shape[0], photo.shape[1])
-        told = tuple(segmenter.classes[tag] for tag in val.photos[index].tags)
-        cam_1Chw = segmenter.method.cams(as_image(photo_1HW3, segmenter.device))
-        cam_HW = (resize(cam_1Chw, size)[0] * segmenter.tag_vector(told)[:, None, None]).amax(0).clamp(0, 1)
-        drawn = class_mask(resize(branch_maps(segmenter.method, photo_1HW3)["P_s"], size)[0])
-        masks = [drawn, segmenter.predict(photo).mask, truth]
-        rows.append([photo, heat(photo, cam_HW.numpy()), *(overlay(photo, mask) for mask in masks)])
-    grid(rows, ["photo", "activation map", "segmentation", "final mask", "truth"], IMAGES / "demo.png")
+        told = tuple(teacher.classes[tag] for tag in val.photos[index].tags)
+        cam_1Chw = teacher.method.cams(as_image(photo_1HW3, teacher.device))
+        cam_HW = (resize(cam_1Chw, size)[0] * teacher.tag_vector(told)[:, None, None]).amax(0).clamp(0, 1)
+        masks = [stage.predict(photo).mask for stage in stages]
+        rows.append([photo, heat(photo, cam_HW.numpy()), *(overlay(photo, mask) for mask in (*masks, truth))])
+    heads = ["photo", "activation map", "classifier's mask", "segmenter's mask", "truth"]
+    grid(rows, heads, IMAGES / "demo.png")
 
 
 def crf(file: Path) -> None:

@@ -2,7 +2,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from tagseg.cues.cam_labels import CamLabelSettings, cam_labels, refined_cam
+from tagseg.cues.cam_labels import CamLabelSettings, CamMaskSettings, cam_labels, refined_cam
 from tagseg.refine import PixelAdaptive
 
 
@@ -81,3 +81,11 @@ def test_without_refinement_the_mask_is_where_the_cam_beats_the_background_score
     image, cam, tags, _ = case()
     mask = refined_cam(image, cam, tags, None, background=0.45).argmax(1)
     assert torch.equal(mask[1] == 1, cam[1, 0] > 0.45)
+
+
+def test_several_background_scores_give_the_mean_of_their_masks():
+    image, cam, tags, _ = case()
+    mask = CamMaskSettings(background_scores=(0.3, 0.6)).probabilities(image, cam, tags)
+    alone = [refined_cam(image, cam, tags, PixelAdaptive("par"), score) for score in (0.3, 0.6)]
+    torch.testing.assert_close(mask, (alone[0] + alone[1]) / 2)
+    assert torch.allclose(mask.sum(1), torch.ones(3, 16, 20), atol=1e-5)

@@ -1,4 +1,4 @@
-"""The demo: its recipe, what it writes, and its page."""
+"""The demo: its trainings, what it writes, and its page."""
 
 from __future__ import annotations
 
@@ -7,41 +7,65 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+import tagseg
 from tagseg import cli
+from tagseg.errors import UserError
 from tagseg.recipe import Recipe, load_recipe
-from tagseg.run_folder import RunFolder
 from tagseg.workflows import demo
+from tagseg.workflows.chain import Chain, load_chain
 
-SHORT = ("data.scenes.train=4", "data.scenes.val=2", "data.scenes.size=[64,64]")
-SHORT += ("train.steps=1", "train.warmup_steps=0", "train.batch_size=2", "train.crop=64", "train.workers=0")
+DATA = ("data.scenes.train=4", "data.scenes.val=2", "data.scenes.size=[64,64]")
+TRAIN = ("train.steps=1", "train.warmup_steps=0", "train.batch_size=2", "train.crop=64", "train.workers=0")
+WITHOUT = "predict.crf=null"
 
 
 def run(out: Path, monkeypatch: pytest.MonkeyPatch, *words: str) -> str:
-    """`tagseg demo` with its recipe cut to a step."""
+    """`tagseg demo` with its trainings cut to a step."""
 
-    def shortened(name: str, overrides: list[str]) -> Recipe:
-        start = [] if load_recipe(name).model.start is None else ["model.start=null"]
-        return load_recipe(name, [*overrides, *SHORT, *start, "predict.crf=null"])
+    def recipe(name: str, overrides: list[str]) -> Recipe:
+        return load_recipe(name, [*overrides, *DATA, *TRAIN, WITHOUT])
 
-    monkeypatch.setattr(demo, "load_recipe", shortened)
+    def chain(name: str, overrides: list[str]) -> Chain:
+        stages = [f"{stage}.{setting}" for stage in ("teacher", "segmenter") for setting in (*TRAIN, WITHOUT)]
+        return load_chain(name, [*overrides, *DATA, *stages, "segmenter.method.hidden=8"])
+
+    monkeypatch.setattr(demo, "load_recipe", recipe)
+    monkeypatch.setattr(demo, "load_chain", chain)
     result = CliRunner().invoke(cli.app, ["demo", "--out", str(out), *words])
-    assert result.exit_code == 0, (result.output, result.exception)
+    if result.exception is not None:
+        raise result.exception
     return " ".join(result.output.split())
 
 
-@pytest.mark.parametrize("words", [[], ["--quick"]])
+@pytest.mark.parametrize(
+    ("words", "branches"), [([], ("teacher: refined", "segmenter: P_s")), (["--quick"], ("P_ct",))]
+)
 def test_the_demo_ends_with_scores_and_a_page_that_it_opens(
-    words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    words: list[str], branches: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     opened: list[Path] = []
     monkeypatch.setattr("tagseg.web.browser.open_page", opened.append)
     out = tmp_path / "demo"
     text = run(out, monkeypatch, *words)
     assert "mIoU in %" in text
+    assert all(branch in text for branch in branches)
     assert f"Look at {out / 'report.html'}" in text
     assert opened == [out / "report.html"]
     assert opened[0].is_file()
-    assert RunFolder(out).result()["scores"]
+
+
+def test_the_demo_ends_in_a_model_and_overwrite_drops_it_for_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "demo"
+    run(out, monkeypatch, "--no-open")
+    assert tagseg.load(out).classes[0] == "background"
+    (out / "mine.txt").write_text("kept", encoding="utf-8")
+    with pytest.raises(UserError, match="something else than these scenes"):
+        run(out, monkeypatch, "--no-open", "--seed", "1")
+    run(out, monkeypatch, "--no-open", "--seed", "1", "--overwrite")
+    assert "seed: 1" in (out / "segmenter" / "recipe.yaml").read_text(encoding="utf-8")
+    assert (out / "mine.txt").is_file()
 
 
 def test_no_open_opens_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -50,7 +74,7 @@ def test_no_open_opens_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_quick_does_less_and_needs_no_compiled_code() -> None:
-    whole, quick = load_recipe(demo.RECIPE), load_recipe(demo.QUICK_RECIPE, list(demo.QUICK))
+    whole, quick = load_chain(demo.CHAIN), load_recipe(demo.QUICK_RECIPE, list(demo.QUICK))
     assert quick.model.start is None
     assert quick.predict.crf is None
-    assert quick.data.scenes.train < whole.data.scenes.train
+    assert quick.data.scenes.train < whole.teacher.data.scenes.train

@@ -118,7 +118,7 @@ def test_python_is_guarded_as_the_command_line_is(project: Project) -> None:
 def test_the_demo_takes_no_folder_of_others(project: Project) -> None:
     before = project.contents()
     for out in (project.path, project.photos, project.run.parent / "tables"):
-        with pytest.raises(UserError, match="is not empty and holds no run"):
+        with pytest.raises(UserError, match="is not empty and holds no chain"):
             command("demo", "--out", out, "--overwrite")
     assert project.contents() == before
 

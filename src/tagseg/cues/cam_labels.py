@@ -16,9 +16,11 @@ from torch import Tensor
 
 from tagseg.mask_values import IGNORE
 from tagseg.refine import PixelAdaptive
-from tagseg.refine.settings import RefinementSettings
+from tagseg.refine.settings import Refinement, RefinementSettings
 from tagseg.resize import resize, size_of
 from tagseg.settings import Share
+
+BACKGROUND_SCORES = (0.35, 0.55)
 
 
 class CamLabelSettings(RefinementSettings):
@@ -30,10 +32,27 @@ class CamLabelSettings(RefinementSettings):
     }
     GONE: ClassVar[Mapping[str, object]] = {"walk_from": None}
 
-    background_scores: tuple[Share, Share] = Field((0.35, 0.55), description="low and high background score")
+    background_scores: tuple[Share, Share] = Field(BACKGROUND_SCORES, description="low and high background score")
     mask_background_score: float = Field(
         0.45, gt=0, lt=1, description="background score where the CAM is read as a mask"
     )
+
+
+class CamMaskSettings(RefinementSettings):
+    """How a CAM is read as a mask: against background scores, refined by the photo."""
+
+    refine: Refinement = "par"
+    background_scores: tuple[Share, ...] = Field(
+        BACKGROUND_SCORES, min_length=1, description="of background, where the CAM is at most 1; their mean counts"
+    )
+
+    def probabilities(self, image_B3HW: Tensor, cam_BCHW: Tensor, tag_BC: Tensor) -> Tensor:
+        """Probabilities (B, K, H, W) of photos in [0, 1] from the CAMs of their tags."""
+        refine = self.refiner()
+        masks = (
+            refined_cam(image_B3HW, cam_BCHW, tag_BC, refine, score, self.scale) for score in self.background_scores
+        )
+        return sum(masks, start=torch.zeros((), device=image_B3HW.device)) / len(self.background_scores)
 
 
 @dataclass

@@ -23,7 +23,7 @@ from tagseg.errors import UserError
 from tagseg.foreign import reading, shown
 from tagseg.names import did_you_mean
 from tagseg.recipe import Recipe, load_recipe, make_recipe, read_yaml
-from tagseg.run_folder import ChainFolder
+from tagseg.run_folder import MOST_ROUNDS, ChainFolder
 from tagseg.shipped import shipped_chains, shipped_recipes
 
 log = logging.getLogger(__name__)
@@ -198,8 +198,9 @@ def _confidence(chain: str, value: Any) -> float:
 
 
 def _rounds(chain: str, value: Any) -> int:
-    if isinstance(value, bool) or (value not in range(1, 10) and value not in list(map(str, range(1, 10)))):
-        raise UserError(f"Chain {chain}: rounds should be a number from 1 to 9 and is {shown(value)}.")
+    allowed = range(1, MOST_ROUNDS + 1)
+    if isinstance(value, bool) or (value not in allowed and value not in list(map(str, allowed))):
+        raise UserError(f"Chain {chain}: rounds should be a number from 1 to {MOST_ROUNDS} and is {shown(value)}.")
     return int(value)
 
 

@@ -1,20 +1,23 @@
-"""The demo: a network trained on generated scenes, from pictures to a report."""
+"""The demo: a segmenter trained on generated scenes with tags alone, from pictures to a report."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
 from tagseg.devices import AUTO
 from tagseg.prediction.score import score_table
 from tagseg.recipe import load_recipe
-from tagseg.run_folder import RunFolder
+from tagseg.run_folder import ChainFolder, RunFolder
+from tagseg.workflows.chain import load_chain
 from tagseg.workflows.report import report
+from tagseg.workflows.run import run
 from tagseg.workflows.train import train
 
-RECIPE = "asdt-scenes"
+CHAIN = "chain-scenes-classifier"
 QUICK_RECIPE = "classifier-scenes"  # nothing that numba has to compile first
 QUICK = ("train.steps=60", "train.crop=128", "data.scenes.train=120", "data.scenes.val=12", "predict.crf=null")
 
@@ -29,23 +32,36 @@ def demo(
     console: Console | None = None,
     say: Callable[[str], object] = print,
 ) -> Path | None:
-    """Train on scenes in `out`, print how each branch scores, and write and return the report; None if stopped before.
+    """Train on scenes in `out`, print how each stage scores, and write and return the report; None if stopped before.
 
-    quick: a classifier alone, whose activation maps find heads and no bodies.
+    quick: a classifier alone, whose activation maps find heads and no bodies. overwrite: drop an earlier demo in `out`.
     """
-    console = console or Console()
-    own = [f"train.seed={seed}", f"data.scenes.seed={seed}"]
-    recipe = load_recipe(QUICK_RECIPE, [*QUICK, *own]) if quick else load_recipe(RECIPE, own)
-    train(recipe, out, overwrite=overwrite, device=device, say=say)
-    run = RunFolder(out)
-    if not run.finished:
-        return None
-    result = run.result()
-    console.print(
-        score_table(result["scores"], f"{recipe.method.name} on scenes it has not seen, mIoU in %, seed {seed}")
-    )
-    say(f"{result['minutes']} minutes on {result['machine']}.")
-    page = report(out, device=device)
+    drawn = f"data.scenes.seed={seed}"
+    if quick:
+        recipe = load_recipe(QUICK_RECIPE, [*QUICK, drawn, f"train.seed={seed}"])
+        train(recipe, out, overwrite=overwrite, device=device, say=say)
+        if not RunFolder(out).finished:
+            return None
+        page, stages = report(out, device=device), {"classifier": RunFolder(out)}
+    else:
+        chain, folder = load_chain(CHAIN, [drawn, f"seed={seed}"]), ChainFolder(out)
+        if overwrite:
+            folder.drop()
+        page = run(chain, out, device=device, say=say)
+        stages = {name: folder.stage(name) for name in chain.stages}
+    results = {name: stage.result() for name, stage in stages.items()}
+    (console or Console()).print(score_table(_by_stage(results), f"Scenes it has not seen, mIoU in %, seed {seed}"))
+    last = list(results.values())[-1]
+    say(f"{sum(result['minutes'] for result in results.values()):.1f} minutes on {last['machine']}.")
     more = "the whole demo: tagseg demo" if quick else f"segment photos: tagseg predict {out} PHOTOS --out MASKS"
     say(f"Look at {page}, or {more}")
     return page
+
+
+def _by_stage(results: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Scores by protocol, then by stage and branch."""
+    scores: dict[str, dict[str, Any]] = {}
+    for stage, result in results.items():
+        for protocol, branches in result["scores"].items():
+            scores.setdefault(protocol, {}).update({f"{stage}: {name}": score for name, score in branches.items()})
+    return scores
