@@ -17,10 +17,11 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from tagseg.outputs.palette import overlay
+from tagseg.data.palette import overlay
 from tagseg.prediction.load import load
-from tagseg.prediction.maps import as_image, branch_maps, class_mask, resize
+from tagseg.prediction.maps import as_image
 from tagseg.refine import dense_crf
+from tagseg.resize import resize
 from tagseg.run_folder import ChainFolder
 from tagseg.workflows.opened import run_sources
 
@@ -42,7 +43,7 @@ def grid(rows: list[list[Picture]], heads: list[str], path: Path) -> None:
     print(f"{path}: {path.stat().st_size // 1000} kB")
 
 
-def heat(photo: Picture, map_hw: NDArray[np.float32]) -> Picture:
+def heat(photo: Picture, map_hw: NDArray[np.floating]) -> Picture:
     """A map in [0, 1] over the photo: dark violet, orange, white."""
     stops = np.array([(40, 10, 60), (200, 70, 60), (250, 170, 60), (255, 255, 220)], np.float32)
     at = np.clip(map_hw, 0, 1) * (len(stops) - 1)
@@ -55,7 +56,7 @@ def heat(photo: Picture, map_hw: NDArray[np.float32]) -> Picture:
 def demo(run: Path, names: tuple[str, ...] = ()) -> None:
     """Photo, activation map, what each stage says, final mask and truth of photos that training has not seen."""
     stages = [load(ChainFolder(run).stage(name).path, device="cpu") for name in ChainFolder.stages(1)]
-    (teacher, segmenter), val = stages, run_sources(ChainFolder(run).stage("teacher").path).val
+    teacher, val = stages[0], run_sources(ChainFolder(run).stage("teacher").path).val
     assert val is not None
     rows = []
     for index in [i for i, p in enumerate(val.photos) if not names or p.name in names][:4]:
