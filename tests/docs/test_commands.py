@@ -98,8 +98,12 @@ def short(words: list[str]) -> list[str]:
     if words[0] == "train":
         settings = [f"train.{setting}" for setting in TRAIN] + ["model.start=null"]
     elif words[0] == "run":
-        settings = [f"{stage}.train.{setting}" for stage in ("classifier", "teacher", "segmenter") for setting in TRAIN]
+        classifier = words[1] in shipped_chains() and load_chain(words[1]).classifier is not None
+        stages = ("classifier", "teacher", "segmenter") if classifier else ("teacher", "segmenter")
+        settings = [f"{stage}.train.{setting}" for stage in stages for setting in TRAIN]
         settings.append("rounds=1")
+    elif words[0] == "demo":
+        return [*words, "--no-open", *([] if "--quick" in words else ["--quick"])]
     else:
         return words
     return [*words, *(word for setting in settings for word in ("--set", setting))]
