@@ -45,10 +45,10 @@ FACTS = {
 SIZES = [(1, 65, 97), (3, 40, 33), (1, 1, 1), (1, 128, 200)]
 
 
-def small(name: str = "asdt") -> Segmenter:
+def small(name: str = "asdt", **values: object) -> Segmenter:
     torch.manual_seed(0)
     settings = METHODS[name].Settings.model_validate(
-        {"name": name} | ({"cam_scales": [1.0], "hidden": 8, "dilation": 1} if name == "asdt" else {})
+        {"name": name} | ({"cam_scales": [1.0], "hidden": 8, "dilation": 1} if name == "asdt" else {}) | values
     )
     method = build_method(settings, BACKBONE, ("cat, tabby", "犬"))
     method.backbone.license = "Apache-2.0"
@@ -139,6 +139,22 @@ def test_a_graph_that_holds_for_one_size_only_is_refused(tmp_path: Path) -> None
 def test_every_system_that_segments_can_be_exported(name: str, tmp_path: Path) -> None:
     lines = export(small(name), tmp_path / "model.pt2")
     assert "Checked on photos of two sizes" in lines[1]
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("mentor", {"pooling": "soft"}),  # what few photos get
+        ("bmp", {"pooling": "soft"}),
+        ("supervised", {"decoder": "segformer", "tag_weight": 1, "gate": {"power": 1, "tagged_background": 0.6}}),
+    ],
+)
+def test_a_graph_of_the_chosen_settings_holds_for_photos_of_any_size(
+    name: str, values: dict[str, object], tmp_path: Path
+) -> None:
+    for file in ("model.onnx", "model.pt2"):
+        lines = export(small(name, **values), tmp_path / file)
+        assert "Checked on photos of two sizes" in lines[1]
 
 
 @pytest.mark.parametrize("frozen_norm", [True, pytest.param(False, marks=pytest.mark.slow)])

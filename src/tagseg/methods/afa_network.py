@@ -6,7 +6,6 @@ Shapes: B photos, C classes, K = C + 1, F feature channels, H W pixels, h w feat
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Literal, Protocol, Self, cast
 
@@ -138,7 +137,9 @@ class AFANetwork(Method):
         """Logits (B, C) of the tags."""
         if self.settings.pooling == "soft":
             score_BCn = self.classifier(feature_BFhw).float().flatten(2)
-            return ((SHARPNESS * score_BCn).logsumexp(2) - math.log(score_BCn.shape[2])) / SHARPNESS
+            # counted by torch: a graph that is exported would hold the number of one size of photos for all
+            cells = torch.ones_like(score_BCn[:1, :1], dtype=torch.float64).sum(2)
+            return ((SHARPNESS * score_BCn).logsumexp(2) - cells.log().float()) / SHARPNESS
         pool = F.adaptive_max_pool2d if self.settings.pooling == "max" else F.adaptive_avg_pool2d
         return self.classifier(pool(feature_BFhw, 1)).flatten(1).float()
 

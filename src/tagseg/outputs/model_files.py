@@ -76,6 +76,9 @@ class _RenamedDict(nn.ModuleDict):
     def __getitem__(self, key: str) -> nn.Module:
         return super().__getitem__(f"{key}_" if iskeyword(key) else key)
 
+    def __contains__(self, key: object) -> bool:
+        return f"{key}_" in self._modules if isinstance(key, str) and iskeyword(key) else key in self._modules
+
 
 def _renamed(network: nn.Module) -> nn.Module:
     """A copy whose parts have no word of Python's for a name: torch would write `self.heads.class` into its code."""
