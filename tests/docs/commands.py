@@ -10,7 +10,19 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted(path.relative_to(ROOT).as_posix() for path in [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
-NEEDS = re.compile(r"#.*\bneeds (a GPU|PASCAL VOC|voc-animals|tile-defects|the network|an object store|the method above)\b")
+THINGS = (
+    "a GPU",
+    "PASCAL VOC",
+    "voc-animals",
+    "tile-defects",
+    "a review",
+    "other tags",
+    "PNG masks",
+    "the network",
+    "an object store",
+    "the method above",
+)
+NEEDS = re.compile(rf"#.*\bneeds ({'|'.join(THINGS)})\b")
 PLACEHOLDERS = {"DIR": "data", "N": "0", "RUN": "runs/mine", "TEACHER": "runs/mine", "MASKS": "masks"}
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import typer
+from PIL import Image
 from typer.testing import CliRunner
 
 import tagseg.cli  # noqa: F401  (its commands join the app)
@@ -78,6 +79,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
         shutil.copytree(path / "photos", path / folder)
     first = sorted((path / "photos").iterdir())[0]
     shutil.copy(first, path / "a.jpg")
+    Image.open(first).save(path / "day1" / "evening.png")
     for name in ("banded", "dotted"):
         (path / "by-class" / name).mkdir(parents=True)
         shutil.copy(first, path / "by-class" / name / f"{name}.jpg")

@@ -27,7 +27,7 @@ def demo(
     seed: Annotated[int, typer.Option(help="seed of pictures and training")] = 0,
     overwrite: Overwrite = False,
 ) -> None:
-    """Train on generated scenes, print the scores, write the report and open it: about five minutes on two cores.
+    """Train on generated scenes, print the scores, write the report and open it: about three minutes on two cores.
 
     Example: tagseg demo --out demo
 
