@@ -22,8 +22,12 @@ WITHOUT = "predict.crf=null"
 def run(out: Path, monkeypatch: pytest.MonkeyPatch, *words: str) -> str:
     """`tagseg demo` with its trainings cut to a step."""
 
-    def recipe(name: str, overrides: list[str]) -> Recipe:
-        return load_recipe(name, [*overrides, *DATA, *TRAIN, WITHOUT])
+    def recipe(name: str | Path, overrides: list[str] | None = None, *, stored: bool = False) -> Recipe:
+        return (
+            load_recipe(name, stored=True)
+            if stored
+            else load_recipe(name, [*(overrides or []), *DATA, *TRAIN, WITHOUT])
+        )
 
     def chain(name: str, overrides: list[str]) -> Chain:
         stages = [f"{stage}.{setting}" for stage in ("teacher", "segmenter") for setting in (*TRAIN, WITHOUT)]
@@ -66,6 +70,14 @@ def test_the_demo_ends_in_a_model_and_overwrite_drops_it_for_another(
     run(out, monkeypatch, "--no-open", "--seed", "1", "--overwrite")
     assert "seed: 1" in (out / "segmenter" / "recipe.yaml").read_text(encoding="utf-8")
     assert (out / "mine.txt").is_file()
+
+    recipe = out / "teacher" / "recipe.yaml"
+    text = recipe.read_text(encoding="utf-8")
+    recipe.write_text(text.replace("title: classifier on scenes", "title: mine"), encoding="utf-8")
+    for words in ([], ["--overwrite"]):  # a chain of one's own is neither dropped nor trained anew
+        with pytest.raises(UserError, match="holds another chain"):
+            run(out, monkeypatch, "--no-open", "--seed", "1", *words)
+    assert (out / "segmenter" / "model.safetensors").is_file()
 
 
 def test_no_open_opens_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,10 +9,11 @@ from typing import Any
 from rich.console import Console
 
 from tagseg.devices import AUTO
+from tagseg.errors import UserError
 from tagseg.prediction.score import score_table
 from tagseg.recipe import load_recipe
 from tagseg.run_folder import ChainFolder, RunFolder
-from tagseg.workflows.chain import load_chain
+from tagseg.workflows.chain import Chain, load_chain
 from tagseg.workflows.report import report
 from tagseg.workflows.run import run
 from tagseg.workflows.train import train
@@ -45,6 +46,7 @@ def demo(
         page, stages = report(out, device=device), {"classifier": RunFolder(out)}
     else:
         chain, folder = load_chain(CHAIN, [drawn, f"seed={seed}"]), ChainFolder(out)
+        _check(folder, chain)
         if overwrite:
             folder.drop()
         page = run(chain, out, device=device, say=say)
@@ -56,6 +58,16 @@ def demo(
     more = "the whole demo: tagseg demo" if quick else f"segment photos: tagseg predict {out} PHOTOS --out MASKS"
     say(f"Look at {page}, or {more}")
     return page
+
+
+def _check(folder: ChainFolder, chain: Chain) -> None:
+    """Refuse a folder of another chain, which the demo would make anew."""
+    if not folder.record.is_file():
+        return
+    teacher = folder.stage(chain.stages[0]).recipe
+    other = {*folder.read_record()[0]} - {*chain.stages, *chain.masks, "evaluation", "report"}
+    if other or (teacher.is_file() and load_recipe(teacher, stored=True).title != chain.teacher.title):
+        raise UserError(f"{folder.path} holds another chain than the demo's: choose another --out.")
 
 
 def _by_stage(results: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
