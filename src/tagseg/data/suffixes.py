@@ -9,7 +9,7 @@ from PIL import features
 HEIC_SUFFIXES = frozenset({".heic", ".heif", ".hif"})
 AVIF_SUFFIXES = frozenset({".avif"})
 HAS_HEIC = find_spec("pillow_heif") is not None
-HAS_AVIF = bool(features.check("avif"))
+HAS_AVIF = "avif" in features.get_supported_modules()
 PHOTO_SUFFIXES = (
     frozenset(
         {".jpg", ".jpeg", ".jpe", ".jfif", ".jif", ".png", ".apng", ".webp", ".bmp", ".dib", ".tif", ".tiff", ".gif"}
