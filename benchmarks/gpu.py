@@ -35,7 +35,7 @@ class Section(NamedTuple):
 SECTIONS = {
     "kernels": Section("Kernels against their CPU forms", 120),
     "steps": Section("Training steps at published settings, Triton kernels", 100, "1"),
-    "predict": Section("Prediction and labelling", 50, "1"),
+    "predict": Section("Prediction and labeling", 50, "1"),
     "tests": Section("Tests that ask for a GPU", 35),
     "plain": Section("Training steps, plain torch", 40, "0"),
     "compiled": Section("Training steps, compiled backbone", 60, "1"),

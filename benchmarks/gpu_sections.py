@@ -120,7 +120,7 @@ def predict(options: Namespace, left: Left) -> Iterator[str]:
 
 
 def _label(name: str, segmenter: Segmenter, photos: Path, out: Path, count: int) -> Iterator[str]:
-    """Labelling the same photos, two tags each."""
+    """Labeling the same photos, two tags each."""
     from tagseg.data.sources import DataSettings, open_sources
     from tagseg.workflows.label import label
 

@@ -1,4 +1,4 @@
-"""Time and peak memory of PAR and VARM against the direct form, which holds all 48 neighbours of every map at once.
+"""Time and peak memory of PAR and VARM against the direct form, which holds all 48 neighbors of every map at once.
 
 python benchmarks/pixel_adaptive.py [--size 512] [--repeats 3] [--labels 4 21]
 
@@ -27,7 +27,7 @@ DILATIONS = (1, 2, 4, 8, 12, 24)
 
 
 def unfolded(map_BKHW: Tensor) -> Tensor:
-    """All 48 neighbours (B, K, 48, H, W)."""
+    """All 48 neighbors (B, K, 48, H, W)."""
     batch, maps, height, width = map_BKHW.shape
     rings = []
     for d in DILATIONS:

@@ -48,8 +48,8 @@ def heat(photo: Picture, map_hw: NDArray[np.floating]) -> Picture:
     stops = np.array([(40, 10, 60), (200, 70, 60), (250, 170, 60), (255, 255, 220)], np.float32)
     at = np.clip(map_hw, 0, 1) * (len(stops) - 1)
     low = np.minimum(at.astype(int), len(stops) - 2)
-    colour = stops[low] + (stops[low + 1] - stops[low]) * (at - low)[..., None]
-    return (0.35 * photo + 0.65 * colour).astype(np.uint8)
+    color = stops[low] + (stops[low + 1] - stops[low]) * (at - low)[..., None]
+    return (0.35 * photo + 0.65 * color).astype(np.uint8)
 
 
 @torch.inference_mode()

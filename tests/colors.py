@@ -1,4 +1,4 @@
-"""A method that needs no training: the class of a pixel is the strongest colour channel of it."""
+"""A method that needs no training: the class of a pixel is the strongest color channel of it."""
 
 from pydantic import ConfigDict
 from torch import Tensor, nn
@@ -13,7 +13,7 @@ CLASSES = ("green", "blue")
 class ColorSettings(MethodSettings):
     model_config = ConfigDict(extra="forbid")
 
-    name: str = "colours"
+    name: str = "colors"
 
 
 class _Pixels(Backbone):

@@ -207,7 +207,7 @@ def test_a_prediction_shows_and_saves_itself(tmp_path: Path) -> None:
     assert prediction._repr_png_().startswith(b"\x89PNG")
     with pytest.raises(UserError, match="give the photo predicted"):
         prediction.overlay(photo[:2])
-    assert repr(tagseg.Segmenter(Colors())) == "Segmenter(colours, 2 classes: green, blue, on cpu)"
+    assert repr(tagseg.Segmenter(Colors())) == "Segmenter(colors, 2 classes: green, blue, on cpu)"
 
 
 def test_the_dense_crf_on_arrays_imports_no_torch() -> None:

@@ -173,11 +173,11 @@ def test_plain_logs_hear_of_progress_and_quiet_ones_do_not(
 ) -> None:
     clock = iter(range(0, 10_000, 15))
     monkeypatch.setattr("tagseg.progress.time.monotonic", lambda: float(next(clock)))
-    assert list(tracked(range(20), "Labelling", 20)) == list(range(20))
-    assert "Labelling: 3 of 20" in capsys.readouterr().err
+    assert list(tracked(range(20), "Labeling", 20)) == list(range(20))
+    assert "Labeling: 3 of 20" in capsys.readouterr().err
     silence()
     try:
-        assert list(tracked(range(20), "Labelling", 20)) == list(range(20))
+        assert list(tracked(range(20), "Labeling", 20)) == list(range(20))
         assert not capsys.readouterr().err
     finally:
         silence(False)

@@ -70,7 +70,7 @@ def test_every_key_of_a_recipe_is_shown(name: str) -> None:
     text = listed(name)
     for key in ("method.name", "train.steps", "predict.scales"):
         assert key in text
-    assert "optimiser steps" in text
+    assert "optimizer steps" in text
 
 
 def test_a_name_that_there_is_not_gets_the_nearest() -> None:

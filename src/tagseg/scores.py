@@ -21,7 +21,7 @@ class Scores:
 
     Pixels whose truth is 255 are left out everywhere. A predicted 255 ("no label", as pseudo masks may hold) counts as
     a missed pixel of its true class and as a false alarm of none: a gap never counts as right. `covered()` gives the
-    scores on the labelled pixels alone, `coverage` says how many those are.
+    scores on the labeled pixels alone, `coverage` says how many those are.
 
     num_classes: K, with background. boundary: whether to keep Boundary IoU too (some milliseconds a photo).
     """
@@ -118,7 +118,7 @@ class Scores:
     def as_dict(self, classes: Sequence[str], *, confusion: bool = False) -> dict[str, Any]:
         """The scores in percent as plain numbers, None where undefined; `classes` are the K names, background first.
 
-        confusion: whether to add the counts themselves: `confusion` (rows truth, columns prediction) and `unlabelled`.
+        confusion: whether to add the counts themselves: `confusion` (rows truth, columns prediction) and `unlabeled`.
         """
         if len(classes) != self.num_classes:
             raise ValueError(f"{len(classes)} names for {self.num_classes} classes")

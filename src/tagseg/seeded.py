@@ -12,7 +12,7 @@ from torch import Tensor
 def generators(seed_B: Tensor, purpose: int = 0) -> list[torch.Generator]:
     """A CPU generator for each photo; another `purpose` gives independent numbers from the same seeds."""
     # The seeds stay on the host, so that no device is asked for them. Multiplying by an odd number permutes them, so that
-    # no purpose meets a neighbouring photo's numbers.
+    # no purpose meets a neighboring photo's numbers.
     return [torch.Generator().manual_seed((seed * 2654435769 + purpose) % 2**63) for seed in seed_B.tolist()]
 
 

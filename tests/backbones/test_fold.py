@@ -1,4 +1,4 @@
-"""Folded normalisation and the depthwise backward against torch's own."""
+"""Folded normalization and the depthwise backward against torch's own."""
 
 from __future__ import annotations
 

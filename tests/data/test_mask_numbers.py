@@ -28,7 +28,7 @@ BANDS = np.repeat(np.arange(4, dtype=np.uint8), 12)[:, None].repeat(32, axis=1) 
 
 
 def png(path: Path, values: np.ndarray, depth: int) -> Path:
-    """A grey PNG of `depth` bits a pixel, which Pillow itself does not write."""
+    """A gray PNG of `depth` bits a pixel, which Pillow itself does not write."""
     bits = np.unpackbits(values[..., None], axis=-1)[..., 8 - depth :].reshape(len(values), -1)
     rows = b"".join(b"\0" + row.tobytes() for row in np.packbits(bits, axis=1))
 
@@ -94,13 +94,13 @@ def test_a_palette_of_voc_s_colors_that_a_program_renumbered(tmp_path: Path) -> 
     path = palette_png(tmp_path / "a.png", BANDS, PALETTE[meant])
     assert np.array_equal(read_mask(path), meant[BANDS])
     path = palette_png(tmp_path / "b.png", BANDS > 1, [[0, 0, 0], [0, 0, 128]])  # navy: VOC's 4, or someone's own 1
-    with pytest.raises(UserError, match=r"has VOC's colors of 0, 4 under the numbers 0, 1; save it as 8-bit grey"):
+    with pytest.raises(UserError, match=r"has VOC's colors of 0, 4 under the numbers 0, 1; save it as 8-bit gray"):
         read_mask(path)
 
 
 def test_grays_in_disorder_are_refused(tmp_path: Path) -> None:
     path = palette_png(tmp_path / "a.png", BANDS, [[v] * 3 for v in (0, 200, 100, 255)])
-    with pytest.raises(UserError, match=r"palette of greys \(0, 200, 100, 255\) unlike its indices \(0, 1, 2, 3\)"):
+    with pytest.raises(UserError, match=r"palette of grays \(0, 200, 100, 255\) unlike its indices \(0, 1, 2, 3\)"):
         read_mask(path)
 
 

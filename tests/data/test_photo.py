@@ -71,12 +71,12 @@ def test_transparency_lies_over_white(tmp_path: Path) -> None:
     alpha[:20, :30, 3] = 0
     alpha[:20, 30:, 3] = 128
     Image.fromarray(alpha).save(tmp_path / "a.png")
-    Image.fromarray(alpha).convert("LA").save(tmp_path / "grey.png")
+    Image.fromarray(alpha).convert("LA").save(tmp_path / "gray.png")
     top = corners(read_photo(tmp_path / "a.png"))
     assert (top[0] == WHITE).all()
     assert np.abs(top[1] - (np.array(GREEN) + 255) / 2).max() <= 1
     assert (top[2] == BLUE).all()
-    assert (corners(read_photo(tmp_path / "grey.png"))[0] == WHITE).all()
+    assert (corners(read_photo(tmp_path / "gray.png"))[0] == WHITE).all()
 
 
 def test_palette_with_a_transparent_entry(tmp_path: Path) -> None:
@@ -226,10 +226,10 @@ def test_masks_keep_their_indices(tmp_path: Path) -> None:
     palette = Image.fromarray(values, mode="P")
     palette.putpalette(list(np.random.default_rng(0).integers(0, 256, 768)))
     palette.save(tmp_path / "palette.png")
-    Image.fromarray(values).save(tmp_path / "grey.png")
+    Image.fromarray(values).save(tmp_path / "gray.png")
     Image.fromarray(values > 0).save(tmp_path / "bits.png")
     assert read_mask(tmp_path / "palette.png").tolist() == values.tolist()
-    assert read_mask(tmp_path / "grey.png").tolist() == values.tolist()
+    assert read_mask(tmp_path / "gray.png").tolist() == values.tolist()
     assert read_mask(tmp_path / "bits.png").tolist() == (values > 0).astype(int).tolist()
 
 

@@ -82,7 +82,7 @@ def test_other_folders_are_not_written_into(tmp_path: Path) -> None:
 
 
 def test_the_class_shows_in_a_small_part() -> None:
-    """Seen over many pictures, most of a class's pixels have colours that all classes share."""
+    """Seen over many pictures, most of a class's pixels have colors that all classes share."""
     colors: dict[int, list[np.ndarray]] = {}
     shares, tags = [], []
     for seed in range(60):

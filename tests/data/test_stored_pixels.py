@@ -236,13 +236,13 @@ def test_a_large_photo_of_16_bits_takes_what_a_large_photo_takes(tmp_path: Path)
     from PIL import Image
     from tagseg.data.photo import read_photo
     path = Path({str(tmp_path)!r})
-    Image.fromarray(np.zeros((6000, 6000), np.uint16)).save(path / "grey.png", compress_level=1)
+    Image.fromarray(np.zeros((6000, 6000), np.uint16)).save(path / "gray.png", compress_level=1)
     Image.new("LA", (6000, 6000), (7, 255)).save(path / "clear.png", compress_level=1)
     Image.new("L", (20, 20)).save(path / "small.png")
     read_photo(path / "small.png")
     """
     code = """
-    for name in ("grey.png", "clear.png"):
+    for name in ("gray.png", "clear.png"):
         print(read_photo(path / name).shape)
     """
     assert finished(code, above=420 << 20, imports=imports).splitlines() == ["(6000, 6000, 3)"] * 2

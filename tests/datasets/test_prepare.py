@@ -94,7 +94,7 @@ def test_coco14_paints_small_over_large_and_crowds_too(archives: Archives, tmp_p
     data = open_voc(root, "val")
     assert data.classes == COCO_CLASSES
     assert [photo.tags for photo in data.photos] == [(1, 17, 80), (3,)]
-    assert data.photo(0).shape == (tiny.HEIGHT, tiny.WIDTH, 3)  # a grey JPEG
+    assert data.photo(0).shape == (tiny.HEIGHT, tiny.WIDTH, 3)  # a gray JPEG
     assert np.array_equal(data.mask(1), packed)
 
 

@@ -33,7 +33,7 @@ def checkpointed(out: Path) -> list[int]:
 
 
 def assert_same_run(one: Path, other: Path) -> None:
-    """Equal to the bit: weights, optimiser state and everything logged."""
+    """Equal to the bit: weights, optimizer state and everything logged."""
     assert lines(one) == lines(other)
     last = max(checkpointed(one))
     for name in ("model.safetensors", f"checkpoints/step-{last:07d}.safetensors"):

@@ -1,4 +1,4 @@
-"""What a labelling tool's file may claim: sizes that are not there, runs that wrap, names that lie."""
+"""What a labeling tool's file may claim: sizes that are not there, runs that wrap, names that lie."""
 
 import json
 import zipfile

@@ -355,7 +355,7 @@ def test_cvat_holds_colored_masks_a_map_and_a_list(tmp_path):
         lines = archive.read("labelmap.txt").decode().splitlines()
         with archive.open("SegmentationClass/sub/a b.png") as stream, Image.open(stream) as image:
             assert np.array(image).tolist() == [[[0, 0, 0], [128, 0, 0], [0, 128, 0], [224, 224, 192]]]
-        # Instances, numbered in VOC's colours, 0 = none: with them CVAT makes no object of background.
+        # Instances, numbered in VOC's colors, 0 = none: with them CVAT makes no object of background.
         with archive.open("SegmentationObject/sub/a b.png") as stream, Image.open(stream) as image:
             assert np.array(image).tolist() == [[[0, 0, 0], [128, 0, 0], [0, 128, 0], [128, 128, 0]]]
     assert lines[0].startswith("#")
@@ -412,7 +412,7 @@ def test_a_color_without_a_label_is_named(tmp_path):
     with zipfile.ZipFile(tmp_path / "cvat.zip") as archive:
         mask = archive.read("SegmentationClass/x.png")
     path = zipped(tmp_path / "b.zip", {"labelmap.txt": "a:0,0,0::\nb:128,0,0::\n", "SegmentationClass/x.png": mask})
-    with pytest.raises(UserError, match="the colour 0,128,0"):
+    with pytest.raises(UserError, match="the color 0,128,0"):
         list(READERS["cvat"](path).masks)
 
 

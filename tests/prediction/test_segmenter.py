@@ -269,7 +269,7 @@ def test_the_maximum_of_logits_is_that_of_the_released_codes() -> None:
     np.testing.assert_allclose(model.predict(photo(20, 20)).probabilities[:, 0, 0], expected, rtol=1e-5)
     told = model.predict(photo(20, 20), tags=["blue"]).probabilities[:, 0, 0]
     np.testing.assert_allclose(told, expected * [1, 0, 1] / (expected[0] + expected[2]), rtol=1e-5)
-    with pytest.raises(UserError, match="max_logits, and colours combines probabilities: choose max or mean"):
+    with pytest.raises(UserError, match="max_logits, and colors combines probabilities: choose max or mean"):
         segmenter(merge="max_logits").predict(photo(4, 4))
 
 

@@ -290,7 +290,7 @@ class TestProperties:
     @settings(max_examples=10, deadline=None)
     @given(st.integers(1, 20), st.integers(1, 20), st.integers(0, 50), st.floats(2, 50))
     def test_constant_image_is_a_plain_gaussian(self, height: int, width: int, seed: int, sxy: float) -> None:
-        # colour 0 adds nothing: what is left is the position, on another lattice
+        # color 0 adds nothing: what is left is the position, on another lattice
         maps = random_maps(3, height, width, seed)
         black = np.zeros((height, width, 3), np.uint8)
         bilateral = dense_crf(black, maps, gaussian=None, bilateral=(sxy, 13, 2), iterations=3)

@@ -10,7 +10,7 @@ KINDS = ("par", "varm")
 
 
 def neighbors(map_BKHW: Tensor) -> Tensor:
-    """(B, K, 48, H, W): every neighbour picked by its clamped row and column."""
+    """(B, K, 48, H, W): every neighbor picked by its clamped row and column."""
     height, width = map_BKHW.shape[-2:]
     y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
     found = []

@@ -1,4 +1,4 @@
-"""A small set under review: photos of three colours, of which the toy model of tests/colors.py makes masks."""
+"""A small set under review: photos of three colors, of which the toy model of tests/colors.py makes masks."""
 
 import threading
 from collections.abc import Iterator

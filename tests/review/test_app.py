@@ -73,7 +73,7 @@ def test_painted_masks_outlast_the_server(tmp_path: Path) -> None:
         assert one.post("/api/undo").json()["state"] == "open"
         assert one.post("/api/redo").json()["state"] == "accepted"
         assert one.post("/api/redo").json() is None
-        # other tags: all but what was painted is labelled again
+        # other tags: all but what was painted is labeled again
         row = one.put("/api/photos/1/tags", json={"tags": [1]}, headers=version(4)).json()
         assert (row["tags"], row["retagged"]) == ([1], True)
         kept = read_mask(tmp_path / "review" / "masks" / "p1.png")

@@ -1,4 +1,4 @@
-"""Doubt against its formulas, and the order of proposals against the sums that it maximises."""
+"""Doubt against its formulas, and the order of proposals against the sums that it maximizes."""
 
 import itertools
 

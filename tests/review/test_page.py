@@ -46,7 +46,7 @@ def opened(browser, url, **options):
     page.on("pageerror", lambda error: page.faults.append(str(error)))
     page.goto(url)
     page.wait_for_selector("body[data-shown]")
-    # labelled all, so that the order stands still
+    # labeled all, so that the order stands still
     until(page, "[...tagsegReview.queue.rows.values()].every((row) => row.doubt !== null)")
     return page
 
@@ -64,7 +64,7 @@ def shows(page, name):
 
 
 def drawn(page, x, y):
-    """The colour (RGBA) that is drawn over the photo's pixel."""
+    """The color (RGBA) that is drawn over the photo's pixel."""
     return page.evaluate(f"[...document.getElementById('overlay').getContext('2d').getImageData({x}, {y}, 1, 1).data]")
 
 

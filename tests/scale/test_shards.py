@@ -35,7 +35,7 @@ def build() -> Segmenter:
 
 
 def draw(folder: Path, count: int) -> dict[str, NDArray[np.uint8]]:
-    """Photos of unlike sizes, and the masks that Colours gives them."""
+    """Photos of unlike sizes, and the masks that Colors gives them."""
     folder.mkdir(parents=True, exist_ok=True)
     masks = {}
     for number in range(count):

@@ -34,7 +34,7 @@ def photos(tmp_path: Path) -> Path:
 
 
 def backend(**options: object) -> Iterator[TestClient]:
-    service = Service(segmenter(), name="colours", limits=Limits(bytes=100_000))
+    service = Service(segmenter(), name="colors", limits=Limits(bytes=100_000))
     routes = Backend(service, **options).routes()  # type: ignore[arg-type]
     with TestClient(create_app(service, routes=routes), base_url="http://127.0.0.1:9090") as client:
         yield client
@@ -63,7 +63,7 @@ def masks(entry: dict) -> dict[str, np.ndarray]:  # type: ignore[type-arg]
 
 
 def test_the_other_routes(client: TestClient) -> None:
-    assert client.get("/health").json() == {"status": "UP", "model_class": "colours"}
+    assert client.get("/health").json() == {"status": "UP", "model_class": "colors"}
     version = Service(segmenter()).version
     asked = {"project": "1.17", "schema": INTERFACE, "hostname": "http://localhost:8080", "access_token": "x"}
     assert client.post("/setup", json=asked).json() == {"model_version": version}

@@ -115,7 +115,7 @@ def test_tasks_go_out_are_corrected_and_come_back(studio: tuple[str, Path], tmp_
     assert np.array_equal(read_mask(tmp_path / "review/masks/p 0.png"), corrected)
     assert list(read_verdicts(tmp_path / "review")) == ["p 0"]
 
-    service = Service(segmenter(), name="colours")
+    service = Service(segmenter(), name="colors")
     address = open_address("127.0.0.1", 0)
     with run_server(create_app(service, routes=Backend(service, images=photos).routes()), address):
         assert service.ready.wait(60)

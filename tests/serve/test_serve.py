@@ -38,7 +38,7 @@ def started(service: Service, **options: object) -> TestClient:
 
 @pytest.fixture
 def client() -> Iterator[TestClient]:
-    one = started(Service(segmenter(), name="colours", limits=Limits(bytes=200_000, pixels=20_000, photos=3)))
+    one = started(Service(segmenter(), name="colors", limits=Limits(bytes=200_000, pixels=20_000, photos=3)))
     yield one
     one.__exit__(None, None, None)
 

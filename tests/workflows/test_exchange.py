@@ -1,4 +1,4 @@
-"""Masks out to labelling tools and back, and between all formats."""
+"""Masks out to labeling tools and back, and between all formats."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Tags that are given for prediction and labelling are read as those of training are, and what is not read is named."""
+"""Tags that are given for prediction and labeling are read as those of training are, and what is not read is named."""
 
 from __future__ import annotations
 

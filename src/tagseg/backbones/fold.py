@@ -1,8 +1,8 @@
-"""Frozen batch normalisation, folded into the convolution before it.
+"""Frozen batch normalization, folded into the convolution before it.
 
 With fixed statistics BN(conv(x, w)) = conv(x, w * scale) + shift, where scale = gamma / sqrt(var + eps) per output
 channel and shift = beta - mean * scale. Values and gradients stay what they are; a pass over the feature map and its
-backward fall away. The modules keep their places and parameters, so a state_dict does not change. While a normalisation
+backward fall away. The modules keep their places and parameters, so a state_dict does not change. While a normalization
 is in training mode, both run as they were.
 
 Shapes: B photos, C channels, H W pixels.
@@ -25,13 +25,13 @@ BFLOAT16_SIX = torch.tensor(6, dtype=torch.bfloat16).view(torch.int16).item()
 
 
 class FoldedConv2d(nn.Conv2d):
-    """A convolution that applies the scale and shift of the frozen normalisation after it."""
+    """A convolution that applies the scale and shift of the frozen normalization after it."""
 
-    # In a tuple, so that the normalisation is not registered a second time, as a part of the convolution.
+    # In a tuple, so that the normalization is not registered a second time, as a part of the convolution.
     folded_norm: tuple[nn.BatchNorm2d]
 
     def forward(self, input: Tensor) -> Tensor:
-        """Convolve and normalise (B, C, H, W)."""
+        """Convolve and normalize (B, C, H, W)."""
         (norm,) = self.folded_norm
         if norm.training:
             return super().forward(input)
@@ -41,7 +41,7 @@ class FoldedConv2d(nn.Conv2d):
         return self._convolve(input, self.weight * scale_C.view(-1, 1, 1, 1), shift_C)
 
     def _factors(self, norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
-        """Scale and shift (C,) of a normalisation; one that is not trained keeps them: five launches a layer and pass."""
+        """Scale and shift (C,) of a normalization; one that is not trained keeps them: five launches a layer and pass."""
         given = (norm.weight, norm.bias, norm.running_mean, norm.running_var)
         tensors = [tensor for tensor in given if tensor is not None]
         if torch.compiler.is_compiling() or any(tensor.requires_grad or tensor.is_inference() for tensor in tensors):
@@ -76,12 +76,12 @@ class FoldedConv2dSame(FoldedConv2d):
     """The same for timm's convolution with TensorFlow's padding, which depends on the photo's size."""
 
     def forward(self, input: Tensor) -> Tensor:
-        """Pad, convolve and normalise (B, C, H, W)."""
+        """Pad, convolve and normalize (B, C, H, W)."""
         return super().forward(pad_same(input, self))
 
 
 class FoldedBatchNorm2d(nn.BatchNorm2d):
-    """A normalisation whose work the convolution before it has done."""
+    """A normalization whose work the convolution before it has done."""
 
     def forward(self, input: Tensor) -> Tensor:
         """Pass on (B, C, H, W)."""
@@ -89,7 +89,7 @@ class FoldedBatchNorm2d(nn.BatchNorm2d):
 
 
 class FoldedBatchNormAct2d(BatchNormAct2d):
-    """The same for timm's normalisation with an activation after it."""
+    """The same for timm's normalization with an activation after it."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Activate (B, C, H, W)."""
@@ -123,7 +123,7 @@ FOLDED: dict[type[nn.Module], type[nn.Module]] = {
 
 
 def fold_norms(network: nn.Module, run: Callable[[], tuple[Tensor, ...]]) -> int:
-    """Fold every batch normalisation that directly follows a convolution; returns how many were folded.
+    """Fold every batch normalization that directly follows a convolution; returns how many were folded.
 
     run: computes the network's outputs for some photo; it shows which module follows which. A network whose outputs
     folding would change (where a convolution's output is used by something else as well) stays as it was and gives 0.
@@ -153,7 +153,7 @@ def fold_norms(network: nn.Module, run: Callable[[], tuple[Tensor, ...]]) -> int
 
 
 def _pairs(network: nn.Module, run: Callable[[], tuple[Tensor, ...]]) -> list[tuple[nn.Conv2d, nn.BatchNorm2d]]:
-    """Convolutions and the normalisations that take exactly their output, in the order of `run`."""
+    """Convolutions and the normalizations that take exactly their output, in the order of `run`."""
     outputs: list[tuple[Tensor, nn.Conv2d]] = []
     pairs: list[tuple[nn.Conv2d, nn.BatchNorm2d]] = []
 

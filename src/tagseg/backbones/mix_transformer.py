@@ -126,7 +126,7 @@ class DropPath(nn.Module):
 
 
 class Block(nn.Module):
-    """Attention and MLP, each on normalised tokens and added to them."""
+    """Attention and MLP, each on normalized tokens and added to them."""
 
     def __init__(self, channels: int, heads: int, reduction: int, drop_path: float) -> None:
         super().__init__()

@@ -81,13 +81,13 @@ class TimmBackbone(Backbone):
         # Convolutions on a CPU and in half precision on a GPU are fastest with channels as the last axis in memory.
         image_B3HW = image_B3HW.contiguous(memory_format=torch.channels_last)
         final, stages = self.network.forward_intermediates(image_B3HW, indices=self._indices, **self._norm_option())
-        # Transformers end in a token list or in channels-last; their last stage, normalised, is the same map.
+        # Transformers end in a token list or in channels-last; their last stage, normalized, is the same map.
         if final.ndim == 4 and final.shape[2:] == stages[-1].shape[2:]:
             return (*stages[:-1], final)
         return tuple(stages)
 
     def freeze_norm(self, frozen: bool = True) -> None:
-        """Keep the normalisation layers as they are while training, and fold them into the convolutions before them."""
+        """Keep the normalization layers as they are while training, and fold them into the convolutions before them."""
         super().freeze_norm(frozen)
         if frozen and not self._is_folded:
             from tagseg.backbones.fold import fold_norms

@@ -38,7 +38,7 @@ PSA_CLASSIFIER = "fc8.weight"  # of the file res38_cls.pth: VOC's twenty classes
 
 
 class BasicBlock(nn.Module):
-    """Two 3x3 convolutions, each after normalisation and ReLU; a new shape's shortcut starts after the first ReLU."""
+    """Two 3x3 convolutions, each after normalization and ReLU; a new shape's shortcut starts after the first ReLU."""
 
     def __init__(
         self, inputs: int, middle: int, outputs: int, stride: int = 1, first_dilation: int = 1, dilation: int = 1

@@ -31,7 +31,7 @@ def export_tasks(
         str | None, typer.Option(help="label-studio: what stands before a photo's name, in place of local files")
     ] = None,
 ) -> None:
-    """Masks as tasks of a labelling tool, to be corrected there.
+    """Masks as tasks of a labeling tool, to be corrected there.
 
     Example: tagseg export-tasks review --images photos --state later --to label-studio --out tasks
     """
@@ -53,7 +53,7 @@ def export_tasks(
         states=state or (),
         photo_url=photo_url,
     )
-    _tell(result, f"{result.done} tasks are in {out}; docs/labelling-tools.md says how they are opened.")
+    _tell(result, f"{result.done} tasks are in {out}; docs/labeling-tools.md says how they are opened.")
 
 
 @app.command("import")
@@ -66,7 +66,7 @@ def import_masks(
     ),
     classes: Classes = None,
 ) -> None:
-    """Corrected masks of a labelling tool back into a review, where they count as accepted.
+    """Corrected masks of a labeling tool back into a review, where they count as accepted.
 
     Example: tagseg import tasks --from label-studio --images photos --review review
     """

@@ -239,7 +239,7 @@ def refine(
         str, typer.Option("--out", "-o", help="folder for the results; with --shards a store too")
     ] = "refined",
     sxy: Annotated[float, typer.Option(help="bilateral sigma in pixels")] = BILATERAL[0],
-    srgb: Annotated[float, typer.Option(help="bilateral sigma of colour")] = BILATERAL[1],
+    srgb: Annotated[float, typer.Option(help="bilateral sigma of color")] = BILATERAL[1],
     weight: Annotated[float, typer.Option(help="bilateral weight")] = BILATERAL[2],
     iterations: Annotated[int, typer.Option(help="mean-field iterations")] = ITERATIONS,
     label_probability: Annotated[float, typer.Option(help="how sure a mask's labels are")] = 0.7,

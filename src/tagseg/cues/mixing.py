@@ -52,7 +52,7 @@ class Mixed:
 def mixed(label_BHW: Tensor, tag_BC: Tensor, seed_B: Tensor, settings: MixingSettings) -> Mixed:
     """Which parts of the photos of a batch go over others, from labels (uint8, 255 unknown), tags and seeds.
 
-    A tag holds where 3 of 10 pixels labelled so are left, and is unknown where fewer are.
+    A tag holds where 3 of 10 pixels labeled so are left, and is unknown where fewer are.
     """
     count, height, width = label_BHW.shape
     device = label_BHW.device
@@ -66,7 +66,7 @@ def mixed(label_BHW: Tensor, tag_BC: Tensor, seed_B: Tensor, settings: MixingSet
     kept_BC = _share(label_BHW, ~over_BHW, tag_BC)
     added_BC = _share(label_BHW[other_B], over_BHW, tag_BC[other_B])
     touched_B1 = over_BHW.flatten(1).any(1, keepdim=True)
-    # a photo that nothing lies over has its tags, even where no pixel is labelled so
+    # a photo that nothing lies over has its tags, even where no pixel is labeled so
     present_BC = torch.where(touched_B1, (kept_BC >= KEPT) | (added_BC >= KEPT), tag_BC > 0)
     either_BC = (tag_BC > 0) | (tag_BC[other_B] > 0)
     known_BC = present_BC | ~either_BC | ~touched_B1
@@ -95,7 +95,7 @@ def _objects(label_BHW: Tensor, tag_BC: Tensor) -> Tensor:
 
 
 def _share(label_BHW: Tensor, where_BHW: Tensor, tag_BC: Tensor) -> Tensor:
-    """The share (B, C) of each tagged class's labelled pixels that lie in a region; 0 where it has none."""
+    """The share (B, C) of each tagged class's labeled pixels that lie in a region; 0 where it has none."""
     classes_C = torch.arange(1, tag_BC.shape[1] + 1, device=label_BHW.device, dtype=label_BHW.dtype)
     is_class_BCHW = label_BHW[:, None] == classes_C[:, None, None]
     total_BC = is_class_BCHW.flatten(2).sum(2)

@@ -25,8 +25,8 @@ class ReliableSettings(Settings):
 
     GONE: ClassVar[Mapping[str, object]] = {"floor": 0.1}
 
-    alpha_low: Weight = Field(4.0, gt=0, description="power of the background score that favours background")
-    alpha_high: Weight = Field(32.0, gt=0, description="power of the background score that favours foreground")
+    alpha_low: Weight = Field(4.0, gt=0, description="power of the background score that favors background")
+    alpha_high: Weight = Field(32.0, gt=0, description="power of the background score that favors foreground")
     keep: float = Field(0.4, gt=0, le=1, description="share of a class's CAM pixels above 0.1 that counts as sure")
     background_sure: float = Field(0.8, ge=0, le=1, description="background score above which background is sure")
     crf_sure: float = Field(0.8, ge=0, le=1, description="marginal of the CRF from which on it is sure")

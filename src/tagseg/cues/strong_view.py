@@ -1,4 +1,4 @@
-"""A strong view of a photo: other colours, grey, blurred, in the same place, so that its labels stay true pixel by pixel.
+"""A strong view of a photo: other colors, gray, blurred, in the same place, so that its labels stay true pixel by pixel.
 
 Shapes: B photos, H W pixels.
 """
@@ -29,13 +29,13 @@ class StrongViewSettings(Settings):
 
     color: float = Field(0.5, ge=0, le=1, description="largest change of brightness, contrast and saturation")
     hue: float = Field(0.1, ge=0, le=0.5, description="largest turn of the hue, in turns")
-    gray: float = Field(0.2, ge=0, le=1, description="share of photos without colour")
+    gray: float = Field(0.2, ge=0, le=1, description="share of photos without color")
     blur: float = Field(0.5, ge=0, le=1, description="share of photos that are blurred")
     blur_sigma: float = Field(0.006, gt=0, le=0.1, description="largest sigma of the blur, against the crop's side")
 
 
 def strong_view(image_B3HW: Tensor, seed_B: Tensor, settings: StrongViewSettings) -> Tensor:
-    """The photos, RGB in [0, 1], in other colours and perhaps blurred; what each gets follows from its seed alone."""
+    """The photos, RGB in [0, 1], in other colors and perhaps blurred; what each gets follows from its seed alone."""
     drawn_Bn = torch.stack([torch.rand(7, generator=g, dtype=torch.float64) for g in generators(seed_B, PURPOSE)])
     if settings.color > 0 or settings.hue > 0 or settings.gray > 0:
         image_B3HW = _recolored(image_B3HW, drawn_Bn, settings)
@@ -47,7 +47,7 @@ def strong_view(image_B3HW: Tensor, seed_B: Tensor, settings: StrongViewSettings
 
 
 def _recolored(image_B3HW: Tensor, drawn_Bn: Tensor, settings: StrongViewSettings) -> Tensor:
-    """Brightness, contrast, saturation and hue are all linear in a pixel's colour: one matrix and offset a photo."""
+    """Brightness, contrast, saturation and hue are all linear in a pixel's color: one matrix and offset a photo."""
     change_B3 = (1 + settings.color * (2 * drawn_Bn[:, :3] - 1)).to(image_B3HW)
     brightness_B, contrast_B, saturation_B = change_B3.unbind(1)
     saturation_B = saturation_B * (drawn_Bn[:, 4] >= settings.gray).to(image_B3HW)
@@ -64,7 +64,7 @@ def _recolored(image_B3HW: Tensor, drawn_Bn: Tensor, settings: StrongViewSetting
 
 
 def _hue_matrix(turn_B: Tensor) -> Tensor:
-    """Rotations (B, 3, 3) of colours about the axis of greys, which stay as they are."""
+    """Rotations (B, 3, 3) of colors about the axis of grays, which stay as they are."""
     angle_B = 2 * math.pi * turn_B
     cosine_B11, sine_B11 = angle_B.cos()[:, None, None], angle_B.sin()[:, None, None]
     third_33 = torch.full((3, 3), 1 / 3, dtype=turn_B.dtype)

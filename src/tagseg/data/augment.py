@@ -1,4 +1,4 @@
-"""Random scale, flip, colour and crop, the same for a photo, its mask and its valid area.
+"""Random scale, flip, color and crop, the same for a photo, its mask and its valid area.
 
 Shapes: H W pixels of the photo, S side of the crop.
 """
@@ -42,7 +42,7 @@ class Augment:
     """Resize, flip, jitter and crop to a square; what a sample gets follows from its seed alone.
 
     crop: side S of the result in pixels.
-    fill: RGB colour (0..255) of the padding where the resized photo is smaller than the crop.
+    fill: RGB color (0..255) of the padding where the resized photo is smaller than the crop.
     short_side: photos are resized to this shorter side before the random scale; None leaves them as they are.
     scale: range of the random scale.
     scale_per: what draws one: the batch (RRM, ASDT) or each photo (most other loaders).
@@ -62,7 +62,7 @@ class Augment:
 
     @classmethod
     def from_settings(cls, settings: AugmentSettings, *, fill: Sequence[float]) -> Augment:
-        """The augmentation of a recipe; `fill` is the backbone's mean colour, RGB in [0, 1]."""
+        """The augmentation of a recipe; `fill` is the backbone's mean color, RGB in [0, 1]."""
         red, green, blue = (round(255 * channel) for channel in fill)
         return cls(
             settings.crop,
@@ -89,7 +89,7 @@ class Augment:
     ) -> tuple[Tensor, Tensor, Tensor | None]:
         """One sample: photo uint8 (3, S, S), valid bool (S, S), mask uint8 (S, S) or None.
 
-        Photos are resized bilinearly with antialiasing, masks by nearest neighbour; outside `valid` the photo holds
+        Photos are resized bilinearly with antialiasing, masks by nearest neighbor; outside `valid` the photo holds
         `fill` and the mask 255. Smaller photos lie at a random place in the crop, larger ones are cut at one.
         """
         from torchvision.transforms.v2 import InterpolationMode, functional

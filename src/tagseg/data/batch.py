@@ -17,7 +17,7 @@ from torch import Tensor
 class Batch:
     """Photos of one step (or of one process's share of it), cropped to one size.
 
-    photo_B3HW: uint8 RGB, padding filled with the backbone's mean colour.
+    photo_B3HW: uint8 RGB, padding filled with the backbone's mean color.
     valid_BHW: bool, False in the padding.
     tag_BC: float32, 1 where the class is tagged.
     mask_BHW: uint8 class indices, 255 = ignore and padding; None unless masks were asked for, or some photo has a true
@@ -48,7 +48,7 @@ class Batch:
         return self.photo_B3HW.shape[-2], self.photo_B3HW.shape[-1]
 
     def image(self) -> Tensor:
-        """The photos as float32 in [0, 1], not normalised."""
+        """The photos as float32 in [0, 1], not normalized."""
         return self.photo_B3HW.float() / 255
 
     def with_true(self, label_BHW: Tensor) -> Tensor:

@@ -23,7 +23,7 @@ from tagseg.errors import UserError
 class StepBatches:
     """The batches of a training run, each computed from its step alone.
 
-    The photos' order, the scale, and every sample's flip, colours and place follow from (seed, step, place in the
+    The photos' order, the scale, and every sample's flip, colors and place follow from (seed, step, place in the
     batch); there is no hidden state, so a resumed run and one spread over processes see exactly the same samples.
     Sample k of the run is photo `permutation(k // n)[k % n]` of n: every photo once per epoch. Photos with a true mask come
     several times, until they are a quarter of an epoch, but at most ten times: a few masks that are right would be lost

@@ -20,16 +20,16 @@ from tagseg.errors import UserError
 from tagseg.mask_values import IGNORE
 
 MASK_FORMATS = ("PNG", "BMP", "TIFF", "GIF")
-_SHADES = 64  # greys below are numbers: nobody could see them apart as pictures
+_SHADES = 64  # grays below are numbers: nobody could see them apart as pictures
 _WEB_COLORS = 8  # VOC's first colors are those of the web too (navy, green, ...): people choose them for other classes
 
 Color = tuple[int, int, int]
 
 
 def read_mask(path: Path, *, pixel_cap: int = PIXEL_CAP, colors: Sequence[Color] | None = None) -> NDArray[np.uint8]:
-    """The class numbers that a mask stores as uint8 (H, W): grey values of 1 to 8 bits, or indices into a palette.
+    """The class numbers that a mask stores as uint8 (H, W): gray values of 1 to 8 bits, or indices into a palette.
 
-    Where a palette holds small greys in another order, as programs that shrink files leave it, the greys are the numbers.
+    Where a palette holds small grays in another order, as programs that shrink files leave it, the grays are the numbers.
     colors: RGB of the values 0, 1, ...; with them a mask stored as colors is read too, white and unknown colors refused.
     Raises UserError naming the file when it cannot be read or holds colors instead of class numbers.
     """
@@ -41,7 +41,7 @@ def read_mask(path: Path, *, pixel_cap: int = PIXEL_CAP, colors: Sequence[Color]
                     return _by_color(path, np.asarray(image.convert("RGB")), colors)
                 if image.mode not in ("P", "L", "1"):
                     raise UserError(
-                        f"mask {path} has mode {image.mode}, not class indices; save it as a palette or 8-bit grey PNG"
+                        f"mask {path} has mode {image.mode}, not class indices; save it as a palette or 8-bit gray PNG"
                     )
                 depth = _gray_bits(image)
                 stored_HW = np.array(image, dtype=np.uint8)
@@ -56,7 +56,7 @@ def read_mask(path: Path, *, pixel_cap: int = PIXEL_CAP, colors: Sequence[Color]
 
 
 def _gray_bits(image: ImageFile.ImageFile) -> int:
-    """Bits a grey value has in the file."""
+    """Bits a gray value has in the file."""
     if image.mode == "1":
         return 1
     for tile in image.tile:
@@ -88,7 +88,7 @@ def _palette_numbers(path: Path, image: Image.Image, colors: Sequence[Color] | N
         if meant != used.tolist() and max(meant) < _WEB_COLORS:
             raise UserError(
                 f"mask {path} has VOC's colors of {', '.join(map(str, meant[:4]))} under the numbers "
-                f"{', '.join(map(str, used[:4]))}; save it as 8-bit grey with the class numbers"
+                f"{', '.join(map(str, used[:4]))}; save it as 8-bit gray with the class numbers"
             )
         numbers[used] = meant
         return numbers.astype(np.uint8)
@@ -105,10 +105,10 @@ def _gray_numbers(
         numbers[used] = grays
         return numbers.astype(np.uint8)
     if (np.diff(grays) > 0).all():
-        return None  # classes shown as greys from dark to light
+        return None  # classes shown as grays from dark to light
     raise UserError(
-        f"mask {path} has a palette of greys ({', '.join(map(str, grays[:4]))}) unlike its indices "
-        f"({', '.join(map(str, used[:4]))}); save it as 8-bit grey with the class numbers"
+        f"mask {path} has a palette of grays ({', '.join(map(str, grays[:4]))}) unlike its indices "
+        f"({', '.join(map(str, used[:4]))}); save it as 8-bit gray with the class numbers"
     )
 
 

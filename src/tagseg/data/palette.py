@@ -1,4 +1,4 @@
-"""Palette masks: one byte a pixel, coloured as PASCAL VOC's are; and masks laid over photos in brighter colours.
+"""Palette masks: one byte a pixel, colored as PASCAL VOC's are; and masks laid over photos in brighter colors.
 
 Shapes: H W pixels. 0 = background, 255 = ignore.
 """
@@ -17,9 +17,9 @@ from tagseg.mask_values import IGNORE
 
 
 def voc_palette() -> NDArray[np.uint8]:
-    """The colours of the 256 indices as PASCAL VOC's devkit makes them: uint8 (256, 3), 0 black, 255 cream.
+    """The colors of the 256 indices as PASCAL VOC's devkit makes them: uint8 (256, 3), 0 black, 255 cream.
 
-    The bits of the index are dealt out to red, green and blue in turn, lowest bit to the highest place, so neighbouring
+    The bits of the index are dealt out to red, green and blue in turn, lowest bit to the highest place, so neighboring
     indices differ much.
     """
     index = np.arange(256)
@@ -31,7 +31,7 @@ def voc_palette() -> NDArray[np.uint8]:
 
 
 def display_palette() -> NDArray[np.uint8]:
-    """Brighter colours for looking at masks over photos: uint8 (256, 3), 0 black, 255 white.
+    """Brighter colors for looking at masks over photos: uint8 (256, 3), 0 black, 255 white.
 
     The first classes keep VOC's order of hues (red, green, yellow, blue, purple, cyan); from the 21st on the hue goes
     round by the golden angle.
@@ -54,7 +54,7 @@ DISPLAY = display_palette()
 
 
 def color(index: int) -> str:
-    """The colour of a class index in overlays and legends, as `#rrggbb`."""
+    """The color of a class index in overlays and legends, as `#rrggbb`."""
     return "#" + bytes(DISPLAY[index]).hex()
 
 
@@ -79,9 +79,9 @@ def overlay(
     *,
     palette: NDArray[np.uint8] = DISPLAY,
 ) -> NDArray[np.uint8]:
-    """A photo with the classes' colours over it: uint8 (H, W, 3).
+    """A photo with the classes' colors over it: uint8 (H, W, 3).
 
-    photo: uint8 (H, W, 3). mask: uint8 (H, W). alpha: weight of the colour in [0, 1]. outlines: whether regions get a
+    photo: uint8 (H, W, 3). mask: uint8 (H, W). alpha: weight of the color in [0, 1]. outlines: whether regions get a
     white line along their inner edge. Background stays as it is, 255 is whitened.
     """
     assert photo.shape[:2] == mask.shape, (photo.shape, mask.shape)
@@ -93,7 +93,7 @@ def overlay(
 
 
 def _edges(mask: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    """Pixels with a neighbour (up, down, left, right) of another class."""
+    """Pixels with a neighbor (up, down, left, right) of another class."""
     edge_HW = np.zeros(mask.shape, dtype=bool)
     down, right = mask[1:] != mask[:-1], mask[:, 1:] != mask[:, :-1]
     edge_HW[1:] |= down

@@ -34,7 +34,7 @@ def read_photo(
     With `min_side` a large JPEG may come at 1/2, 1/4 or 1/8 of its size as long as no side falls below it, which
     decodes several times faster.
 
-    Grey, palette, CMYK and 16-bit files are converted (16 bits keep their upper byte), transparency is laid over
+    Gray, palette, CMYK and 16-bit files are converted (16 bits keep their upper byte), transparency is laid over
     white. Of an animation the first frame is taken, of a TIFF with several pages the first that is no thumbnail. Raises
     UserError naming the file when it is missing, empty, truncated, of another format, no regular file, holds
     floating-point, signed or 32-bit values, or more than `pixel_cap` pixels.
@@ -165,7 +165,7 @@ def _is_deep(image: Image.Image) -> bool:
 def _rgb(shown: str, image: Image.Image, deep: bool) -> NDArray[np.uint8]:
     if image.mode == "F":
         raise UserError(f"photo {shown} holds floating-point values; save it with 8 or 16 bits a channel")
-    if image.mode.startswith("I"):  # 16-bit grey; Pillow's own conversion would clip instead of scaling
+    if image.mode.startswith("I"):  # 16-bit gray; Pillow's own conversion would clip instead of scaling
         if image.mode == "I" and image.format != "PNG" and image.format is not None:
             raise UserError(f"photo {shown} holds 32-bit integers; save it with 8 or 16 bits a channel")
         return _gray_of_16_bits(image)

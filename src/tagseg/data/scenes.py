@@ -1,6 +1,6 @@
 """Generated pictures with exact masks, on which the real problem can be tried in minutes.
 
-Fish on a cluttered sea bed. Bodies, fins and tails share their shapes, colours and scales between all classes; which
+Fish on a cluttered sea bed. Bodies, fins and tails share their shapes, colors and scales between all classes; which
 class a fish belongs to shows in the pattern of its head alone. A class activation map finds the head, the object is
 the whole fish. Pebbles and weed carry no class.
 
@@ -149,7 +149,7 @@ _ARC = _CIRCLE[[-4, -3, -2, -1, 0, 1, 2, 3, 4]]  # the side of the circle toward
 
 
 def _choose_places(rng: np.random.Generator, height: int, width: int) -> list[tuple[tuple[float, float], int]]:
-    """Centres (x, y) and lengths of the fish, which hardly overlap; in pixels."""
+    """Centers (x, y) and lengths of the fish, which hardly overlap; in pixels."""
     side = min(height, width)
     wanted = int(rng.choice([1, 2, 3], p=[0.35, 0.4, 0.25]))
     shortest, longest = {1: (0.55, 0.85), 2: (0.45, 0.62), 3: (0.38, 0.5)}[wanted]
@@ -220,7 +220,7 @@ def _draw_fish(rng: np.random.Generator, kind: str, length: int) -> tuple[Image.
     for part in (tail, fin, belly, body):
         pen.polygon(place(part), fill=255)
 
-    fish = Image.new("RGB", (tile, tile), _tone(body_color, 0.86))  # the fins' colour
+    fish = Image.new("RGB", (tile, tile), _tone(body_color, 0.86))  # the fins' color
     pen = ImageDraw.Draw(fish)
     pen.polygon(place(body), fill=_tone(body_color, 1.0))
     pen.polygon(place(body * (0.96, 0.55) + (-0.004, -deep * 0.3)), fill=_tone(body_color, 1.06))

@@ -57,7 +57,7 @@ def unpack_planes(image: Image.Image) -> None:
 
 
 def stored_16_bits(image: Image.Image, rows: NDArray[Any]) -> NDArray[np.uint16]:
-    """Rows of a 16-bit grey picture from 0 = black to 65535 = white."""
+    """Rows of a 16-bit gray picture from 0 = black to 65535 = white."""
     gray = np.clip(rows, 0, 65535).astype(np.uint16) if rows.dtype.itemsize > 2 else rows.astype(np.uint16)
     if image.format == "TIFF":
         bits = _values(image, BITS, 16)[0]
@@ -69,7 +69,7 @@ def stored_16_bits(image: Image.Image, rows: NDArray[Any]) -> NDArray[np.uint16]
 
 
 def white_is_zero(image: Image.Image) -> bool:
-    """Whether a grey TIFF stores white as 0; Pillow inverts the values of up to 8 bits."""
+    """Whether a gray TIFF stores white as 0; Pillow inverts the values of up to 8 bits."""
     return image.format == "TIFF" and _value(image, PHOTOMETRIC, 1) == _WHITE_IS_ZERO
 
 

@@ -46,7 +46,7 @@ class GlobalBatchNorm2d(nn.BatchNorm2d):
 
 @contextmanager
 def without_trace(norm: nn.BatchNorm2d) -> Iterator[None]:
-    """Normalise by the batch for a while and leave the running statistics, which prediction uses, as they are."""
+    """Normalize by the batch for a while and leave the running statistics, which prediction uses, as they are."""
     momentum, norm.momentum = norm.momentum, 0.0
     try:
         yield

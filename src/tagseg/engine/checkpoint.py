@@ -1,6 +1,6 @@
 """Checkpoints on disk: whole or not there, verified when read, never unpickled.
 
-A checkpoint is `step-XXXXXXX.safetensors` (weights and optimiser as tensors, the rest as JSON in the file's metadata)
+A checkpoint is `step-XXXXXXX.safetensors` (weights and optimizer as tensors, the rest as JSON in the file's metadata)
 and a manifest of the same name ending in .json, written last: a checkpoint without a manifest does not count.
 """
 
@@ -31,7 +31,7 @@ _OPTIMIZER = "optimizer."
 
 
 def pack(method: nn.Module, optimizer: Optimizer, average: AveragedModel | None = None) -> dict[str, Tensor]:
-    """Weights, optimiser state and mean of the weights as tensors on the CPU, named by parameter."""
+    """Weights, optimizer state and mean of the weights as tensors on the CPU, named by parameter."""
     tensors = {MODEL + name: tensor for name, tensor in method.state_dict().items()}
     if average is not None:
         tensors |= {AVERAGE + name: tensor for name, tensor in average.module.state_dict().items()}

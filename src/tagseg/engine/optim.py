@@ -1,4 +1,4 @@
-"""Optimiser, learning-rate schedule and the mean of the weights."""
+"""Optimizer, learning-rate schedule and the mean of the weights."""
 
 from __future__ import annotations
 

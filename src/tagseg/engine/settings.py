@@ -15,7 +15,7 @@ Factor = Annotated[float, Field(ge=0.05, le=20)]
 
 
 class TrainSettings(Settings):
-    """How a system is trained: length, batch, augmentation, optimiser, precision, and what is kept on the way."""
+    """How a system is trained: length, batch, augmentation, optimizer, precision, and what is kept on the way."""
 
     LATER: ClassVar[tuple[str, ...]] = (
         "balance",
@@ -36,7 +36,7 @@ class TrainSettings(Settings):
         {"micro_batch", "checkpoint_every", "keep_checkpoints", "log_every", "evaluate_every", "workers", "compile"}
     )
 
-    steps: Every = Field(2000, description="optimiser steps")
+    steps: Every = Field(2000, description="optimizer steps")
     batch_size: int = Field(8, ge=1, le=65_536, description="photos per step, over all processes together")
     micro_batch: int | None = Field(
         None,
@@ -69,7 +69,7 @@ class TrainSettings(Settings):
     )
     flip: bool = Field(True, description="mirror every other photo")
     color_jitter: tuple[Share, Share, Share, Share] | None = Field(
-        None, description="brightness, contrast, saturation and hue; none: colours as they are"
+        None, description="brightness, contrast, saturation and hue; none: colors as they are"
     )
 
     optimizer: Literal["sgd", "adamw"] = "sgd"

@@ -1,4 +1,4 @@
-"""One optimiser step on the global batch: parts of it in turn, every process its share."""
+"""One optimizer step on the global batch: parts of it in turn, every process its share."""
 
 from __future__ import annotations
 

@@ -65,9 +65,9 @@ def _balanced_mean(loss_BHW: Tensor, label_BHW: Tensor, background_weight: float
 
 
 def pixel_loss(logit_BLHW: Tensor, label_BHW: Tensor, loss: PixelLoss, foreground_share: float | None = None) -> Tensor:
-    """The softmax cross-entropy, or the channels' mean binary one, over labelled pixels; 0 if there are none.
+    """The softmax cross-entropy, or the channels' mean binary one, over labeled pixels; 0 if there are none.
 
-    A mean over all of them, or as `labelled_mean` takes it with `foreground_share`.
+    A mean over all of them, or as `labeled_mean` takes it with `foreground_share`.
     """
     if loss == "ce":
         per_pixel_BHW = F.cross_entropy(logit_BLHW, label_BHW.long(), ignore_index=IGNORE, reduction="none")
@@ -79,7 +79,7 @@ def pixel_loss(logit_BLHW: Tensor, label_BHW: Tensor, loss: PixelLoss, foregroun
 
 
 def normalized_loss(share_BCHW: Tensor, label_BHW: Tensor, tag_BC: Tensor) -> Tensor:
-    """The binary cross-entropy of CAMs in [0, 1] over tagged classes, a mean over labelled pixels; 0 if there are none.
+    """The binary cross-entropy of CAMs in [0, 1] over tagged classes, a mean over labeled pixels; 0 if there are none.
 
     label: the class 0..C-1 that should be 1 there, the other tagged ones 0; 255 = no label.
     """

@@ -89,7 +89,7 @@ def plain_groups(
 ) -> list[ParameterGroup]:
     """Learning-rate factor 1 for what is pretrained and `head_scale` for the heads, biases and norms included.
 
-    All of it decays, or all but the normalisation layers' own parameters.
+    All of it decays, or all but the normalization layers' own parameters.
     """
     groups: list[ParameterGroup] = []
     for name, module, scale in (("backbone", pretrained, 1.0), ("heads", heads, head_scale)):

@@ -7,7 +7,7 @@ from typing import Any
 
 from tagseg import losses, resize
 
-_RENAMED = {"upsample": resize.upsample, "tag_loss": losses.tag_loss, "labelled_mean": losses.labeled_mean}
+_RENAMED = {"upsample": resize.upsample, "tag_loss": losses.tag_loss, "labeled_mean": losses.labeled_mean}
 
 
 def __getattr__(name: str) -> Any:

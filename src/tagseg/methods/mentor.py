@@ -1,5 +1,5 @@
 """Mentor: the mean of the network's own past weights looks at a photo in peace and labels it; the network learns the labels
-from a strong view of the same photo (colours, blur, parts of other photos).
+from a strong view of the same photo (colors, blur, parts of other photos).
 
 The labels grow up with it: first the CAM's, then the CAM against the segmentation's background (BMP), at last both the
 CAM's and the segmentation's objects against that background, each stretched over the photo.

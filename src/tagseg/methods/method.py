@@ -69,7 +69,7 @@ class Method(nn.Module, ABC):
 
     @abstractmethod
     def losses(self, batch: Batch, step: int) -> dict[str, Tensor]:
-        """The weighted terms of the loss at a step; their sum is minimised."""
+        """The weighted terms of the loss at a step; their sum is minimized."""
 
     def forward(self, batch: Batch, step: int) -> dict[str, Tensor]:
         """Call `losses`: wrappers for several processes hook into forward."""

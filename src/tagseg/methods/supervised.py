@@ -116,7 +116,7 @@ class Supervised(Method):
                 module.momentum = settings.norm_momentum
 
     def losses(self, batch: Batch, step: int) -> dict[str, Tensor]:
-        """The mean cross-entropy over labelled pixels; with further scales one for each, on its grid, and the maximum's."""
+        """The mean cross-entropy over labeled pixels; with further scales one for each, on its grid, and the maximum's."""
         assert batch.mask_BHW is not None
         image_B3HW = batch.image()
         stages = self.backbone.stages(image_B3HW)
@@ -148,7 +148,7 @@ class Supervised(Method):
         return logits
 
     def cross_entropy(self, logit_BKhw: Tensor, batch: Batch) -> Tensor:
-        """The mean over labelled pixels, masks resized to the logits' grid by nearest neighbor."""
+        """The mean over labeled pixels, masks resized to the logits' grid by nearest neighbor."""
         assert batch.mask_BHW is not None
         label_Bhw, grid = batch.mask_BHW, logit_BKhw.shape[-2:]
         if label_Bhw.shape[-2:] != grid:

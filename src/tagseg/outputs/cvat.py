@@ -1,4 +1,4 @@
-"""CVAT's "Segmentation mask 1.1": a zip of coloured masks with a map of the colours.
+"""CVAT's "Segmentation mask 1.1": a zip of colored masks with a map of the colors.
 
 Shapes: H W pixels.
 """
@@ -31,7 +31,7 @@ MEMBER_CAP = 500_000_000  # bytes of one unpacked file
 
 
 class CvatMasks(Writer):
-    """`cvat.zip`, to upload as annotations "Segmentation mask 1.1": RGB masks in VOC's colours, labelmap.txt, a list.
+    """`cvat.zip`, to upload as annotations "Segmentation mask 1.1": RGB masks in VOC's colors, labelmap.txt, a list.
 
     Ignored pixels have the label "(ignore)" in VOC's cream. With the masks of instances, one a class, CVAT makes no
     object of background, for which most tasks have no label.
@@ -83,7 +83,7 @@ class CvatMasks(Writer):
             raise UnwritableNameError(f"photo {shown(name)} cannot stand in CVAT's list of names; rename it")
 
     def finish(self) -> None:
-        """Add the map of colours and the list of names."""
+        """Add the map of colors and the list of names."""
         labels = dict(enumerate(self.classes)) | ({IGNORE: IGNORE_NAME} if self._has_ignored else {})
         rows = [f"{label}:{','.join(map(str, PALETTE[k]))}::\n" for k, label in labels.items()]
         self._put(MAP, "".join(["# label:color_rgb:parts:actions\n", *rows]).encode())
@@ -98,22 +98,22 @@ class CvatMasks(Writer):
 def read_cvat(out: Path) -> Stored:
     """The masks of `cvat.zip` in a folder, or of a zip in this format; nothing is unpacked to disk.
 
-    Colours are taken from labelmap.txt, indices from its order. Raises UserError for a broken zip, a path that leads
-    outside, a file that unpacks to too much, a colour without a label.
+    Colors are taken from labelmap.txt, indices from its order. Raises UserError for a broken zip, a path that leads
+    outside, a file that unpacks to too much, a color without a label.
     """
     path = held(out / FILE, out) if out.is_dir() else out
     with reading(path, "a zip"):
         if path.exists() and not path.is_file():
             raise ValueError("it is no regular file")
         archive = zipfile.ZipFile(path)
-    labels: dict[str, int] = {}  # colour code by label
+    labels: dict[str, int] = {}  # color code by label
     for line in _read(path, archive, MAP).decode("utf-8", errors="replace").splitlines():
         if line.strip() and not line.startswith("#"):
             label, _, rest = line.partition(":")
             with reading(f"{path}: the line {shown(line)} of {MAP}", "name:r,g,b::", "correct the line"):
                 red, green, blue = (int(part) for part in rest.partition(":")[0].split(","))
                 if not all(0 <= part <= 255 for part in (red, green, blue)):
-                    raise ValueError("a colour has three numbers from 0 to 255")
+                    raise ValueError("a color has three numbers from 0 to 255")
             labels[label] = red << 16 | green << 8 | blue
     names = [label for label in labels if label != IGNORE_NAME]
     if len(names) > IGNORE:
@@ -140,7 +140,7 @@ def _masks(path: Path, archive: zipfile.ZipFile, index: dict[int, int]) -> Itera
             if strange.size:
                 code = int(strange[0])
                 raise UserError(
-                    f"{path}: {member} has the colour {code >> 16},{code >> 8 & 255},{code & 255}, "
+                    f"{path}: {member} has the color {code >> 16},{code >> 8 & 255},{code & 255}, "
                     f"which {MAP} does not name; add it"
                 )
             yield member.removeprefix(FOLDER).removesuffix(".png"), values[place_HW]

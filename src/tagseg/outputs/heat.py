@@ -1,4 +1,4 @@
-"""Heat maps over photos, in colours whose lightness rises evenly with the value."""
+"""Heat maps over photos, in colors whose lightness rises evenly with the value."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 # Value, then lightness, chroma and hue (degrees) in OKLCH: from dark violet over red to light yellow. The lightness is
-# linear in the value, so equal steps of the value look equal, in grey prints and to the colour-blind as well.
+# linear in the value, so equal steps of the value look equal, in gray prints and to the color-blind as well.
 _STOPS = np.array(
     [
         [0.00, 0.18, 0.06, 285],
@@ -19,14 +19,14 @@ _STOPS = np.array(
 
 
 def heat_colors(count: int = 256) -> NDArray[np.uint8]:
-    """The colours of `count` values spread evenly over 0 to 1: uint8 (count, 3)."""
+    """The colors of `count` values spread evenly over 0 to 1: uint8 (count, 3)."""
     value = np.linspace(0, 1, count)
     lightness, chroma, hue = (np.interp(value, _STOPS[:, 0], _STOPS[:, i]) for i in (1, 2, 3))
     return _oklch_to_srgb(lightness, chroma, np.deg2rad(hue))
 
 
 def heat_overlay(photo: NDArray[np.uint8], heat: NDArray[np.floating]) -> NDArray[np.uint8]:
-    """A map of values in [0, 1] over a greyed photo: uint8 (H, W, 3).
+    """A map of values in [0, 1] over a grayed photo: uint8 (H, W, 3).
 
     photo: uint8 (H, W, 3). heat: floats (H, W). The more heat, the less of the photo shows.
     """

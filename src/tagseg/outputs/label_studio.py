@@ -1,4 +1,4 @@
-"""Label Studio: tasks with brush masks as predictions, and the labelling interface that goes with them.
+"""Label Studio: tasks with brush masks as predictions, and the labeling interface that goes with them.
 
 Shapes: H W pixels.
 """
@@ -34,13 +34,13 @@ LOCAL_FILES = "/data/local-files/?d="
 
 
 class LabelStudioBrush(Writer):
-    """`label-studio.json`, tasks to import, and `label-studio.xml`, the labelling interface to paste before.
+    """`label-studio.json`, tasks to import, and `label-studio.xml`, the labeling interface to paste before.
 
     Photos are referred to as local files, `/data/local-files/?d=<folder>/<file name>`: Label Studio serves no photo that
     lies directly in its document root, so the root is the folder above the photos' own. photo_url: what stands before
     the file name instead, such as `https://host/photos/`. version: the predictions' model_version.
     tags: names of the tags by the photo's name; then the interface asks for tags too, and these are ticked.
-    Ignored pixels are labelled "(ignore)".
+    Ignored pixels are labeled "(ignore)".
     """
 
     shared = (TASKS, INTERFACE)
@@ -249,11 +249,11 @@ def _name(image: str) -> str:
 
 
 def _labels(path: Path) -> list[str]:
-    """The brush labels of a labelling interface; one that declares entities is refused (they can fill the memory)."""
+    """The brush labels of a labeling interface; one that declares entities is refused (they can fill the memory)."""
     labels: list[str] = []
 
     def refuse(*_: object) -> None:
-        raise UserError(f"{path} declares entities, which a labelling interface never needs; remove them")
+        raise UserError(f"{path} declares entities, which a labeling interface never needs; remove them")
 
     def start(tag: str, attributes: dict[str, str]) -> None:
         if tag == "Label" and attributes.get("value", IGNORE_NAME) != IGNORE_NAME:
@@ -262,8 +262,8 @@ def _labels(path: Path) -> list[str]:
     parser = expat.ParserCreate()
     parser.EntityDeclHandler = refuse
     parser.StartElementHandler = start
-    with reading(path, "a labelling interface"):
-        parser.Parse(read_bytes(path, "a labelling interface"), True)
+    with reading(path, "a labeling interface"):
+        parser.Parse(read_bytes(path, "a labeling interface"), True)
     if len(labels) >= IGNORE:
         raise UserError(f"{path} has {len(labels):,} labels; a mask holds 1 to {IGNORE - 1}")
     return labels

@@ -47,7 +47,7 @@ class PaletteMasks(Writer):
 
 
 class Overlays(Writer):
-    """`<name>.jpg`: the photo with the classes' colours over it, for looking at."""
+    """`<name>.jpg`: the photo with the classes' colors over it, for looking at."""
 
     separate = True
     suffix: ClassVar[str] = ".jpg"

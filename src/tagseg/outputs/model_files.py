@@ -27,7 +27,7 @@ CHECKED_SIZES = ((1, 64, 96), (2, 97, 71))
 class PhotosToMasks(nn.Module):
     """What is exported: uint8 RGB photos (B, H, W, 3) to probabilities (B, K, H, W) and masks (B, H, W) uint8.
 
-    Scaling to [0, 1] and the backbone's normalisation are inside; the dense CRF, scales and flips are not.
+    Scaling to [0, 1] and the backbone's normalization are inside; the dense CRF, scales and flips are not.
     network: a module with `segment`.
     """
 

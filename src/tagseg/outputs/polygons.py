@@ -20,7 +20,7 @@ _BLOCK = 1 << 20  # crossings that are worked out at a time
 def trace(mask: NDArray[np.bool_]) -> list[NDArray[np.int64]]:
     """One polygon (V, 2) for each 4-connected region of (H, W), its holes joined to its outline by cuts of no width.
 
-    Filling them at pixel centres, by either rule, gives the mask back.
+    Filling them at pixel centers, by either rule, gives the mask back.
     """
     mask = np.asarray(mask, dtype=bool)
     cut = np.zeros((mask.shape[0] + 1, mask.shape[1]), dtype=bool)  # by horizontal grid line
@@ -36,7 +36,7 @@ def trace(mask: NDArray[np.bool_]) -> list[NDArray[np.int64]]:
 
 
 def fill(polygons: Sequence[NDArray[np.floating]], height: int, width: int) -> NDArray[np.bool_]:
-    """Pixels (H, W) with an odd number of polygon sides to the left of their centres, over all polygons.
+    """Pixels (H, W) with an odd number of polygon sides to the left of their centers, over all polygons.
 
     polygons: floats (V, 2) of any form; what lies outside the picture is cut off. Raises ValueError for corners that are
     no numbers or a billion pixels away, and for sides that cross more rows than outlines of every pixel would.
@@ -51,7 +51,7 @@ def fill(polygons: Sequence[NDArray[np.floating]], height: int, width: int) -> N
     following = np.arange(1, len(begin) + 1)
     following[np.cumsum(lengths) - 1] -= lengths  # a polygon's last corner leads to its first
     end = begin[following]
-    # The rows whose centres lie between a side's ends, the upper end included.
+    # The rows whose centers lie between a side's ends, the upper end included.
     first = np.ceil(np.minimum(begin[:, 1], end[:, 1]) - 0.5).clip(0, height).astype(np.int64)
     last = np.ceil(np.maximum(begin[:, 1], end[:, 1]) - 0.5).clip(0, height).astype(np.int64)
     ends = np.cumsum(last - first)
@@ -92,7 +92,7 @@ def _rings(mask: NDArray[np.bool_], cut: NDArray[np.bool_]) -> list[NDArray[np.i
         return []
     end_E = start_E + np.array([1, columns, -1, -columns])[direction_E]
 
-    # The next side: of the same pixel, else of its neighbours in turn; the last one found in this order stays.
+    # The next side: of the same pixel, else of its neighbors in turn; the last one found in this order stays.
     order = np.argsort(start_E * 4 + direction_E)
     sorted_keys = (start_E * 4 + direction_E)[order]
     next_E = np.full(start_E.size, -1)

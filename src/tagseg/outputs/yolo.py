@@ -90,7 +90,7 @@ def _labels_of(out: Path, name: str) -> Path:
 def read_yolo(out: Path) -> Stored:
     """The masks of a data set of polygons: `data.yaml`, `images` for the sizes, `labels`.
 
-    Pixels whose centres lie inside a polygon have its class, of several the later one's. A photo without a label file
+    Pixels whose centers lie inside a polygon have its class, of several the later one's. A photo without a label file
     is all background. Raises UserError naming file and line.
     """
     path = held(out / FILE, out)

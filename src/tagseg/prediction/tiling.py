@@ -1,4 +1,4 @@
-"""Photos of any size, tile by tile: neighbouring tiles overlap and fade into each other.
+"""Photos of any size, tile by tile: neighboring tiles overlap and fade into each other.
 
 Shapes: K classes, H W pixels of the photo, o pixels of overlap.
 """

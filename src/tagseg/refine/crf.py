@@ -99,13 +99,13 @@ def dense_crf(  # type: ignore[misc]  # the settings are spelt out below, once
 ) -> Any:
     """Marginals (L, H, W) float32 of a dense CRF after some mean-field iterations; they sum to one at every pixel.
 
-    image: (H, W, channels) or (H, W) in the units of its sigma: uint8 RGB, grey, floats, further channels; a PIL image.
+    image: (H, W, channels) or (H, W) in the units of its sigma: uint8 RGB, gray, floats, further channels; a PIL image.
     probabilities: (L, H, W), from 0 to 1; they need not sum to one. Arrays may have any memory layout. numpy
     in, numpy out; torch in, torch out on the same device.
     Lists of both (each photo with its own size and L) give a list, spread over all cores; a photo that stands in the
     list twice has its lattice built once.
     gaussian: sigma in pixels (or one for x and one for y) and weight; None leaves the kernel out.
-    bilateral: sigma in pixels, sigma of colour (or one a channel), weight; None leaves the kernel out.
+    bilateral: sigma in pixels, sigma of color (or one a channel), weight; None leaves the kernel out.
     tags: labels that are present, apart from label 0 (background), which always is: only these are carried, the others
     come back as 0. For lists: one such sequence a photo.
     unary: what `probabilities` holds: "probabilities" (energy -ln p with p clipped to [1e-5, 1]), "logits" (their

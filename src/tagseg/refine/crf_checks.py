@@ -26,7 +26,7 @@ def check_settings(settings: Settings, threads: int | None) -> None:
     """Refuse settings that make no sense for any photo; the lattices check their sigmas."""
     for name, kernel, parts in (
         ("gaussian", settings.gaussian, ("sigma", "weight")),
-        ("bilateral", settings.bilateral, ("sigma", "sigma of colour", "weight")),
+        ("bilateral", settings.bilateral, ("sigma", "sigma of color", "weight")),
     ):
         if kernel is None:
             continue

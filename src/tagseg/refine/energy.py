@@ -1,4 +1,4 @@
-"""Dense energy loss: neighbours of like colour should agree (Tang et al. 2018; in RRM as DenseEnergyLoss).
+"""Dense energy loss: neighbors of like color should agree (Tang et al. 2018; in RRM as DenseEnergyLoss).
 
 Shapes: B photos, K classes, H W pixels, h w pixels after scaling, N = h * w.
 """
@@ -77,7 +77,7 @@ def energy_lattices(
     if chosen == "triton":
         from tagseg.refine.lattice_triton import TritonLattice
 
-        # colours of a photo lie in 0..255, which bounds the lattice without asking the device
+        # colors of a photo lie in 0..255, which bounds the lattice without asking the device
         features = batch_features(list(image_Bhw3.to(torch.uint8)), sxy * scale, srgb)
         return [
             Lattice(height, width, TritonLattice(features.value_ND, features.bounds, features.photo_N, len(image_Bhw3)))

@@ -1,6 +1,6 @@
 """Positions of pixels in the lattice's space, and the checks of what a user gives.
 
-Shapes: H W pixels (N = H * W), D feature dimensions, colour channels last.
+Shapes: H W pixels (N = H * W), D feature dimensions, color channels last.
 """
 
 from __future__ import annotations

@@ -176,7 +176,7 @@ class Emit:
         return self.builder.fadd(self.builder.fmul(a, b, flags=("contract",)), c, flags=("contract",))
 
     def sum_lanes(self, vector: Any, group: int) -> Any:
-        """Every lane becomes the sum of its group of neighbouring lanes."""
+        """Every lane becomes the sum of its group of neighboring lanes."""
         step = 1
         while step < group:
             other = self.shuffle(vector, [lane ^ step for lane in range(vector.type.count)])

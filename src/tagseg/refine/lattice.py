@@ -1,4 +1,4 @@
-"""The permutohedral lattice of a photo: an approximate Gaussian filter in position and colour.
+"""The permutohedral lattice of a photo: an approximate Gaussian filter in position and color.
 
 Shapes: H W pixels, L maps filtered alike.
 """
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 class Lattice:
     """Filter for maps of one photo, built once and used often (Adams, Baek, Davis 2010).
 
-    `filter` sums exp(-|f_i - f_j|^2 / 2) x_j over all pixels j, itself included, approximately and not normalised.
+    `filter` sums exp(-|f_i - f_j|^2 / 2) x_j over all pixels j, itself included, approximately and not normalized.
     """
 
     def __init__(self, height: int, width: int, structure: CpuLattice | BatchLattice) -> None:
@@ -45,7 +45,7 @@ class Lattice:
         backend: str = "auto",
         allocate: Allocate = fresh,
     ) -> Lattice:
-        """Lattice of position and colour.
+        """Lattice of position and color.
 
         image: (H, W, channels) or (H, W), any number type; torch tensors off the CPU give a lattice on their device.
         sxy: sigma in pixels, or (x, y). srgb: sigma in the image's units, or one a channel.

@@ -1,5 +1,5 @@
 # mypy: allow-untyped-decorators, allow-untyped-defs
-"""Building a permutohedral lattice from the pixels' simplices: which there are, their vertices, and these' neighbours.
+"""Building a permutohedral lattice from the pixels' simplices: which there are, their vertices, and these' neighbors.
 
 A vertex's key has the fields of a simplex's (`lattice_locate`). The pixels are sorted by simplex, so that hashing is done
 once for each distinct simplex and a filter reads a simplex's vertices once for all its pixels.
@@ -227,7 +227,7 @@ def number_vertices(keys_T: np.ndarray, shift_D: np.ndarray, vertex_TE: np.ndarr
 
 @uncounted
 def find_neighbors(keys_V: np.ndarray, table_M2: np.ndarray, shift_D: np.ndarray, neighbor_EV2: np.ndarray) -> None:
-    """The two neighbours of every vertex along each axis, V where there is none."""
+    """The two neighbors of every vertex along each axis, V where there is none."""
     d = len(shift_D)
     count = len(keys_V)
     ones = np.int64(0)

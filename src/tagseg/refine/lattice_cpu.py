@@ -1,7 +1,7 @@
 # mypy: allow-untyped-decorators, allow-untyped-defs
 """The permutohedral lattice on the CPU: splat, blur, slice as numba kernels (Adams, Baek, Davis 2010).
 
-Values are float32 (V + 1, S): the last row stays zero and stands for every missing neighbour.
+Values are float32 (V + 1, S): the last row stays zero and stands for every missing neighbor.
 
 Shapes: N pixels sorted by simplex, L maps, T simplices, E corners of one, V vertices, S columns filtered together.
 """
@@ -24,14 +24,14 @@ TILE = 64  # pixels whose rows are turned into planes together
 
 
 class Sides(NamedTuple):
-    """The symmetric normalisation D K D of a lattice, with D = 1 / sqrt(K 1)."""
+    """The symmetric normalization D K D of a lattice, with D = 1 / sqrt(K 1)."""
 
     weight: np.ndarray  # barycentric weights (N, E) times D
     largest: float  # of D K D 1: no message can be larger
 
 
 class CpuLattice:
-    """Where the pixels of one photo lie in the lattice, and who the vertices' neighbours are."""
+    """Where the pixels of one photo lie in the lattice, and who the vertices' neighbors are."""
 
     def __init__(
         self,
@@ -82,7 +82,7 @@ class CpuLattice:
 
     @cached_property
     def sides(self) -> Sides:
-        """The symmetric normalisation."""
+        """The symmetric normalization."""
         shape, factor = Shape(1, self.corners), np.float32(self.amplitude)
         grid_V1, spare_V1 = np.zeros((2, self.vertices + 1, 1), np.float32)
         value_N1 = self.allocate("ones", (len(self.order_N), 1), np.float32)
@@ -91,7 +91,7 @@ class CpuLattice:
         splat(shape, *places, self.weight_NE, value_N1, grid_V1)
         blurred_V1, spare_V1 = blur(shape, self.neighbor_EV2, grid_V1, spare_V1, factor)
         slice_(shape, *places, self.weight_NE, blurred_V1, value_N1)
-        weight_NE = self.allocate("normalised weights", self.weight_NE.shape, np.float32)
+        weight_NE = self.allocate("normalized weights", self.weight_NE.shape, np.float32)
         scale_weights(Shape(self.corners, 1), self.order_N, self.weight_NE, value_N1, weight_NE)
         spare_V1[:] = 0
         value_N1[:] = 1
@@ -116,7 +116,7 @@ class CpuLattice:
         return self._near[1]
 
     def filter(self, maps_LN: np.ndarray) -> np.ndarray:
-        """Unnormalised filter of maps (L, N) float32, pixels in the photo's order."""
+        """Unnormalized filter of maps (L, N) float32, pixels in the photo's order."""
         out_LN = np.empty_like(maps_LN)
         for first in range(0, len(maps_LN), 16):
             count = min(16, len(maps_LN) - first)

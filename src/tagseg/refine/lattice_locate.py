@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-if "numba" not in sys.modules:  # numba leaves LLVM's superword vectoriser off
+if "numba" not in sys.modules:  # numba leaves LLVM's superword vectorizer off
     os.environ.setdefault("NUMBA_SLP_VECTORIZE", "1")
 import numba
 
@@ -25,7 +25,7 @@ from tagseg.errors import UserError
 njit: Any = numba.njit  # a kernel's arguments have numba's types, not Python's
 # numba counts references to arrays even inside loops, which costs more than a look-up; these kernels allocate nothing
 uncounted: Any = njit(nogil=True, cache=True, error_model="numpy", _nrt=False)
-BLOCK = 128  # pixels located together: a vectorised loop for each step
+BLOCK = 128  # pixels located together: a vectorized loop for each step
 
 
 def key_fields(low_D: np.ndarray, high_D: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -38,7 +38,7 @@ def key_fields(low_D: np.ndarray, high_D: np.ndarray) -> tuple[np.ndarray, np.nd
         behind = j * np.array([-most[j - 1], -least[j - 1]]) if j else 0.0
         interval = np.array([least[j:].sum(), most[j:].sum()]) + behind
         largest = max(largest, *np.abs(interval))
-        # a margin for rounding, for the simplex around a point and for the neighbours of its vertices
+        # a margin for rounding, for the simplex around a point and for the neighbors of its vertices
         low = (math.floor(interval[0] / (d + 1)) - 4) * (d + 1)
         high = (math.ceil(interval[1] / (d + 1)) + 4) * (d + 1)
         lows.append(low)
@@ -131,7 +131,7 @@ def locate(
                     rest_EB[j, i] = (rest_EB[j, i] - np.float32(wrap)) * inverse
                 for i in range(BLOCK):
                     key_B[i] += used * (np.int64(wrap_B[i]) << shift)
-            # in the order of their ranks, the differences of neighbouring rests are the weights
+            # in the order of their ranks, the differences of neighboring rests are the weights
             row = y * width + x
             for i in range(n):
                 for j in range(e):

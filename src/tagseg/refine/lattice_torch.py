@@ -25,7 +25,7 @@ class BatchLattice(ABC):
 
     @abstractmethod
     def filter(self, value_NS: Tensor, *, reverse: bool = False) -> Tensor:
-        """Unnormalised filter of columns (N, S) float32."""
+        """Unnormalized filter of columns (N, S) float32."""
 
 
 class TorchLattice(BatchLattice):
@@ -88,7 +88,7 @@ class TorchLattice(BatchLattice):
         return torch.stack(found, 1)
 
     def filter(self, value_NS: Tensor, *, reverse: bool = False) -> Tensor:
-        """Unnormalised filter of columns (N, S) float32."""
+        """Unnormalized filter of columns (N, S) float32."""
         d = self.vertex_NE.shape[1] - 1
         value_NS = value_NS.float()
         grid_VS = value_NS.new_zeros(self.vertices + 1, value_NS.shape[1])

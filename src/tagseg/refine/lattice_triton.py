@@ -80,7 +80,7 @@ class TritonLattice(BatchLattice):
 
     @property
     def neighbor_EV2(self) -> Tensor:
-        """The two neighbours of each vertex along each axis, int32, V where there is none."""
+        """The two neighbors of each vertex along each axis, int32, V where there is none."""
         if self._neighbor_EV2 is None:
             e, device = self.corners, self.vertex_NE.device
             neighbor = torch.empty(e, self.vertices, 2, dtype=torch.int32, device=device)
@@ -111,7 +111,7 @@ class TritonLattice(BatchLattice):
         return after_VS, grid_VS
 
     def filter(self, value_NS: Tensor, *, reverse: bool = False) -> Tensor:
-        """Unnormalised filter of columns (N, S) float32."""
+        """Unnormalized filter of columns (N, S) float32."""
         value_NS = value_NS.float().contiguous()
         count, columns = value_NS.shape
         grid_VS = value_NS.new_zeros(self.vertices + 1, columns)
@@ -146,7 +146,7 @@ def key_fields(bounds_2D: list[tuple[float, ...]], photos: int) -> tuple[list[in
     lows, shifts, used = [], [], 0
     for j in range(d):
         behind = (-j * most[j - 1], -j * least[j - 1]) if j else (0.0, 0.0)
-        # a margin for rounding, for the simplex around a point and for the neighbours of its vertices
+        # a margin for rounding, for the simplex around a point and for the neighbors of its vertices
         low = (math.floor((sum(least[j:]) + behind[0]) / (d + 1)) - 4) * (d + 1)
         high = (math.ceil((sum(most[j:]) + behind[1]) / (d + 1)) + 4) * (d + 1)
         lows.append(low)

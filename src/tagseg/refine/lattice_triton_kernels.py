@@ -97,7 +97,7 @@ def renumber(vertex, number, count, BLOCK: tl.constexpr):
 
 @triton.jit(do_not_specialize=["vertices"])
 def neighbors(table, number, offset, neighbor, vertices, last, E: tl.constexpr, BLOCK: tl.constexpr):
-    """Look up both neighbours of every vertex along every axis."""
+    """Look up both neighbors of every vertex along every axis."""
     i = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     key = tl.load(table + i, mask=i <= last, other=-1)
     here = key != -1
@@ -157,7 +157,7 @@ def blur(grid, neighbor, after, vertices, columns, ROWS: tl.constexpr, COLUMNS: 
     v = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
     s = tl.arange(0, COLUMNS)
     both = (v <= vertices)[:, None] & (s < columns)[None, :]
-    there = v < vertices  # the last row has no neighbours and stays 0
+    there = v < vertices  # the last row has no neighbors and stays 0
     up = tl.load(neighbor + 2 * v, mask=there, other=0).to(tl.int64)
     down = tl.load(neighbor + 2 * v + 1, mask=there, other=0).to(tl.int64)
     near = both & there[:, None]

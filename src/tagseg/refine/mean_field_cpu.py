@@ -1,7 +1,7 @@
 """Mean field of one photo on the CPU.
 
-Potts under the symmetric normalisation, with messages that a float can take as powers of two, runs in the fused
-kernels; everything else (other normalisations, a compatibility matrix, extreme weights) filter by filter.
+Potts under the symmetric normalization, with messages that a float can take as powers of two, runs in the fused
+kernels; everything else (other normalizations, a compatibility matrix, extreme weights) filter by filter.
 
 Shapes: N pixels, L labels, S columns.
 """
@@ -27,7 +27,7 @@ MOST_LABELS = 128  # beyond, compiling kernels for the very number of labels tak
 
 
 class Term(NamedTuple):
-    """A pairwise term: its lattice, weight and normalisation."""
+    """A pairwise term: its lattice, weight and normalization."""
 
     lattice: CpuLattice
     weight: float

@@ -1,8 +1,8 @@
-"""Pixel-adaptive refinement: each pixel of a map becomes a weighted mean of 48 neighbours that look like it.
+"""Pixel-adaptive refinement: each pixel of a map becomes a weighted mean of 48 neighbors that look like it.
 
 PAR is AFA's kernel, VARM is TSCD's Variation-aware Refine Module.
 
-Shapes: B photos, K maps of a photo, J = 48 neighbours, H W pixels of the photo, h w of the maps.
+Shapes: B photos, K maps of a photo, J = 48 neighbors, H W pixels of the photo, h w of the maps.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ DIRECTIONS = ((-1, -1), (-1, 0), (-1, 1), (0, -1), (0, 1), (1, -1), (1, 0), (1, 
 OFFSETS = tuple((dy * dilation, dx * dilation) for dilation in DILATIONS for dy, dx in DIRECTIONS)
 
 EPS = 1e-8
-PAR_WIDTH = 0.3  # standard deviations that count as one, for colour and for distance
+PAR_WIDTH = 0.3  # standard deviations that count as one, for color and for distance
 PAR_POSITION = 0.01  # weight of the term of distances
 VARM_SHARPNESS = 4.0
 VARM_VARIATION = 0.01  # weight of the term of variation, which is subtracted
@@ -31,8 +31,8 @@ VARM_VARIATION = 0.01  # weight of the term of variation, which is subtracted
 class PixelAdaptive:
     """Refine maps by their photo with the kernel of AFA ("par") or TSCD ("varm").
 
-    Neighbours lie in 8 directions at 1, 2, 4, 8, 12 and 24 pixels, the border repeated. Their weights follow from how
-    far their colour is from the pixel's, measured in standard deviations over the 48; PAR adds a little of their
+    Neighbors lie in 8 directions at 1, 2, 4, 8, 12 and 24 pixels, the border repeated. Their weights follow from how
+    far their color is from the pixel's, measured in standard deviations over the 48; PAR adds a little of their
     distance, VARM takes away a little of how much the photo varies there. A kernel sums to 1.01 (PAR) or 0.99 (VARM),
     so that maps are scaled by that much in each of the iterations.
     """
@@ -101,7 +101,7 @@ class PixelAdaptive:
 
     @torch.no_grad()
     def kernel(self, image_B3HW: Tensor) -> Tensor:
-        """The neighbours' weights (B, 48, H, W) float32; neighbours in the order of `OFFSETS`."""
+        """The neighbors' weights (B, 48, H, W) float32; neighbors in the order of `OFFSETS`."""
         if image_B3HW.device.type == "cpu" and compiled_works():
             kernels = [torch.from_numpy(kernel_HJW) for kernel_HJW in _kernel_cpu(image_B3HW, self.kind)]
             return torch.stack(kernels).transpose(1, 2)
@@ -117,7 +117,7 @@ def _kernel_cpu(image_B3HW: Tensor, kind: str) -> Iterator:
 
 
 def kernel_torch(image_B3HW: Tensor, kind: str) -> Tensor:
-    """The weights (B, 48, H, W) by torch operations on any device; one neighbour's colours are held at a time."""
+    """The weights (B, 48, H, W) by torch operations on any device; one neighbor's colors are held at a time."""
     mean_B3HW = torch.zeros_like(image_B3HW)
     for neighbor_B3HW in _neighbors(image_B3HW):
         mean_B3HW += neighbor_B3HW / len(OFFSETS)
@@ -144,7 +144,7 @@ def kernel_torch(image_B3HW: Tensor, kind: str) -> Tensor:
 
 
 def position_weights() -> list[float]:
-    """PAR's share of a neighbour's weight by its distance alone: 48 numbers that sum to 0.01."""
+    """PAR's share of a neighbor's weight by its distance alone: 48 numbers that sum to 0.01."""
     distance_J = torch.tensor(OFFSETS, dtype=torch.float64).norm(dim=1)
     logit_J = -((distance_J / (distance_J.std() + EPS) / PAR_WIDTH) ** 2)
     return (PAR_POSITION * logit_J.softmax(0)).tolist()

@@ -3,7 +3,7 @@
 The weights of a photo lie as (H, 48, W), so that a row's weights stay in the cache while all maps of that row are
 refined. Maps are held with their border repeated to the left and right; above and below the row number is clamped.
 
-Shapes: K maps, J = 48 neighbours, H W pixels.
+Shapes: K maps, J = 48 neighbors, H W pixels.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def kernel(image_3HW: np.ndarray, *, variation: bool) -> np.ndarray:
 
 
 def propagate(map_KHW: np.ndarray, kernel_HJW: np.ndarray, iterations: int) -> np.ndarray:
-    """Maps (K, H, W) after so many weighted means over their neighbours."""
+    """Maps (K, H, W) after so many weighted means over their neighbors."""
     _, height, width = map_KHW.shape
     now = _pad_sides(map_KHW)
     after = np.empty_like(now)
@@ -82,7 +82,7 @@ def _propagate_rows(now, kernel_HJW, after, first, last):  # type: ignore[no-unt
             out[:] = 0
             for ring in range(len(DILATIONS)):
                 d = DILATIONS[ring]
-                # Slices that start at the neighbour: indices known to be >= 0 let the loop become vector code.
+                # Slices that start at the neighbor: indices known to be >= 0 let the loop become vector code.
                 above = now[k, max(y - d, 0), REACH - d :]
                 here = now[k, y, REACH - d :]
                 below = now[k, min(y + d, height - 1), REACH - d :]

@@ -1,10 +1,10 @@
 # mypy: allow-untyped-decorators, allow-untyped-defs
-"""Pixel-adaptive refinement as Triton kernels: all 48 neighbours, all photos and all maps in one launch.
+"""Pixel-adaptive refinement as Triton kernels: all 48 neighbors, all photos and all maps in one launch.
 
 One launch makes the weights, one more each iteration. Photos of several sizes lie in one padded batch; each is clamped
 at its own border.
 
-Shapes: B photos, K maps, J = 48 neighbours, H W pixels of the largest photo.
+Shapes: B photos, K maps, J = 48 neighbors, H W pixels of the largest photo.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def refine(image_B3HW: Tensor, map_BKHW: Tensor, kind: str, iterations: int, siz
 
 
 def weights(image_B3HW: Tensor, kind: str, size_B2: Tensor | None = None) -> Tensor:
-    """The neighbours' weights (B, 48, H, W) float32."""
+    """The neighbors' weights (B, 48, H, W) float32."""
     image_B3HW = image_B3HW.float().contiguous()
     batch, channels, height, width = image_B3HW.shape
     assert channels == 3, "PAR and VARM are made for RGB"
@@ -64,7 +64,7 @@ def weights(image_B3HW: Tensor, kind: str, size_B2: Tensor | None = None) -> Ten
 
 @lru_cache(maxsize=8)
 def _tables(device: torch.device) -> tuple[Tensor, Tensor]:
-    """The neighbours' offsets (48, 2) int32 and PAR's weights by distance (48,)."""
+    """The neighbors' offsets (48, 2) int32 and PAR's weights by distance (48,)."""
     offset_J2 = torch.tensor(formula.OFFSETS, dtype=torch.int32)
     position_J = torch.tensor(formula.position_weights())
     return offset_J2.to(device), position_J.to(device)
@@ -99,7 +99,7 @@ def _propagate(
 
 @triton.jit
 def _difference(image, here, there, inside):
-    """The square of the difference of two places, over the three colours."""
+    """The square of the difference of two places, over the three colors."""
     change = tl.load(image + there, mask=inside, other=0.0) - tl.load(image + here, mask=inside, other=0.0)
     return change * change
 
@@ -151,7 +151,7 @@ def _weights(
     steep_g = steepness / (tl.sqrt(wide_g / 47.0) + eps)
     steep_b = steepness / (tl.sqrt(wide_b / 47.0) + eps)
     steep_r, steep_g, steep_b = steep_r * steep_r / 3.0, steep_g * steep_g / 3.0, steep_b * steep_b / 3.0
-    # softmax over the neighbours in two walks: the largest logit and the sum so far, then the shares
+    # softmax over the neighbors in two walks: the largest logit and the sum so far, then the shares
     top, sum_ = tl.full([PIXELS], -float("inf"), tl.float32), tl.zeros([PIXELS], tl.float32)
     top_v, sum_v = tl.full([PIXELS], -float("inf"), tl.float32), tl.zeros([PIXELS], tl.float32)
     for j in range(48):

@@ -17,7 +17,7 @@ class CRFSettings(Settings):
     """The kernels of a dense CRF; the defaults are those for predictions in RRM and ASDT."""
 
     gaussian: tuple[Sigma, Weight] = Field(GAUSSIAN, description="sigma in pixels, weight")
-    bilateral: tuple[Sigma, Sigma, Weight] = Field(BILATERAL, description="sigma in pixels, sigma of colour, weight")
+    bilateral: tuple[Sigma, Sigma, Weight] = Field(BILATERAL, description="sigma in pixels, sigma of color, weight")
     iterations: Iterations = ITERATIONS
 
 

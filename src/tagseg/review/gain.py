@@ -17,7 +17,7 @@ def propose(
 ) -> list[tuple[int, bool]]:
     """Up to `count` photos in the order of expected gain, each with whether it was drawn at random.
 
-    features: (N, D), one row a photo. doubts: (N,), not negative. Greedy maximisation of a facility location: the sum
+    features: (N, D), one row a photo. doubts: (N,), not negative. Greedy maximization of a facility location: the sum
     over photos, weighted by their doubt, of the similarity to the nearest chosen one. So a photo is chosen that stands
     for many doubtful ones (typical) and that no earlier choice stands for (diverse); outliers stand for themselves alone.
     """

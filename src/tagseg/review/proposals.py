@@ -148,7 +148,7 @@ class ModelProposals(Proposals):
         """Label a photo, or take what is there for these tags."""
         row = self._found(name, tags)
         if row is None:
-            with self.lock:  # another thread may have labelled it while this one waited
+            with self.lock:  # another thread may have labeled it while this one waited
                 row = self._found(name, tags) or self._label(name, photo, tags)
         features = base64.b64decode(row["features"])
         doubt = Doubt(row["doubt"], row["reason"], tuple(tuple(spot) for spot in row["spots"]))
@@ -223,7 +223,7 @@ def read_facts(folder: Path) -> dict[str, dict[str, Any]]:
         try:
             row = json.loads(line)
             known[str(row["photo"])] = row
-        except (ValueError, KeyError, TypeError, RecursionError):  # torn by a kill: that photo is labelled again
+        except (ValueError, KeyError, TypeError, RecursionError):  # torn by a kill: that photo is labeled again
             continue
     return known
 
@@ -243,6 +243,6 @@ def classes_in(mask_HW: NDArray[np.uint8]) -> tuple[int, ...]:
 
 
 def _look(photo: Path) -> bytes:
-    """A photo's colours and coarse layout, where no model describes it."""
+    """A photo's colors and coarse layout, where no model describes it."""
     small = Image.fromarray(read_photo(photo, min_side=LOOK)).resize((LOOK, LOOK), Image.Resampling.BOX)
     return (np.asarray(small, dtype=np.float16).ravel() / np.float16(255)).tobytes()

@@ -96,7 +96,7 @@ class Session:
             except UserError as error:
                 proposal, problem = None, str(error)
             except Exception as error:  # one photo that a network cannot take must not end the work on all others
-                proposal, problem = None, f"{photo.name} could not be labelled ({reason(error)})"
+                proposal, problem = None, f"{photo.name} could not be labeled ({reason(error)})"
             with self._lock:
                 if tags == self.tags(index):  # else the tags have changed meanwhile, and so has the proposal
                     photo.proposal, photo.problem = proposal, problem

@@ -31,7 +31,7 @@ def mask_png(mask: NDArray[np.uint8]) -> bytes:
 
 
 def overlay_jpeg(photo: NDArray[np.uint8], mask: NDArray[np.uint8]) -> bytes:
-    """The photo with the classes' colours over it."""
+    """The photo with the classes' colors over it."""
     return _bytes(Image.fromarray(overlay(photo, mask)), "JPEG", quality=90)
 
 

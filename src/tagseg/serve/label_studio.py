@@ -41,7 +41,7 @@ TASKS_CAP = 64
 
 @dataclass(frozen=True)
 class Controls:
-    """What the labelling interface calls its parts. labels: names that may be painted."""
+    """What the labeling interface calls its parts. labels: names that may be painted."""
 
     brush: str = "tag"
     image: str = "image"
@@ -164,12 +164,12 @@ class _NoRedirects(HTTPRedirectHandler):
 
 
 def read_controls(interface: str) -> Controls:
-    """The names of a labelling interface. Raises UserError where it has no brush, or declares entities."""
+    """The names of a labeling interface. Raises UserError where it has no brush, or declares entities."""
     found: dict[str, Any] = {"labels": set()}
     within: list[str] = []
 
     def refuse(*_: object) -> None:
-        raise UserError("The labelling interface declares entities, which it never needs; remove them.")
+        raise UserError("The labeling interface declares entities, which it never needs; remove them.")
 
     def start(tag: str, attributes: dict[str, str]) -> None:
         within.append(tag)
@@ -189,10 +189,10 @@ def read_controls(interface: str) -> Controls:
     try:
         parser.Parse(interface, True)
     except (expat.ExpatError, ValueError) as error:
-        raise UserError(f"The labelling interface cannot be read: {error}.") from error
+        raise UserError(f"The labeling interface cannot be read: {error}.") from error
     if "brush" not in found:
         raise UserError(
-            "The labelling interface has no <BrushLabels>; paste the label-studio.xml of `tagseg export-tasks`."
+            "The labeling interface has no <BrushLabels>; paste the label-studio.xml of `tagseg export-tasks`."
         )
     return Controls(**{**found, "labels": frozenset(found["labels"])})
 

@@ -1,4 +1,4 @@
-"""Masks between labelling tools, formats and reviews: out as tasks, back as corrections, from format to format."""
+"""Masks between labeling tools, formats and reviews: out as tasks, back as corrections, from format to format."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def export_tasks(
     states: Sequence[str] = (),
     photo_url: str | None = None,
 ) -> Exchanged:
-    """Write masks as tasks of a labelling tool.
+    """Write masks as tasks of a labeling tool.
 
     source: a folder of masks, or of a review; states: of a review's photos, those to send (none: all). classes: the K names
     of a folder of masks, the first "background". tags: names by photo, ticked in Label Studio. photo_url: as

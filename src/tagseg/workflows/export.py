@@ -62,7 +62,7 @@ def export(segmenter: Segmenter, out: Path, format: str | None = None) -> list[s
                 f"Checked on photos of two sizes: probabilities differ from the model's by at most {worst:.0e}."
             )
             lines.append(
-                f"Input {INPUT}: uint8 RGB (B, H, W, 3) of any size, normalised inside; outputs {', '.join(OUTPUTS)}: "
+                f"Input {INPUT}: uint8 RGB (B, H, W, 3) of any size, normalized inside; outputs {', '.join(OUTPUTS)}: "
                 "float32 (B, K, H, W) and uint8 (B, H, W), in one pass without dense CRF."
             )
     except BaseException:
@@ -84,7 +84,7 @@ def _summary(description: dict[str, Any]) -> dict[str, Any]:
         "method": description["method"]["name"],
         "backbone": description["model"]["backbone"],
         "license": license_of(description),
-        "input": f"{INPUT}: uint8 RGB (B, H, W, 3), values 0 to 255, normalised inside",
+        "input": f"{INPUT}: uint8 RGB (B, H, W, 3), values 0 to 255, normalized inside",
         "tagseg_version": __version__,
     }
 

@@ -103,7 +103,7 @@ def label(
     ):
         write_text(out / CLASSES_FILE, "".join(f"{name}\n" for name in segmenter.classes))
         predictions = segmenter.predict_many(requests())
-        for prediction in tracked(predictions, "Labelling", len(todo)):
+        for prediction in tracked(predictions, "Labeling", len(todo)):
             index = waiting.popleft()
             name = data.photos[index].name
             # before the mask: where a mask is, there is a row for it
@@ -112,7 +112,7 @@ def label(
             behind(partial(write, names[index], mask))
             written += 1
     if problems:
-        raise UserError(f"{len(problems)} of {len(todo)} photos were not labelled; the first: {problems[0]}")
+        raise UserError(f"{len(problems)} of {len(todo)} photos were not labeled; the first: {problems[0]}")
     return written
 
 

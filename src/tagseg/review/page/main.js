@@ -192,7 +192,7 @@ class App {
     this.flush();
     this.row = { ...this.row, tags };
     this.headline(this.row);
-    byId("reason").textContent = this.about.labels ? "labelling again with these tags …" : this.row.reason;
+    byId("reason").textContent = this.about.labels ? "labeling again with these tags …" : this.row.reason;
     const row = await this.writes.retag(i, tags);
     if (!row) return;
     this.took(row);

@@ -139,7 +139,7 @@ export class Mask {
     }
     const places = new Map();
     for (const [value, { x, y, n, runs }] of best) {
-      // Near the centre of gravity, but inside: the run that is long and close to it.
+      // Near the center of gravity, but inside: the run that is long and close to it.
       const cx = x / n, cy = y / n;
       let score = -Infinity, at = [cx, cy];
       for (const [rx, ry, length] of runs) {

@@ -57,7 +57,7 @@ export class Stage {
     const { mask, coarse, colors } = this;
     if (!mask) return;
     const { width, height, data } = mask;
-    const margin = coarse; // the outline of neighbours changes too
+    const margin = coarse; // the outline of neighbors changes too
     const left = Math.floor(Math.max((box?.[0] ?? 0) - margin, 0) / coarse), top = Math.floor(Math.max((box?.[1] ?? 0) - margin, 0) / coarse);
     const right = Math.min(Math.ceil(((box?.[2] ?? width) + margin + 1) / coarse), this.overlay.width);
     const bottom = Math.min(Math.ceil(((box?.[3] ?? height) + margin + 1) / coarse), this.overlay.height);

@@ -10,7 +10,7 @@ function say(text, bad = false) {
 
 async function label() {
   if (!file) return;
-  say("Labelling …");
+  say("Labeling …");
   const form = new FormData();
   form.append("image", file, file.name);
   const tags = [...document.querySelectorAll("#tags input:checked")].map((box) => box.value);
