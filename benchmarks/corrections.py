@@ -5,7 +5,7 @@
 
 RUN is a finished run, MASKS its masks of the photos (`tagseg label`, or a chain's). The person corrects 0, 10, 30 and 100
 photos: those that `tagseg review` proposes, or photos drawn at random. Each segmenter starts from RUN. The same call goes
-on where it was stopped; `FOLDER/scores.json` holds what was measured.
+on where it was stopped; `FOLDER/scores.json` holds what was measured. Masks learned from are scored where they are sure.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import tagseg
 from tagseg.data.folders import find_photos, stem
 from tagseg.data.photo import read_mask, read_photo
 from tagseg.files import to_json, write_text
+from tagseg.mask_values import IGNORE
 from tagseg.review.proposals import ModelProposals
 from tagseg.review.session import Session
 from tagseg.scores import Scores
@@ -60,12 +61,13 @@ def main() -> None:
                     write_text(kept, to_json(scores, indent=2))
                     print(name, scores[name], flush=True)
     looked.close()
-    print("| corrected | proposed: mIoU | classes alone | random: mIoU | classes alone |\n|---:|---:|---:|---:|---:|")
+    print("| corrected |" + "".join(f" {way}: masks learned from | mIoU | classes alone |" for way in WAYS))
+    print("|---:|" + "---:|" * 3 * len(WAYS))
     for count in given.counts:
         cells = []
         for way in WAYS:
             runs = [scores[f"{way if count else WAYS[0]}-{count}-{seed}"] for seed in given.seeds]
-            cells += [spread([run[key] for run in runs]) for key in ("miou", "classes")]
+            cells += [spread([run[key] for run in runs]) for key in ("masks", "miou", "classes")]
         print(f"| {count} | {' | '.join(cells)} |")
 
 
@@ -77,9 +79,14 @@ def spread(values: list[float]) -> str:
 def measure(
     given: argparse.Namespace, looked: Session, corrected: list[int], name: str, seed: int
 ) -> dict[str, float | int]:
-    """Train on masks of which some are corrected; the mIoU on the validation photos, and how many corrections had objects."""
+    """Train on masks of which some are corrected; the mIoU of these and on the validation photos, corrections with objects."""
     review = given.out / f"review-{name}"
     objects = 0
+    learned = Scores(len(tagseg.load(given.run).classes))
+    for index, photo in enumerate(looked.photos):
+        true_HW = read_mask(given.truth / f"{photo.name}.png")
+        mask_HW = true_HW if index in corrected else read_mask(given.masks / f"{photo.name}.png")
+        learned.add(mask_HW, np.where(mask_HW == IGNORE, IGNORE, true_HW))
     if corrected:
         proposals = looked.proposals
         assert isinstance(proposals, ModelProposals)
@@ -107,7 +114,12 @@ def measure(
         say=lambda text: None,
     )
     iou = scored(run, given.val, given.val_truth)
-    return {"miou": 100 * float(iou.mean()), "classes": 100 * float(iou[1:].mean()), "with objects": objects}
+    return {
+        "masks": 100 * learned.miou,
+        "miou": 100 * float(iou.mean()),
+        "classes": 100 * float(iou[1:].mean()),
+        "with objects": objects,
+    }
 
 
 def scored(run: Path, photos: Path, truth: Path) -> np.ndarray:
