@@ -13,8 +13,8 @@ from tagseg.errors import UserError
 from tagseg.prediction.maps import class_mask, resized_window
 from tagseg.prediction.settings import PredictSettings
 from tagseg.prediction.tiling import Window, blend_tiles
-from tagseg.prediction.work import ordered_map
 from tagseg.segmenter import Request, Segmenter
+from tagseg.threads import ordered_map
 from tests.colors import Colors
 
 

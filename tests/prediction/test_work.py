@@ -11,7 +11,7 @@ from torch import Tensor
 from tagseg.errors import UserError
 from tagseg.prediction.segmenter import Request, Segmenter
 from tagseg.prediction.settings import PredictSettings
-from tagseg.prediction.work import ordered_map
+from tagseg.threads import ordered_map
 from tests.colors import Colors
 
 SIZES = [(20, 30), (30, 20), (20, 30), (20, 30), (9, 9), (30, 20), (20, 30)]

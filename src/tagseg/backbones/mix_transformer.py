@@ -113,15 +113,15 @@ class MixMlp(nn.Module):
 class DropPath(nn.Module):
     """Leave a block out for some photos while training, and scale up the others."""
 
-    def __init__(self, probability: float) -> None:
+    def __init__(self, drop_prob: float) -> None:
         super().__init__()
-        self.probability = probability
+        self.drop_prob = drop_prob
 
     def forward(self, x_BND: Tensor) -> Tensor:
-        """Keep each photo's update with probability 1 - `probability`."""
-        if not self.training or self.probability == 0:
+        """Keep each photo's update with probability 1 - `drop_prob`."""
+        if not self.training or self.drop_prob == 0:
             return x_BND
-        keep = 1 - self.probability
+        keep = 1 - self.drop_prob
         return x_BND * x_BND.new_empty(len(x_BND), 1, 1).bernoulli_(keep).div_(keep)
 
 

@@ -207,6 +207,8 @@ def _create(timm_name: str, output_stride: int | None, *, pretrained: bool, comm
                 ) from error
             if not hasattr(network, "forward_intermediates"):
                 raise UserError(f"{timm_name} offers no feature maps in timm: choose another model.")
+            if size and getattr(getattr(network, "patch_embed", None), "strict_img_size", False):
+                continue  # older versions take another family's word and do not heed it
             return network
     raise UserError(f"timm can't create {timm_name!r} as a feature extractor: choose another model.")
 

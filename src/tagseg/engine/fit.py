@@ -23,7 +23,7 @@ from tagseg.engine.checkpoint import Checkpoint, Checkpoints, pack, unpack
 from tagseg.engine.identity import check_identity, identity
 from tagseg.engine.log import RunLog
 from tagseg.engine.optim import build_average, build_optimizer, build_schedule, lr_factor
-from tagseg.engine.processes import check_processes, create_accelerator, loading_workers
+from tagseg.engine.processes import check_parts, check_processes, create_accelerator, loading_workers
 from tagseg.engine.progress import TrainProgress
 from tagseg.engine.settings import TrainSettings
 from tagseg.engine.step import check_weights, train_step
@@ -82,6 +82,7 @@ def fit(
     out = Path(out)
     accelerator = accelerator or create_accelerator()
     check_processes(settings, accelerator.num_processes)
+    check_parts(settings, method)
     _make_run_folder(out)
     run = _Run(method, settings, out, evaluate, pictures, best, accelerator, later)
     try:

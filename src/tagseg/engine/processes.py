@@ -8,12 +8,15 @@ import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState, PartialState
 from accelerate.utils import DistributedDataParallelKwargs, patch_environment
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.dropout import _DropoutNd
 
 from tagseg.cores import cores
 from tagseg.devices import AUTO, choose_device
 from tagseg.distributed import world_size
 from tagseg.engine.settings import TrainSettings
 from tagseg.errors import UserError
+from tagseg.methods.method import Method
 
 
 def create_accelerator(device: str | torch.device = AUTO) -> Accelerator:
@@ -49,6 +52,33 @@ def loading_workers(settings: TrainSettings, device: torch.device) -> int:
     if settings.workers is None:
         return default_workers(device)
     return min(settings.workers, 2 * cores())
+
+
+def part_size(settings: TrainSettings, photos: int, device: torch.device) -> int:
+    """How many photos of a process's share of a batch go through the network together."""
+    most = settings.micro_batch or photos
+    return min(most, -(-photos // settings.parts)) if device.type == "cpu" else most
+
+
+def parts_together(settings: TrainSettings, device: torch.device) -> int:
+    """How many parts of a batch are worked at at the same time: on a CPU with a core for each; else one."""
+    return min(settings.parts, cores()) if device.type == "cpu" and world_size() == 1 else 1
+
+
+def check_parts(settings: TrainSettings, method: Method) -> None:
+    """Raise UserError where parts of a batch that are worked at at the same time would disturb each other."""
+    if settings.parts == 1:
+        return
+    reason = None
+    if not method.parts_apart:
+        reason = f"method {method.settings.name} computes on whole batches"
+    for module in method.train().modules():  # frozen normalization stays in evaluation mode
+        if getattr(module, "drop_prob", 0) or (isinstance(module, _DropoutNd) and module.p):
+            reason = "the network's dropout draws for one part after the other"
+        if isinstance(module, _BatchNorm) and module.training:
+            reason = "normalization that is trained takes its statistics from whole batches"
+    if reason is not None:
+        raise UserError(f"train.parts is {settings.parts}, but {reason}: set train.parts=1.")
 
 
 def check_processes(settings: TrainSettings, processes: int) -> None:

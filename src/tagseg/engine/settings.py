@@ -22,6 +22,7 @@ class TrainSettings(Settings):
         "scale_per",
         "ema_ramp",
         "compile",
+        "parts",
     )
     RENAMED: ClassVar[Mapping[str, str]] = {
         "average": "ema_decay",
@@ -33,7 +34,16 @@ class TrainSettings(Settings):
 
     # May differ when a run is resumed: they change how a run is carried out, not what it computes.
     OPERATIONAL: ClassVar[frozenset[str]] = frozenset(
-        {"micro_batch", "checkpoint_every", "keep_checkpoints", "log_every", "evaluate_every", "workers", "compile"}
+        {
+            "micro_batch",
+            "parts",
+            "checkpoint_every",
+            "keep_checkpoints",
+            "log_every",
+            "evaluate_every",
+            "workers",
+            "compile",
+        }
     )
 
     steps: Every = Field(2000, description="optimizer steps")
@@ -43,6 +53,13 @@ class TrainSettings(Settings):
         ge=1,
         le=65_536,
         description="photos per forward pass and process; gradients are summed up to the batch; none: all at once",
+    )
+    parts: int = Field(
+        1,
+        ge=1,
+        le=64,
+        description="parts of a batch that a CPU works at at the same time, a core each, in place of all cores at one layer "
+        "after the other: faster for small crops; for method classifier",
     )
     seed: int = Field(
         0, ge=0, lt=2**63, description="start weights, order of the photos, augmentation and dropout follow from it"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from contextlib import nullcontext
 
 import numpy as np
@@ -14,8 +15,10 @@ from torch.optim import Optimizer
 
 from tagseg.data.batch import Batch
 from tagseg.distributed import global_sum, rank, world_size
+from tagseg.engine.processes import part_size, parts_together
 from tagseg.engine.settings import TrainSettings
 from tagseg.errors import UserError
+from tagseg.threads import ordered_map
 
 
 class TrainingDiverged(UserError):  # noqa: N818 (it says what happened)
@@ -42,17 +45,25 @@ def train_step(
     """
     seed_step(settings.seed, step)
     optimizer.zero_grad(set_to_none=True)
-    parts = batch.to(accelerator.device).split(settings.micro_batch or len(batch))
-    part_terms: list[dict[str, Tensor]] = []
-    for part in parts:
-        share = len(part) / len(batch)
-        # gradients travel between processes once, after the last part
-        with nullcontext() if part is parts[-1] else accelerator.no_sync(model):
-            with torch.autocast(accelerator.device.type, torch.bfloat16, enabled=settings.precision == "bf16"):
-                terms: dict[str, Tensor] = model(part, step)
-            weighted = {name: term * share for name, term in terms.items()}
-            torch.stack(list(weighted.values())).sum().backward()
-        part_terms.append({name: term.detach() for name, term in weighted.items()})
+    device = accelerator.device
+
+    def weighted(part: Batch) -> dict[str, Tensor]:
+        with torch.autocast(device.type, torch.bfloat16, enabled=settings.precision == "bf16"):
+            terms: dict[str, Tensor] = model(part, step)
+        return {name: term * (len(part) / len(batch)) for name, term in terms.items()}
+
+    parts = batch.to(device).split(part_size(settings, len(batch), device))
+    together = parts_together(settings, device)
+    if together > 1:
+        part_terms = _at_once(model, weighted, parts, together)
+    else:
+        part_terms = []
+        for part in parts:
+            # gradients travel between processes once, after the last part
+            with nullcontext() if part is parts[-1] else accelerator.no_sync(model):
+                terms = weighted(part)
+                torch.stack(list(terms.values())).sum().backward()
+            part_terms.append({name: term.detach() for name, term in terms.items()})
 
     names = list(part_terms[0])
     # one exchange, and one wait for the device, tells every process all it has to know
@@ -70,6 +81,26 @@ def train_step(
         raise TrainingDiverged(_sentence(step, broken, dict(zip(names, means, strict=True)), _gather(photos)))
     optimizer.step()
     return dict(zip(names, means, strict=True)), wishes > 0
+
+
+def _at_once(
+    model: nn.Module, weighted: Callable[[Batch], dict[str, Tensor]], parts: list[Batch], threads: int
+) -> list[dict[str, Tensor]]:
+    """Leave the sum of the parts' gradients, added in the parts' order, and return the terms of each part."""
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+
+    def work(part: Batch) -> tuple[dict[str, Tensor], tuple[Tensor | None, ...]]:
+        terms = weighted(part)
+        gradients = torch.autograd.grad(torch.stack(list(terms.values())).sum(), trained, allow_unused=True)
+        return {name: term.detach() for name, term in terms.items()}, gradients
+
+    part_terms = []
+    for terms, gradients in ordered_map(work, parts, threads):
+        part_terms.append(terms)
+        for parameter, gradient in zip(trained, gradients, strict=True):
+            if gradient is not None:
+                parameter.grad = gradient if parameter.grad is None else parameter.grad.add_(gradient)
+    return part_terms
 
 
 def check_weights(method: nn.Module, step: int) -> None:

@@ -40,6 +40,7 @@ class Classifier(Method):
         "refined": "the CAM refined by the photo",
     }
     step_cost: ClassVar[float] = 1.0
+    parts_apart: ClassVar[bool] = True
     cam_name: ClassVar[str] = "class-teacher"
 
     settings: ClassifierSettings

@@ -45,6 +45,8 @@ class Method(nn.Module, ABC):
     own_photos: the recipe that training on a person's own photos starts from; None: the settings' defaults.
     meanings: branches in words, by their names. drawn: the branches that a report draws; none: the last.
     step_cost: how long a step takes against one of the classifier, for estimates.
+    parts_apart: whether losses of parts of a batch can be computed at the same time: nothing is kept between them, and what
+        is random comes from the photos' seeds.
     cam_name: what a report calls the map of `cams`; empty: it isn't drawn.
     """
 
@@ -55,6 +57,7 @@ class Method(nn.Module, ABC):
     meanings: ClassVar[Mapping[str, str]] = {}
     drawn: ClassVar[tuple[str, ...]] = ()
     step_cost: ClassVar[float] = 5.0
+    parts_apart: ClassVar[bool] = False
     cam_name: ClassVar[str] = "CAM"
 
     def __init__(self, backbone: Backbone, classes: tuple[str, ...]) -> None:

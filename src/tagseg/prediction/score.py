@@ -23,9 +23,10 @@ from tagseg.methods import Method
 from tagseg.prediction.maps import branch_maps, class_mask, reduced, refine_probabilities, working_probabilities
 from tagseg.prediction.segmenter import WHOLE, Request, Segmenter, named, own_threads
 from tagseg.prediction.settings import PredictSettings
-from tagseg.prediction.work import batched_map, ordered_map, workers_of
+from tagseg.prediction.work import batched_map, workers_of
 from tagseg.progress import tracked
 from tagseg.scores import Scores, percent
+from tagseg.threads import ordered_map
 
 AFTER = " + CRF"
 SINGLE = ", single scale"  # ends the name of a branch that is read in one pass though `predict` says more

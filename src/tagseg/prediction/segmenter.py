@@ -30,9 +30,10 @@ from tagseg.prediction.maps import device_of, refine_probabilities, resized_wind
 from tagseg.prediction.prediction import Prediction
 from tagseg.prediction.settings import PredictSettings
 from tagseg.prediction.tiling import Window, blend_tiles
-from tagseg.prediction.work import ADVICE, BATCH, Batches, batched_map, ordered_map, workers_of
+from tagseg.prediction.work import ADVICE, BATCH, Batches, batched_map, workers_of
 from tagseg.run_folder import RunFolder
 from tagseg.settings import first_fault
+from tagseg.threads import ordered_map
 
 WHOLE = 4  # photos up to so many tiles are read in one piece
 KEPT_BYTES = 1 << 30  # probabilities beyond that are not kept

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from tagseg.prediction.work import ordered_map
+from tagseg.threads import ordered_map
 
 SMALLEST_TILE = 128
 TILE_BYTES = 1 << 27  # of one tile's probabilities: with very many classes tiles get smaller

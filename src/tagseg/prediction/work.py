@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -14,6 +13,7 @@ import torch
 from tagseg.cores import cores
 from tagseg.devices import is_out_of_memory, memory_sentence
 from tagseg.errors import UserError
+from tagseg.threads import in_order
 
 BATCH = 8  # photos that a GPU takes together
 BATCH_PIXELS = 8 * 1024**2  # of a batch: photos beyond it come one by one
@@ -34,19 +34,6 @@ def workers_of(device: torch.device) -> int:
     return torch.get_num_threads() if device.type == "cpu" else 1
 
 
-def ordered_map(function: Callable[[T], R], items: Iterable[T], workers: int) -> Iterator[R]:
-    """Results in the order of the items, computed by threads; only a few items ahead are taken and held.
-
-    Each of several workers computes with one thread of torch's; the caller's own number of threads is left as it is.
-    """
-    if workers == 1:
-        yield from map(function, items)
-        return
-    with ThreadPoolExecutor(workers) as pool:
-        _one_thread_each(pool, workers)
-        yield from _in_order(pool, function, items, workers)
-
-
 def ahead(function: Callable[[T], R], items: Iterable[T], device: torch.device) -> Iterator[R]:
     """Results in the order of the items, by threads that read files while a device computes; on a CPU one by one.
 
@@ -57,7 +44,7 @@ def ahead(function: Callable[[T], R], items: Iterable[T], device: torch.device) 
         yield from map(function, items)
         return
     with ThreadPoolExecutor(threads) as pool:
-        yield from _in_order(pool, function, items, 2 * BATCH)
+        yield from in_order(pool, function, items, 2 * BATCH)
 
 
 class Behind:
@@ -93,39 +80,6 @@ class Behind:
 def file_threads(device: torch.device) -> int:
     """Threads that read, and as many that write, beside a device; 0: the caller does both itself."""
     return 0 if device.type == "cpu" else max(2, min(8, cores()))
-
-
-def _in_order(pool: ThreadPoolExecutor, function: Callable[[T], R], items: Iterable[T], most: int) -> Iterator[R]:
-    """Results of a pool in the order of the items, which are taken no more than `most` ahead."""
-    waiting: deque[Future[R]] = deque()
-    try:
-        for item in items:
-            waiting.append(pool.submit(function, item))
-            if len(waiting) > most:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-    finally:
-        for future in waiting:
-            future.cancel()
-
-
-def _one_thread_each(pool: ThreadPoolExecutor, workers: int) -> None:
-    """Give every thread of the pool one thread of torch's.
-
-    torch counts threads for each thread by itself; setting the number also sets what threads born later start with. So
-    the caller sets its own number again once all workers have theirs.
-    """
-    threads, ready = torch.get_num_threads(), threading.Barrier(workers)
-
-    def settle() -> None:
-        torch.get_num_threads()  # the first look fixes the thread's number: a later one would overwrite what is set
-        torch.set_num_threads(1)
-        ready.wait()
-
-    for future in [pool.submit(settle) for _ in range(workers)]:
-        future.result()
-    torch.set_num_threads(threads)
 
 
 class Batches:

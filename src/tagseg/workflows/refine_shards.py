@@ -17,10 +17,10 @@ from tagseg.data.photo import PIXEL_CAP
 from tagseg.devices import choose_device
 from tagseg.errors import UserError
 from tagseg.mask_values import IGNORE
-from tagseg.prediction.work import ordered_map
 from tagseg.scale.jobs import Job, Result
 from tagseg.scale.photos import Photo, list_files, list_photos
 from tagseg.scale.places import Place
+from tagseg.threads import ordered_map
 from tagseg.workflows.refine import SUFFIXES, Refinement, Unrefined, mask_files, photo_of, photos_by_name, refined
 
 
