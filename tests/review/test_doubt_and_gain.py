@@ -1,7 +1,5 @@
 """Doubt against its formulas, and the order of proposals against the sums that it maximizes."""
 
-import itertools
-
 import numpy as np
 import pytest
 import torch
@@ -58,35 +56,38 @@ def test_the_doubtful_spot_is_where_two_classes_are_equal() -> None:
     assert top <= 33 / 60 <= top + height
 
 
-def covered(features: np.ndarray, weights: np.ndarray, chosen: tuple[int, ...]) -> float:
-    unit = features - features.mean(0)
-    unit /= np.linalg.norm(unit, axis=1, keepdims=True)
-    return float(weights @ np.clip(unit @ unit[list(chosen)].T, 0, None).max(1))
+def test_photos_that_hold_much_of_a_class_go_first_where_they_are_doubtful() -> None:
+    features = np.random.default_rng(0).standard_normal((6, 8))
+    # Of class 1 photo 0 holds half, 1 and 2 a quarter each; class 2 is small everywhere, and 3 holds nearly all of it.
+    areas = np.array([[0.4, 0], [0.2, 0], [0.2, 0], [0, 0.018], [0, 0.002], [0, 0]])
+    doubts = np.array([0.2, 0.9, 0.1, 0.5, 0.5, 1.0])
+    # Expected loss of the classes' IoU: 0.2 / 2, 0.9 / 4, 0.1 / 4, 0.5 * 0.9, 0.5 * 0.1, none.
+    assert [photo for photo, _ in propose(features, doubts, areas, 6)] == [3, 1, 0, 4, 2, 5]
+    doubts[2] = 7.0  # tags and mask contradict each other: no more than a whole mask that is wrong
+    assert [photo for photo, _ in propose(features, doubts, areas, 3)] == [3, 2, 1]
+    # Where no mask holds a class, doubt alone decides.
+    assert [photo for photo, _ in propose(features, doubts[:6].clip(0, 1), areas * 0, 3)] == [2, 5, 1]
 
 
-def test_proposals_are_typical_and_diverse() -> None:
+def test_copies_of_a_chosen_photo_wait() -> None:
     rng = np.random.default_rng(0)
-    centers = rng.standard_normal((4, 8)) * 4
-    features = np.concatenate([centers[k] + rng.standard_normal((20, 8)) * 0.3 for k in range(4)])
-    doubts = np.full(80, 0.5)
-    first = [photo for photo, _ in propose(features, doubts, 4)]
-    assert sorted(photo // 20 for photo in first) == [0, 1, 2, 3]  # one of each kind
-    # Greedy choices of such a sum reach at least 1 - 1/e of the best, here found by trying all of a small set.
-    small, weights = features[::8], np.linspace(1, 0.1, 10)
-    greedy = tuple(photo for photo, _ in propose(small, np.full(10, 0.5), 3))
-    best = max(covered(small, weights, pick) for pick in itertools.combinations(range(10), 3))
-    assert covered(small, weights, greedy) >= (1 - 1 / np.e) * best
+    films = rng.standard_normal((4, 8)) * 4
+    features = np.concatenate([films[k] + rng.standard_normal((20, 8)) * 0.1 for k in range(4)])
+    areas = np.linspace(0.4, 0.1, 80)[:, None]  # the frames of the first film would all come first
+    first = [photo for photo, _ in propose(features, np.full(80, 0.5), areas, 4)]
+    assert sorted(photo // 20 for photo in first) == [0, 1, 2, 3]  # one of each film
 
 
 def test_doubtful_photos_go_before_sure_ones_and_some_are_drawn_at_random() -> None:
     rng = np.random.default_rng(1)
     features = rng.standard_normal((4000, 6))
     doubts = np.where(np.arange(4000) % 2 == 0, 0.9, 0.01)
-    chosen = propose(features, doubts, 40)
+    areas = np.full((4000, 2), 0.1)
+    chosen = propose(features, doubts, areas, 40)
     assert len({photo for photo, _ in chosen}) == 40
     drawn = [photo for photo, at_random in chosen if at_random]
     assert len(drawn) == 40 // RANDOM_EVERY
     assert any(photo % 2 for photo in drawn)
     assert all(photo % 2 == 0 for photo, at_random in chosen if not at_random)
-    assert chosen == propose(features, doubts, 40)
-    assert len(propose(features[:3], doubts[:3], 10)) == 3
+    assert chosen == propose(features, doubts, areas, 40)
+    assert len(propose(features[:3], doubts[:3], areas[:3], 10)) == 3

@@ -38,13 +38,16 @@ FEATURES = 64  # numbers kept of the model's description of a photo
 
 @dataclass(frozen=True)
 class Proposal:
-    """What is known of a photo's proposed mask. size: (H, W). found: the classes in it. features: D numbers, float16.
+    """What is known of a photo's proposed mask.
+
+    size: (H, W). found: the classes in it. areas: the share of the photo that each of these has. features: D numbers, float16.
 
     Packed numbers: thousands of small arrays, each made between two large photos, would leave holes that nothing fills.
     """
 
     size: tuple[int, int]
     found: tuple[int, ...]
+    areas: tuple[float, ...]
     doubt: Doubt
     features: bytes
 
@@ -95,7 +98,7 @@ class FolderProposals(Proposals):
             return self.model.describe(name, photo, tags)
         mask_HW = self.mask(name, photo, tags, retagged)
         doubt = doubt_of_mask(mask_HW, self.classes, tags, self.confidences.get(name))
-        return Proposal(_size(mask_HW), classes_in(mask_HW), doubt, _look(photo))
+        return Proposal(_size(mask_HW), *classes_in(mask_HW), doubt, _look(photo))
 
     def mask(self, name: str, photo: Path, tags: Sequence[str] | None, retagged: bool = False) -> NDArray[np.uint8]:
         """The mask of the folder; all background where it has none."""
@@ -152,7 +155,7 @@ class ModelProposals(Proposals):
                 row = self._found(name, tags) or self._label(name, photo, tags)
         features = base64.b64decode(row["features"])
         doubt = Doubt(row["doubt"], row["reason"], tuple(tuple(spot) for spot in row["spots"]))
-        return Proposal((row["size"][0], row["size"][1]), tuple(row["found"]), doubt, features)
+        return Proposal((row["size"][0], row["size"][1]), tuple(row["found"]), tuple(row["areas"]), doubt, features)
 
     def mask(self, name: str, photo: Path, tags: Sequence[str] | None, retagged: bool = False) -> NDArray[np.uint8]:
         """The model's mask."""
@@ -171,7 +174,9 @@ class ModelProposals(Proposals):
 
     def _found(self, name: str, tags: Sequence[str] | None) -> dict[str, Any] | None:
         row = self.known.get(name)
-        return row if row is not None and row["tags"] == _listed(tags) and self._path(name).is_file() else None
+        if row is None or "areas" not in row:  # of a version that did not measure them
+            return None
+        return row if row["tags"] == _listed(tags) and self._path(name).is_file() else None
 
     def _label(self, name: str, photo: Path, tags: Sequence[str] | None) -> dict[str, Any]:
         photo_HW3 = read_photo(photo)
@@ -184,11 +189,13 @@ class ModelProposals(Proposals):
         path = self._path(name)
         path.parent.mkdir(parents=True, exist_ok=True)
         write_mask(path, mask_HW)
+        found, areas = classes_in(mask_HW)
         row = {
             "photo": name,
             "tags": _listed(tags),
             "size": list(mask_HW.shape),
-            "found": list(classes_in(mask_HW)),
+            "found": list(found),
+            "areas": [round(area, 6) for area in areas],
             "doubt": round(doubt.value, 5),
             "reason": doubt.reason,
             "spots": [[round(value, 4) for value in spot] for spot in doubt.spots],
@@ -236,10 +243,11 @@ def _size(mask_HW: NDArray[np.uint8]) -> tuple[int, int]:
     return int(mask_HW.shape[0]), int(mask_HW.shape[1])
 
 
-def classes_in(mask_HW: NDArray[np.uint8]) -> tuple[int, ...]:
-    """The classes of a mask, without background and ignored pixels."""
-    counts = np.bincount(mask_HW.ravel(), minlength=256)
-    return tuple(int(k) for k in np.flatnonzero(counts[:255]) if k)
+def classes_in(mask_HW: NDArray[np.uint8]) -> tuple[tuple[int, ...], tuple[float, ...]]:
+    """The classes of a mask, without background and ignored pixels, and the share of the photo that each has."""
+    counts = np.bincount(mask_HW.ravel(), minlength=256)[:255]
+    found = [int(k) for k in np.flatnonzero(counts) if k]
+    return tuple(found), tuple(float(counts[k]) / mask_HW.size for k in found)
 
 
 def _look(photo: Path) -> bytes:

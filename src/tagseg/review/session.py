@@ -167,7 +167,10 @@ class Session:
             return []
         features = np.stack([np.frombuffer(proposal.features, dtype=np.float16) for _, proposal in known])
         doubts = np.array([proposal.doubt.value for _, proposal in known])
-        return [(known[place][0], drawn) for place, drawn in propose(features, doubts, count, seed=seed)]
+        areas = np.zeros((len(known), len(self.proposals.classes)))
+        for row, (_, proposal) in zip(areas, known, strict=True):
+            row[list(proposal.found)] = proposal.areas
+        return [(known[place][0], drawn) for place, drawn in propose(features, doubts, areas, count, seed=seed)]
 
     # What the page does
 
@@ -222,7 +225,8 @@ class Session:
                 raise UserError(f"The mask of {photo.name} holds a value that no class has.")
             self._write_mask(photo, mask, touched)
             if photo.proposal is not None:
-                photo.proposal = replace(photo.proposal, found=classes_in(mask))
+                found, areas = classes_in(mask)
+                photo.proposal = replace(photo.proposal, found=found, areas=areas)
             self._append("mask", photo, verdict, painted=True, pixels=int(touched.sum()))
 
     def reset(self, index: int, version: int | None) -> None:
