@@ -21,6 +21,7 @@ from tagseg.data.scenes import write_scenes
 from tagseg.recipe import load_recipe
 from tagseg.shipped import shipped_chains, shipped_recipes
 from tagseg.workflows.chain import load_chain
+from tagseg.workflows.demo import CHAIN
 from tests.docs.commands import PAGES, Command, commands
 
 ALL = [command for page in PAGES for command in commands(page)]
@@ -97,6 +98,9 @@ def invoke(words: list[str]) -> str:
 
 def short(words: list[str]) -> list[str]:
     """A training of seconds."""
+    if words[0] == "demo" and "--quick" not in words:  # what it runs, so that what comes next finds a segmenter
+        out = [] if "--out" in words else ["--out", "demo"]
+        words = ["run", CHAIN, *words[1:], *out, "--set", "data.scenes.train=8", "--set", "data.scenes.val=2"]
     if words[0] == "train":
         settings = [f"train.{setting}" for setting in TRAIN] + ["model.start=null"]
     elif words[0] == "run":
@@ -105,7 +109,9 @@ def short(words: list[str]) -> list[str]:
         settings = [f"{stage}.train.{setting}" for stage in stages for setting in TRAIN]
         settings.append("rounds=1")
     elif words[0] == "demo":
-        return [*words, "--no-open", *([] if "--quick" in words else ["--quick"])]
+        return [*words, "--no-open"]
+    elif words[0] == "reproduce":
+        return [*words, "--no-hours"]
     else:
         return words
     return [*words, *(word for setting in settings for word in ("--set", setting))]
