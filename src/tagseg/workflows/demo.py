@@ -8,10 +8,12 @@ from typing import Any
 
 from rich.console import Console
 
+from tagseg.data.scenes import SCENE_CLASSES
 from tagseg.devices import AUTO
 from tagseg.errors import UserError
 from tagseg.prediction.score import score_table
 from tagseg.recipe import load_recipe
+from tagseg.refine.ahead import compiled_ahead
 from tagseg.run_folder import ChainFolder, RunFolder
 from tagseg.workflows.chain import Chain, load_chain
 from tagseg.workflows.report import report
@@ -49,7 +51,8 @@ def demo(
         _check(folder, chain)
         if overwrite:
             folder.drop()
-        page = run(chain, out, device=device, say=say)
+        with compiled_ahead(len(SCENE_CLASSES) + 1):
+            page = run(chain, out, device=device, say=say)
         stages = {name: folder.stage(name) for name in chain.stages}
     results = {name: stage.result() for name, stage in stages.items()}
     (console or Console()).print(score_table(_by_stage(results), f"Scenes it has not seen, mIoU in %, seed {seed}"))
