@@ -1,5 +1,6 @@
 """What `tagseg review` and `tagseg serve` open, and what they refuse."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -58,6 +59,20 @@ def test_a_model_labels_what_the_table_names_and_the_rest_without_tags(tmp_path:
     assert list(read_facts(tmp_path / "review/proposed")) == ["p0"]  # the other masks are of another model
     assert (tmp_path / "review/proposed/p0.png").stat().st_mtime_ns != made["p0.png"]
     other.close()
+
+
+def test_a_chain_s_folder_is_reviewed_by_its_last_stage(tmp_path: Path, photos: Path) -> None:
+    chain = tmp_path / "chain"
+    chain.mkdir()
+    stages = {"teacher": {}, "segmenter": {}, "report": {"done": True}}
+    (chain / "chain.json").write_text(json.dumps({"stages": stages, "last": "segmenter"}), encoding="utf-8")
+    (run(chain / "segmenter") / "scores.json").write_text("{}", encoding="utf-8")
+    session = open_review(chain, tmp_path / "review", images=photos)
+    assert (session.title, session.classes) == ("chain", ("background", "cat", "dog", "sheep"))
+    session.close()
+    (chain / "segmenter/scores.json").unlink()
+    with pytest.raises(UserError, match="is a chain that is not complete"):
+        open_review(chain, tmp_path / "other", images=photos)
 
 
 def test_a_folder_of_masks_takes_its_classes_from_what_there_is(tmp_path: Path, photos: Path) -> None:

@@ -42,7 +42,7 @@ def open_review(
 ) -> Session:
     """Open the review in `folder`, made where there is none.
 
-    source: a run folder (or exported model), whose model labels the photos while the page is open; or a folder of
+    source: a run or chain folder (or exported model), whose model labels photos while the page is open; or a folder of
     masks, named like the photos. images: folder of photos; without it the run's training photos. tags: their table.
     classes: names of the classes 1.. of masks, where neither tags nor a model give them. model: a run that labels a
     photo of a folder of masks again when its tags are corrected. columns: how the table is read, as `open_tagged` takes
@@ -52,6 +52,9 @@ def open_review(
     given: dict[str, Any] = dict(columns or {})
     table: Table = partial(open_tagged, tags=tags, **given)
     check_output(folder, [place for place in (images, tags) if place is not None], "--review")
+    title = source.name or source.resolve().name
+    if not is_address(source) and source.is_dir():
+        source = RunFolder.of(source).path  # of a chain its last stage
     is_model = is_address(source) or source.is_file() or RunFolder(source).model.is_file()
     if not is_model and not source.exists():
         raise UserError(f"{source} does not exist: give a run folder, or a folder of masks.")
@@ -79,7 +82,7 @@ def open_review(
                 f"{source} has no mask of any photo in {images}: masks are named like their photos, such as "
                 f"{photos[0].name}.png"
             )
-    return Session(folder, photos, proposals, title=f"{source.name or source.resolve().name}")
+    return Session(folder, photos, proposals, title=title)
 
 
 def _load(run: Path) -> Segmenter:
