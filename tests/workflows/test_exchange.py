@@ -74,6 +74,13 @@ def test_masks_go_to_a_tool_and_come_back(tmp_path, photos, masks, tool) -> None
     assert (again.done, again.unchanged) == (0, 3)
 
 
+def test_tasks_take_the_classes_from_the_list_beside_the_masks(tmp_path, photos, masks) -> None:  # type: ignore[no-untyped-def]
+    with pytest.raises(UserError, match="--classes"):
+        export_tasks(tmp_path / "masks", photos, tmp_path / "tasks", to="cvat")
+    (tmp_path / "masks" / "classes.txt").write_text("\n".join(["background", *CLASSES]) + "\n", encoding="utf-8")
+    assert export_tasks(tmp_path / "masks", photos, tmp_path / "tasks", to="cvat").done == 3
+
+
 def test_label_studio_s_export_comes_back_with_tags_and_without_skipped_tasks(tmp_path, photos, masks) -> None:  # type: ignore[no-untyped-def]
     export_tasks(
         tmp_path / "masks", photos, tmp_path / "tasks", to="label-studio", classes=CLASSES, tags={"a": ["cat"]}

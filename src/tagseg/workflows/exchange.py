@@ -26,6 +26,7 @@ from tagseg.outputs.masks import PaletteMasks
 from tagseg.places import check_output, safe_name
 from tagseg.result_folder import ResultFolder
 from tagseg.review.proposals import read_facts
+from tagseg.workflows.review import listed_classes
 
 TOOLS = ("label-studio", "cvat")
 SOURCES = {
@@ -80,7 +81,7 @@ def export_tasks(
     elif states:
         raise UserError(f"{source} is no folder of a review, so its masks have no states: leave --state out.")
     else:
-        masks, names = READERS["png"](source).masks, tuple(classes)
+        masks, names = READERS["png"](source).masks, tuple(classes) or listed_classes(source)
     if not names:
         raise UserError(f"The classes of {source} are not known: give their names in order with --classes cat,dog.")
     make: Callable[..., Writer] = OUTPUTS[to]

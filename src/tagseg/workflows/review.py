@@ -121,12 +121,18 @@ def _photos(
 def _class_names(masks: Path, images: Path, table: Table | None, model: Segmenter | None) -> tuple[str, ...]:
     if model is not None:
         return model.classes[1:]
-    file = next((held(f / CLASSES_FILE, f) for f in (masks, masks.parent) if (f / CLASSES_FILE).is_file()), None)
-    if file is not None:
-        return tuple(read_text(file, "a list of classes").splitlines()[1:])
+    names = listed_classes(masks)
+    if names:
+        return names
     if table is not None:
         return table(images).classes
     raise UserError(f"The classes of {masks} are not known: give their names in order with --classes cat,dog.")
+
+
+def listed_classes(masks: Path) -> tuple[str, ...]:
+    """The classes 1.. that a list in a folder of masks, or beside it, names; none where there is no list."""
+    file = next((held(f / CLASSES_FILE, f) for f in (masks, masks.parent) if (f / CLASSES_FILE).is_file()), None)
+    return () if file is None else tuple(read_text(file, "a list of classes").splitlines()[1:])
 
 
 def _confidences(masks: Path) -> dict[str, Sureness]:
