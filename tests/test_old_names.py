@@ -1,5 +1,6 @@
 """Names from before: recipes that stored them load as they were meant, and whoever writes one hears what to write now."""
 
+import importlib
 from pathlib import Path
 from typing import Any
 
@@ -100,3 +101,17 @@ def test_what_is_out_is_refused_with_what_is_left(name: str, old: str, sentence:
 def test_a_model_from_before_opens_although_a_key_of_its_training_is_out() -> None:
     described = {"name": "supervised", "segmenter": "head", "confidence": "confidence.csv"}
     assert METHODS["supervised"].Settings.model_validate(described).decoder == "conv"  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("old", "now"),
+    [
+        ("labelled_mean", "tagseg.losses.pixels.labeled_mean"),
+        ("tag_loss", "tagseg.losses.pixels.tag_loss"),
+        ("upsample", "tagseg.resize.upsample"),
+    ],
+)
+def test_losses_are_found_where_they_were(old: str, now: str) -> None:
+    with pytest.warns(DeprecationWarning, match=f"{old} is now {now}$"):
+        found = getattr(importlib.import_module("tagseg.methods.losses"), old)
+    assert f"{found.__module__}.{found.__name__}" == now

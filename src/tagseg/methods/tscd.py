@@ -36,7 +36,7 @@ class CorrespondenceSettings(Settings):
         "restore",
         "both",
     )
-    GONE: ClassVar[Mapping[str, object]] = {"shift": 0.0, "center": True, "tagged": False}
+    GONE: ClassVar[Mapping[str, object]] = {"shift": 0.0, "centre": True, "tagged": False}
 
     weight: Weight = 0.1
     view_scale: float = Field(0.3, gt=0, lt=1, description="size of the second view, against the crop")
