@@ -111,13 +111,15 @@ DATA = {
 }
 EXTRA = "caltech256"
 
+_HALF = ("train.steps=200", "train.warmup_steps=30")
+_HALF_WAVES = ("method.wave.warmup=50", "method.wave.period=60", "method.wave.high=50")
 TWINS: dict[str, dict[str, tuple[str, tuple[str, ...]]]] = {
     "voc-animals": {
         "classifier-voc12": ("classifier-voc-animals", ()),
-        "rrm-voc12": ("rrm-voc-animals", ()),
-        "asdt-voc12": ("asdt-voc-animals-row-v", ()),
-        "tscd-voc12-mit_b1": ("tscd-voc-animals", ()),
-        "bmp-voc12-mit_b1": ("bmp-voc-animals-object-aware", ()),
+        "rrm-voc12": ("rrm-voc-animals", ("train.steps=200", "method.head_steps=50")),
+        "asdt-voc12": ("asdt-voc-animals-row-v", ("train.steps=200", "method.head_steps=50", *_HALF_WAVES)),
+        "tscd-voc12-mit_b1": ("tscd-voc-animals", _HALF),
+        "bmp-voc12-mit_b1": ("bmp-voc-animals-object-aware", _HALF),
         "supervised-voc12-deeplab_v2": ("supervised-voc-animals", ("method.decoder=deeplab_v2",)),
         "supervised-voc12-resnet38": ("supervised-voc-animals", ("method.decoder=deeplab_resnet38",)),
         "supervised-voc12-pspnet": ("supervised-voc-animals", ("method.decoder=pspnet",)),
