@@ -16,9 +16,9 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
+from tagseg.allocator import freed_memory_kept
 from tagseg.backbones.compiled import compile_for_training
 from tagseg.data.batch import Batch
-from tagseg.engine.allocator import freed_memory_kept
 from tagseg.engine.checkpoint import Checkpoint, Checkpoints, pack, unpack
 from tagseg.engine.identity import check_identity, identity
 from tagseg.engine.log import RunLog

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from tagseg.allocator import freed_memory_kept
 from tagseg.data.palette import write_mask
 from tagseg.data.paths import held
 from tagseg.data.photo import read_mask
@@ -97,6 +98,7 @@ def label(
 
     with (
         Interruption(),
+        freed_memory_kept(),
         results.rewriting(),
         confidence_table(out / CONFIDENCES, anew=overwrite) as add_row,
         Behind(segmenter.device, together=True) as behind,

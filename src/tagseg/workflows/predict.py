@@ -13,6 +13,7 @@ from pathlib import Path, PurePath
 import numpy as np
 from numpy.typing import NDArray
 
+from tagseg.allocator import freed_memory_kept
 from tagseg.data.inputs import Inputs, PhotoInput, open_inputs
 from tagseg.data.photo import PIXEL_CAP
 from tagseg.data.tagged import check_classes, tags_of_photos
@@ -85,7 +86,7 @@ def predict(
     if photo_url is not None and format != "label-studio":
         raise UserError(f"--photo-url is for --format label-studio; {format} holds no addresses of photos.")
     sources = [images] if isinstance(images, str | Path) else list(images)
-    with Interruption(), open_inputs(sources, out=out) as inputs:
+    with Interruption(), freed_memory_kept(), open_inputs(sources, out=out) as inputs:
         check_output(out, [*segmenter.places, *([] if tags is None else [tags])])
         result = Predicted(problems=inputs.problems, notes=inputs.notes)
         tags_of: dict[str, tuple[str, ...]] = {}

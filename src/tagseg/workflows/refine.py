@@ -20,6 +20,7 @@ import torch
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
+from tagseg.allocator import freed_memory_kept
 from tagseg.cores import cores
 from tagseg.data.folders import find_photos, look_into, stem
 from tagseg.data.mask_numbers import MaskNumbers, TagTable
@@ -134,7 +135,7 @@ def refine_folder(
         except UserError as error:
             problems.append(str(error))
 
-    with Interruption(), ThreadPoolExecutor(workers) as pool:
+    with Interruption(), freed_memory_kept(), ThreadPoolExecutor(workers) as pool:
         for name in tracked(todo, "Refining", len(todo), least=workers + 1):
             check()
             running.append(pool.submit(work, name))

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+from tagseg.allocator import freed_memory_kept
 from tagseg.data.mask_numbers import TagTable
 from tagseg.data.photo import PIXEL_CAP
 from tagseg.data.tagged import TaggedImages, tags_of_photos
@@ -223,7 +224,7 @@ def run_shards(
     if shards.engine == "ray":
         _on_ray(build, place.url, shards, plan.shards, on_gpu=job.device.type == "cuda")
     else:
-        with Interruption():
+        with Interruption(), freed_memory_kept():
             one = shard_worker(job, place, plan, shards.timeout)
             numbers, who = (list(range(plan.shards)), "") if mine is None else mine
             if who:

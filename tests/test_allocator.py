@@ -1,4 +1,4 @@
-"""Training keeps the memory that it frees, and gives it back at its end."""
+"""Long work keeps the memory that it frees, and gives it back at its end."""
 
 import os
 import platform
@@ -9,7 +9,7 @@ import pytest
 
 CODE = """
 import contextlib, resource, sys, torch
-from tagseg.engine.allocator import freed_memory_kept
+from tagseg.allocator import freed_memory_kept
 
 def faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
