@@ -83,8 +83,9 @@ def _by_mask(args: Any) -> bool:
     return any(isinstance(index, Tensor) and index.dtype in (torch.bool, torch.uint8) for index in args[1])
 
 
-# the seeds never leave the host, the count of vertices is on it long before it is read, and these weights are made there
-HOST_SIDE = ("generators", "vertices", "position_weights")
+# Seeds and the boxes drawn from them never leave the host, the count of vertices is on it long before it is read, and these
+# weights are made there.
+HOST_SIDE = ("generators", "_boxes", "vertices", "position_weights")
 
 
 @contextmanager

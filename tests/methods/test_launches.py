@@ -17,6 +17,12 @@ pytest.importorskip("triton", reason="Triton comes with torch on Linux alone")
 pytestmark = pytest.mark.skipif(torch.cuda.is_available(), reason="counts by Triton's interpreter")
 
 THREE = [[1.0, 0.0, 1.0], [0.0, 1.0, 0.0], [0.0, 1.0, 1.0]]
+FEW = {  # iterations
+    "rrm": {"labels": {"crf": {"iterations": 2}}},
+    "asdt": {"labels": {"crf": {"iterations": 2}}, "teacher_crf": {"iterations": 2}},
+    "tscd": {"labels": {"iterations": 2}},
+    "bmp": {"labels": {"iterations": 2}},
+}
 STEP = 1  # BMP's labels are background-aware, ASDT's seg-teacher teaches
 
 
@@ -25,12 +31,7 @@ def counts_of(name, backbone, monkeypatch):
     monkeypatch.setattr("tagseg.refine.lattice_triton.PIXELS", 4096)
     monkeypatch.setattr("tagseg.refine.lattice_triton.ELEMENTS", 1 << 15)
     monkeypatch.setattr("tagseg.refine.mean_field_triton.ELEMENTS", 1 << 15)
-    few = (
-        {"labels": {"crf": {"iterations": 2}}, "teacher_crf": {"iterations": 2}}
-        if name == "asdt"
-        else {"labels": {"iterations": 2}}
-    )
-    method = build(name, backbone, **few).train()
+    method = build(name, backbone, **FEW.get(name, {})).train()
     settings = TrainSettings(optimizer="adamw")
     photos = batch(THREE, size=32)
     photos.facts()  # as the loader does, before the step
@@ -47,10 +48,14 @@ def counts_of(name, backbone, monkeypatch):
 @pytest.mark.parametrize(
     ("name", "backbone", "most"),
     [
+        ("classifier", "efficientnet_lite0", 700),
+        ("rrm", "efficientnet_lite0", 1000),
+        ("supervised", "efficientnet_lite0", 700),
+        ("mentor", "efficientnet_lite0", 1550),
         ("asdt", "efficientnet_lite0", 1250),
         ("tscd", "mit_b0", 2150),
         ("bmp", "mit_b0", 1250),
-    ],  # below half of the first count
+    ],  # of ASDT, TSCD and BMP below half of the first count
 )
 def test_launches_and_host_reads_of_a_step(name, backbone, most, monkeypatch):
     counts = counts_of(name, backbone, monkeypatch)

@@ -22,6 +22,7 @@ from tagseg.segmenter import Segmenter
 from tagseg.workflows.refine import Refinement, refined
 from tagseg.workflows.shards import Shards, label_shards, list_tagged, predict_shards, refine_shards
 from tests.scale.slow_model import Slow
+from tests.scale.test_label_and_refine import masked
 from tests.scale.test_shards import draw, everything
 
 ROOT = Path(__file__).parents[2]
@@ -110,6 +111,8 @@ def test_ray_with_an_actor_killed(tmp_path: Path) -> None:
     draw(photos, 60)
     predict_shards(slow, [photos], tmp_path / "whole", Shards(5))
     marker = str(tmp_path / "killed-once")
+    (masks, images), how = masked(tmp_path), Refinement((3.0, 3.0), (30.0, 10.0, 4.0), 5)
+    refine_shards(masks, images, tmp_path / "refined", Shards(2), how, device="cpu")
 
     def build() -> Segmenter:
         from tests.scale.slow_model import Slow
@@ -131,9 +134,11 @@ def test_ray_with_an_actor_killed(tmp_path: Path) -> None:
     ray.init(num_cpus=2, include_dashboard=False, object_store_memory=150 * 2**20, log_to_driver=False)
     try:
         result = predict_shards(build, [photos], ours, Shards(5, engine="ray", workers=1))
+        refine_shards(masks, images, tmp_path / "refined-ray", Shards(2, engine="ray", workers=1), how, device="cpu")
     finally:
         ray.shutdown()
     assert result is not None
     assert (result.masks, result.errors) == (60, ())
     assert Path(marker).exists()
     assert everything(ours) == everything(tmp_path / "whole")
+    assert everything(tmp_path / "refined-ray") == everything(tmp_path / "refined")

@@ -10,7 +10,9 @@ import pytest
 from tagseg.errors import UserError
 from tagseg.scale.finish import rows
 from tagseg.scale.places import open_place
-from tagseg.workflows.shards import Shards, predict_shards
+from tagseg.workflows.refine import Refinement
+from tagseg.workflows.shards import Shards, label_shards, list_in_table, predict_shards, read_tags, refine_shards
+from tests.scale.test_label_and_refine import masked, tagged
 from tests.scale.test_shards import build, decode, draw
 
 pytest.importorskip("s3fs")
@@ -46,6 +48,33 @@ def test_photos_and_masks_on_s3(tmp_path: Path, bucket: str) -> None:
     assert (result.masks, result.errors) == (6, ())
     found = {facts["name"]: decode(png or b"").tolist() for facts, png in rows(open_place(f"{bucket}/out"))}
     assert found == {name: mask.tolist() for name, mask in masks.items()}
+
+
+def test_labels_and_refined_masks_on_s3(tmp_path: Path, bucket: str) -> None:
+    import s3fs
+
+    photos, table = tagged(tmp_path)
+    there = f"{bucket}/tagged"
+    s3fs.S3FileSystem(skip_instance_cache=True).put(str(photos), "photos/tagged", recursive=True)
+    listed = list_in_table(there, read_tags(table, [there], None, None, None, None))
+    labels = label_shards(build, listed, f"{bucket}/labels", Shards(2))
+    here = list_in_table(str(photos), read_tags(table, [str(photos)], None, None, None, None))
+    label_shards(build, here, tmp_path / "labels", Shards(2))
+    assert labels is not None
+    assert (labels.masks, labels.errors) == (7, ())
+    assert stored(f"{bucket}/labels") == stored(tmp_path / "labels")
+
+    masks, images = masked(tmp_path)
+    how = Refinement((3.0, 3.0), (30.0, 10.0, 4.0), 5)
+    refined = refine_shards(masks, images, f"{bucket}/refined", Shards(2), how, device="cpu")
+    assert refined is not None
+    assert (refined.masks, refined.errors) == (5, ())
+    refine_shards(masks, images, tmp_path / "refined", Shards(2), how, device="cpu")
+    assert stored(f"{bucket}/refined") == stored(tmp_path / "refined")
+
+
+def stored(place: str | Path) -> dict[str, bytes | None]:
+    return {facts["name"]: png for facts, png in rows(open_place(place))}
 
 
 def test_a_key_that_is_taken_is_not_overwritten(tmp_path: Path, bucket: str) -> None:

@@ -67,6 +67,11 @@ class Batch:
             ]
         return self.on_host
 
+    @property
+    def most_tags(self) -> int:
+        """Tags of the photo that has most."""
+        return max((len(facts.tags) for facts in self.facts()), default=0)
+
     def pin_memory(self) -> Batch:
         """The same batch in one piece of memory from which a GPU copies by itself; a DataLoader calls this ahead."""
         return self._with(self._pack(pin=torch.cuda.is_available()), self.facts())

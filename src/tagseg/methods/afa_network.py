@@ -176,10 +176,10 @@ class AFANetwork(Method):
 
     def cam_labels(self, batch: Batch, image_B3HW: Tensor, cam_BCHW: Tensor) -> Tensor:
         """Labels (B, H, W) uint8 from the CAM refined by the photo, 255 where it is not sure and in padding."""
-        most = max((len(facts.tags) for facts in batch.facts()), default=0)
-        return batch.with_true(
-            cam_labels(image_B3HW, cam_BCHW, batch.tag_BC, batch.valid_BHW, self.settings.labels, most=most)
+        label_BHW = cam_labels(
+            image_B3HW, cam_BCHW, batch.tag_BC, batch.valid_BHW, self.settings.labels, most=batch.most_tags
         )
+        return batch.with_true(label_BHW)
 
     def affinity_terms(self, affinity_BNN: Tensor | None, label_BHW: Tensor, grid: Sequence[int]) -> dict[str, Tensor]:
         """The weighted affinity loss under labels; nothing on a backbone without attention maps."""

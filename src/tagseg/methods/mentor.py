@@ -168,18 +168,25 @@ class Mentor(AFANetwork):
         if step < settings.background_from:
             return self.cam_labels(batch, image_B3HW, min_max_within(sight.cam_BCHW, batch.valid_BHW))
         share = 0.0 if settings.seg_from is None or step < settings.seg_from else settings.seg_share
-        stack, score_BSHW = self.label_scores(sight, image_B3HW, batch.valid_BHW, batch.tag_BC, share)
+        given = batch.valid_BHW, batch.tag_BC, share, batch.most_tags
+        stack, score_BSHW = self.label_scores(sight, image_B3HW, *given)
         label_BHW = stack.classes(score_BSHW.argmax(1))
         return batch.with_true(torch.where(batch.valid_BHW, label_BHW, IGNORE).to(torch.uint8))
 
     @torch.no_grad()
     def label_scores(
-        self, sight: Sight, image_B3HW: Tensor, valid_BHW: Tensor, tag_BC: Tensor, share: float
+        self,
+        sight: Sight,
+        image_B3HW: Tensor,
+        valid_BHW: Tensor,
+        tag_BC: Tensor,
+        share: float,
+        most: int | None = None,
     ) -> tuple[TaggedStack, Tensor]:
         """Scores (B, S, H, W) of background and of each photo's tags, refined by the photo, and which class is where.
 
         share: of the segmentation in an object's score. All parts are stretched over the photo, so that no bias of the loss,
-        such as `foreground`, moves the labels.
+        such as `foreground`, moves the labels. most: tags of the photo that has most, where the host knows it.
         """
         settings = self.settings.labels
         cam_BCHW = min_max_within(sight.cam_BCHW, valid_BHW)
@@ -187,7 +194,7 @@ class Mentor(AFANetwork):
         if share > 0:
             object_BCHW = min_max_within(sight.logit_BKHW[:, 1:] - sight.logit_BKHW[:, :1], valid_BHW)
             cam_BCHW = torch.lerp(cam_BCHW, object_BCHW, share)
-        stack = TaggedStack.of(cam_BCHW, tag_BC)
+        stack = TaggedStack.of(cam_BCHW, tag_BC, most)
         score_BSHW = torch.cat([background_B1HW, stack.cam_BPHW], 1)
         size = _size(image_B3HW)
         small = refined_size(size, settings.scale)
