@@ -27,5 +27,7 @@ def on_page_markdown(markdown: str, *, page: Any, **_: Any) -> str:
     if name != "reference/cli.md":
         return markdown
     command: Any = typer.main.get_command(app)
+    for each in command.commands.values():  # else cut at 45 characters
+        each.short_help = " ".join((each.help or "").partition("\n\n")[0].split()).partition(". ")[0].rstrip(".") + "."
     text = get_docs_for_click(obj=command, ctx=typer.Context(command, info_name="tagseg"), name="tagseg", title=" ")
     return markdown.replace("<!-- commands -->", text.partition("\n")[2])
