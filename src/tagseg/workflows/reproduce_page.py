@@ -101,8 +101,9 @@ def protocol(table: PaperTable, setting: Setting, seeds: Sequence[int], results:
     """Which photos, which labels and which seeds, in sentences."""
     first = results[0][table.rows[0].stage]
     tags = ", ".join(dict.fromkeys(one.get("tags_from", "unknown") for one in results[0].values()))
+    when = "after" if any(name.endswith(AFTER) for name in first["scores"].get(PROTOCOL, {})) else "before"
     text = (
-        f"Measured on {setting.on}: mIoU in percent after the CRF, no tags used, one confusion matrix; trained on "
+        f"Measured on {setting.on}: mIoU in percent {when} the CRF, no tags used, one confusion matrix; trained on "
         f"{first['photos']:,} photos, tags from {tags}; {_seeds(seeds)}."
     )
     if setting.on != PUBLISHED:
