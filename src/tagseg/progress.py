@@ -25,6 +25,10 @@ def silent() -> bool:
     return _quiet
 
 
+def nothing_said(*_: object) -> None:
+    """What all processes but the first take for `say`."""
+
+
 def tracked(items: Iterable[T], what: str, total: int, *, least: int = 9) -> Iterator[T]:
     """The items, with word of how many are done on standard error; of fewer than `least` nothing is said."""
     console = Console(stderr=True)

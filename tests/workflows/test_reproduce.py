@@ -1,7 +1,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 import tarfile
 from pathlib import Path
 
@@ -178,3 +181,20 @@ def test_mistakes_are_said(words: list[str], said: str) -> None:
 def test_tables_are_listed() -> None:
     result = CliRunner().invoke(cli.app, ["reproduce"])
     assert all(name in result.output for name in (*PAPER_TABLES, "efficiency"))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_several_processes_make_one_table(tmp_path: Path) -> None:
+    root = Path(__file__).parents[2]
+    run = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "tagseg"]
+    words = ["reproduce", "asdt-table1", "--on", "scenes", "--no-hours", "--steps", "2", "--device", "cpu", "--out"]
+    rows = ["--row", "ASDT, DeepLab-v2 ResNet-101"]
+    told = [word for setting in SMALL for word in ("--set", setting)]
+    environment = os.environ | {"PYTHONPATH": str(root / "src"), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, *run, *words, str(tmp_path / "out"), *rows, *told]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.count("Pseudo masks of 4 photos") == 1
+    (row,) = table_lines(tmp_path / "out")[1:]
+    assert row.startswith("| ASDT, DeepLab-v2 ResNet-101 | ")

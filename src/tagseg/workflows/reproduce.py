@@ -11,16 +11,19 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from tagseg.data.palette import write_mask
 from tagseg.data.photo import read_photo
 from tagseg.data.sources import open_sources
 from tagseg.data.voc import list_splits, listed_photos
-from tagseg.devices import AUTO, choose_device
+from tagseg.devices import AUTO
+from tagseg.engine.processes import create_accelerator
 from tagseg.errors import UserError
 from tagseg.files import make_folder, replacing, to_json, write_text
 from tagseg.interrupt import Interruption, check
 from tagseg.prediction.load import load
-from tagseg.progress import tracked
+from tagseg.progress import nothing_said, tracked
 from tagseg.reproduce.plan import PUBLISHED, Setting, Training, missing_data, plan_lines, trainings
 from tagseg.reproduce.table import PaperTable
 from tagseg.run_folder import RunFolder
@@ -46,26 +49,36 @@ def reproduce(
 ) -> Path | None:
     """Carry out a table in the folder `out` and return its page; the same call goes on with an unfinished one.
 
-    The plan is said first, with hours if `measured`; dry_run: nothing else is done. Raises UserError where data are
-    missing or `out` holds something else, Interrupted when asked to stop.
+    The plan is said first, with hours if `measured`; dry_run: nothing else is done. Of several processes (torchrun) the first
+    one alone plans, labels and has the page. Raises UserError where data are missing or `out` holds something else,
+    Interrupted when asked to stop.
     """
     if not seeds or len(set(seeds)) != len(seeds):
         raise UserError("--seeds should be different numbers, separated by commas.")
-    where = choose_device(device)
+    accelerator = create_accelerator(device)
+    main, wait = accelerator.is_main_process, accelerator.wait_for_everyone
+    if not main:
+        say = nothing_said
 
     def done(seed: int, training: Training) -> bool:
         return RunFolder(_place(out, seed) / training.name).finished
 
-    for line in plan_lines(table, setting, seeds, str(where), done, measured=measured):
-        say(line)
+    if main:
+        for line in plan_lines(table, setting, seeds, str(accelerator.device), done, measured=measured):
+            say(line)
     if dry_run:
         return None
     lacking = missing_data(table, setting)
     if lacking:
         raise UserError(f"{lacking[0]}.")
     for seed in seeds:
-        make_folder(out)
-        _one_seed(table, setting, _place(out, seed), seed, device, say)
+        if main:
+            make_folder(out)
+        wait()
+        stages = Stages.open(_place(out, seed), main, wait, say, device)
+        _one_seed(table, setting, stages, seed, accelerator.device)
+    if not main:
+        return None
     results = [{row.stage: RunFolder(_place(out, seed) / row.stage).result() for row in table.rows} for seed in seeds]
     write_text(out / "results.json", to_json(_record(table, setting, seeds, results), indent=2))
     if table.test and setting.on == PUBLISHED:
@@ -77,16 +90,17 @@ def _place(out: Path, seed: int) -> Path:
     return out / f"seed-{seed}"
 
 
-def _one_seed(
-    table: PaperTable, setting: Setting, place: Path, seed: int, device: str, say: Callable[[str], object]
-) -> None:
+def _one_seed(table: PaperTable, setting: Setting, stages: Stages, seed: int, device: torch.device) -> None:
     """All trainings of a seed, and the pseudo masks between them."""
-    stages = Stages.open(place, True, lambda: None, say, device)
+    place = stages.folder.path
     digests: dict[str, str] = {}
     labeled: dict[str, str] = {}
     planned = trainings(table, setting, seed)
     for training, number in zip(planned, stages_of([each.recipe for each in planned]), strict=True):
         recipe = training.recipe.model_copy(update={"data": rooted(training.recipe.data, place)})
+        if stages.main:
+            open_sources(recipe.data, place)  # generated scenes are written by one process alone
+        stages.wait()
         sources = open_sources(recipe.data, place)
         photos = digest_photos(sources)
         inputs = [photos]
@@ -99,9 +113,10 @@ def _one_seed(
             maker, masks = training.masks, place / f"{training.masks}-masks"
             if maker not in labeled:
                 if stages.due(masks.name, [photos, digests[maker]]):
-                    say(f"Pseudo masks of {len(sources.train)} photos by {maker}, their tags used, in {masks}.")
-                    model = load(place / maker, device=device)
-                    label(model, sources.train, masks, overwrite=stages.anew(masks.name))
+                    stages.say(f"Pseudo masks of {len(sources.train)} photos by {maker}, their tags used, in {masks}.")
+                    if stages.main:
+                        model = load(place / maker, device=device)
+                        label(model, sources.train, masks, overwrite=stages.anew(masks.name))
                     stages.done(masks.name)
                 labeled[maker] = digest_masks(masks)
             recipe = recipe.model_copy(update={"data": recipe.data.model_copy(update={"masks": masks})})

@@ -22,6 +22,7 @@ from tagseg.interrupt import Interruption
 from tagseg.places import check_output, is_link
 from tagseg.prediction.load import load
 from tagseg.prediction.segmenter import Segmenter
+from tagseg.progress import nothing_said
 from tagseg.recipe import Recipe
 from tagseg.run_folder import ChainFolder
 from tagseg.workflows.chain import Chain
@@ -49,7 +50,7 @@ def _run(chain: Chain, out: Path, device: str, say: Callable[[str], object]) -> 
     accelerator = create_accelerator(device)
     main = accelerator.is_main_process
     if not main:
-        say = _silent
+        say = nothing_said
     folder = ChainFolder(out)
     recipes = [recipe for recipe in (chain.classifier, chain.teacher, chain.segmenter) if recipe is not None]
     check_output(out, [place for recipe in recipes for place in recipe_places(recipe)])
@@ -267,7 +268,3 @@ def digest_masks(folder: Path) -> str:
     """A digest of the masks in a folder, names and bytes."""
     lines = [f"{path.relative_to(folder).as_posix()} {digest_file(path)}" for path in sorted(folder.rglob("*.png"))]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
-
-
-def _silent(*_: object) -> None:
-    pass

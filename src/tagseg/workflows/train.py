@@ -32,6 +32,7 @@ from tagseg.places import check_output
 from tagseg.prediction.load import load
 from tagseg.prediction.score import score_branches, summary
 from tagseg.prediction.segmenter import Segmenter
+from tagseg.progress import nothing_said
 from tagseg.recipe import Recipe, start_recipe
 from tagseg.run_folder import RunFolder
 from tagseg.shipped import shipped_recipes
@@ -84,7 +85,7 @@ def _train(
     accelerator = create_accelerator(device)
     main = accelerator.is_main_process
     if not main:
-        say = _silent
+        say = nothing_said
     with claimed(recipe, out, overwrite=overwrite, main=main, wait=accelerator.wait_for_everyone):
         return _train_claimed(recipe, out, sources, accelerator, device, say, stage, scored)
 
@@ -229,7 +230,7 @@ def start_method(
         file = RunFolder(out).start
         done = " is done" if RunFolder(file).finished else f" learns the tags, {first.train.steps} steps"
         say(f"{stage or 'First: '}a {first.method.name}{done}, in {file}.")
-        train(first, file, device=device, say=_silent, stage=stage, scored=False)
+        train(first, file, device=device, say=nothing_said, stage=stage, scored=False)
     license = "unknown"
     if file.is_dir():
         begun = RunFolder.of(file)
@@ -276,7 +277,3 @@ def _stages(recipe: Recipe, stage: Stage | None) -> tuple[Stage | None, Stage]:
         return None, stage or Stage()
     first, own = stages([start_recipe(recipe, start), recipe])
     return first, own
-
-
-def _silent(*_: object) -> None:
-    pass
