@@ -168,7 +168,7 @@ def _page(table: PaperTable, setting: Setting, out: Path, seeds: Sequence[int], 
         ReportData(
             title=table.title,
             classes=load(place / stages[0]).classes,
-            lead=f"{len(stages)} trainings a seed, {_seeds(seeds)}; photos are seed {seeds[0]}'s.",
+            lead=f"{len(stages)} training{'s' if len(stages) > 1 else ''} a seed, {_seeds(seeds)}; photos are seed {seeds[0]}'s.",
             protocol=protocol(table, setting, seeds, results),
             tables=tuple(tables),
             examples=tuple(_examples(table, setting, seeds[0], place, results[0])),
