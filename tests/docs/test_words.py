@@ -67,3 +67,25 @@ def test_unmade_lists_and_tables_are_found() -> None:
 @pytest.mark.parametrize("page", MARKDOWN)
 def test_lists_and_tables_are_made(page: str) -> None:
     assert not unmade((ROOT / page).read_text(encoding="utf-8"))
+
+
+BRITISH = re.compile(
+    r"colour|neighbour|labell(ed|ing)(?!by)|\bgrey|centre|behaviour|(optim|normal|recogn|initial|organ|summar)is(e|ing|ation)",
+    re.IGNORECASE,
+)
+FORMER = {  # names from before that still work, and names of others
+    "normalise_cam", '"colour": "color", "grey": "gray"', "labelled_mean", '"centre": True', "`.centre`", "greyhound",
+}  # fmt: skip
+
+
+def test_words_and_names_are_spelled_as_in_america() -> None:
+    places = [ROOT / "src/tagseg", ROOT / "docs", ROOT / "benchmarks", ROOT / ".github"]
+    kinds = (".py", ".md", ".yaml", ".yml", ".html", ".js", ".css", ".j2", ".ipynb")
+    files = [path for place in places for path in place.rglob("*") if path.suffix in kinds] + list(ROOT.glob("*.md"))
+    found = [
+        f"{path.relative_to(ROOT)}:{number}: {line.strip()[:100]}"
+        for path in files
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1)
+        if BRITISH.search(line) and not any(name in line for name in FORMER)
+    ]
+    assert not found
