@@ -1,12 +1,13 @@
 """Reliable labels against a slow version that follows RRM step by step, with pydensecrf as its CRF."""
 
 import numpy as np
-import pydensecrf.densecrf as pydcrf
 import pytest
 import torch
-from pydensecrf.utils import unary_from_softmax
 
 from tagseg.cues import ReliableSettings, reliable_labels
+
+pydcrf = pytest.importorskip("pydensecrf.densecrf")
+unary_from_softmax = pytest.importorskip("pydensecrf.utils").unary_from_softmax
 
 
 def crf(photo_HW3: np.ndarray, score_LHW: np.ndarray, settings: ReliableSettings) -> np.ndarray:
