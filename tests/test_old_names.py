@@ -35,11 +35,16 @@ RENAMED: list[tuple[str, str, str, str, Any]] = [
 ]
 
 
+BEFORE = {  # values of shipped recipes that were others when the runs were stored
+    "tscd": ["method.labels.background_scores=[0.35, 0.55]", "method.labels.mask_background_score=0.45"]
+}
+
+
 @pytest.mark.parametrize("file", STORED, ids=lambda file: file.stem)
 def test_a_stored_recipe_means_what_its_shipped_one_means(file: Path, caplog: pytest.LogCaptureFixture) -> None:
     """A run's own recipe, of a few steps: apart from what was set for it nothing differs, and nothing is said."""
     stored = load_recipe(file, stored=True)
-    shipped = load_recipe(f"{file.stem}-scenes")
+    shipped = load_recipe(f"{file.stem}-scenes", BEFORE.get(file.stem, []))
     changed = {
         difference.partition(":")[0].removeprefix("method.").partition(".")[0]
         for difference in differences(stored, shipped)
