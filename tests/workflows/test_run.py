@@ -157,6 +157,9 @@ def test_a_segmenter_can_start_from_the_chains_classifier_and_keep_it(tmp_path: 
     run(out, *more)
     recipe = yaml.safe_load((out / "segmenter" / "recipe.yaml").read_text(encoding="utf-8"))
     assert recipe["model"]["start"] == str(out / "classifier")
+    assert minutes(out, "teacher") + minutes(out, "segmenter") == pytest.approx(
+        minutes(out) + minutes(out, "classifier"), abs=0.03
+    ), "the classifier counts once"
     assert not (out / "segmenter" / "start").exists()
     losses = (out / "segmenter" / "metrics.jsonl").read_text(encoding="utf-8")
     assert '"class"' in losses
@@ -304,6 +307,11 @@ def test_segmenters_go_on_from_the_teacher_and_learn_small_marks_drawn_anew(tmp_
     recipe = yaml.safe_load((out / "segmenter" / "recipe.yaml").read_text())
     assert (recipe["data"]["masks"], recipe["model"]["start"]) == (str(out / "marks"), str(out / "teacher"))
     assert "marks: nothing has changed." in run(out, *marked)
+    assert minutes(out) == minutes(out, "segmenter"), "a run's minutes hold those of the run it goes on from"
+
+
+def minutes(out: Path, stage: str = "") -> float:
+    return float(json.loads((out / stage / "scores.json").read_text(encoding="utf-8"))["minutes"])
 
 
 def test_a_switch_of_small_marks_is_true_or_false(tmp_path: Path) -> None:

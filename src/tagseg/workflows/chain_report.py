@@ -34,6 +34,7 @@ from tagseg.outputs.report import (
 from tagseg.prediction.load import load
 from tagseg.prediction.score import AFTER, spread_indices
 from tagseg.prediction.segmenter import Segmenter
+from tagseg.recipe import load_recipe
 from tagseg.run_folder import ChainFolder
 from tagseg.scores import percent
 from tagseg.workflows.chain import Chain
@@ -65,9 +66,27 @@ def evaluate_chain(out: Path, sources: Sources, chain: Chain) -> None:
             for number, scores in enumerate(pseudo, 1)
             if scores is not None
         },
-        "minutes": round(sum(stage["minutes"] for stage in stages), 2),
+        "minutes": round(chain_minutes(folder, chain.stages), 2),
     }
     write_text(folder.scores, to_json(facts, indent=2))
+
+
+def chain_minutes(folder: ChainFolder, stages: Sequence[str]) -> float:
+    """Minutes of a chain's trainings, each counted once although a run's minutes hold those of the run it starts from."""
+    own: dict[str, float] = {}
+
+    def count(name: str) -> None:
+        run = folder.stage(name)
+        own[name] = run.result()["minutes"]
+        start = load_recipe(run.recipe, stored=True).model.start
+        if start is not None and Path(start).resolve().parent == folder.path.resolve():
+            begun = Path(start).name
+            own[name] -= folder.stage(begun).result()["minutes"]
+            count(begun)
+
+    for name in stages:
+        count(name)
+    return sum(own.values())
 
 
 def chain_report(out: Path, sources: Sources, chain: Chain, device: torch.device) -> None:

@@ -16,6 +16,7 @@ from tagseg.recipe import load_recipe
 from tagseg.refine.ahead import compiled_ahead
 from tagseg.run_folder import ChainFolder, RunFolder
 from tagseg.workflows.chain import Chain, load_chain
+from tagseg.workflows.chain_report import chain_minutes
 from tagseg.workflows.report import report
 from tagseg.workflows.run import run
 from tagseg.workflows.train import train
@@ -57,7 +58,8 @@ def demo(
     results = {name: stage.result() for name, stage in stages.items()}
     (console or Console()).print(score_table(_by_stage(results), f"Scenes it has not seen, mIoU in %, seed {seed}"))
     last = list(results.values())[-1]
-    say(f"{sum(result['minutes'] for result in results.values()):.1f} minutes on {last['machine']}.")
+    minutes = last["minutes"] if quick else chain_minutes(ChainFolder(out), list(stages))
+    say(f"{minutes:.1f} minutes on {last['machine']}.")
     more = "the whole demo: tagseg demo" if quick else f"segment photos: tagseg predict {out} PHOTOS --out MASKS"
     say(f"Look at {page}, or {more}")
     return page
