@@ -25,40 +25,39 @@ from torch import Tensor
 
 import tagseg
 from tagseg.data.batch import Batch
-from tagseg.losses import correspondence_loss
 from tagseg.mask_values import IGNORE
-from tagseg.methods import METHODS
+from tagseg.methods import METHODS, Method
 from tagseg.methods.asdt import ASDT
 from tagseg.methods.bmp import BMP
 from tagseg.methods.tscd import TSCD
+from tagseg.prediction.score import AFTER
+from tagseg.progress import nothing_said
 from tagseg.recipe import load_recipe
+from tagseg.resize import size_of
 from tagseg.run_folder import RunFolder
 from tagseg.scores import Scores
 from tagseg.workflows.opened import run_sources
 from tagseg.workflows.train import machine, train
 
-RESTORED, TAKEN = (), ("method.correspondence.restore=false", "method.correspondence.both=true")
+TAKEN = ("method.correspondence.restore=false", "method.correspondence.both=true")
+WEIGHT_1, WEIGHT_10 = "method.correspondence.weight=1", "method.correspondence.weight=10"
 NORMALIZED, BELOW = "method.seg_to_class.normalized=true", "method.seg_to_class.below=0.5"
-ROWS: dict[str, dict[str, tuple[str, bool, tuple[str, ...]]]] = {
+ROWS: dict[str, dict[str, tuple[bool, tuple[str, ...]]]] = {  # whether the truth is told, and settings
     "distillation": {
-        "without SCD": ("tscd-scenes", False, ("method.correspondence.weight=0",)),
-        "SCD as released": ("tscd-scenes", False, RESTORED),
-        "both means taken, weight 10": ("tscd-scenes", False, (*TAKEN, "method.correspondence.weight=10")),
-        "true agreement, as released": ("tscd-scenes", True, RESTORED),
-        "true agreement, both means taken, weight 1": ("tscd-scenes", True, (*TAKEN, "method.correspondence.weight=1")),
-        "true agreement, both means taken, weight 10": (
-            "tscd-scenes",
-            True,
-            (*TAKEN, "method.correspondence.weight=10"),
-        ),
+        "without SCD": (False, ("method.correspondence.weight=0",)),
+        "SCD as released": (False, ()),
+        "both means taken, weight 10": (False, (*TAKEN, WEIGHT_10)),
+        "true agreement, as released": (True, ()),
+        "true agreement, both means taken, weight 1": (True, (*TAKEN, WEIGHT_1)),
+        "true agreement, both means taken, weight 10": (True, (*TAKEN, WEIGHT_10)),
     },
     "feedback": {
-        "no feedback": ("bmp-scenes", False, ("method.seg_to_class.weight=0",)),
-        "feedback": ("bmp-scenes", False, ()),
-        "true objects": ("bmp-scenes", True, ()),
-        "true objects, on the normalized CAM": ("bmp-scenes", True, (NORMALIZED,)),
-        "true objects, where the CAM is below one half": ("bmp-scenes", True, (BELOW,)),
-        "true objects, both": ("bmp-scenes", True, (NORMALIZED, BELOW)),
+        "no feedback": (False, ("method.seg_to_class.weight=0",)),
+        "feedback": (False, ()),
+        "true objects": (True, ()),
+        "true objects, on the normalized CAM": (True, (NORMALIZED,)),
+        "true objects, where the CAM is below one half": (True, (BELOW,)),
+        "true objects, both": (True, (NORMALIZED, BELOW)),
     },
 }
 BRANCHES = ("CAM", "P_s")
@@ -69,28 +68,11 @@ class TrueAgreement(TSCD):
 
     needs_masks: ClassVar[bool] = True
 
-    def view_terms(
-        self, batch: Batch, image_B3HW: Tensor, feature_BFhw: Tensor, cam_BCHW: Tensor, logit_BKHW: Tensor
-    ) -> dict[str, Tensor]:
-        """L_SCD alone, from the true masks in the CAM's place."""
-        distil = self.settings.correspondence
+    def kinds(self, batch: Batch, cam_BCHW: Tensor, view_B3hw: Tensor, feature_BFhw: Tensor) -> tuple[Tensor, Tensor]:
+        """The true classes of the photo's pixels and of the view's."""
         assert batch.mask_BHW is not None
-        side = distil.view_scale
-        small = (round(batch.size[0] * side), round(batch.size[1] * side))
-        view_B3hw = F.interpolate(image_B3HW, small, mode="bilinear", align_corners=True)
-        logit_BKhw = self.decoder(self.backbone.stages(view_B3hw), ~batch.seed_B).float()
         true_BKHW = torch.stack([batch.mask_BHW == label for label in range(self.num_classes)], 1).float()
-        loss = correspondence_loss(
-            true_BKHW,
-            F.interpolate(true_BKHW, small, mode="bilinear", align_corners=True),
-            logit_BKHW,
-            F.interpolate(logit_BKhw, small, mode="bilinear", align_corners=True),
-            batch.seed_B,
-            samples=distil.samples,
-            restore=distil.restore,
-            both=distil.both,
-        )
-        return {"correspondence": distil.weight * loss}
+        return true_BKHW, F.interpolate(true_BKHW, size_of(view_B3hw), mode="bilinear", align_corners=True)
 
 
 class TrueFeedback(BMP):
@@ -105,21 +87,27 @@ class TrueFeedback(BMP):
         return torch.where(object_BHW, batch.mask_BHW - 1, IGNORE).to(torch.uint8)
 
 
+METHOD: dict[str, tuple[str, type[Method], type[Method]]] = {  # its name, as it is, and told the truth
+    "distillation": ("tscd", TSCD, TrueAgreement),
+    "feedback": ("bmp", BMP, TrueFeedback),
+}
+
+
 def trained(part: str, out: Path, seeds: list[int]) -> None:
     """Train every row for every seed, passing over what is there, and print the table."""
-    plain: dict[str, type[tagseg.methods.Method]] = {"tscd": TSCD, "bmp": BMP}
-    told: dict[str, type[tagseg.methods.Method]] = {"tscd": TrueAgreement, "bmp": TrueFeedback}
+    name, plain, told = METHOD[part]
     print("| row |" + "".join(f" {branch} | seeds |" for branch in BRANCHES) + "\n|---|" + "---:|---|" * len(BRANCHES))
-    for number, (row, (recipe, oracle, changes)) in enumerate(ROWS[part].items()):
+    for number, (row, (oracle, changes)) in enumerate(ROWS[part].items()):
+        METHODS[name] = told if oracle else plain
         runs = []
         for seed in seeds:
-            METHODS.update(told if oracle else plain)
             run = out / f"{part}-{number}-seed-{seed}"
-            train(load_recipe(recipe, [*changes, f"train.seed={seed}"]), run, device="cpu", say=lambda _: None)
+            recipe = load_recipe(f"{name}-scenes", [*changes, f"train.seed={seed}"])
+            train(recipe, run, device="cpu", say=nothing_said)
             runs.append(RunFolder(run).result()["scores"]["without tags"])
         cells = []
         for branch in BRANCHES:
-            values = [run[f"{branch} + CRF"]["miou"] for run in runs]
+            values = [run[branch + AFTER]["miou"] for run in runs]
             cells.append(f"{sum(values) / len(values):.1f} | {', '.join(f'{value:.1f}' for value in values)}")
         print(f"| {row} | {' | '.join(cells)} |", flush=True)
     print(f"\n`python benchmarks/claim_oracles.py {' '.join(sys.argv[1:])}`; {machine()}")

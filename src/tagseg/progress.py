@@ -26,7 +26,7 @@ def silent() -> bool:
 
 
 def nothing_said(*_: object) -> None:
-    """What all processes but the first take for `say`."""
+    """A `say` that says nothing, such as that of all processes but the first."""
 
 
 def tracked(items: Iterable[T], what: str, total: int, *, least: int = 9) -> Iterator[T]:

@@ -52,8 +52,8 @@ def reproduce(
         page = efficiency(on, place, dry_run=dry_run, device=device, say=say)
     else:
         from tagseg.reproduce.claims import CLAIMS
-        from tagseg.reproduce.plan import PLACES, Setting
-        from tagseg.reproduce.tables import PAPER_TABLES, figure_5
+        from tagseg.reproduce.plan import PLACES, PUBLISHED, Setting
+        from tagseg.reproduce.tables import PAPER_TABLES, PERIODS, TAUS, TWIN_PERIODS, figure_5
         from tagseg.workflows.reproduce import reproduce
 
         known = PAPER_TABLES | CLAIMS
@@ -63,9 +63,10 @@ def reproduce(
             raise UserError(f"--on is one of {', '.join(PLACES)}, not {on!r}.")
         chosen = known[table]
         if table == "asdt-fig5":
-            usual = "50,150,250" if on == "published" else "20,60,100"  # a twin's training is a hundredth as long
+            usual = PERIODS if on == PUBLISHED else TWIN_PERIODS
             chosen = figure_5(
-                [int(n) for n in _numbers("--periods", periods or usual)], _numbers("--taus", taus or "3,6,9")
+                [int(n) for n in _numbers("--periods", periods)] if periods else usual,
+                _numbers("--taus", taus) if taus else TAUS,
             )
         elif periods or taus:
             raise UserError("--periods and --taus belong to asdt-fig5.")

@@ -128,6 +128,10 @@ TABLE_4 = PaperTable(
 )
 
 
+PERIODS, TWIN_PERIODS, TAUS = (50, 150, 250), (20, 60, 100), (3, 6, 9)
+"""Of Figure 5, and the periods in a twin's training, which is a hundredth as long."""
+
+
 def figure_5(periods: Sequence[int], taus: Sequence[float]) -> PaperTable:
     """ASDT's Figure 5: every period T with every tau, the seg-teacher teaching T / tau steps of each period.
 
@@ -221,7 +225,7 @@ PAPER_TABLES = {
         TABLE_2,
         TABLE_3,
         TABLE_4,
-        figure_5((50, 150, 250), (3, 6, 9)),
+        figure_5(PERIODS, TAUS),
         TSCD_VOC,
         TSCD_COCO,
         BMP_VOC,

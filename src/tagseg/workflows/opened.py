@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from tagseg.data.paths import held
@@ -13,6 +13,13 @@ from tagseg.foreign import shown
 from tagseg.recipe import Recipe, load_recipe
 from tagseg.run_folder import RunFolder
 from tagseg.workflows.trusted import followed_recipe, is_sealed
+
+
+def open_together(data: DataSettings, out: Path, main: bool, wait: Callable[[], None]) -> Sources:
+    """The photos, for each of several processes: generated scenes are written by the main one alone, before the others look."""
+    sources = open_sources(data, out) if main else None
+    wait()
+    return sources or open_sources(data, out)
 
 
 def run_recipe(run: Path) -> Recipe:

@@ -15,7 +15,6 @@ import torch
 
 from tagseg.data.palette import write_mask
 from tagseg.data.photo import read_photo
-from tagseg.data.sources import open_sources
 from tagseg.data.voc import list_splits, listed_photos
 from tagseg.devices import AUTO
 from tagseg.engine.processes import create_accelerator
@@ -28,6 +27,7 @@ from tagseg.reproduce.plan import PUBLISHED, Setting, Training, missing_data, pl
 from tagseg.reproduce.table import PaperTable
 from tagseg.run_folder import RunFolder
 from tagseg.workflows.label import label
+from tagseg.workflows.opened import open_together
 from tagseg.workflows.reproduce_page import write_results
 from tagseg.workflows.run import Stages, digest_file, digest_masks, digest_photos, rooted
 from tagseg.workflows.stages import stages as stages_of
@@ -98,10 +98,7 @@ def _one_seed(table: PaperTable, setting: Setting, stages: Stages, seed: int, de
     planned = trainings(table, setting, seed)
     for training, number in zip(planned, stages_of([each.recipe for each in planned]), strict=True):
         recipe = training.recipe.model_copy(update={"data": rooted(training.recipe.data, place)})
-        if stages.main:
-            open_sources(recipe.data, place)  # generated scenes are written by one process alone
-        stages.wait()
-        sources = open_sources(recipe.data, place)
+        sources = open_together(recipe.data, place, stages.main, stages.wait)
         photos = digest_photos(sources)
         inputs = [photos]
         if training.start is not None:

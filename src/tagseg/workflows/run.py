@@ -29,7 +29,7 @@ from tagseg.workflows.chain import Chain
 from tagseg.workflows.chain_report import chain_report, evaluate_chain
 from tagseg.workflows.claim import differences_to
 from tagseg.workflows.label import label
-from tagseg.workflows.opened import recipe_places
+from tagseg.workflows.opened import open_together, recipe_places
 from tagseg.workflows.small_marks import small_marks
 from tagseg.workflows.stages import Stage
 from tagseg.workflows.stages import stages as stages_of
@@ -58,10 +58,7 @@ def _run(chain: Chain, out: Path, device: str, say: Callable[[str], object]) -> 
     if data.format != "scenes":
         open_sources(data, out)  # a mistake is said before anything is written
     stages = Stages.open(out, main, accelerator.wait_for_everyone, say, device)
-    if main:
-        open_sources(data, out)  # generated scenes are written by one process alone
-    accelerator.wait_for_everyone()
-    sources = open_sources(data, out)
+    sources = open_together(data, out, main, accelerator.wait_for_everyone)
     photos = digest_photos(sources)
 
     before_teacher = [] if chain.classifier is None else [chain.classifier]

@@ -37,7 +37,7 @@ from tagseg.recipe import Recipe, start_recipe
 from tagseg.run_folder import RunFolder
 from tagseg.shipped import shipped_recipes
 from tagseg.workflows.claim import claimed
-from tagseg.workflows.opened import check_run_classes, recipe_places
+from tagseg.workflows.opened import check_run_classes, open_together, recipe_places
 from tagseg.workflows.stages import Stage, stages
 from tagseg.workflows.start_weights import take_classifier, take_fitting
 from tagseg.workflows.watching import Evaluation, Pictures
@@ -107,10 +107,7 @@ def _train_claimed(
             check_run_classes(run, sources.train)
         say(f"{out} is finished; --overwrite trains it anew.")
         return out
-    if sources is None and main:
-        sources = open_sources(recipe.data, out)
-    accelerator.wait_for_everyone()
-    sources = sources or open_sources(recipe.data, out)
+    sources = sources or open_together(recipe.data, out, main, accelerator.wait_for_everyone)
     first, own = _stages(recipe, stage)
     if sources.review is not None:
         say(f"From {recipe.data.review}: {sources.review}.")
