@@ -1,0 +1,35 @@
+"""How far the step that a plan's hours rest on is from a whole step, as a Markdown table.
+
+    python benchmarks/plan_hours.py bmp-voc12-mit_b1 supervised-voc12-pspnet
+
+`tagseg reproduce TABLE --dry-run` measures a large network's step on a CPU at a part of its crop and batch. Here the whole step
+is measured beside it, with random weights on random pictures. It needs the memory of the whole step.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+from tagseg.recipe import load_recipe
+from tagseg.reproduce.cost import measure, step_seconds
+from tagseg.workflows.train import machine
+
+CLASSES = {"voc12": 20, "coco14": 80, "voc-animals": 6, "scenes": 6}
+
+
+def main() -> None:
+    """Measure every recipe both ways, and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("recipes", nargs="+")
+    print("| recipe | batch and crop | s a step, plan | s a step, whole | plan / whole |\n|---|---|---:|---:|---:|")
+    for name in parser.parse_args().recipes:
+        recipe = load_recipe(name)
+        classes = next(count for data, count in CLASSES.items() if data in name)
+        plan, whole = step_seconds(recipe, classes, "cpu"), measure(recipe, classes).step
+        size = f"{recipe.train.batch_size} of {recipe.train.crop}"
+        print(f"| {name} | {size} | {plan:.2f} | {whole:.2f} | {plan / whole:.2f} |", flush=True)
+    print(f"\n{machine()}")
+
+
+if __name__ == "__main__":
+    main()
