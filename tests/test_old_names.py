@@ -95,6 +95,7 @@ def test_a_recipe_file_by_former_keys(tmp_path: Path, caplog: pytest.LogCaptureF
         ("asdt-scenes", "method.labels.floor=0.2", r"labels.*floor is out, and only 0.1 is left of it"),
         ("tscd-scenes", "method.labels.walk_from=5", "walk_from is out"),
         ("tscd-scenes", "method.equivariance.weight=0.3", "equivariance is now equivariance_weight"),
+        ("mentor-scenes", "method.noise.from_step=150", "noise is out, and only .* is left of it"),
         ("supervised-scenes", "method.segmenter=smp:Unet", "no decoder 'smp:Unet'"),
     ],
 )

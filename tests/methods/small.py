@@ -31,7 +31,6 @@ SMALL: dict[str, dict[str, Any]] = {
         "cam_scales": [1.0],
         "labels": {"background_from": 0, "seg_from": 1},
         "mixing": {"boxes": 0.5, "objects": 0.5},
-        "noise": {"from_step": 1},
         "untagged": 1.0,
     },
     "supervised": {"hidden": 8, "dilation": 1},

@@ -53,7 +53,6 @@ SYSTEMS: dict[str, tuple[type[Method], dict[str, Any]]] = {
             "cam_scales": [1.0],
             "labels": {"background_from": 1, "seg_from": 3},
             "mixing": {"boxes": 0.5, "objects": 0.5},
-            "noise": {"from_step": 2},
         },
     ),
 }

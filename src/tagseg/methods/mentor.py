@@ -21,7 +21,6 @@ from tagseg.backbones.backbone import Backbone
 from tagseg.cues.background_aware import background_odds
 from tagseg.cues.cam_labels import CamLabelSettings, TaggedStack, refined_size
 from tagseg.cues.mixing import MixingSettings, mixed
-from tagseg.cues.noise import NoiseSettings, missed_objects
 from tagseg.cues.strong_view import StrongViewSettings, strong_view
 from tagseg.cues.views import SMALLEST_VIEW, map_views
 from tagseg.data.batch import Batch
@@ -60,6 +59,11 @@ class MentorLabelSettings(CamLabelSettings):
 class MentorSettings(AFANetworkSettings):
     """Settings of Mentor; every part of it can be switched off by itself."""
 
+    GONE: ClassVar[Mapping[str, object]] = {
+        **AFANetworkSettings.GONE,
+        "noise": {"from_step": None, "gap": 1.0, "sure": 0.95},
+    }
+
     name: Literal["mentor"] = "mentor"  # type: ignore[assignment]
     pooling: Literal["max", "mean", "soft"] = Field(
         "mean",
@@ -74,7 +78,6 @@ class MentorSettings(AFANetworkSettings):
     labels: MentorLabelSettings = MentorLabelSettings(refine="par")
     strong: StrongViewSettings | None = Field(StrongViewSettings(), description="none: learn from the plain photo")
     mixing: MixingSettings = MixingSettings()
-    noise: NoiseSettings = NoiseSettings()
     foreground: float = Field(
         3.0,
         gt=0,
@@ -91,14 +94,13 @@ class MentorSettings(AFANetworkSettings):
     gate: GateSettings = GateSettings()
 
     def scaled(self, factor: float) -> Self:
-        """The steps from which labels know background and objects, and from which missed objects are left out, follow."""
+        """The steps from which labels know background and objects follow."""
         base = super().scaled(factor)
         starts = {
             "background_from": scaled_steps(base.labels.background_from, factor),
             "seg_from": scaled_steps(base.labels.seg_from, factor),
         }
-        noise = base.noise.model_copy(update={"from_step": scaled_steps(base.noise.from_step, factor)})
-        return base.model_copy(update={"labels": base.labels.model_copy(update=starts), "noise": noise})
+        return base.model_copy(update={"labels": base.labels.model_copy(update=starts)})
 
 
 class Sight(NamedTuple):
@@ -150,9 +152,6 @@ class Mentor(AFANetwork):
         terms = {"class": tag_loss(self.tag_logits(stages[-1]), tag_BC, known_BC)}
         logit_BKHW = self.seg_logits(stages, batch.size, batch.seed_B)
         loss_BHW = F.cross_entropy(logit_BKHW, label_BHW.long(), ignore_index=IGNORE, reduction="none")
-        if settings.noise.from_step is not None and step >= settings.noise.from_step:
-            missed_BHW = missed_objects(loss_BHW.detach(), (label_BHW == 0) & ~sure_BHW, settings.noise)
-            label_BHW = torch.where(missed_BHW, IGNORE, label_BHW)
         weight_BHW = torch.where(label_BHW == 0, 1.0, settings.foreground)
         weight_BHW = torch.where(sure_BHW, settings.untagged, weight_BHW) * (label_BHW != IGNORE)
         loss = global_mean((loss_BHW * weight_BHW).sum(), weight_BHW.sum())
