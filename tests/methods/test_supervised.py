@@ -7,6 +7,7 @@ from pydantic import ValidationError
 
 from tagseg.methods import METHODS
 from tagseg.methods.supervised import Supervised
+from tagseg.resize import size_of, upsample
 from tests.decoders.pooling_backbone import PoolingBackbone
 from tests.methods.small import CLASSES, TWO, batch
 
@@ -112,7 +113,7 @@ def test_with_the_tags_loss_the_classifier_has_a_say_where_tags_are_not_given() 
         torch.testing.assert_close(method(given, 0)["class"], expected)
         feature = method.backbone.stages(image)[-1]
         agrees = method.heads["class"](feature).sigmoid() ** 2
-        ungated = method.ungated_logits(image)[0].softmax(1)
+        ungated = upsample(method.grid_logits(image)[0], size_of(image)).softmax(1)
         weighed = torch.cat([ungated[:, :1], ungated[:, 1:] * agrees[:, :, None, None]], 1)
         torch.testing.assert_close(method.segment(image), weighed / weighed.sum(1, keepdim=True))
         tag_BC = torch.tensor([[1.0] + [0.0] * (len(CLASSES) - 1)] * 2)

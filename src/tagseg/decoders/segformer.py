@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tagseg.distributed import global_sum, world_size
+from tagseg.resize import size_of
 from tagseg.seeded import channel_dropout
 
 PURPOSE = 7  # of the dropout, among what is drawn from a photo's seed
@@ -82,8 +83,7 @@ class SegFormerHead(nn.Module):
 
     def forward(self, stages: Sequence[Tensor], seed_B: Tensor | None = None) -> Tensor:
         """Logits (B, K, h, w) on the grid of the finest stage used; dropout only in training and only with seeds."""
-        total = self._fused([stages[i] for i in self.used])
-        fused_BDhw = self.norm(total).relu()
+        fused_BDhw = self.norm(self._fused([stages[i] for i in self.used])).relu_()
         if self.training and seed_B is not None and self.dropout > 0:
             fused_BDhw = channel_dropout(fused_BDhw, self.dropout, seed_B, PURPOSE)
         return self.classifier(fused_BDhw)
@@ -95,17 +95,18 @@ class SegFormerHead(nn.Module):
         stages of one grid are added there, and the joined map is never made: the same sum, in another order.
         """
         parts = reversed(self.fuse.weight.flatten(1).chunk(len(self.projections), 1))
-        total = self.fuse.weight.new_zeros(len(self.fuse.weight), 1, 1)
+        bias_D11 = self.fuse.weight.new_zeros(len(self.fuse.weight), 1, 1)
         by_stride: dict[int, Tensor] = {}  # not by size, which a graph does not know
         for stage_BFhw, stride, project, part_DD in zip(stages, self.strides, self.projections, parts, strict=True):
             assert isinstance(project, nn.Conv2d)
             assert project.bias is not None
             with torch.autocast(stage_BFhw.device.type, enabled=False):
                 weight_DF = part_DD @ project.weight.flatten(1)
-                total = total + (part_DD @ project.bias)[:, None, None]
+                bias_D11 = bias_D11 + (part_DD @ project.bias)[:, None, None]
             map_BDhw = F.conv2d(stage_BFhw, weight_DF[:, :, None, None])
             by_stride[stride] = by_stride[stride] + map_BDhw if stride in by_stride else map_BDhw
-        size = stages[0].shape[-2:]
-        for map_BDhw in by_stride.values():
-            total = total + F.interpolate(map_BDhw, size, mode="bilinear", align_corners=False)
-        return total
+        finest_BDhw, *coarser = by_stride.values()
+        total_BDhw = bias_D11 + finest_BDhw
+        for map_BDhw in coarser:  # in place: the largest maps of the network, and new memory costs more than the sum
+            total_BDhw += F.interpolate(map_BDhw, size_of(total_BDhw), mode="bilinear", align_corners=False)
+        return total_BDhw

@@ -31,7 +31,7 @@ from tagseg.methods.afa_network import AFANetwork, AFANetworkSettings
 from tagseg.methods.gate import GateSettings, gated
 from tagseg.methods.heads import evaluating
 from tagseg.methods.method import Method, MethodSettings, present_classes, scaled_steps
-from tagseg.resize import resize, upsample
+from tagseg.resize import resize, size_of, upsample
 from tagseg.settings import Steps
 
 
@@ -195,7 +195,7 @@ class Mentor(AFANetwork):
             cam_BCHW = torch.lerp(cam_BCHW, object_BCHW, share)
         stack = TaggedStack.of(cam_BCHW, tag_BC, most)
         score_BSHW = torch.cat([background_B1HW, stack.cam_BPHW], 1)
-        size = _size(image_B3HW)
+        size = size_of(image_B3HW)
         small = refined_size(size, settings.scale)
         refine = settings.refiner()
         if refine is not None:
@@ -208,7 +208,8 @@ class Mentor(AFANetwork):
     def segment_logits(self, image_B3HW: Tensor) -> Tensor:
         """The segmentation's logits, and how far the classifier agrees."""
         stages = self.backbone.stages(image_B3HW)
-        return gated(self.seg_logits(stages, _size(image_B3HW)), self.tag_logits(stages[-1]), self.settings.gate)
+        logit_BKhw = gated(self.decoder(stages).float(), self.tag_logits(stages[-1]), self.settings.gate)
+        return upsample(logit_BKhw, size_of(image_B3HW))
 
     def segment_tagged(self, image_B3HW: Tensor, tag_BC: Tensor) -> Tensor:
         """Where tags are given, what the labels of training would be, as probabilities; the classifier is not asked.
@@ -217,7 +218,7 @@ class Mentor(AFANetwork):
         """
         labels = self.settings.labels
         if labels.sharpness == 0:
-            logit_BKHW = self.seg_logits(self.backbone.stages(image_B3HW), _size(image_B3HW))
+            logit_BKHW = self.seg_logits(self.backbone.stages(image_B3HW), size_of(image_B3HW))
             return present_classes(logit_BKHW.softmax(1), tag_BC)
         valid_BHW = torch.ones_like(image_B3HW[:, 0], dtype=torch.bool)
         share = 0.0 if labels.seg_from is None else labels.seg_share
@@ -239,7 +240,7 @@ class Mentor(AFANetwork):
 
         def maps(view_B3HW: Tensor) -> Tensor:
             stages = self.backbone.stages(view_B3HW)
-            size = _size(view_B3HW)
+            size = size_of(view_B3HW)
             return torch.cat([self.seg_logits(stages, size), upsample(self.classifier(stages[-1]), size)], 1)
 
         settings, count = self.settings, self.num_classes
@@ -264,7 +265,3 @@ def min_max_within(map_BCHW: Tensor, valid_BHW: Tensor) -> Tensor:
     low = map_BCHW.masked_fill(~valid_B1HW, torch.inf).amin((-2, -1), keepdim=True)
     high = map_BCHW.masked_fill(~valid_B1HW, -torch.inf).amax((-2, -1), keepdim=True)
     return ((map_BCHW - low) / (high - low + 1e-5)).masked_fill(~valid_B1HW, 0)
-
-
-def _size(image_B3HW: Tensor) -> tuple[int, int]:
-    return image_B3HW.shape[-2], image_B3HW.shape[-1]

@@ -162,26 +162,27 @@ class Supervised(Method):
 
     def segment_tagged(self, image_B3HW: Tensor, tag_BC: Tensor) -> Tensor:
         """The probabilities of the classes that the tags allow; the classifier is not asked."""
-        return present_classes(self.ungated_logits(image_B3HW)[0].softmax(1), tag_BC)
+        logit_BKHW = upsample(self.grid_logits(image_B3HW)[0], size_of(image_B3HW))
+        return present_classes(logit_BKHW.softmax(1), tag_BC)
 
     def segment_logits(self, image_B3HW: Tensor) -> Tensor:
         """The logits, with further scales their element-wise maximum, and how far the classifier agrees, if there is one."""
-        logit_BKHW, feature_BFhw = self.ungated_logits(image_B3HW)
-        if "class" not in self.heads:
-            return logit_BKHW
-        return gated(logit_BKHW, self.heads["class"](feature_BFhw).float(), self.settings.gate)
+        logit_BKhw, feature_BFhw = self.grid_logits(image_B3HW)
+        if "class" in self.heads:
+            logit_BKhw = gated(logit_BKhw.float(), self.heads["class"](feature_BFhw).float(), self.settings.gate)
+        return upsample(logit_BKhw, size_of(image_B3HW))
 
     def photo_logits(self, image_B3HW: Tensor) -> Tensor | None:
         """Logits (B, C) of the tags of whole photos, if tags are learned beside masks."""
         return self.heads["class"](self.backbone(image_B3HW)).float() if "class" in self.heads else None
 
-    def ungated_logits(self, image_B3HW: Tensor) -> tuple[Tensor, Tensor]:
-        """The decoder's logits (B, K, H, W) at the photo's size, and the last stage that they were made from."""
+    def grid_logits(self, image_B3HW: Tensor) -> tuple[Tensor, Tensor]:
+        """The decoder's logits (B, K, h, w) on its own grid, and the last stage that they were made from."""
         stages = self.backbone.stages(image_B3HW)
         logit_BKhw = self.heads["student"](stages)
         if self.settings.multi_scale:
             logit_BKhw = self.scaled_logits(image_B3HW, logit_BKhw)["maximum"]
-        return upsample(logit_BKhw, size_of(image_B3HW)), stages[-1]
+        return logit_BKhw, stages[-1]
 
     def branches(self, image_B3HW: Tensor, tag_BC: Tensor | None = None) -> dict[str, Tensor]:
         """The only branch, P_s."""
