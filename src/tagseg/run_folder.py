@@ -184,6 +184,12 @@ class ChainFolder:
         trained = [name for name in stages if name == "teacher" or name.split("-")[0] == "segmenter"]
         return stages, str(content.get("last") or next(reversed(trained), "teacher"))
 
+    def read_photos(self) -> dict[str, str]:
+        """The digests that stages know photos by, by those of their stamps and of their contents."""
+        content = read_json(self.record, "the record of a chain", fix=f"move it away to make all of {self.path} anew")
+        photos = content.get("photos") if isinstance(content, dict) else None
+        return {key: str(known_by) for key, known_by in photos.items()} if isinstance(photos, dict) else {}
+
     def drop(self) -> None:
         """Remove the chain's stages, scenes and pages; nothing where there is no record, or what it does not name."""
         if not self.record.is_file():

@@ -198,6 +198,40 @@ def test_few_photos_go_through_mentor_and_a_segmenter_that_goes_on_from_it(photo
     assert prediction.mask.shape == (64, 64)
 
 
+def copied(photos: Path, folder: Path) -> Path:
+    """The photos and their table in another folder, with times of their own."""
+    shutil.copytree(photos, folder / "photos", copy_function=shutil.copyfile)
+    shutil.copyfile(photos.parent / "tags.csv", folder / "tags.csv")
+    return folder / "photos"
+
+
+def test_photos_that_were_copied_elsewhere_are_the_same_until_one_changes(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, few = tmp_path / "out", ("teacher", "segmenter")
+
+    def stop(*_: object, **__: object) -> None:
+        raise Interrupted
+
+    with monkeypatch.context() as patch:
+        patch.setattr("tagseg.workflows.train.fit", stop)
+        with pytest.raises((Interrupted, SystemExit)):
+            own(photos, out, stages=few)
+    second = copied(photos, tmp_path / "second")
+    assert "inputs have changed" not in own(second, out, stages=few), "an unfinished stage goes on"
+    assert yaml.safe_load((out / "teacher/recipe.yaml").read_text())["data"]["root"] == str(second)
+    before = (out / "teacher/model.safetensors").stat().st_mtime_ns
+    third = copied(second, tmp_path / "third")
+    text = own(third, out, stages=few)
+    assert text.count("nothing has changed") == len(json.loads((out / "chain.json").read_text())["stages"])
+    assert (out / "teacher/model.safetensors").stat().st_mtime_ns == before
+
+    file = sorted(third.iterdir())[0]
+    file.write_bytes(sorted(third.iterdir())[1].read_bytes())
+    assert "teacher: its inputs have changed" in own(third, out, stages=few)
+    assert (out / "teacher/model.safetensors").stat().st_mtime_ns != before
+
+
 def test_true_masks_of_own_photos_are_for_scores_alone(photos: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     own(photos, out, "--masks", str(tmp_path / "masks"), "--method", "rrm", "--set", "rounds=1")

@@ -10,6 +10,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from tagseg.data.scenes import WRITTEN as SCENES
+from tagseg.data.sources import PLACES
 from tagseg.errors import UserError
 from tagseg.files import is_temporary, remove_temporaries, write_text
 from tagseg.places import is_link, remove_empty
@@ -109,6 +110,12 @@ def differences_to(stored: Path, recipe: Recipe) -> list[str]:
         return differences(load_recipe(stored, stored=True).placed(), recipe)
     except UserError as error:  # of another version
         return [str(error)]
+
+
+def same_but_for_places(stored: Path, recipe: Recipe) -> bool:
+    """Whether the recipe in a file is the one given, wherever the data of either lie."""
+    places = {f"data.{name}" for name in (*PLACES, "extra.root", "extra.tags")}
+    return {difference.partition(":")[0] for difference in differences_to(stored, recipe)} <= places
 
 
 def differences(there: Recipe, here: Recipe) -> list[str]:

@@ -26,10 +26,11 @@ from tagseg.progress import nothing_said, tracked
 from tagseg.reproduce.plan import PUBLISHED, Setting, Training, missing_data, plan_lines, trainings
 from tagseg.reproduce.table import PaperTable
 from tagseg.run_folder import RunFolder
+from tagseg.workflows.digests import digest_file, digest_masks
 from tagseg.workflows.label import label
 from tagseg.workflows.opened import open_together
 from tagseg.workflows.reproduce_page import write_results
-from tagseg.workflows.run import Stages, digest_file, digest_masks, digest_photos, rooted
+from tagseg.workflows.run import Stages, rooted
 from tagseg.workflows.stages import stages as stages_of
 
 TEST_PLACE = "results/VOC2012/Segmentation/comp6_test_cls"
@@ -99,7 +100,7 @@ def _one_seed(table: PaperTable, setting: Setting, stages: Stages, seed: int, de
     for training, number in zip(planned, stages_of([each.recipe for each in planned]), strict=True):
         recipe = training.recipe.model_copy(update={"data": rooted(training.recipe.data, place)})
         sources = open_together(recipe.data, place, stages.main, stages.wait)
-        photos = digest_photos(sources)
+        photos = stages.known_photos(sources)
         inputs = [photos]
         if training.start is not None:
             recipe = recipe.model_copy(

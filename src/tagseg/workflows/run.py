@@ -27,7 +27,8 @@ from tagseg.recipe import Recipe
 from tagseg.run_folder import ChainFolder
 from tagseg.workflows.chain import Chain
 from tagseg.workflows.chain_report import chain_report, evaluate_chain
-from tagseg.workflows.claim import differences_to
+from tagseg.workflows.claim import same_but_for_places
+from tagseg.workflows.digests import digest_file, digest_masks, digest_photos, stamp
 from tagseg.workflows.label import label
 from tagseg.workflows.opened import open_together, recipe_places
 from tagseg.workflows.small_marks import small_marks
@@ -59,7 +60,7 @@ def _run(chain: Chain, out: Path, device: str, say: Callable[[str], object]) -> 
         open_sources(data, out)  # a mistake is said before anything is written
     stages = Stages.open(out, main, accelerator.wait_for_everyone, say, device)
     sources = open_together(data, out, main, accelerator.wait_for_everyone)
-    photos = digest_photos(sources)
+    photos = stages.known_photos(sources)
 
     before_teacher = [] if chain.classifier is None else [chain.classifier]
     ahead = iter(stages_of([*before_teacher, chain.teacher, *[chain.segmenter] * chain.rounds]))
@@ -131,6 +132,7 @@ class Stages:
     device: str
     record: dict[str, dict[str, Any]] = field(default_factory=dict)
     last: str = ""  # the stage that the chain ends in
+    photos: dict[str, str] = field(default_factory=dict)  # digests of stamps and of contents: what stages know them by
 
     @classmethod
     def open(cls, out: Path, main: bool, wait: Callable[[], None], say: Callable[[str], object], device: str) -> Stages:
@@ -139,6 +141,7 @@ class Stages:
         stages = cls(folder, main, wait, say, device)
         if folder.record.is_file():
             stages.record, stages.last = folder.read_record()
+            stages.photos = folder.read_photos()
             names = [*stages.record, folder.record.name, folder.scores.name, folder.report.name, folder.scenes.name]
             links = [out / name for name in names if is_link(out / name)]
             if links:
@@ -151,6 +154,18 @@ class Stages:
         stages._write()
         wait()
         return stages
+
+    def known_photos(self, sources: Sources) -> str:
+        """The digest that the chain knows photos by: the same for copies of them, wherever and whenever they were made.
+
+        Contents are read once at the start, and again where sizes or times of the files have changed.
+        """
+        stamps = digest_photos(sources, stamp)
+        if stamps not in self.photos:
+            contents = digest_photos(sources, digest_file)
+            self.photos[stamps] = self.photos[contents] = self.photos.get(contents, stamps)
+            self._write()
+        return self.photos[stamps]
 
     def due(self, name: str, *inputs: list[Any]) -> bool:
         """Whether a stage still has something to do.
@@ -190,12 +205,15 @@ class Stages:
 
     def train(self, name: str, number: Stage, recipe: Recipe, *inputs: str) -> None:
         """Train a recipe, if it is due; over a run of other inputs, which is dropped when the new one is complete."""
-        stage = self.folder.stage(name)
-        texts = [recipe.placed().to_yaml(), recipe.to_yaml()]
-        if stage.recipe.is_file() and not differences_to(stage.recipe, recipe.placed()):
-            texts.append(stage.recipe.read_text(encoding="utf-8"))  # the same by names from before
+        stage, text = self.folder.stage(name), recipe.placed().to_yaml()
+        texts = [text, recipe.to_yaml()]
+        if stage.recipe.is_file() and same_but_for_places(stage.recipe, recipe.placed()):
+            # names of keys from before, and data that lie elsewhere now: `inputs` tells whether they are the same
+            texts.append(stage.recipe.read_text(encoding="utf-8"))
         if not self.due(name, *([text, *inputs] for text in texts)):
             return
+        if self.main and len(texts) == 3 and not self.anew(name):
+            write_text(stage.recipe, text)
         train(recipe, stage.path, overwrite=self.anew(name), device=self.device, say=self.say, stage=number)
         assert stage.finished
         self.done(name)
@@ -209,8 +227,8 @@ class Stages:
     def _write(self) -> None:
         if not self.main:
             return
-        text = json.dumps({"stages": self.record} | ({"last": self.last} if self.last else {}), indent=2)
-        write_text(self.folder.record, text)
+        last, photos = {"last": self.last} if self.last else {}, {"photos": self.photos} if self.photos else {}
+        write_text(self.folder.record, json.dumps({"stages": self.record} | last | photos, indent=2))
 
 
 def rooted(data: DataSettings, out: Path) -> DataSettings:
@@ -235,33 +253,3 @@ def _starting_from(recipe: Recipe, start: str) -> Recipe:
 
 def _on(recipe: Recipe, data: DataSettings) -> Recipe:
     return recipe.model_copy(update={"data": data})
-
-
-def digest_photos(sources: Sources) -> str:
-    """A digest of the photos, tags and true masks: names, sizes and times of the files, not all their bytes."""
-    rows = []
-    for data in (sources.train, sources.val):
-        if data is not None:
-            rows.append(repr((data.classes, data.mask_values)))
-            rows += [repr((p.name, p.tags, _stat(p.photo), _stat(p.mask))) for p in data.photos]
-            rows += [repr((p.name, _stat(p.true))) for p in data.photos if p.true is not None]
-    return hashlib.sha256("\n".join(rows).encode()).hexdigest()
-
-
-def _stat(path: Path | None) -> tuple[int, int] | None:
-    if path is None:
-        return None
-    facts = path.stat()
-    return facts.st_size, facts.st_mtime_ns
-
-
-def digest_file(path: Path) -> str:
-    """The SHA-256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def digest_masks(folder: Path) -> str:
-    """A digest of the masks in a folder, names and bytes."""
-    lines = [f"{path.relative_to(folder).as_posix()} {digest_file(path)}" for path in sorted(folder.rglob("*.png"))]
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()

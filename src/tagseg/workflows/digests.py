@@ -1,0 +1,46 @@
+"""Digests of what the stages of a chain are made from."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from tagseg.data.sources import Sources
+
+
+def digest_photos(sources: Sources, of: Callable[[Path], object]) -> str:
+    """A digest of names, tags, classes and files: the photos, their masks and those that a person has accepted.
+
+    of: what of a file counts, `stamp` or `digest_file`.
+    """
+    return hashlib.sha256("\n".join(_rows(sources, of)).encode()).hexdigest()
+
+
+def _rows(sources: Sources, of: Callable[[Path], object]) -> Iterator[str]:
+    def facts(path: Path | None) -> object:
+        return None if path is None else of(path)
+
+    for data in (sources.train, sources.val):
+        if data is not None:
+            yield repr((data.classes, data.mask_values))
+            yield from (repr((p.name, p.tags, facts(p.photo), facts(p.mask))) for p in data.photos)
+            yield from (repr((p.name, facts(p.true))) for p in data.photos if p.true is not None)
+
+
+def stamp(path: Path) -> tuple[int, int]:
+    """Size and time of a file: cheap to ask, and another after the file was copied."""
+    facts = path.stat()
+    return facts.st_size, facts.st_mtime_ns
+
+
+def digest_file(path: Path) -> str:
+    """The SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def digest_masks(folder: Path) -> str:
+    """A digest of the masks in a folder, names and bytes."""
+    lines = [f"{path.relative_to(folder).as_posix()} {digest_file(path)}" for path in sorted(folder.rglob("*.png"))]
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
