@@ -11,17 +11,22 @@ CODE = """
 import contextlib, resource, sys, torch
 from tagseg.allocator import freed_memory_kept
 
-def faults():
+def faults(count=8 << 20):
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     for _ in range(20):
-        torch.ones(8 << 20)
+        torch.ones(count)
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 
 faults()
+faults(2 << 20)
+middle = faults(2 << 20)
 with freed_memory_kept():
-    faults()  # the heap grows first
+    with freed_memory_kept():
+        faults()  # the heap grows first
     kept = faults()
-print(kept, faults())
+after = faults()
+faults(2 << 20)
+print(kept, after, middle, faults(2 << 20))
 """
 
 
@@ -35,8 +40,9 @@ def test_blocks_are_filled_with_zeros_once_and_go_back_at_the_end() -> None:
         done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment | more)
         return [int(word) for word in done.stdout.split()]
 
-    kept, after = run()
+    kept, after, middle, middle_after = run()
     assert kept < 100, "32 MiB are 8192 pages of 4 KiB, or 16 of 2 MiB"
     assert after > 2 * kept
-    wished, _ = run(MALLOC_TOP_PAD_="0")
+    assert middle_after <= middle + 100, "blocks of 8 MiB are as cheap as they were before the work"
+    wished, *_ = run(MALLOC_TOP_PAD_="0")
     assert wished > 2 * kept, "the user's wish counts"

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from rich.table import Table
 from torch import Tensor
 
+from tagseg.allocator import freed_memory_kept
 from tagseg.data.tagged import TaggedImages
 from tagseg.distributed import rank, world_size
 from tagseg.interrupt import check
@@ -44,6 +45,7 @@ class BranchScores:
     photos: dict[str, float] = field(default_factory=dict)
 
 
+@freed_memory_kept()
 def score_branches(
     method: Method,
     data: TaggedImages,
