@@ -39,10 +39,10 @@ def main() -> None:
     for name in ("images", "tags", "truth"):
         parser.add_argument(f"--{name}", type=Path, required=True)
     parser.add_argument("--every", type=int, default=1, help="read every n-th photo")
-    parser.add_argument("--out", type=Path, help="folder for masks of the first, 255 where labels flip")
+    parser.add_argument("--out", type=Path, help="empty or new folder for masks of the first, 255 where labels flip")
     given = parser.parse_args()
-    if given.out:
-        given.out.mkdir(parents=True, exist_ok=True)
+    if given.out and given.out.exists() and any(given.out.iterdir()):
+        parser.error(f"{given.out} is not empty: choose another --out.")
     models = [tagseg.load(run, device="cpu") for run in given.runs]
     data = tagseg.open_tagged(given.images, given.tags, classes=models[0].classes[1:], masks=given.truth)
     kinds: dict[str, Scores] = defaultdict(lambda: Scores(data.num_classes))
@@ -63,10 +63,12 @@ def main() -> None:
         stays_HW = np.where(flips_HW, IGNORE, first_HW).astype(np.uint8)
         kinds["first, flips left out (URN)"].add(stays_HW, truth_HW)
         if given.out:
-            write_mask(given.out / f"{data.photos[index].name}.png", stays_HW)
+            path = given.out / f"{data.photos[index].name}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_mask(path, stays_HW)
         if len(models) == 1:
             continue
-        sure_HW = refined[1].max(0).values.numpy() > SURE
+        sure_HW = refined[1].amax(0).numpy() > SURE
         kinds["first, corrected where the second is sure (ADELE)"].add(np.where(sure_HW, masks[1], first_HW), truth_HW)
         (mean_KHW,) = models[0].refine([photo], [torch.stack(plain).mean(0)])
         kinds["mean of all probabilities, CRF"].add(class_mask(mean_KHW), truth_HW)

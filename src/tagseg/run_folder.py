@@ -176,19 +176,23 @@ class ChainFolder:
 
     def read_record(self) -> tuple[dict[str, dict[str, Any]], str]:
         """What is known of each stage by its name, in the order in which they were begun, and the last stage's name."""
-        fix = f"move it away to make all of {self.path} anew"
-        content = read_json(self.record, "the record of a chain", fix=fix)
-        stages = content.get("stages") if isinstance(content, dict) else None
-        if not isinstance(stages, dict) or not all(isinstance(facts, dict) for facts in stages.values()):
-            raise UserError(f"{self.record} is no record of a chain: {fix}.")
+        content = self._content()
+        stages: dict[str, dict[str, Any]] = content["stages"]
         trained = [name for name in stages if name == "teacher" or name.split("-")[0] == "segmenter"]
         return stages, str(content.get("last") or next(reversed(trained), "teacher"))
 
     def read_photos(self) -> dict[str, str]:
         """The digests that stages know photos by, by those of their stamps and of their contents."""
-        content = read_json(self.record, "the record of a chain", fix=f"move it away to make all of {self.path} anew")
-        photos = content.get("photos") if isinstance(content, dict) else None
+        photos = self._content().get("photos")  # a chain from before has none
         return {key: str(known_by) for key, known_by in photos.items()} if isinstance(photos, dict) else {}
+
+    def _content(self) -> dict[str, Any]:
+        fix = f"move it away to make all of {self.path} anew"
+        content = read_json(self.record, "the record of a chain", fix=fix)
+        stages = content.get("stages") if isinstance(content, dict) else None
+        if not isinstance(stages, dict) or not all(isinstance(facts, dict) for facts in stages.values()):
+            raise UserError(f"{self.record} is no record of a chain: {fix}.")
+        return content
 
     def drop(self) -> None:
         """Remove the chain's stages, scenes and pages; nothing where there is no record, or what it does not name."""

@@ -10,7 +10,6 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from tagseg.data.scenes import WRITTEN as SCENES
-from tagseg.data.sources import PLACES
 from tagseg.errors import UserError
 from tagseg.files import is_temporary, remove_temporaries, write_text
 from tagseg.places import is_link, remove_empty
@@ -114,7 +113,7 @@ def differences_to(stored: Path, recipe: Recipe) -> list[str]:
 
 def same_but_for_places(stored: Path, recipe: Recipe) -> bool:
     """Whether the recipe in a file is the one given, wherever the data of either lie."""
-    places = {f"data.{name}" for name in (*PLACES, "extra.root", "extra.tags")}
+    places = {f"data.{name}" for name in recipe.data.places()}
     return {difference.partition(":")[0] for difference in differences_to(stored, recipe)} <= places
 
 

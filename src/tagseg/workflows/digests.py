@@ -7,12 +7,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from tagseg.data.sources import Sources
+from tagseg.interrupt import check
 
 
 def digest_photos(sources: Sources, of: Callable[[Path], object]) -> str:
     """A digest of names, tags, classes and files: the photos, their masks and those that a person has accepted.
 
-    of: what of a file counts, `stamp` or `digest_file`.
+    of: what of a file counts, `stamp` or `contents`.
     """
     return hashlib.sha256("\n".join(_rows(sources, of)).encode()).hexdigest()
 
@@ -32,6 +33,12 @@ def stamp(path: Path) -> tuple[int, int]:
     """Size and time of a file: cheap to ask, and another after the file was copied."""
     facts = path.stat()
     return facts.st_size, facts.st_mtime_ns
+
+
+def contents(path: Path) -> str:
+    """What is in a file, one of so many that reading them all may be asked to stop."""
+    check()
+    return digest_file(path)
 
 
 def digest_file(path: Path) -> str:

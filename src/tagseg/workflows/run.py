@@ -28,7 +28,7 @@ from tagseg.run_folder import ChainFolder
 from tagseg.workflows.chain import Chain
 from tagseg.workflows.chain_report import chain_report, evaluate_chain
 from tagseg.workflows.claim import same_but_for_places
-from tagseg.workflows.digests import digest_file, digest_masks, digest_photos, stamp
+from tagseg.workflows.digests import contents, digest_file, digest_masks, digest_photos, stamp
 from tagseg.workflows.label import label
 from tagseg.workflows.opened import open_together, recipe_places
 from tagseg.workflows.small_marks import small_marks
@@ -162,8 +162,8 @@ class Stages:
         """
         stamps = digest_photos(sources, stamp)
         if stamps not in self.photos:
-            contents = digest_photos(sources, digest_file)
-            self.photos[stamps] = self.photos[contents] = self.photos.get(contents, stamps)
+            inside = digest_photos(sources, contents)
+            self.photos[stamps] = self.photos[inside] = self.photos.get(inside, stamps)
             self._write()
         return self.photos[stamps]
 
