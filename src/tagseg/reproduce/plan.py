@@ -119,11 +119,11 @@ class Estimate:
     bytes: int
 
 
-def estimate(training: Training, need: DataNeed, labels: bool, classes: int, device: str) -> Estimate:
+def estimate(training: Training, need: DataNeed, labels: bool, device: str) -> Estimate:
     """About what a training takes on this machine, from a step and a photo measured now; labels: whether it labels too."""
     train = training.recipe.train
-    step = step_seconds(training.recipe, classes, device)
-    photo = measure(training.recipe, classes, batch=1, crop=64, device=device)
+    step = step_seconds(training.recipe, need.classes, device)
+    photo = measure(training.recipe, need.classes, batch=1, crop=64, device=device)
     scored = need.val + (need.train if labels else 0)
     seconds = step * train.steps + predict_seconds(training.recipe, photo.photo) * scored
     copies = 1 + train.keep_checkpoints * (2 if train.optimizer == "sgd" else 3)
@@ -145,7 +145,6 @@ def plan_lines(
     if setting.steps is not None:
         lines.append(f"Shortened to {setting.steps} steps a training: the scores say nothing of the paper.")
     lines += missing_data(table, setting)
-    classes = {"coco14": 80, "voc-animals": 6, "scenes": 3}.get(need.folder, 20)
     hours, space, known = 0.0, 0, dict[str, Estimate]()
     first = trainings(table, setting, seeds[0])
     makers = {training.masks for training in first}
@@ -162,7 +161,7 @@ def plan_lines(
             continue
         key = training.recipe.model_copy(update={"title": ""}).to_yaml()
         if key not in known:
-            known[key] = estimate(training, need, training.name in makers, classes, device)
+            known[key] = estimate(training, need, training.name in makers, device)
         one = known[key]
         hours, space = hours + one.hours * len(left), space + one.bytes * len(left)
         lines.append(f"  {training.name}: {what}, about {_hours(one.hours)} a seed{there}")

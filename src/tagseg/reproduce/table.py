@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from tagseg.data.scenes import SCENE_CLASSES
 from tagseg.errors import UserError
 
 
@@ -87,27 +88,29 @@ class PaperTable:
 
 @dataclass(frozen=True)
 class DataNeed:
-    """A data set as a table reads it: its folder's name, what prepares it, its lists, its photos."""
+    """A data set as a table reads it: its folder's name, what prepares it, its lists, its photos and its classes."""
 
     folder: str
     prepare: str
     settings: tuple[str, ...]
     train: int
     val: int
+    classes: int
 
 
 DATA = {
-    "voc12": DataNeed("voc12", "tagseg data prepare voc12 --root {root}", (), 10_582, 1_449),
-    "coco14": DataNeed("coco14", "tagseg data prepare coco14 --root {root}", (), 82_081, 40_137),
+    "voc12": DataNeed("voc12", "tagseg data prepare voc12 --root {root}", (), 10_582, 1_449, 20),
+    "coco14": DataNeed("coco14", "tagseg data prepare coco14 --root {root}", (), 82_081, 40_137, 80),
     "coco-stuff10k": DataNeed(
         "coco-stuff10k",
         "tagseg data prepare coco-stuff10k --root {root}",
         ("data.train=train", "data.val=test", "data.tags=null"),
         9_000,
         1_000,
+        20,
     ),
-    "voc-animals": DataNeed("voc-animals", "put the folder voc-animals there", (), 3_131, 223),
-    "scenes": DataNeed("scenes", "made by itself", (), 400, 60),
+    "voc-animals": DataNeed("voc-animals", "put the folder voc-animals there", (), 3_131, 223, 6),
+    "scenes": DataNeed("scenes", "made by itself", (), 400, 60, len(SCENE_CLASSES)),
 }
 EXTRA = "caltech256"
 
