@@ -11,13 +11,17 @@ from tagseg.data.classes import check_classes
 from tagseg.data.text import clean, quoted
 from tagseg.errors import UserError
 from tagseg.foreign import read_text
+from tagseg.mask_values import IGNORE
 
 LISTS = ("labels.txt", "classes.txt", "class_names.txt")
 LABELMAP = "labelmap.txt"
 _BACKGROUND = re.compile(r"[\W_]*background[\W_]*")  # background, _background_, __background__
 _IGNORE = re.compile(r"[\W_]*(ignored?|void)[\W_]*|255")
 _LIKE_BACKGROUND = re.compile(r"[\W_]*(bg|back_?ground|un_?label+ed|unannotated|no_?label)[\W_]*")
-_NUMBERED = re.compile(r"(\d{1,3})\s*[:.,;\s]\s*(\S.*)")
+_NUMBERED = re.compile(r"(?P<number>\d{1,3})\s*[:.,;=\s]\s*(?P<name>\S.*)")
+_NUMBER_BEHIND = re.compile(r"(?P<name>.*\S)\s*[:,;=\s]\s*(?P<number>\d{1,3})")
+_FIELD = r"[\"']?(id|index|number|value|label|class|name|category)s?[\"']?"
+_HEADER = re.compile(rf"{_FIELD}\s*[:,;\s]\s*{_FIELD}")
 
 
 @dataclass(frozen=True)
@@ -32,7 +36,8 @@ def find_class_list(folder: Path) -> ClassList | None:
     """The classes that a list in a folder gives to the values 1, 2, ... of its masks; None where there is no list.
 
     `labels.txt`, `classes.txt` and labelme's `class_names.txt` hold one class a line; background, which masks store as 0,
-    may stand first, `__ignore__`, stored as 255, before it. CVAT's `labelmap.txt` holds colors too.
+    may stand first, `__ignore__`, stored as 255, before it or last. Every line may bear its number, `1 cat` or `cat,1`.
+    CVAT's `labelmap.txt` holds colors too.
     Raises UserError where the lines leave open which number a class has.
     """
     for name in LISTS:
@@ -49,19 +54,71 @@ def _lines(path: Path) -> list[str]:
 
 
 def _numbered_names(path: Path, lines: list[str]) -> tuple[str, ...]:
-    numbered = [_NUMBERED.fullmatch(line) for line in lines]
-    if lines and all(numbered):
-        pairs = [(int(match[1]), clean(match[2])) for match in numbered if match]
-        start = pairs[0][0]
-        if [number for number, _ in pairs] == list(range(start, start + len(pairs))) and start in (0, 1):
-            if start == 0 and not _is(_BACKGROUND, pairs[0][1]) and not _is(_LIKE_BACKGROUND, pairs[0][1]):
+    pairs = _pairs(path, lines)
+    return check_classes(_in_order(path, lines) if pairs is None else _by_number(path, pairs))
+
+
+def _pairs(path: Path, lines: list[str]) -> list[tuple[int, str]] | None:
+    """The numbers that a list gives to its names; None where it has none, and the lines' places are the numbers."""
+    for pattern in (_NUMBERED, _NUMBER_BEHIND):
+        rest = lines[1:] if len(lines) > 1 and _HEADER.fullmatch(lines[0].lower()) else lines
+        found = [pattern.fullmatch(line) for line in rest]
+        pairs = [(int(match["number"]), clean(match["name"])) for match in found if match]
+        counted = pattern is _NUMBERED and pairs and pairs[0][0] in (0, 1)
+        if len({name for _, name in pairs}) < len(pairs) and not counted:
+            continue  # 2 wheels, 4 wheels: the numbers belong to the names
+        if pairs and len(pairs) == len(rest):
+            return pairs
+        for match, line in zip(found, rest, strict=True):
+            if match and (counted or _is(_BACKGROUND, clean(match["name"]))):
                 raise UserError(
-                    f"{path} gives the number 0 to {quoted(pairs[0][1])}, but masks store background as 0; number the "
-                    "classes from 1, in the masks too"
+                    f"{path} numbers {quoted(line)}, but not every class; give each line its number, or none: `1 cat`"
                 )
-            lines = [name for _, name in pairs][1 - start :]
-    names = [line for line in lines if not _is(_IGNORE, line)]
+    return None
+
+
+def _by_number(path: Path, pairs: list[tuple[int, str]]) -> list[str]:
+    """The names of the classes 1, 2, ... Raises UserError where background is not 0, or a number is missing or twice there."""
+    names: dict[int, str] = {}
+    for number, name in pairs:
+        if number in names:
+            raise UserError(
+                f"{path} gives the number {number} to {quoted(names[number])} and {quoted(name)}; correct it"
+            )
+        names[number] = name
+    zero = names.pop(0, None)
+    if zero is not None and not _is(_BACKGROUND, zero) and not _is(_LIKE_BACKGROUND, zero):
+        raise UserError(
+            f"{path} gives the number 0 to {quoted(zero)}, but masks store background as 0; number the classes from 1, in "
+            "the masks too"
+        )
+    kept = sorted((number, name) for number, name in names.items() if number != IGNORE and not _is(_IGNORE, name))
+    for place, (number, name) in enumerate(kept, start=1):
+        if _is(_BACKGROUND, name):
+            raise UserError(f"{path} gives the number {number} to {quoted(name)}, but masks store background as 0")
+        if number != place:
+            raise UserError(
+                f"{path} gives the number {number} to {quoted(name)}, and no class has the number {place}; number the "
+                "classes 1, 2, 3 ... without a gap, in the masks too"
+            )
+    if not kept:
+        raise UserError(f"class list {path} is empty; write one class a line")
+    return [name for _, name in kept]
+
+
+def _in_order(path: Path, lines: list[str]) -> list[str]:
+    """The names of the classes 1, 2, ... by their places. Raises UserError where background or ignored pixels stand between."""
+    names = list(lines)
+    while names and _is(_IGNORE, names[0]):
+        del names[0]
+    while names and _is(_IGNORE, names[-1]):
+        del names[-1]
     for at, name in enumerate(names):
+        if _is(_IGNORE, name):
+            raise UserError(
+                f"{path} has {quoted(name)} between the classes, so their numbers are not clear; put it last, in the order "
+                "that the masks' numbers have, or number the lines: `1 cat`"
+            )
         if _is(_BACKGROUND, name) and at > 0:
             raise UserError(
                 f"{path} has {quoted(name)} in place {at + 1}, but masks store background as 0; put it first, in the order "
@@ -75,7 +132,7 @@ def _numbered_names(path: Path, lines: list[str]) -> tuple[str, ...]:
         raise UserError(
             f"{path} begins with {quoted(names[0])}; if masks store it as 0, call it background, else give it another name"
         )
-    return check_classes(names)
+    return names
 
 
 def _read_labelmap(path: Path) -> ClassList:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -19,7 +20,7 @@ from filelock import FileLock, Timeout
 
 from tagseg.data.paths import held
 from tagseg.errors import UserError
-from tagseg.files import write_text
+from tagseg.files import to_json, write_text
 from tagseg.foreign import DATA_CAP, read_bytes, read_json, reading
 from tagseg.places import safe_name
 
@@ -120,30 +121,40 @@ class Journal:
             )
         path = held(folder / JOURNAL, folder)
         self.decisions, whole = _replay(path)
+        self._whole = whole
         try:
-            self._file = path.open("ab")
-            if whole < self._file.tell():
-                os.truncate(path, whole)
+            self._file = path.open("ab", buffering=0)  # a buffer would keep a line that was refused, and write it later
+            self._cut()
         except OSError as error:
             raise UserError(f"{path} cannot be written: {error.strerror or error}.") from error
 
     def append(self, entry: dict[str, Any]) -> None:
         """Write one line, to last through a power failure, then follow it. Raises UserError on a full disk."""
-        line = (json.dumps(entry, ensure_ascii=False) + "\n").encode()
-        start = self._file.tell()
+        line = (to_json(entry) + "\n").encode()
         try:
-            self._file.write(line)
-            self._file.flush()
+            self._cut()
+            rest = memoryview(line)
+            while rest:
+                rest = rest[self._file.write(rest) :]
             os.fsync(self._file.fileno())
         except OSError as error:
-            os.truncate(self.folder / JOURNAL, start)
+            with suppress(OSError):
+                self._cut()
             raise UserError(f"{self.folder / JOURNAL} cannot be written: {error.strerror or error}.") from error
+        self._whole += len(line)
         self.decisions.apply(entry)
+
+    def _cut(self) -> None:
+        """Drop what stands behind the last whole line."""
+        if os.fstat(self._file.fileno()).st_size > self._whole:
+            os.ftruncate(self._file.fileno(), self._whole)
 
     def close(self) -> None:
         """Let the file go."""
-        self._file.close()
-        self._lock.release()
+        try:
+            self._file.close()
+        finally:
+            self._lock.release()
 
 
 def read_classes(folder: Path) -> tuple[str, ...] | None:

@@ -22,7 +22,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 
 from tagseg.data.palette import color
@@ -30,7 +30,7 @@ from tagseg.data.photo import photo_size, read_photo
 from tagseg.errors import UserError
 from tagseg.outputs.heat import HEAT
 from tagseg.review.session import Changed, Session
-from tagseg.web.body import json_object
+from tagseg.web.body import Answer, json_object
 from tagseg.web.guard import LOOPBACK, Guard, problem
 
 BODY_CAP = 64 << 20  # bytes of a packed mask; what it unpacks to is limited by the photo's size
@@ -119,7 +119,7 @@ def _version(request: Request) -> int:
 
 async def _about(request: Request) -> Response:
     session = _session(request)
-    return JSONResponse(
+    return Answer(
         {
             "title": session.title,
             "classes": [{"name": name, "color": color(k)} for k, name in enumerate(session.classes)],
@@ -134,14 +134,14 @@ async def _rows(request: Request) -> Response:
     given = request.query_params.get("since", "0")
     since = int(given) if given.isdecimal() and len(given) < 12 else 0
     revision, rows = await run_in_threadpool(_session(request).rows, since)
-    return _packed(request, JSONResponse({"revision": revision, "rows": rows}))
+    return _packed(request, Answer({"revision": revision, "rows": rows}))
 
 
 async def _order(request: Request) -> Response:
     count = request.query_params.get("count", "50")
     number = min(int(count), 1000) if count.isdecimal() and len(count) < 6 else 50
     chosen = await run_in_threadpool(_session(request).order, number)
-    return JSONResponse([{"i": index, "random": drawn} for index, drawn in chosen])
+    return Answer([{"i": index, "random": drawn} for index, drawn in chosen])
 
 
 async def _step(request: Request) -> Response:
@@ -149,11 +149,11 @@ async def _step(request: Request) -> Response:
     if event not in ("undo", "redo"):
         raise HTTPException(404)
     index = await run_in_threadpool(_session(request).step, event)
-    return JSONResponse(None if index is None else _session(request).row(index))
+    return Answer(None if index is None else _session(request).row(index))
 
 
 async def _photo(request: Request) -> Response:
-    return JSONResponse(await run_in_threadpool(_described, _session(request), _index(request)))
+    return Answer(await run_in_threadpool(_described, _session(request), _index(request)))
 
 
 def _described(session: Session, index: int) -> dict[str, Any]:
@@ -233,7 +233,7 @@ def _painted(session: Session, index: int, version: int, content: bytes, headers
         raise HTTPException(400, f"A mask of this photo has {height * width} bytes, and as many for what was painted.")
     planes: NDArray[np.uint8] = np.frombuffer(content, dtype=np.uint8).reshape(2, height, width)
     session.paint(index, planes[0], planes[1], version)
-    return JSONResponse(session.row(index))
+    return Answer(session.row(index))
 
 
 async def _reset(request: Request) -> Response:
@@ -261,7 +261,7 @@ async def _decide(request: Request) -> Response:
 async def _change(request: Request, change: Callable[[Session, int, int], None]) -> Response:
     session, index, version = _session(request), _index(request), _version(request)
     await run_in_threadpool(change, session, index, version)
-    return JSONResponse(session.row(index))
+    return Answer(session.row(index))
 
 
 async def _cam(request: Request) -> Response:

@@ -1,4 +1,4 @@
-"""What a request carries."""
+"""What a request carries, and what an answer does."""
 
 from __future__ import annotations
 
@@ -6,6 +6,17 @@ from typing import Any
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
+from starlette.responses import JSONResponse
+
+from tagseg.files import to_json
+
+
+class Answer(JSONResponse):
+    """JSON that may name files whose names are not UTF-8: their bytes are escaped."""
+
+    def render(self, content: Any) -> bytes:
+        """The body."""
+        return to_json(content).encode()
 
 
 async def json_object(request: Request) -> dict[str, Any]:

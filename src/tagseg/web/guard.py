@@ -10,8 +10,10 @@ from http.cookies import CookieError, SimpleCookie
 from urllib.parse import parse_qs, urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.responses import JSONResponse, RedirectResponse, Response
+from starlette.responses import RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from tagseg.web.body import Answer
 
 LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 HEADER = "x-tagseg"  # of writes by a page: another site's page cannot send it without being asked first
@@ -116,9 +118,9 @@ class Guard:
         return hmac.compare_digest(given.encode("utf-8", "surrogateescape"), self.token.encode())
 
 
-def problem(status: int, detail: str, **more: object) -> JSONResponse:
+def problem(status: int, detail: str, **more: object) -> Answer:
     """An error as RFC 9457 has it: one sentence in `detail`."""
-    return JSONResponse(
+    return Answer(
         {"type": "about:blank", "status": status, "detail": detail, **more},
         status_code=status,
         media_type="application/problem+json",
