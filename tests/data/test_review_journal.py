@@ -41,9 +41,8 @@ def test_what_a_full_disk_refused_is_never_written(tmp_path: Path, fits: int) ->
     journal = Journal(tmp_path, CLASSES)
     journal.append(decision("accepted", 1))
     kept = (tmp_path / JOURNAL).read_bytes()
-    with full_after(len(kept) + fits):
-        with pytest.raises(UserError, match="cannot be written"):
-            journal.append(decision("rejected", 2))
+    with full_after(len(kept) + fits), pytest.raises(UserError, match="cannot be written"):
+        journal.append(decision("rejected", 2))
     assert (tmp_path / JOURNAL).read_bytes() == kept
     journal.append({"event": "undo", "photo": "a", "version": 2})
     journal.close()
