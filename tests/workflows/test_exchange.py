@@ -77,8 +77,26 @@ def test_masks_go_to_a_tool_and_come_back(tmp_path, photos, masks, tool) -> None
 def test_tasks_take_the_classes_from_the_list_beside_the_masks(tmp_path, photos, masks) -> None:  # type: ignore[no-untyped-def]
     with pytest.raises(UserError, match="--classes"):
         export_tasks(tmp_path / "masks", photos, tmp_path / "tasks", to="cvat")
-    (tmp_path / "masks" / "classes.txt").write_text("\n".join(["background", *CLASSES]) + "\n", encoding="utf-8")
-    assert export_tasks(tmp_path / "masks", photos, tmp_path / "tasks", to="cvat").done == 3
+    for tool, text in (("label-studio", "background\ncat\ndog\n"), ("cvat", "cat\ndog\n")):
+        (tmp_path / "masks" / "classes.txt").write_text(text, encoding="utf-8")
+        assert export_tasks(tmp_path / "masks", photos, tmp_path / tool, to=tool).done == 3
+        stored = READERS[tool](tmp_path / tool)
+        assert stored.classes == CLASSES
+        same(dict(stored.masks), masks)
+
+
+def test_a_list_beside_masks_names_their_values_in_every_command(tmp_path, photos, masks) -> None:  # type: ignore[no-untyped-def]
+    (tmp_path / "masks" / "classes.txt").write_text("background\ndog\ncat\n", encoding="utf-8")
+    assert convert(tmp_path / "masks", tmp_path / "coco", read_as="masks", to="coco").done == 3
+    assert READERS["coco"](tmp_path / "coco").classes == ("background", "dog", "cat")
+    Journal(tmp_path / "review", CLASSES).close()
+    assert import_masks(tmp_path / "masks", tmp_path / "review", read_as="masks", images=photos).done == 3
+    swapped = np.array([0, 2, 1], np.uint8)
+    same({name: read_mask(tmp_path / "review" / "masks" / f"{name}.png") for name in masks},
+         {name: swapped[mask] for name, mask in masks.items()})  # fmt: skip
+    # names that are given go before the list's
+    assert convert(tmp_path / "masks", tmp_path / "named", read_as="masks", to="cvat", classes=CLASSES).done == 3
+    assert READERS["cvat"](tmp_path / "named").classes == CLASSES
 
 
 def test_label_studio_s_export_comes_back_with_tags_and_without_skipped_tasks(tmp_path, photos, masks) -> None:  # type: ignore[no-untyped-def]

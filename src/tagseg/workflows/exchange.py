@@ -18,6 +18,7 @@ from tagseg.data.paths import held
 from tagseg.data.photo import photo_size, read_mask, read_photo
 from tagseg.data.review_journal import MASKS, STATES, Journal, place, read_classes, read_verdicts
 from tagseg.errors import UserError
+from tagseg.mask_values import BACKGROUND
 from tagseg.outputs import OUTPUTS, READERS, Stored, Writer
 from tagseg.outputs.coco import CocoRLE
 from tagseg.outputs.cvat import CvatMasks
@@ -81,9 +82,8 @@ def export_tasks(
     elif states:
         raise UserError(f"{source} is no folder of a review, so its masks have no states: leave --state out.")
     else:
-        masks, names = READERS["png"](source).masks, tuple(classes) or listed_classes(source)
-    if not names:
-        raise UserError(f"The classes of {source} are not known: give their names in order with --classes cat,dog.")
+        stored = read(source, "masks", classes=classes)
+        masks, names = stored.masks, _names(stored, source)
     make: Callable[..., Writer] = OUTPUTS[to]
     if to == "label-studio":
         make = partial(LabelStudioBrush, photo_url=photo_url, version=source.resolve().name, tags=ticked)
@@ -95,29 +95,43 @@ def convert(
 ) -> Exchanged:
     """Write masks of one format in another.
 
-    images: folder of the photos, for formats that hold photos or name them. classes: the K names for formats that keep
-    none (palette PNG), the first "background". Raises UserError.
+    images: folder of the photos, for formats that hold photos or name them. classes: as `read` takes them. Raises
+    UserError.
     """
     check_output(out, [source, *([] if images is None else [images])])
-    stored = read(source, read_as, images)
+    stored = read(source, read_as, images, classes)
     formats = [name for name in OUTPUTS if name != "json"]
     if to not in formats:
         raise UserError(f"There is no format {to!r} to convert to; there are {', '.join(formats)}.")
     if to in NEED_PHOTOS and images is None:
         raise UserError(f"The format {to} holds the photos too: give their folder with --images.")
-    names = stored.classes or tuple(classes)
-    if not names:
-        raise UserError(f"{source} keeps no names of classes: give them in order with --classes cat,dog.")
-    return _write(Stored(names, stored.masks), OUTPUTS[to], out, images, OUTPUTS[to])
+    _names(stored, source)
+    return _write(stored, OUTPUTS[to], out, images, OUTPUTS[to])
 
 
-def read(source: Path, read_as: str, images: Path | None = None) -> Stored:
-    """The masks of a file or folder in one of the formats of SOURCES. Raises UserError."""
+def read(source: Path, read_as: str, images: Path | None = None, classes: Sequence[str] = ()) -> Stored:
+    """The masks of a file or folder in one of the formats of SOURCES.
+
+    classes: the K names of a format that keeps none (palette PNG), the first "background"; without them those of a list
+    that lies there. Raises UserError.
+    """
     if read_as not in SOURCES:
         raise UserError(f"There is no format {read_as!r} to read; there are {', '.join(SOURCES)}.")
     if not source.exists():
         raise UserError(f"{source} does not exist.")
-    return read_label_studio(source, images) if read_as == "label-studio" else READERS[SOURCES[read_as]](source)
+    if read_as == "label-studio":
+        return read_label_studio(source, images)
+    stored = READERS[SOURCES[read_as]](source)
+    if stored.classes:
+        return stored
+    listed = () if classes else listed_classes(source)
+    return Stored(tuple(classes) or (listed and (BACKGROUND, *listed)), stored.masks)
+
+
+def _names(stored: Stored, source: Path) -> tuple[str, ...]:
+    if not stored.classes:
+        raise UserError(f"The classes of {source} are not known: give their names in order with --classes cat,dog.")
+    return stored.classes
 
 
 def import_masks(source: Path, review: Path, *, read_as: str, images: Path, classes: Sequence[str] = ()) -> Exchanged:
@@ -125,14 +139,13 @@ def import_masks(source: Path, review: Path, *, read_as: str, images: Path, clas
 
     Masks belong to the photo of their name and must have its size; what does not fit is named and left out. Classes go by
     their names. Ticked tags of Label Studio replace the table's. Masks that are accepted already, to the pixel, stay as
-    they are. classes: the K names of a new review, the first "background"; without them the source's own.
+    they are. classes: the K names of a new review, and of a format that keeps none, the first "background"; without them
+    the source's own.
     """
     check_output(review, [source, images], "--review")
-    stored = read(source, read_as, images)
-    own = [name for name in stored.classes if name != "background"]  # CVAT's list may begin with another
-    names = read_classes(review) or tuple(classes) or (("background", *own) if stored.classes else ())
-    if not names:
-        raise UserError(f"{source} keeps no names of classes: give them in order with --classes cat,dog.")
+    stored = read(source, read_as, images, classes)
+    own = [name for name in stored.classes if name != BACKGROUND]  # CVAT's list may begin with another
+    names = read_classes(review) or tuple(classes) or (_names(stored, source) and (BACKGROUND, *own))
     index = {name: k for k, name in enumerate(names)}
     values = np.array([index.get(name, UNKNOWN) for name in stored.classes or names], dtype=np.uint8)
     values = np.concatenate([values, np.full(255 - len(values), UNKNOWN, np.uint8), [np.uint8(255)]])

@@ -22,9 +22,10 @@ from pydantic import ValidationError
 
 from tagseg.allocator import freed_memory_kept
 from tagseg.cores import cores
-from tagseg.data.folders import find_photos, look_into, stem
+from tagseg.data.folders import look_into
 from tagseg.data.mask_numbers import MaskNumbers, TagTable
 from tagseg.data.masks import read_mask, refuse_ignored_objects
+from tagseg.data.named_photos import photos_by_name
 from tagseg.data.palette import write_mask
 from tagseg.data.photo import read_photo
 from tagseg.devices import AUTO, choose_device
@@ -150,14 +151,6 @@ def refine_folder(
     if problems:
         raise UserError(f"{len(problems)} of {len(todo)} files were not refined; the first: {problems[0]}")
     return len(todo)
-
-
-def photos_by_name(images: Path) -> dict[str, list[Path]]:
-    """The photos of a folder by name; several where they differ in their suffix alone."""
-    photos: dict[str, list[Path]] = {}
-    for file, path in find_photos(images).items():
-        photos.setdefault(stem(file), []).append(path)
-    return photos
 
 
 def mask_files(folder: Path) -> dict[str, Path]:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from tagseg.cores import cores
 from tagseg.data.mask_numbers import MaskNumbers, TagTable
 from tagseg.data.masks import read_mask, refuse_ignored_objects
+from tagseg.data.named_photos import photos_by_name
 from tagseg.data.photo import PIXEL_CAP
 from tagseg.devices import choose_device
 from tagseg.errors import UserError
@@ -21,7 +22,7 @@ from tagseg.scale.jobs import Job, Result
 from tagseg.scale.photos import Photo, list_files, list_photos
 from tagseg.scale.places import Place
 from tagseg.threads import ordered_map
-from tagseg.workflows.refine import SUFFIXES, Refinement, Unrefined, mask_files, photo_of, photos_by_name, refined
+from tagseg.workflows.refine import SUFFIXES, Refinement, Unrefined, mask_files, photo_of, refined
 
 
 class Refining(Job):

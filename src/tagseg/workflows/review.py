@@ -7,11 +7,13 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tagseg.data.class_lists import find_class_list
 from tagseg.data.folders import find_photos, stem
 from tagseg.data.paths import held
 from tagseg.data.tagged import TaggedImages, open_tagged
 from tagseg.errors import UserError
 from tagseg.foreign import read_text
+from tagseg.mask_values import BACKGROUND
 from tagseg.outputs.confidence import CONFIDENCES, Sureness, read_rows
 from tagseg.outputs.masks import CLASSES_FILE
 from tagseg.places import check_output
@@ -131,8 +133,15 @@ def _class_names(masks: Path, images: Path, table: Table | None, model: Segmente
 
 def listed_classes(masks: Path) -> tuple[str, ...]:
     """The classes 1.. that a list in a folder of masks, or beside it, names; none where there is no list."""
-    file = next((held(f / CLASSES_FILE, f) for f in (masks, masks.parent) if (f / CLASSES_FILE).is_file()), None)
-    return () if file is None else tuple(read_text(file, "a list of classes").splitlines()[1:])
+    folder = next((f for f in (masks, masks.parent) if (f / CLASSES_FILE).is_file()), None)
+    if folder is None:
+        return ()
+    text = read_text(held(folder / CLASSES_FILE, folder), "a list of classes")
+    first, *names = text.rstrip("\n").split("\n")
+    if first == BACKGROUND:  # as tagseg writes it, whatever the names look like
+        return tuple(names)
+    listed = find_class_list(folder)
+    return () if listed is None else listed.names
 
 
 def _confidences(masks: Path) -> dict[str, Sureness]:
