@@ -170,7 +170,7 @@ def test_the_names_of_a_yolo_set_may_not_multiply(tmp_path: Path) -> None:
 def test_a_bad_line_of_the_map_of_colors_is_named(tmp_path: Path, line: str) -> None:
     with zipfile.ZipFile(tmp_path / "cvat.zip", "w") as archive:
         archive.writestr("labelmap.txt", f"background:0,0,0::\n{line}\n")
-    with pytest.raises(UserError, match=r"cvat\.zip: the line .* of labelmap\.txt"):
+    with pytest.raises(UserError, match=r"cvat\.zip: labelmap\.txt cannot be read: .* is not `name:r,g,b::`"):
         READERS["cvat"](tmp_path)
 
 

@@ -381,11 +381,15 @@ def zipped(path, members):
     ("members", "sentence"),
     [
         ({}, "has no labelmap.txt"),
-        ({"labelmap.txt": "background"}, "cannot be read as name:r,g,b"),
+        ({"labelmap.txt": "background"}, "is not `name:r,g,b::`"),
         ({"labelmap.txt": "background:0,0,0::", "../evil.png": b""}, "leads outside"),
         ({"labelmap.txt": "background:0,0,0::", "/evil.png": b""}, "leads outside"),
         ({"labelmap.txt": "background:0,0,0::", "SegmentationClass/x.png": b"no"}, "x.png cannot be read as PNG"),
         ({"labelmap.txt": "".join(f"l{i}:{i},0,{i // 256}::\n" for i in range(256))}, "256 labels"),
+        ({"labelmap.txt": "cat:1,1,1::\ndog:2,2,2::\n"}, "has no background"),
+        ({"labelmap.txt": "background:0,0,0::\ncat:1,1,1::\ndog:1,1,1::\n"}, "gives 'cat' and 'dog' one color"),
+        ({"labelmap.txt": "background:0,0,0::\ncat:1,1,1::\ncat:2,2,2::\n"}, "has the label 'cat' twice"),
+        ({"labelmap.txt": "background:0,0,0::\nf\xfcr:1,1,1::\n".encode("latin-1")}, "not utf-8 text"),
     ],
 )
 def test_a_bad_zip_is_refused_by_name(tmp_path, members, sentence):
@@ -414,6 +418,18 @@ def test_a_color_without_a_label_is_named(tmp_path):
     path = zipped(tmp_path / "b.zip", {"labelmap.txt": "a:0,0,0::\nb:128,0,0::\n", "SegmentationClass/x.png": mask})
     with pytest.raises(UserError, match="the color 0,128,0"):
         list(READERS["cvat"](path).masks)
+
+
+@pytest.mark.parametrize("zero", ["background", "__background__", "Hintergrund"])
+def test_cvat_s_background_is_0_wherever_it_stands(tmp_path, zero):
+    mask = np.array([[0, 1, 2, 1]], np.uint8)
+    write("cvat", tmp_path, {"x": mask}, ("background", "apple", "pear"))
+    with zipfile.ZipFile(tmp_path / "cvat.zip") as archive:
+        content = archive.read("SegmentationClass/x.png")
+    labels = f"apple:128,0,0::\n{zero}:0,0,0::\npear:0,128,0::\n"
+    stored = READERS["cvat"](zipped(tmp_path / "b.zip", {"labelmap.txt": labels, "SegmentationClass/x.png": content}))
+    assert stored.classes == ("background", "apple", "pear")
+    same(dict(stored.masks), {"x": mask})
 
 
 # YOLO

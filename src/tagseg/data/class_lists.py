@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +10,7 @@ from tagseg.data.classes import check_classes
 from tagseg.data.text import clean, quoted
 from tagseg.errors import UserError
 from tagseg.foreign import read_text
-from tagseg.mask_values import IGNORE
+from tagseg.mask_values import BACKGROUND, IGNORE
 
 LISTS = ("labels.txt", "classes.txt", "class_names.txt")
 LABELMAP = "labelmap.txt"
@@ -49,7 +48,10 @@ def find_class_list(folder: Path) -> ClassList | None:
 
 
 def _lines(path: Path) -> list[str]:
-    text = read_text(path, "a list of classes", fix="write one class a line")
+    return _cleaned(read_text(path, "a list of classes", fix="write one class a line"))
+
+
+def _cleaned(text: str) -> list[str]:
     return [line for line in map(clean, text.split("\n")) if line]
 
 
@@ -136,30 +138,45 @@ def _in_order(path: Path, lines: list[str]) -> list[str]:
 
 
 def _read_labelmap(path: Path) -> ClassList:
-    """`name:r,g,b:parts:actions`, a line a stored value, as CVAT and Datumaro write it."""
-    names: list[str] = []
-    colors: list[tuple[int, int, int]] = []
-    for line in _lines(path):
+    rows = labelmap_rows(path, read_text(path, "a list of classes"))
+    rows = [rows[0], *(row for row in rows[1:] if not _is(_IGNORE, row[0]))]
+    return ClassList(check_classes([name for name, _ in rows[1:]]), tuple(color for _, color in rows))
+
+
+def labelmap_rows(source: object, text: str) -> list[tuple[str, tuple[int, int, int]]]:
+    """The labels of a labelmap and their RGB, with background, which masks store as 0, in front, called "background".
+
+    text: `name:r,g,b:parts:actions`, a line a label, as CVAT and Datumaro write it. Where no label is called background,
+    it is the one colored 0,0,0. Raises UserError naming the source.
+    """
+    rows = []
+    for line in _cleaned(text):
         if line.startswith("#"):
             continue
         parts = line.split(":")
         color = _color(parts[1]) if len(parts) > 1 else None
         if color is None:
-            raise UserError(f"{path} cannot be read: {quoted(line)} is not `name:r,g,b::`")
-        names.append(clean(parts[0]))
-        colors.append(color)
-    background = next((i for i, name in enumerate(names) if _is(_BACKGROUND, name)), None)
-    if background is None:
-        raise UserError(f"{path} has no background; add the line background:0,0,0:: in front")
-    order = [background, *(i for i in range(len(names)) if i != background and not _is(_IGNORE, names[i]))]
-    if len(set(colors)) < len(colors):
-        raise UserError(f"{path} gives two classes one color; correct it")
-    return ClassList(check_classes([names[i] for i in order[1:]]), tuple(colors[i] for i in order))
+            raise UserError(f"{source} cannot be read: {quoted(line)} is not `name:r,g,b::`; correct the line")
+        rows.append((clean(parts[0]), color))
+    zero = next((row for row in rows if _is(_BACKGROUND, row[0])), None)
+    zero = zero or next((row for row in rows if row[1] == (0, 0, 0)), None)
+    if zero is None:
+        raise UserError(f"{source} has no background; add the line background:0,0,0:: in front")
+    by_color: dict[tuple[int, int, int], str] = {}
+    for name, color in rows:
+        if name in by_color.values():
+            raise UserError(f"{source} has the label {quoted(name)} twice; keep one of the lines")
+        if color in by_color:
+            raise UserError(
+                f"{source} gives {quoted(by_color[color])} and {quoted(name)} one color, {color}; give each its own"
+            )
+        by_color[color] = name
+    return [(BACKGROUND, zero[1]), *(row for row in rows if row is not zero)]
 
 
 def _color(text: str) -> tuple[int, int, int] | None:
-    parts: Sequence[str] = text.split(",")
-    if len(parts) != 3 or not all(part.strip().isdecimal() and int(part) <= 255 for part in parts):
+    parts = [part.strip() for part in text.split(",")]
+    if len(parts) != 3 or not all(part.isdecimal() and len(part) <= 3 and int(part) <= 255 for part in parts):
         return None
     return int(parts[0]), int(parts[1]), int(parts[2])
 

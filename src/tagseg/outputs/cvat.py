@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from tagseg.data.class_lists import labelmap_rows
 from tagseg.data.palette import PALETTE
 from tagseg.data.paths import held
 from tagseg.data.photo import PIXEL_CAP
@@ -98,31 +99,23 @@ class CvatMasks(Writer):
 def read_cvat(out: Path) -> Stored:
     """The masks of `cvat.zip` in a folder, or of a zip in this format; nothing is unpacked to disk.
 
-    Colors are taken from labelmap.txt, indices from its order. Raises UserError for a broken zip, a path that leads
-    outside, a file that unpacks to too much, a color without a label.
+    Colors are taken from labelmap.txt, indices from its order, where background may stand anywhere: it is 0. Raises
+    UserError for a broken zip, a path that leads outside, a file that unpacks to too much, a color without a label or with
+    two, and a map without background.
     """
     path = held(out / FILE, out) if out.is_dir() else out
     with reading(path, "a zip"):
         if path.exists() and not path.is_file():
             raise ValueError("it is no regular file")
         archive = zipfile.ZipFile(path)
-    labels: dict[str, int] = {}  # color code by label
-    for line in _read(path, archive, MAP).decode("utf-8", errors="replace").splitlines():
-        if line.strip() and not line.startswith("#"):
-            label, _, rest = line.partition(":")
-            with reading(f"{path}: the line {shown(line)} of {MAP}", "name:r,g,b::", "correct the line"):
-                red, green, blue = (int(part) for part in rest.partition(":")[0].split(","))
-                if not all(0 <= part <= 255 for part in (red, green, blue)):
-                    raise ValueError("a color has three numbers from 0 to 255")
-            labels[label] = red << 16 | green << 8 | blue
-    names = [label for label in labels if label != IGNORE_NAME]
+    with reading(f"{path}: {MAP}", "UTF-8 text"):
+        text = _read(path, archive, MAP).decode("utf-8-sig")
+    rows = labelmap_rows(f"{path}: {MAP}", text)
+    names = [label for label, _ in rows if label != IGNORE_NAME]
     if len(names) > IGNORE:
         raise UserError(f"{path}: {MAP} has {len(names)} labels, more than the {IGNORE} that a mask holds")
-    if not labels:
-        raise UserError(f"{path}: {MAP} names no label; add a line name:r,g,b:: for each")
-    index = {labels[label]: k for k, label in enumerate(names)}
-    if IGNORE_NAME in labels:
-        index[labels[IGNORE_NAME]] = IGNORE
+    value = {label: k for k, label in enumerate(names)} | {IGNORE_NAME: IGNORE}
+    index = {red << 16 | green << 8 | blue: value[label] for label, (red, green, blue) in rows}
     return Stored(tuple(names), _masks(path, archive, index))
 
 
