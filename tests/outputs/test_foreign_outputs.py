@@ -109,7 +109,8 @@ def test_a_stroke_that_is_a_number_takes_no_memory(tmp_path: Path) -> None:
 
 
 def test_more_labels_than_a_mask_holds_are_refused(tmp_path: Path) -> None:
-    (tmp_path / "label-studio.xml").write_text("<View>" + '<Label value="x"/>' * 300 + "</View>")
+    labels = "".join(f'<Label value="{number}"/>' for number in range(300))
+    (tmp_path / "label-studio.xml").write_text(f"<View><BrushLabels>{labels}</BrushLabels></View>")
     (tmp_path / "label-studio.json").write_text("[]")
     with pytest.raises(UserError, match=r"label-studio\.xml has 300 labels"):
         READERS["label-studio"](tmp_path)

@@ -142,7 +142,7 @@ def test_wrong_input_is_refused(tmp_path, format):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match=r"folder .*file"):
         OUTPUTS[format](tmp_path / "file", ("background", "a"))
-    with OUTPUTS[format](tmp_path / "out", ("background", "a")) as writer, pytest.raises(ValueError, match="value 2"):
+    with OUTPUTS[format](tmp_path / "out", ("background", "a")) as writer, pytest.raises(UserError, match="value 2"):
         writer.add("x", np.zeros((1, 1, 3), np.uint8), np.full((1, 1), 2, np.uint8))
 
 
@@ -214,6 +214,41 @@ def test_a_broken_coco_file_is_named(tmp_path, change, sentence):
     path.write_text(json.dumps(content), encoding="utf-8")
     with pytest.raises(UserError, match=sentence):
         list(READERS["coco"](tmp_path).masks)
+
+
+def foreign_coco(path, categories, annotated):
+    """A file of one photo (1, 3) whose pixels, from the left, have these categories."""
+    parts = [
+        {"image_id": 1, "category_id": k, "segmentation": {"counts": [i, 1, 2 - i]}} for i, k in enumerate(annotated)
+    ]
+    images = [{"id": 1, "file_name": "a.jpg", "height": 1, "width": 3}]
+    named = [{"id": k, "name": name} for k, name in categories]
+    path.write_text(json.dumps({"categories": named, "images": images, "annotations": parts}), encoding="utf-8")
+    return READERS["coco"](path)
+
+
+@pytest.mark.parametrize(
+    ("categories", "annotated", "classes", "mask"),
+    [
+        ([(4, "dog"), (1, "cat")], [1, 4], ("cat", "dog"), [1, 2, 0]),
+        ([(0, "cat"), (90, "dog")], [90, 0], ("cat", "dog"), [2, 1, 0]),
+        ([(255, "cat"), (1, "dog"), (7, "(ignore)")], [255, 7, 1], ("dog", "cat"), [2, 255, 1]),
+        ([(0, "background"), (1, "cat")], [1, 0], ("cat",), [1, 0, 0]),
+    ],
+)
+def test_coco_s_categories_are_numbered_in_the_order_of_their_ids(tmp_path, categories, annotated, classes, mask):
+    stored = foreign_coco(tmp_path / "c.json", categories, annotated)
+    assert stored.classes == ("background", *classes)
+    same(dict(stored.masks), {"a": np.array([mask], np.uint8)})
+
+
+def test_coco_s_strange_categories_are_named(tmp_path):
+    with pytest.raises(UserError, match=r"c\.json: a\.jpg has the category 9, which no category's id is"):
+        list(foreign_coco(tmp_path / "c.json", [(1, "cat")], [9]).masks)
+    with pytest.raises(UserError, match="two categories of one id"):
+        foreign_coco(tmp_path / "c.json", [(1, "cat"), (1, "dog")], [1])
+    with pytest.raises(UserError, match="300 categories"):
+        foreign_coco(tmp_path / "c.json", [(k, f"c{k}") for k in range(300)], [1])
 
 
 # Label Studio
@@ -316,6 +351,33 @@ def test_a_region_of_label_studio_needs_one_known_label(tmp_path, label, said):
     task = {"data": {"image": "/d/p.png"}, "annotations": [{"result": [stroke(np.eye(3, dtype=bool), label)]}]}
     with pytest.raises(UserError, match=said):
         exported(tmp_path, task)
+
+
+def test_only_what_may_be_painted_is_a_class_of_label_studio(tmp_path):
+    mask = np.eye(4, 5, dtype=bool)
+    labels = '<Label value="dog"/><Label value="cat"/>'
+    interface = (
+        f'<View><Image name="image" value="$image"/><KeyPointLabels name="ask" toName="image" smart="true">{labels}'
+        f'</KeyPointLabels><BrushLabels name="tag" toName="image">{labels}</BrushLabels></View>'
+    )
+    click = {"type": "keypointlabels", "from_name": "ask", "value": {"x": 1, "y": 1, "keypointlabels": ["cat"]}}
+    task = {"data": {"image": "/d/p.png"}, "annotations": [{"result": [click, stroke(mask)]}]}
+    write("label-studio", tmp_path, {}, ("background",))
+    (tmp_path / "label-studio.xml").write_text(interface, encoding="utf-8")
+    (tmp_path / "label-studio.json").write_text(json.dumps([task]), encoding="utf-8")
+    stored = READERS["label-studio"](tmp_path)
+    assert stored.classes == ("background", "dog", "cat")
+    same(dict(stored.masks), {"p": mask * np.uint8(2)})
+
+
+@pytest.mark.parametrize("kind", ["polygonlabels", "rectanglelabels", "ellipse", "bitmasklabels", "keypointlabels"])
+def test_a_region_that_is_no_mask_is_named(tmp_path, kind):
+    region = {"type": kind, "from_name": "shape", "value": {kind: ["cat"], "x": 1, "y": 1, "width": 9, "height": 9}}
+    comment = {"type": "textarea", "from_name": "note", "value": {"text": ["small"]}}
+    data = {"image": "/d/p.png", "name": "p", "width": 5, "height": 4}
+    assert not exported(tmp_path, {"data": data, "annotations": [{"result": [comment]}]})["p"].any()
+    with pytest.raises(UserError, match=rf"p has a region of the kind '{kind}'.* draw it with the brush"):
+        exported(tmp_path, {"data": data, "annotations": [{"result": [region, comment]}]})
 
 
 def test_tags_are_choices_in_label_studio(tmp_path):
@@ -451,6 +513,13 @@ def test_a_bad_yolo_line_is_named(tmp_path, line):
     write("yolo", tmp_path, {"a": np.zeros((4, 4), np.uint8)}, ("background", "cat"))
     (tmp_path / "labels" / "a.txt").write_text(f"0 0 0 1 0 1 1\n{line}\n", encoding="utf-8")
     with pytest.raises(UserError, match=r"a\.txt, line 2"):
+        list(READERS["yolo"](tmp_path).masks)
+
+
+def test_a_box_of_yolo_is_no_mask(tmp_path):
+    write("yolo", tmp_path, {"a": np.zeros((4, 4), np.uint8)}, ("background", "cat"))
+    (tmp_path / "labels" / "a.txt").write_text("0 0.5 0.5 0.6 0.6\n", encoding="utf-8")
+    with pytest.raises(UserError, match=r"a\.txt, line 1, has 2 corners, as a box has; boxes are no masks"):
         list(READERS["yolo"](tmp_path).masks)
 
 

@@ -12,9 +12,10 @@ from starlette.testclient import TestClient
 
 from tagseg.errors import UserError
 from tagseg.outputs.brush import decode_brush
+from tagseg.outputs.label_interface import read_controls
 from tagseg.segmenter import Prediction
 from tagseg.serve.app import create_app
-from tagseg.serve.label_studio import Backend, clicked_mask, connected, read_controls
+from tagseg.serve.label_studio import Backend, clicked_mask, connected
 from tagseg.serve.service import Limits, Service
 from tests.review.photos import SIZE, picture, segmenter
 from tests.serve.test_serve import PHOTO
@@ -86,6 +87,10 @@ def test_one_entry_a_task_in_order_with_the_names_of_the_interface(client: TestC
     assert 0 <= first["score"] <= 1
     assert list(masks(second)) == ["blue"]
     assert list(masks(third)) == ["green"]
+    # ticks of a control that asks for something else are no tags
+    other = {"result": [{"type": "choices", "from_name": "quality", "value": {"choices": ["good"]}}]}
+    (entry,) = ask(client, task(annotations=[other])).json()["results"]
+    assert sorted(masks(entry)) == ["blue", "green"]
 
 
 def test_a_click_gives_the_piece_that_it_lies_in(client: TestClient) -> None:
@@ -157,7 +162,7 @@ def test_interfaces_without_a_brush_or_with_entities_are_refused() -> None:
                        ('<!DOCTYPE a [<!ENTITY b "c">]><View>&b;</View>', "entities")):  # fmt: skip
         with pytest.raises(UserError, match=said):
             read_controls(text)
-    assert read_controls(INTERFACE).labels == {"green", "blue"}
+    assert read_controls(INTERFACE).labels == ("green", "blue")
 
 
 def test_uploaded_photos_are_fetched_from_the_given_label_studio_alone() -> None:

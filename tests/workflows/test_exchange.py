@@ -99,6 +99,14 @@ def test_a_list_beside_masks_names_their_values_in_every_command(tmp_path, photo
     assert READERS["cvat"](tmp_path / "named").classes == CLASSES
 
 
+def test_the_list_beside_masks_goes_before_the_order_of_a_table(tmp_path, photos, masks, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    monkeypatch.chdir(tmp_path)
+    Path("masks/classes.txt").write_text("background\ndog\ncat\n", encoding="utf-8")
+    Path("tags.csv").write_text("file,tags\na.png,cat\nsub/b c.png,dog\nsub/d.png,cat\n", encoding="utf-8")
+    app(["export-tasks", "masks", "--images", "photos", "--tags", "tags.csv"], standalone_mode=False)
+    assert READERS["label-studio"](Path("tasks")).classes == ("background", "dog", "cat")
+
+
 def test_label_studio_s_export_comes_back_with_tags_and_without_skipped_tasks(tmp_path, photos, masks) -> None:  # type: ignore[no-untyped-def]
     export_tasks(
         tmp_path / "masks", photos, tmp_path / "tasks", to="label-studio", classes=CLASSES, tags={"a": ["cat"]}
@@ -145,6 +153,82 @@ def test_what_does_not_fit_is_named_and_the_rest_taken(tmp_path, photos, masks) 
     assert "sub/b c has the class cow" in text
     # classes go by their names, not by their numbers
     assert np.array_equal(read_mask(tmp_path / "review" / "masks" / "a.png"), masks["a"])
+
+
+def tasks_of(folder: Path, *tasks: dict[str, object]) -> Path:
+    """Tasks as Label Studio exports them, beside the interface."""
+    OUTPUTS["label-studio"](folder, CLASSES).close()
+    (folder / "label-studio.json").write_text(json.dumps(tasks), encoding="utf-8")
+    return folder
+
+
+def task(file: str, *results: dict[str, object], **data: object) -> dict[str, object]:
+    return {"data": {"image": f"/data/local-files/?d={file}", **data}, "annotations": [{"result": list(results)}]}
+
+
+def test_a_task_that_is_no_mask_is_named_and_the_others_are_taken(tmp_path, photos, masks) -> None:  # type: ignore[no-untyped-def]
+    polygon = {"type": "polygonlabels", "value": {"points": [], "polygonlabels": ["cat"]}}
+    tasks = tasks_of(
+        tmp_path / "tasks",
+        task("photos/sub/d.png", polygon, name="sub/d", width=11, height=7),
+        task("photos/a.png"),  # nothing in it, and no size: that of the photo whose name ends the address
+        task("photos/sub/b%20c.png", *regions(masks["sub/b c"], CLASSES)),
+    )
+    result = import_masks(tasks, tmp_path / "review", read_as="label-studio", images=photos)
+    assert result.done == 2
+    (problem,) = result.problems
+    assert "sub/d has a region of the kind 'polygonlabels'" in problem
+    assert sorted(read_verdicts(tmp_path / "review")) == ["a", "sub/b c"]
+    assert not read_mask(tmp_path / "review" / "masks" / "a.png").any()
+
+
+def test_ticks_of_another_control_are_no_tags(tmp_path, photos, masks) -> None:  # type: ignore[no-untyped-def]
+    good = choices(["good"], id="q", from_name="quality")
+    tasks = tasks_of(
+        tmp_path / "tasks",
+        task("photos/a.png", *regions(masks["a"], CLASSES), good),
+        task("photos/sub/d.png", *regions(masks["sub/d"], CLASSES), choices(["dog"], id="t"), good),
+        task("photos/sub/b%20c.png", *regions(masks["sub/b c"], CLASSES), choices(["cow"], id="t")),
+    )
+    result = import_masks(tasks, tmp_path / "review", read_as="label-studio", images=photos)
+    verdicts = read_verdicts(tmp_path / "review")
+    assert {name: verdict.tags for name, verdict in verdicts.items()} == {"a": None, "sub/d": ("dog",)}
+    assert "sub/b c has the tag cow, which the review of cat, dog does not know" in result.problems[0]
+
+
+def test_a_photo_has_one_mask_and_a_mask_one_photo(tmp_path, photos, masks) -> None:  # type: ignore[no-untyped-def]
+    first, second = np.zeros((7, 9), np.uint8), np.ones((7, 9), np.uint8)
+    # two tasks of one photo
+    tasks = tasks_of(
+        tmp_path / "tasks",
+        task("photos/a.png", *regions(first, CLASSES), name="a", width=9, height=7),
+        task("other/a.png", *regions(second, CLASSES), choices(["dog"], id="t")),
+    )
+    for found in (
+        import_masks(tasks, tmp_path / "review", read_as="label-studio", images=photos),
+        convert(tasks, tmp_path / "from-tasks", read_as="label-studio", to="coco", images=photos),
+    ):
+        assert found.done == 1
+        assert found.problems == ["other/a is a second mask of a, which has the mask a; keep one of the two"]
+    assert not read_mask(tmp_path / "review" / "masks" / "a.png").any()
+    assert read_verdicts(tmp_path / "review")["a"].tags is None
+    # two images whose names differ in their suffix
+    with OUTPUTS["coco"](tmp_path / "coco", CLASSES) as writer:
+        for file, mask in (("a.jpg", first), ("a.png", second)):
+            writer.add("a", np.zeros((7, 9, 3), np.uint8), mask, file_name=file)
+    result = convert(tmp_path / "coco", tmp_path / "png", read_as="coco", to="png")
+    assert (result.done, len(result.problems)) == (1, 1)
+    same(dict(READERS["png"](tmp_path / "png").masks), {"a": first})
+    # two photos of one name
+    Image.new("RGB", (9, 7)).save(photos / "a.jpg")
+    result = import_masks(tmp_path / "masks", tmp_path / "other", read_as="masks", images=photos, classes=CLASSES)
+    assert result.done == 2
+    assert "a has two photos, a.jpg and a.png, in" in result.problems[0]
+
+
+def test_a_value_without_a_class_is_named(tmp_path, masks) -> None:  # type: ignore[no-untyped-def]
+    with pytest.raises(UserError, match=r"holds the value 2, but there are 2 classes .* --classes"):
+        convert(tmp_path / "masks", tmp_path / "coco", read_as="masks", to="coco", classes=CLASSES[:2])
 
 
 def test_photos_of_a_review_go_to_a_tool_by_their_state(tmp_path: Path) -> None:

@@ -36,10 +36,11 @@ def export_tasks(
     Example: tagseg export-tasks review --images photos --state later --to label-studio --out tasks
     """
     from tagseg.data.tagged import open_tagged
-    from tagseg.workflows.exchange import export_tasks
+    from tagseg.workflows.exchange import export_tasks, kept_classes
 
     names, known = class_names(classes), {}
     if tags is not None:
+        names = names or kept_classes(source) or None  # before the table's own order, which masks need not have
         data = open_tagged(images, tags, classes=names)
         known = {photo.name: [data.classes[k - 1] for k in photo.tags] for photo in data.photos}
         names = names or data.classes

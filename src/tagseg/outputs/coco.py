@@ -18,7 +18,7 @@ from tagseg.data.photo import PIXEL_CAP
 from tagseg.errors import UserError
 from tagseg.files import replacing, to_json
 from tagseg.foreign import DATA_CAP, read_json, reading
-from tagseg.mask_values import IGNORE
+from tagseg.mask_values import BACKGROUND, IGNORE
 from tagseg.outputs.rle import compress, decode_rle, decompress, encode_rle
 from tagseg.outputs.writer import IGNORE_NAME, Stored, Writer, box, present
 from tagseg.places import safe_name
@@ -97,34 +97,44 @@ class CocoRLE(Writer):
 def read_coco(out: Path) -> Stored:
     """The masks of `annotations.json` in a folder, or of a COCO file with RLE; later annotations cover earlier ones.
 
+    Ids may begin anywhere and have gaps: the classes 1, 2, ... are the categories in the order of their ids, but for those
+    called background and "(ignore)".
     Raises UserError naming the file, and the image where it is one's fault.
     """
     path = held(out / FILE, out) if out.is_dir() else out
     with reading(path, KIND):
         content = read_json(path, KIND, DATA_CAP)
-        names = {int(c["id"]): str(c["name"]) for c in content["categories"]}
+        categories = [(int(c["id"]), str(c["name"])) for c in content["categories"]]
         images = {int(i["id"]): (str(i["file_name"]), int(i["height"]), int(i["width"])) for i in content["images"]}
         annotations: dict[int, list[tuple[int, Any]]] = {}
         for a in content["annotations"]:
             annotations.setdefault(int(a["image_id"]), []).append((int(a["category_id"]), a["segmentation"]["counts"]))
-    classes = sorted(k for k in names if k != IGNORE)
-    if classes and not 1 <= classes[0] <= classes[-1] < IGNORE:
-        raise UserError(f"{path} has the category {classes[-1]}; masks hold 1 to {IGNORE - 1}")
-    return Stored(
-        ("background", *(names.get(k, "") for k in range(1, max(classes, default=0) + 1))),
-        _masks(path, images, annotations),
-    )
+    names = dict(sorted(categories))
+    if len(names) < len(categories):
+        raise UserError(f"{path} has two categories of one id; give each its own")
+    special = {BACKGROUND: 0, IGNORE_NAME: IGNORE}
+    classes = [k for k, name in names.items() if name not in special]
+    if len(classes) >= IGNORE:
+        raise UserError(f"{path} has {len(classes):,} categories; masks hold 1 to {IGNORE - 1}")
+    values = {k: special.get(name, 0) for k, name in names.items()}
+    values |= {k: value for value, k in enumerate(classes, start=1)}
+    return Stored((BACKGROUND, *(names[k] for k in classes)), _masks(path, images, annotations, values))
 
 
 def _masks(
-    path: Path, images: dict[int, tuple[str, int, int]], annotations: dict[int, list[tuple[int, Any]]]
+    path: Path,
+    images: dict[int, tuple[str, int, int]],
+    annotations: dict[int, list[tuple[int, Any]]],
+    values: dict[int, int],
 ) -> Iterator[tuple[str, NDArray[np.uint8]]]:
     for number, (file_name, height, width) in images.items():
         if not (height > 0 and width > 0 and height * width <= PIXEL_CAP):
             raise UserError(f"{path}: {file_name} has {width} x {height} pixels; the cap is {PIXEL_CAP:,}")
         mask_HW = np.zeros((height, width), dtype=np.uint8)
         for category, counts in annotations.get(number, []):
+            if category not in values:
+                raise UserError(f"{path}: {file_name} has the category {category}, which no category's id is; add it")
             with reading(f"{path}: the mask of {file_name}", "RLE"):
                 runs = decompress(counts) if isinstance(counts, str) else np.asarray(counts)
-                mask_HW[decode_rle(runs, height, width)] = category
+                mask_HW[decode_rle(runs, height, width)] = values[category]
         yield safe_name(stem(file_name)), mask_HW

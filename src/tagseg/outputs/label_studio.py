@@ -6,18 +6,18 @@ Shapes: H W pixels.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, quote, unquote, urlsplit
-from xml.parsers import expat
 from xml.sax.saxutils import quoteattr
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tagseg.data.folders import find_photos, stem
+from tagseg.data.folders import stem
+from tagseg.data.named_photos import meant_photo, photos_by_name
 from tagseg.data.palette import color
 from tagseg.data.paths import held
 from tagseg.data.photo import PIXEL_CAP, photo_size
@@ -26,11 +26,18 @@ from tagseg.files import replacing, to_json
 from tagseg.foreign import DATA_CAP, read_bytes, read_json, reading, shown
 from tagseg.mask_values import IGNORE
 from tagseg.outputs.brush import decode_brush, encode_brush
+from tagseg.outputs.label_interface import TAGS, Controls, read_controls
 from tagseg.outputs.writer import IGNORE_NAME, Stored, Writer, present
 from tagseg.places import safe_name
 
 TASKS, INTERFACE = "label-studio.json", "label-studio.xml"
 LOCAL_FILES = "/data/local-files/?d="
+PAINTED = frozenset({"brushlabels", "brush"})
+CLICKS = frozenset({"keypointlabels", "keypoint"})
+NO_REGIONS = frozenset(
+    {"choices", "relation", "textarea", "rating", "number", "datetime", "taxonomy", "pairwise", "ranker"}
+)
+"""Kinds of results that say something of a photo and draw nothing."""
 
 
 class LabelStudioBrush(Writer):
@@ -62,7 +69,7 @@ class LabelStudioBrush(Writer):
         choices = ""
         if tags is not None:
             ticks = "".join(f"    <Choice value={quoteattr(name)}/>\n" for name in self.classes[1:])
-            choices = f'  <Choices name="tags" toName="image" choice="multiple">\n{ticks}  </Choices>\n'
+            choices = f'  <Choices name="{TAGS}" toName="image" choice="multiple">\n{ticks}  </Choices>\n'
         with replacing(out / INTERFACE) as temporary:
             temporary.write_text(
                 '<View>\n  <Image name="image" value="$image" zoom="true"/>\n'
@@ -128,7 +135,7 @@ def regions(
     return found
 
 
-def choices(tags: Sequence[str], *, id: str, from_name: str = "tags", to_name: str = "image") -> dict[str, Any]:
+def choices(tags: Sequence[str], *, id: str, from_name: str = TAGS, to_name: str = "image") -> dict[str, Any]:
     """Tags as one result of a `<Choices>` control."""
     return {
         "id": id,
@@ -139,31 +146,54 @@ def choices(tags: Sequence[str], *, id: str, from_name: str = "tags", to_name: s
     }
 
 
-def read_label_studio(out: Path, images: Path | None = None) -> Stored:
+def read_label_studio(out: Path, images: Path | None = None, problems: list[str] | None = None) -> Stored:
     """The masks of `label-studio.json`, or of Label Studio's own JSON export, beside `label-studio.xml` in a folder.
 
     Of annotations made by people the newest counts, and they go before predictions; skipped ones are no annotations. A
     later stroke covers an earlier one. Tasks that nobody has annotated are left out where predictions are named by
     number alone, and where every annotation was skipped. images: the folder of the photos, which gives the size of a
-    photo without a stroke. Raises UserError.
+    photo without a stroke. problems: takes a sentence about each task that cannot be read, and the others are read;
+    without it the first one raises UserError, as the files themselves do.
     """
-    path = held(out / TASKS, out)
-    labels = _labels(held(out / INTERFACE, out))
-    index = {label: k for k, label in enumerate(labels, start=1)} | {IGNORE_NAME: IGNORE}
-    found = ((task, results) for task in read_tasks(path) if (results := chosen(path, task)) is not None)
+    path, interface = held(out / TASKS, out), held(out / INTERFACE, out)
+    controls = read_controls(read_bytes(interface, "a labeling interface"), interface)
+    if len(controls.labels) >= IGNORE:
+        raise UserError(f"{interface} has {len(controls.labels):,} labels; a mask holds 1 to {IGNORE - 1}")
+    tasks = read_tasks(path)
+    tags: dict[str, tuple[str, ...]] = {}
 
     @cache
-    def photos() -> dict[str, Path]:  # the folder is walked once, and where no task lacks its size not at all
-        return {} if images is None else {stem(file): photo for file, photo in find_photos(images).items()}
+    def photos() -> dict[str, list[Path]]:  # the folder is walked once, and where no task lacks its size not at all
+        return {} if images is None else photos_by_name(images)
 
     def size(name: str) -> tuple[int, int]:
         if images is None:
             raise UserError(f"{path}: {name} has no stroke and no size; give the folder of the photos too")
-        if name not in photos():
+        meant = meant_photo(name, photos())
+        if meant is None:
             raise UserError(f"{path}: {name} has no stroke and is not among the photos of {images}; correct its name")
-        return photo_size(photos()[name])
+        return photo_size(photos()[meant][0])
 
-    return Stored(("background", *labels), (_mask(path, task, results, index, size) for task, results in found))
+    def masks() -> Iterator[tuple[str, NDArray[np.uint8]]]:
+        for task in tasks:
+            try:
+                results = chosen(path, task)
+                if results is None:
+                    continue
+                name, mask_HW = _mask(path, task, results, controls, size)
+                with reading(f"{path}: the task {shown(task['data'])}", "a task with choices"):
+                    ticked = controls.ticked(results) if task.get("annotations") else None
+            except UserError as error:
+                if problems is None:
+                    raise
+                problems.append(str(error))
+                continue
+            tags.pop(name, None)  # of another task of this photo
+            if ticked is not None:
+                tags[name] = ticked
+            yield name, mask_HW
+
+    return Stored(("background", *controls.labels), masks(), tags)
 
 
 def read_tasks(path: Path) -> list[dict[str, Any]]:
@@ -187,18 +217,6 @@ def chosen(path: Path, task: dict[str, Any]) -> list[dict[str, Any]] | None:
         return list(predictions[-1]["result"]) if predictions and not annotations else None
 
 
-def read_choices(out: Path) -> dict[str, tuple[str, ...]]:
-    """The ticked tags by photo, where an annotation has any; a task whose ticks nobody touched tells nothing of them."""
-    path = held(out / TASKS, out)
-    found: dict[str, tuple[str, ...]] = {}
-    for task in read_tasks(path):
-        with reading(f"{path}: the task {shown(task['data'])}", "a task with choices"):
-            for result in chosen(path, task) or [] if task.get("annotations") else []:
-                if result["type"] == "choices":
-                    found[task_name(task)] = tuple(map(str, result["value"]["choices"]))
-    return found
-
-
 def task_name(task: dict[str, Any]) -> str:
     """The photo's path without suffix: as tagseg wrote it, else as far as the image's address tells it."""
     data = task["data"]
@@ -209,13 +227,22 @@ def _mask(
     path: Path,
     task: dict[str, Any],
     results: list[dict[str, Any]],
-    index: dict[str, int],
+    controls: Controls,
     size: Callable[[str], tuple[int, int]],
 ) -> tuple[str, NDArray[np.uint8]]:
     with reading(f"{path}: the task {shown(task['data'])}", "a brush mask"):
         data = task["data"]
         name = task_name(task)
-        strokes = [result for result in results if result["type"] in ("brushlabels", "brush")]
+        strokes = [result for result in results if result["type"] in PAINTED]
+        for result in results:
+            kind, control = result["type"], result.get("from_name")
+            prompt = bool(strokes) and (kind in CLICKS or control in controls.smart)  # what the model was asked by
+            if kind not in PAINTED | NO_REGIONS and not prompt:
+                raise UserError(
+                    f"{path}: {name} has a region of the kind {shown(kind)}, which is no mask; draw it with the brush, and "
+                    "export again"
+                )
+        index = {label: k for k, label in enumerate(controls.labels, start=1)} | {IGNORE_NAME: IGNORE}
         sizes = {(int(s["original_height"]), int(s["original_width"])) for s in strokes}
         height, width = next(iter(sizes)) if sizes else _size(data) or size(name)
         if len(sizes) > 1 or not (height > 0 and width > 0 and height * width <= PIXEL_CAP):
@@ -246,24 +273,3 @@ def _size(data: dict[str, Any]) -> tuple[int, int] | None:
 def _name(image: str) -> str:
     url = urlsplit(image)
     return stem(parse_qs(url.query)["d"][0] if "d" in parse_qs(url.query) else Path(unquote(url.path)).name)
-
-
-def _labels(path: Path) -> list[str]:
-    """The brush labels of a labeling interface; one that declares entities is refused (they can fill the memory)."""
-    labels: list[str] = []
-
-    def refuse(*_: object) -> None:
-        raise UserError(f"{path} declares entities, which a labeling interface never needs; remove them")
-
-    def start(tag: str, attributes: dict[str, str]) -> None:
-        if tag == "Label" and attributes.get("value", IGNORE_NAME) != IGNORE_NAME:
-            labels.append(attributes["value"])
-
-    parser = expat.ParserCreate()
-    parser.EntityDeclHandler = refuse
-    parser.StartElementHandler = start
-    with reading(path, "a labeling interface"):
-        parser.Parse(read_bytes(path, "a labeling interface"), True)
-    if len(labels) >= IGNORE:
-        raise UserError(f"{path} has {len(labels):,} labels; a mask holds 1 to {IGNORE - 1}")
-    return labels

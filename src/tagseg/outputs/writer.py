@@ -8,9 +8,9 @@ from __future__ import annotations
 import os
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import ClassVar, Self
@@ -31,10 +31,15 @@ LONGEST_PATH = 3000  # bytes of a photo's name with its folders; systems allow a
 
 @dataclass(frozen=True)
 class Stored:
-    """Masks read back. classes: the K names, empty where the format keeps none. masks: (name, mask), one at a time."""
+    """Masks read back.
+
+    classes: the K names, empty where the format keeps none. masks: (name, mask), one at a time. tags: those that a person
+    ticked, by name, known once the mask has come.
+    """
 
     classes: tuple[str, ...]
     masks: Iterator[tuple[str, NDArray[np.uint8]]]
+    tags: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 class Writer(ABC):
@@ -84,7 +89,10 @@ class Writer(ABC):
         self.check_name(name)
         highest = int(mask[mask < IGNORE].max(initial=0))
         if highest >= len(self.classes):
-            raise ValueError(f"the mask of {name} holds the value {highest}, but there are {len(self.classes)} classes")
+            raise UserError(
+                f"the mask of {name} holds the value {highest}, but there are {len(self.classes)} classes with background; "
+                "give all classes with --classes, or correct the mask"
+            )
         try:
             self.link = link or file_name or f"{name}.jpg"
             self.write(name, photo, mask, probabilities, file_name or f"{name}.jpg")

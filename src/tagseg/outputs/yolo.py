@@ -125,6 +125,11 @@ def _masks(out: Path, count: int) -> Iterator[tuple[str, NDArray[np.uint8]]]:
             with reading(f"{path}, line {number},", "`class x y x y ...`", "correct the line"):
                 k, *shares = line.split()
                 polygon = np.array(shares, dtype=np.float64).reshape(-1, 2) * [width, height]
+                if 1 <= len(polygon) < 3:
+                    raise UserError(
+                        f"{path}, line {number}, has {len(polygon)} corners, as a box has; boxes are no masks: give "
+                        "outlines of 3 corners or more"
+                    )
                 if not 0 <= int(k) < count or not np.isfinite(polygon).all() or not len(polygon):
                     raise ValueError(f"class {shown(k)} of {count}, {len(polygon)} corners")
                 # Back from shares to corners of pixels, where they come that close.

@@ -6,14 +6,12 @@ Shapes: H W pixels, K classes with background.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.error import URLError
 from urllib.parse import parse_qs, quote, unquote, urlsplit
 from urllib.request import HTTPRedirectHandler, build_opener
 from urllib.request import Request as Get
-from xml.parsers import expat
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,8 +23,8 @@ from starlette.routing import Route
 
 from tagseg.errors import UserError
 from tagseg.foreign import read_bytes, shown
+from tagseg.outputs.label_interface import Controls, read_controls
 from tagseg.outputs.label_studio import LOCAL_FILES, choices, regions
-from tagseg.outputs.writer import IGNORE_NAME
 from tagseg.segmenter import Prediction
 from tagseg.serve.app import predict_all
 from tagseg.serve.service import Service
@@ -37,17 +35,6 @@ LOOPBACK_HINT = (
     "SSRF_PROTECTION_ENABLED=false."
 )
 TASKS_CAP = 64
-
-
-@dataclass(frozen=True)
-class Controls:
-    """What the labeling interface calls its parts. labels: names that may be painted."""
-
-    brush: str = "tag"
-    image: str = "image"
-    value: str = "image"
-    labels: frozenset[str] = frozenset()
-    tags: str | None = None
 
 
 class Backend:
@@ -97,7 +84,7 @@ class Backend:
         for task in tasks:  # one entry a task, in order
             photo_HW3 = await run_in_threadpool(self._photo, task, controls)
             clicks = _clicks(context)
-            tags = clicked_tags(clicks) or task_tags(task, self.service.classes[1:])
+            tags = clicked_tags(clicks) or task_tags(task, controls, self.service.classes[1:])
             (prediction,) = await predict_all(self.service, [photo_HW3], tags)
             results.append(await run_in_threadpool(self._answer, prediction, controls, clicks, tags))
         return JSONResponse({"results": results})
@@ -163,47 +150,14 @@ class _NoRedirects(HTTPRedirectHandler):
         return
 
 
-def read_controls(interface: str) -> Controls:
-    """The names of a labeling interface. Raises UserError where it has no brush, or declares entities."""
-    found: dict[str, Any] = {"labels": set()}
-    within: list[str] = []
-
-    def refuse(*_: object) -> None:
-        raise UserError("The labeling interface declares entities, which it never needs; remove them.")
-
-    def start(tag: str, attributes: dict[str, str]) -> None:
-        within.append(tag)
-        if tag == "BrushLabels":
-            found["brush"], found["image"] = attributes.get("name", "tag"), attributes.get("toName", "image")
-        elif tag == "Image":
-            found["value"] = attributes.get("value", "$image").lstrip("$")
-        elif tag == "Choices":
-            found["tags"] = attributes.get("name", "tags")
-        elif tag == "Label" and "BrushLabels" in within and attributes.get("value", IGNORE_NAME) != IGNORE_NAME:
-            found["labels"].add(attributes["value"])
-
-    parser = expat.ParserCreate()
-    parser.EntityDeclHandler = refuse
-    parser.StartElementHandler = start
-    parser.EndElementHandler = lambda _: within.pop()
-    try:
-        parser.Parse(interface, True)
-    except (expat.ExpatError, ValueError) as error:
-        raise UserError(f"The labeling interface cannot be read: {error}.") from error
-    if "brush" not in found:
-        raise UserError(
-            "The labeling interface has no <BrushLabels>; paste the label-studio.xml of `tagseg export-tasks`."
-        )
-    return Controls(**{**found, "labels": frozenset(found["labels"])})
-
-
-def task_tags(task: Mapping[str, Any], classes: tuple[str, ...]) -> tuple[str, ...] | None:
-    """The tags that a task has: choices of its newest annotation or draft, else `data.tags`; None where it has none."""
+def task_tags(task: Mapping[str, Any], controls: Controls, classes: tuple[str, ...]) -> tuple[str, ...] | None:
+    """The tags that a task has: ticks of its newest annotation or draft, else `data.tags`; None where it has none."""
     made = [each for kind in ("annotations", "drafts") for each in task.get(kind) or [] if isinstance(each, dict)]
     for each in reversed(made):
-        for result in each.get("result") or [] if not each.get("was_cancelled") else []:
-            if isinstance(result, dict) and result.get("type") == "choices":
-                return _known((result.get("value") or {}).get("choices"), classes)
+        results = [] if each.get("was_cancelled") else each.get("result") or []
+        ticked = controls.ticked(result for result in results if isinstance(result, dict))
+        if ticked is not None:
+            return _known(list(ticked), classes)
     data = task.get("data")
     given = data.get("tags") if isinstance(data, dict) else None
     if isinstance(given, str):

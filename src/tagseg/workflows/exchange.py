@@ -12,21 +12,22 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from tagseg.data.folders import find_masks, find_photos, stem
+from tagseg.data.folders import find_masks
 from tagseg.data.palette import write_mask
 from tagseg.data.paths import held
-from tagseg.data.photo import photo_size, read_mask, read_photo
+from tagseg.data.photo import read_mask, read_photo
 from tagseg.data.review_journal import MASKS, STATES, Journal, place, read_classes, read_verdicts
 from tagseg.errors import UserError
 from tagseg.mask_values import BACKGROUND
 from tagseg.outputs import OUTPUTS, READERS, Stored, Writer
 from tagseg.outputs.coco import CocoRLE
 from tagseg.outputs.cvat import CvatMasks
-from tagseg.outputs.label_studio import LabelStudioBrush, read_choices, read_label_studio
+from tagseg.outputs.label_studio import LabelStudioBrush, read_label_studio
 from tagseg.outputs.masks import PaletteMasks
 from tagseg.places import check_output, safe_name
 from tagseg.result_folder import ResultFolder
 from tagseg.review.proposals import read_facts
+from tagseg.workflows.photos_of_masks import PhotosOfMasks
 from tagseg.workflows.review import listed_classes
 
 TOOLS = ("label-studio", "cvat")
@@ -90,6 +91,11 @@ def export_tasks(
     return _write(Stored(names, masks), OUTPUTS[to], out, images, make)
 
 
+def kept_classes(source: Path) -> tuple[str, ...]:
+    """The classes 1.. that a review, or a list beside masks, names; none where nothing does."""
+    return (read_classes(source) or ())[1:] or listed_classes(source)
+
+
 def convert(
     source: Path, out: Path, *, read_as: str, to: str, images: Path | None = None, classes: Sequence[str] = ()
 ) -> Exchanged:
@@ -99,28 +105,35 @@ def convert(
     UserError.
     """
     check_output(out, [source, *([] if images is None else [images])])
-    stored = read(source, read_as, images, classes)
+    problems: list[str] = []
+    stored = read(source, read_as, images, classes, problems)
     formats = [name for name in OUTPUTS if name != "json"]
     if to not in formats:
         raise UserError(f"There is no format {to!r} to convert to; there are {', '.join(formats)}.")
     if to in NEED_PHOTOS and images is None:
         raise UserError(f"The format {to} holds the photos too: give their folder with --images.")
     _names(stored, source)
-    return _write(stored, OUTPUTS[to], out, images, OUTPUTS[to])
+    return _write(stored, OUTPUTS[to], out, images, OUTPUTS[to], problems)
 
 
-def read(source: Path, read_as: str, images: Path | None = None, classes: Sequence[str] = ()) -> Stored:
+def read(
+    source: Path,
+    read_as: str,
+    images: Path | None = None,
+    classes: Sequence[str] = (),
+    problems: list[str] | None = None,
+) -> Stored:
     """The masks of a file or folder in one of the formats of SOURCES.
 
     classes: the K names of a format that keeps none (palette PNG), the first "background"; without them those of a list
-    that lies there. Raises UserError.
+    that lies there. problems: as `read_label_studio` takes it. Raises UserError.
     """
     if read_as not in SOURCES:
         raise UserError(f"There is no format {read_as!r} to read; there are {', '.join(SOURCES)}.")
     if not source.exists():
         raise UserError(f"{source} does not exist.")
     if read_as == "label-studio":
-        return read_label_studio(source, images)
+        return read_label_studio(source, images, problems)
     stored = READERS[SOURCES[read_as]](source)
     if stored.classes:
         return stored
@@ -143,31 +156,40 @@ def import_masks(source: Path, review: Path, *, read_as: str, images: Path, clas
     the source's own.
     """
     check_output(review, [source, images], "--review")
-    stored = read(source, read_as, images, classes)
+    result = Exchanged()
+    stored = read(source, read_as, images, classes, result.problems)
     own = [name for name in stored.classes if name != BACKGROUND]  # CVAT's list may begin with another
     names = read_classes(review) or tuple(classes) or (_names(stored, source) and (BACKGROUND, *own))
     index = {name: k for k, name in enumerate(names)}
     values = np.array([index.get(name, UNKNOWN) for name in stored.classes or names], dtype=np.uint8)
     values = np.concatenate([values, np.full(255 - len(values), UNKNOWN, np.uint8), [np.uint8(255)]])
-    photos = _by_name(images)
-    tags = read_choices(source) if read_as == "label-studio" else {}
-    result = Exchanged()
+    photos = PhotosOfMasks(images, review / MASKS)
     with closing(Journal(review, names)) as journal:
         for written, mask_HW in stored.masks:
-            name = _photo_of(written, photos)
-            found_HW = values[mask_HW]
-            problem = _unfit(written, name, mask_HW, photos)
-            if not problem and (found_HW == UNKNOWN).any():
-                k = int(mask_HW[found_HW == UNKNOWN][0])
-                label = stored.classes[k] if k < len(stored.classes) else f"number {k}"
-                problem = f"{written} has the class {label}, which the review of {', '.join(names[1:])} does not know"
-            if problem or name is None:
-                result.problems.append(problem)
-            elif _take(journal, name, found_HW, tags.get(written), read_as):
+            try:
+                name = photos.name_of(written, mask_HW)
+                found_HW = values[mask_HW]
+                if (found_HW == UNKNOWN).any():
+                    k = int(mask_HW[found_HW == UNKNOWN][0])
+                    label = stored.classes[k] if k < len(stored.classes) else f"number {k}"
+                    raise _stranger(written, f"class {label}", names)
+                tags = stored.tags.get(written)
+                for tag in tags or ():
+                    if tag not in names[1:]:
+                        raise _stranger(written, f"tag {tag}", names)
+            except UserError as error:
+                result.problems.append(str(error))
+                continue
+            photos.take(name, written)
+            if _take(journal, name, found_HW, tags, read_as):
                 result.done += 1
             else:
                 result.unchanged += 1
     return result
+
+
+def _stranger(written: str, what: str, names: Sequence[str]) -> UserError:
+    return UserError(f"{written} has the {what}, which the review of {', '.join(names[1:])} does not know")
 
 
 def _take(journal: Journal, name: str, mask_HW: NDArray[np.uint8], tags: Sequence[str] | None, read_as: str) -> bool:
@@ -209,65 +231,37 @@ def _reviewed(review: Path, states: Sequence[str]) -> Iterator[tuple[str, NDArra
 
 
 def _write(
-    stored: Stored, kind: type[Writer], out: Path, images: Path | None, make: Callable[..., Writer]
+    stored: Stored,
+    kind: type[Writer],
+    out: Path,
+    images: Path | None,
+    make: Callable[..., Writer],
+    problems: list[str] | None = None,
 ) -> Exchanged:
-    """Write masks in a format; make: opens its writer on a folder for some classes."""
-    photos = {} if images is None else _by_name(images)
+    """Write masks in a format; make: opens its writer on a folder for some classes. problems: what reading them found."""
+    photos = PhotosOfMasks(images, out)
     kind.check_classes(stored.classes)
-    result = Exchanged()
+    result = Exchanged(problems=[] if problems is None else problems)
     results = ResultFolder.claim(out, MARKER, "convert", [], overwrite=False, rewritten=kind.shared)
     with results.rewriting(), make(out, stored.classes) as writer:
         for written, mask_HW in stored.masks:
-            name: str | None = written
-            file_name, link = f"{written}.jpg", ""
+            try:
+                name = photos.name_of(written, mask_HW)
+            except UserError as error:
+                result.problems.append(str(error))
+                continue
+            file_name, link = photos.file_name(name), photos.link(name)
             photo_HW3 = np.broadcast_to(np.uint8(0), (*mask_HW.shape, 3))  # for formats that never look at it
-            if images is not None:
-                name = _photo_of(written, photos)
-                problem = _unfit(written, name, mask_HW, photos)
-                if problem or name is None:
-                    result.problems.append(problem)
-                    continue
-                file_name, path = photos[name]
-                link = f"{images.resolve().name}/{file_name}"
-                if not isinstance(writer, LabelStudioBrush | CvatMasks | CocoRLE | PaletteMasks):
-                    photo_HW3 = read_photo(path)
-            assert name is not None
+            if images is not None and not isinstance(writer, LabelStudioBrush | CvatMasks | CocoRLE | PaletteMasks):
+                photo_HW3 = read_photo(photos.path(name))
             files = writer.paths(name)
             results.spare(files)
             results.begin(files)
             writer.add(name, photo_HW3, mask_HW, file_name=file_name, link=link)
             results.wrote(files)
+            photos.take(name, written)
             result.done += 1
     if not result.done:
         first = f": {result.problems[0]}" if result.problems else "; the source holds none"
         raise UserError(f"No mask could be written to {out}{first}.")
     return result
-
-
-def _by_name(images: Path) -> dict[str, tuple[str, Path]]:
-    """File name and path of each photo, by its name without suffix."""
-    return {stem(file): (file, path) for file, path in find_photos(images).items()}
-
-
-def _photo_of(written: str, photos: Mapping[str, tuple[str, Path]]) -> str | None:
-    """The photo that a name in a tool means: the same, or the only one that ends it, or is ended by it, at a slash."""
-    if written in photos:
-        return written
-    parts = written.split("/")
-    for skip in range(1, len(parts)):  # Label Studio's addresses begin with the folder of the photos
-        if (tail := "/".join(parts[skip:])) in photos:
-            return tail
-    ending = [name for name in photos if name.endswith(f"/{written}")]
-    return ending[0] if len(ending) == 1 else None
-
-
-def _unfit(written: str, name: str | None, mask_HW: NDArray[np.uint8], photos: Mapping[str, tuple[str, Path]]) -> str:
-    """Why a mask does not belong to a photo, in a sentence; "" where it does."""
-    if name is None:
-        return (
-            f"{written} is the name of no photo; rename the mask, or give the folder of the photos that it belongs to"
-        )
-    height, width = photo_size(photos[name][1])
-    if mask_HW.shape != (height, width):
-        return f"{written} has {mask_HW.shape[1]} x {mask_HW.shape[0]} pixels, but its photo {width} x {height}"
-    return ""
