@@ -237,6 +237,15 @@ def test_settings_are_changed_by_name() -> None:
             segmenter().set(**wrong)
 
 
+def test_the_side_that_is_given_takes_the_place_of_the_other() -> None:
+    model = segmenter().set(long_side=64)
+    assert model.set(short_side=32, long_side=None).settings.working_size(100, 50) == (64, 32)
+    assert model.set(long_side=50).settings.working_size(100, 50) == (50, 25)
+    assert model.set(flip=True).settings.long_side == 50
+    with pytest.raises(UserError, match="not both"):
+        model.set(long_side=64, short_side=32)
+
+
 def test_arrays_that_are_no_photos_and_unknown_tags_are_refused() -> None:
     for wrong in (np.zeros((4, 4)), np.zeros((4, 4, 3)), np.zeros((0, 4, 3), np.uint8)):
         with pytest.raises(UserError, match="uint8 array"):

@@ -14,6 +14,7 @@ from tagseg.foreign import read_json, reading, shown
 from tagseg.methods import find_method, own_name
 from tagseg.methods.build import ModelSettings, build_method
 from tagseg.prediction.hub import fetch, is_address
+from tagseg.prediction.model_card import check_training
 from tagseg.prediction.segmenter import Segmenter
 from tagseg.prediction.settings import PredictSettings
 from tagseg.run_folder import RunFolder
@@ -57,6 +58,7 @@ def load(path: str | Path, *, device: str | torch.device = AUTO) -> Segmenter:
         if not is_list or not 2 <= len(names) <= MOST_CLASSES or len(set(names)) < len(names):
             raise ValueError(f"its classes are no {MOST_CLASSES} or fewer different names: {shown(names)}")
         classes = tuple(names[1:])
+        check_training(facts)
         # Without memory first: a description may ask for anything, and the weights show what is really there.
         with torch.device("meta"):
             plan = build_method(settings, model.model_copy(update={"frozen_norm": False}), classes)

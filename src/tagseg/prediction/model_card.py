@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from tagseg import __version__
+from tagseg.foreign import shown
 from tagseg.outputs.inert import code, markdown
 from tagseg.scores import percent
 
@@ -16,6 +18,18 @@ def license_of(description: dict[str, Any]) -> str:
     """The license of the weights that a model started from, or "unknown"."""
     model = description["model"]
     return model.get("license") or model.get("licence") or "unknown"  # the second is its name before
+
+
+def check_training(facts: Mapping[str, Any]) -> None:
+    """Raise ValueError where what is said of a model's training, and of its scores, cannot be shown."""
+    training = facts.get("training", {})
+    if not isinstance(training, dict):
+        raise ValueError(f"its training is no mapping: {shown(training)}")
+    scores = training.get("scores") or {}
+    for protocol in scores.values() if isinstance(scores, dict) else [scores]:
+        for values in protocol.values() if isinstance(protocol, dict) else [protocol]:
+            if not isinstance(values, dict) or not isinstance(values.get("miou"), int | float | None):
+                raise ValueError(f"its scores are no numbers by protocol and branch: {shown(values)}")
 
 
 def model_card(description: dict[str, Any]) -> str:
@@ -35,10 +49,10 @@ def model_card(description: dict[str, Any]) -> str:
         f"| Method | {markdown(method)} |",
         f"| Backbone | {markdown(description['model']['backbone'])}, output stride {description['model']['output_stride']} |",
         f"| Classes, in the order of the mask's values | {', '.join(map(markdown, classes))} |",
-        f"| Learned from | {training.get('photos', 'an unknown number of')} photos |",
+        f"| Learned from | {markdown(training.get('photos', 'an unknown number of'))} photos |",
         f"| Labels used | {markdown(training.get('labels', 'unknown'))} |",
         f"| Licence of the backbone's initial weights | {markdown(license_of(description))} |",
-        f"| Trained on | {markdown(training.get('machine', 'unknown'))}, {training.get('minutes', '?')} minutes |",
+        f"| Trained on | {markdown(training.get('machine', 'unknown'))}, {markdown(training.get('minutes', '?'))} minutes |",
         f"| Command | {code(training.get('command', 'unknown'))} |",
         "",
         "## Scores",
@@ -53,7 +67,7 @@ def model_card(description: dict[str, Any]) -> str:
             "| branch | mIoU | photos |",
             "|---|---:|---:|",
             *(
-                f"| {markdown(name)} | {percent(values['miou'])} | {values['photos']} |"
+                f"| {markdown(name)} | {percent(values.get('miou'))} | {markdown(values.get('photos', '?'))} |"
                 for name, values in branches.items()
             ),
         ]

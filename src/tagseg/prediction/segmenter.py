@@ -80,11 +80,14 @@ class Segmenter:
     def set(self, **settings: Any) -> Segmenter:
         """Change how photos are read: the fields of PredictSettings, scales also as text ("0.5,1"); None: as it is.
 
+        Of long_side and short_side the one that is given takes the other's place.
         Raises UserError for a value that is not possible.
         """
         given = {key: value for key, value in settings.items() if value is not None}
         if isinstance(given.get("scales"), str):
             given["scales"] = given["scales"].split(",")
+        if len(sides := given.keys() & {"long_side", "short_side"}) == 1:
+            given |= dict.fromkeys({"long_side", "short_side"} - sides)
         try:
             self.settings = PredictSettings.model_validate(self.settings.model_dump() | given)
         except ValidationError as error:
