@@ -344,7 +344,11 @@ def test_an_exported_file_names_no_folder_of_this_machine(onnx_file: Path, torch
         (r"tagseg train C:\Users\secret\r.yaml \\host\secret\x.csv", "tagseg train r.yaml x.csv"),
         (
             "tagseg train '/home/jo secret/my r.yaml' 'data.root=/mnt/a secret/b'",
-            "tagseg train 'my r.yaml' 'data.root=b'",
+            "tagseg train 'my r.yaml' data.root=b",
+        ),
+        (
+            """tagseg train --images '/home/jo/o'"'"'secret of a/photos' --out '/mnt/it'"'"'s secret/my run'""",
+            "tagseg train --images photos --out 'my run'",
         ),
         (
             "tagseg train runs/a/r.yaml ./b ../c 1/2 https://a.b/c",
@@ -360,3 +364,62 @@ def test_the_command_travels_without_the_folders_of_its_words(tmp_path: Path, co
         assert b"secret" not in each.read_bytes()
     assert tagseg.load(tmp_path / "m.safetensors").facts["training"]["command"] == kept
     assert kept.replace("|", "") in (tmp_path / "m.safetensors.md").read_text()
+
+
+def test_names_of_classes_travel_as_they_are(tmp_path: Path) -> None:
+    names = ("C++/Java", "no helmet /person")
+    settings = METHODS["supervised"].Settings.model_validate({"name": "supervised"})
+    facts = {"training": {**FACTS["training"], "classes": list(names), "tags_from": "/home/jo/secret/tags.csv"}}
+    export(Segmenter(build_method(settings, BACKBONE, names), None, facts), tmp_path / "m.safetensors")
+    loaded = tagseg.load(tmp_path / "m.safetensors")
+    assert loaded.classes == ("background", *names)
+    assert loaded.facts["training"]["classes"] == list(names)
+    assert loaded.facts["training"]["tags_from"] == "tags.csv"
+    assert "C++/Java, no helmet /person" in (tmp_path / "m.safetensors.md").read_text(encoding="utf-8")
+
+
+def test_an_export_that_fails_leaves_the_older_one_with_its_card(tmp_path: Path) -> None:
+    class Looks(Colors):
+        def segment(self, image_B3HW: torch.Tensor) -> torch.Tensor:
+            return super().segment(image_B3HW) if image_B3HW.mean() > 0.5 else image_B3HW
+
+    def contents() -> dict[str, bytes]:
+        return {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+
+    export(small("supervised"), tmp_path / "m.pt2")
+    before = contents()
+    with pytest.raises(UserError, match="cannot be written as a graph"):
+        export(Segmenter(Looks()), tmp_path / "m.pt2")
+    assert contents() == before
+    newer = small("supervised")
+    newer.facts = {"training": {"title": "newer"}}
+    export(newer.set(long_side=512), tmp_path / "m.pt2")
+    assert "# newer" in (tmp_path / "m.pt2.md").read_text(encoding="utf-8")
+
+
+def test_an_export_says_that_no_graph_scales_photos(tmp_path: Path) -> None:
+    assert not any("scale" in line for line in export(small("supervised"), tmp_path / "m.pt2"))
+    lines = export(small("supervised").set(short_side=300), tmp_path / "m.pt2")
+    assert "shorter side has 300 pixels: scale them before" in lines[-1]
+
+
+@pytest.mark.parametrize(
+    "training",
+    [
+        None,
+        [],
+        "x",
+        {"scores": [1]},
+        {"scores": {"without tags": 1}},
+        {"scores": {"without tags": {"main": {"miou": "x"}}}},
+    ],
+)
+def test_a_description_of_training_that_no_card_can_show_is_refused(training: object, tmp_path: Path) -> None:
+    model = small("supervised")
+    save_weights(tmp_path / "model.safetensors", model.method)
+    Segmenter(model.method, model.settings).save(tmp_path, {"training": training})
+    with pytest.raises(UserError, match=r"model\.json cannot be read .* its (training|scores)"):
+        tagseg.load(tmp_path)
+    # a score without its photos, or with no true pixel, is shown
+    Segmenter(model.method, model.settings).save(tmp_path, {"training": {"scores": {"p": {"main": {"miou": None}}}}})
+    assert "| main | - | ? |" in model_card(tagseg.load(tmp_path).describe())

@@ -18,7 +18,7 @@ from tagseg.recipe import load_recipe
 from tagseg.reproduce.cost import PHOTO, Cost, measure
 from tagseg.reproduce.plan import PLACES, PUBLISHED
 from tagseg.reproduce.table import DATA, TWINS
-from tagseg.workflows.reproduce_page import command
+from tagseg.workflows.given_command import command
 from tagseg.workflows.train import machine
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from tagseg.prediction.segmenter import Segmenter
 _START = r"(?<![\w:.~/\\-])(?:~\w*|[A-Za-z]:)?[/\\]"
 _PLACE = re.compile(_START + r"[^\s'\",;|]+")
 _QUOTED_PLACE = re.compile(_START + r"[^'\",;|]+")
+_PLACE_OF_WORD = re.compile(_START + r"[^,;|]+")  # in a word of a command, which may hold spaces and quotes
 FORMATS = {"onnx": ".onnx", "torch": ".pt2", "safetensors": ".safetensors"}
 
 
@@ -44,13 +46,14 @@ def export(segmenter: Segmenter, out: Path, format: str | None = None) -> list[s
         if (path.exists() or is_link(path)) and not _is_card(card_path):
             raise UserError(f"{path} is there already and is no export of tagseg: choose another --out.")
     make_folder(out.parent)
-    description = without_places(segmenter.describe())
+    description = _traveling(segmenter.describe())
     card = model_card(description)
     facts = {HEADER: to_json(description), "card": card} | _summary(description)
     network = segmenter.method
     lines = []
     renewed = card_path.exists()
-    write_text(card_path, card)  # before the model: by its card a file is known as an export
+    if not renewed:
+        write_text(card_path, card)  # before the model: by its card a file is known as an export
     try:
         check()
         if format == "safetensors":
@@ -65,10 +68,20 @@ def export(segmenter: Segmenter, out: Path, format: str | None = None) -> list[s
                 f"Input {INPUT}: uint8 RGB (B, H, W, 3) of any size, normalized inside; outputs {', '.join(OUTPUTS)}: "
                 "float32 (B, K, H, W) and uint8 (B, H, W), in one pass without dense CRF."
             )
+            settings = segmenter.settings
+            if settings.resizes:
+                side = (
+                    f"longer side has {settings.long_side}"
+                    if settings.long_side
+                    else f"shorter side has {settings.short_side}"
+                )
+                lines.append(f"The model reads photos whose {side} pixels: scale them before, no graph does it.")
     except BaseException:
         if not renewed:
             card_path.unlink(missing_ok=True)
         raise
+    if renewed:
+        write_text(card_path, card)  # until here the old model and its card stand together
     return [f"Written to {out}, described in {card_path}.", *lines]
 
 
@@ -89,16 +102,33 @@ def _summary(description: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def without_places(value: Any) -> Any:
-    """The same facts with the last name alone of every absolute path: a model travels, its folders are private."""
+def _traveling(value: Any) -> Any:
+    """The same description with the last name alone of every absolute path: a model travels, its folders are private.
+
+    Names of classes are no paths, whatever they look like.
+    """
     if isinstance(value, dict):
-        return {key: without_places(each) for key, each in value.items()}
+        cleaned = {key: each if key == "classes" else _traveling(each) for key, each in value.items()}
+        if isinstance(given := value.get("command"), str):
+            cleaned["command"] = _without_places(given)
+        return cleaned
     if isinstance(value, list | tuple):
-        return [without_places(each) for each in value]
+        return [_traveling(each) for each in value]
     if not isinstance(value, str):
         return value
     text = re.sub("'([^']*)'", lambda quoted: f"'{_QUOTED_PLACE.sub(_last_name, quoted[1])}'", value)
     return _PLACE.sub(_last_name, text)
+
+
+def _without_places(command: str) -> str:
+    """A command with the last name alone of every absolute path in its words."""
+    lexer = shlex.shlex(command, posix=True)
+    lexer.whitespace_split, lexer.escape, lexer.commenters = True, "", ""  # a backslash may be one of Windows' paths
+    try:
+        words = list(lexer)
+    except ValueError:  # from before words were quoted, with an odd quote
+        return str(_traveling(command))
+    return shlex.join(_PLACE_OF_WORD.sub(_last_name, word) for word in words)
 
 
 def _last_name(place: re.Match[str]) -> str:

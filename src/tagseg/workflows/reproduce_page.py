@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -24,6 +22,7 @@ from tagseg.prediction.load import load
 from tagseg.prediction.score import AFTER
 from tagseg.reproduce.plan import PUBLISHED, Setting, trainings
 from tagseg.reproduce.table import Cell, PaperTable, Row
+from tagseg.workflows.given_command import command
 from tagseg.workflows.opened import run_recipe
 from tagseg.workflows.report import score_note
 from tagseg.workflows.run import rooted
@@ -122,11 +121,6 @@ def spread_text(values: Sequence[float | None]) -> str:
         return ""
     mean = f"{sum(known) / len(known):.1f}"
     return mean if len(known) == 1 else f"{mean} ({min(known):.1f} to {max(known):.1f})"
-
-
-def command() -> str:
-    """The command line that was given."""
-    return "tagseg " + " ".join(shlex.quote(word) for word in sys.argv[1:])
 
 
 def _seeds(seeds: Sequence[int]) -> str:

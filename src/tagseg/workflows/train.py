@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import platform
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -37,6 +36,7 @@ from tagseg.recipe import Recipe, start_recipe
 from tagseg.run_folder import RunFolder
 from tagseg.shipped import shipped_recipes
 from tagseg.workflows.claim import claimed
+from tagseg.workflows.given_command import command
 from tagseg.workflows.opened import check_run_classes, open_together, recipe_places
 from tagseg.workflows.stages import Stage, stages
 from tagseg.workflows.start_weights import take_classifier, take_fitting
@@ -175,7 +175,7 @@ def _train_claimed(
             "parameters": sum(parameter.numel() for parameter in method.parameters()),
             "multiply_adds": round(_multiply_adds(method, sources.train)),
             "machine": machine(accelerator.device),
-            "command": "tagseg " + " ".join(sys.argv[1:]),
+            "command": command(),
         }
         about = {key: value for key, value in facts.items() if key != "photo_miou"}
         Segmenter(method, recipe.predict).save(out, {"training": about})
