@@ -60,12 +60,15 @@ def test_finished_masks_are_left_alone(tmp_path: Path) -> None:
 
 
 def test_a_mask_of_one_label_or_none_stays(tmp_path: Path) -> None:
-    masks, images, out = folders(tmp_path, 2)
+    masks, images, out = folders(tmp_path, 3)
+    unsure = np.where(np.arange(30) < 12, 255, np.zeros((24, 1), np.uint8)).astype(np.uint8)
+    write_mask(masks / "2.png", unsure)
     write_mask(masks / "0.png", np.full((24, 30), 4, np.uint8))
     write_mask(masks / "deep/1.png", np.full((24, 30), 255, np.uint8))
     refine_folder(masks, images, out, HOW)
     assert (read_mask(out / "0.png") == 4).all()
     assert (read_mask(out / "deep/1.png") == 255).all()
+    assert np.array_equal(read_mask(out / "2.png"), unsure)  # what nobody knows does not become background
 
 
 def test_bad_files_are_named_and_the_rest_is_done(tmp_path: Path) -> None:

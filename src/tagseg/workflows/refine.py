@@ -52,7 +52,7 @@ MARKER = ".tagseg-refine"  # beside the masks: what they were made by
 class Refinement:
     """The dense CRF's kernels. A mask's labels have the probability `confidence`, its pixels of 255 are unsure.
 
-    Only labels that occur in a mask can come out.
+    Only labels that occur in a mask can come out. Where it is one alone, unsure pixels stay 255.
     """
 
     gaussian: tuple[float, float] = GAUSSIAN
@@ -174,7 +174,10 @@ def mask_files(folder: Path) -> dict[str, Path]:
 
 @dataclass(frozen=True)
 class Unrefined:
-    """A photo (H, W, 3) and what is known of it: its labels, uint8 (L,), and their probabilities (L, H, W)."""
+    """A photo (H, W, 3) and what is known of it: its labels, uint8 (L,), and their probabilities (L, H, W).
+
+    Of a single label they are 1, and 0 where a mask holds 255.
+    """
 
     photo: NDArray[np.uint8]
     labels: NDArray[np.uint8]
@@ -187,10 +190,11 @@ class Unrefined:
 
 
 def refined(given: Unrefined, how: Refinement, where: torch.device) -> NDArray[np.uint8]:
-    """The refined mask (H, W); with one label or none nothing changes."""
+    """The refined mask (H, W); with one label or none nothing changes: pixels of 255 stay, as nothing speaks for the label."""
     photo, labels = given.photo, given.labels
     if len(labels) < 2:
-        return np.full(photo.shape[:2], labels[0] if len(labels) else IGNORE, np.uint8)
+        known_HW = given.maps_LHW.any(0)
+        return np.where(known_HW, labels[0] if len(labels) else IGNORE, IGNORE).astype(np.uint8)
     kernels = how.kernels()
     if where.type == "cpu":
         best_HW: NDArray[np.intp] = dense_crf(photo, given.maps_LHW, threads=1, **kernels).argmax(0)
@@ -217,7 +221,7 @@ def _read(path: Path, size: tuple[int, ...], confidence: float) -> tuple[NDArray
             raise UserError(f"{path} is {mask.shape[0]} x {mask.shape[1]}, its photo {size[0]} x {size[1]}.")
         labels = np.unique(mask[mask != IGNORE])
         if len(labels) < 2:
-            return labels, np.empty((0, *size), np.float32)
+            return labels, (mask == labels[:, None, None]).astype(np.float32)
         compact = np.full(256, IGNORE, np.uint8)
         compact[labels] = np.arange(len(labels))
         return labels, probabilities_from_labels(compact[mask], len(labels), confidence=confidence)
