@@ -286,8 +286,6 @@ def test_a_short_side_is_read_at_its_size() -> None:
     model = segmenter(short_side=32)
     assert model.predict(photo(100, 64)).mask.shape == (100, 64)
     assert model.method.seen == [(1, 3, 50, 32)]
-    with pytest.raises(UserError, match="long_side or short_side, not both"):
-        model.set(long_side=64)
 
 
 def test_confidence_is_the_probability_of_the_class() -> None:

@@ -418,7 +418,7 @@ def test_a_description_of_training_that_no_card_can_show_is_refused(training: ob
     model = small("supervised")
     save_weights(tmp_path / "model.safetensors", model.method)
     Segmenter(model.method, model.settings).save(tmp_path, {"training": training})
-    with pytest.raises(UserError, match=r"model\.json cannot be read .* its (training|scores)"):
+    with pytest.raises(UserError, match=r"model\.json cannot be read .*its (training|scores)"):
         tagseg.load(tmp_path)
     # a score without its photos, or with no true pixel, is shown
     Segmenter(model.method, model.settings).save(tmp_path, {"training": {"scores": {"p": {"main": {"miou": None}}}}})
