@@ -35,14 +35,15 @@ def export_tasks(
 
     Example: tagseg export-tasks review --images photos --state later --to label-studio --out tasks
     """
+    from tagseg.data.review_journal import read_classes
     from tagseg.data.tagged import open_tagged
     from tagseg.workflows.exchange import export_tasks
+    from tagseg.workflows.review import listed_classes
 
-    names, known = class_names(classes), {}
-    if tags is not None:
-        data = open_tagged(images, tags, classes=names)
+    names, known = class_names(classes) or listed_classes(source), {}
+    if tags is not None:  # a table says what a photo shows, never which number a class has in the masks
+        data = open_tagged(images, tags, classes=(read_classes(source) or ())[1:] or names or None)
         known = {photo.name: [data.classes[k - 1] for k in photo.tags] for photo in data.photos}
-        names = names or data.classes
     result = export_tasks(
         source,
         images,
