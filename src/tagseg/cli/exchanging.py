@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tagseg.cli.frame import Classes, Out, Tags, app, class_names, say
+from tagseg.cli.frame import Classes, Out, Tags, app, belong_to, class_names, say
 from tagseg.errors import UserError
 
 if TYPE_CHECKING:
@@ -40,6 +40,8 @@ def export_tasks(
     from tagseg.workflows.exchange import export_tasks
     from tagseg.workflows.review import listed_classes
 
+    if to != "label-studio":
+        belong_to("--to label-studio", {"--tags": tags, "--photo-url": photo_url})
     names, known = class_names(classes) or listed_classes(source), {}
     if tags is not None:  # a table says what a photo shows, never which number a class has in the masks
         data = open_tagged(images, tags, classes=(read_classes(source) or ())[1:] or names or None)
