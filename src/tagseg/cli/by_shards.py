@@ -44,7 +44,7 @@ class Cut:
         places: those that the command reads and writes. whole: whether options were given that shards know nothing of.
         Raises UserError for those, and for what needs --shards where it is missing.
         """
-        of_ray = {"--address": self.address, "--workers": self.workers != WORKERS}
+        of_ray: dict[str, object] = {"--address": self.address, "--workers": self.workers != WORKERS}
         if self.shards is not None:
             if self.engine != "ray":
                 belong_to("--engine ray", of_ray)
@@ -63,7 +63,7 @@ class Cut:
                 self.timeout,
                 self.retry_errors,
             )
-        more = {
+        more: dict[str, object] = {
             "--shard": self.shard,
             "--container": self.container != CONTAINER,
             "--engine": self.engine != ENGINE,
