@@ -89,9 +89,9 @@ def measure(recipe: Recipe, steps: int, warmup: int = 3) -> dict[str, float]:
             if hasattr(method, name):
                 setattr(method, name, watch.timed(part, getattr(method, name)))
         ClassTeacher.raw_cams = watch.timed("multi-scale CAM", ClassTeacher.raw_cams)  # type: ignore[method-assign]
+        rrm.reliable_labels = watch.timed("labels", rrm.reliable_labels)  # type: ignore[attr-defined]
         for module in (rrm, asdt):
             module.begin_energy = watch.timed("cross-entropy and energy", module.begin_energy)  # type: ignore[attr-defined]
-            module.reliable_labels = watch.timed("labels", module.reliable_labels)  # type: ignore[attr-defined]
         get_batch = watch.timed("data", batches.batch)
         forward = watch.timed("forward", lambda batch, step: torch.stack(list(method(batch, step).values())).sum())
         backward = watch.timed("backward", lambda loss: loss.backward())

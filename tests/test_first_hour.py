@@ -108,6 +108,15 @@ def test_check_ends_with_the_next_command(untouched: Project) -> None:  # noqa: 
     assert f"Next: tagseg train --images {untouched.photos} --tags {untouched.table} --out runs/mine" in said
 
 
+def test_the_next_command_reads_the_table_as_the_check_did(tmp_path: Path) -> None:
+    folder = photos(tmp_path / "my photos", "a.jpg", "b.jpg")
+    tags = table(tmp_path / "tags.csv", "Nr;Foto;Merkmale\n1;a.jpg;maize+rust\n2;b.jpg;rust\n")
+    words = ["--tags", str(tags), "--classes", "rust,maize", "--separator", "+"]
+    words += ["--file-column", "Foto", "--tags-column", "Merkmale"]
+    said = looked("check", "--images", folder, *words)
+    assert f"Next: tagseg train --images '{folder}' {' '.join(words)} --out runs/mine" in said
+
+
 def test_a_training_says_what_is_there_and_what_comes_next(project: Project) -> None:  # noqa: F811
     out = project.path / "another"
     said = project.train(out)
@@ -134,9 +143,25 @@ def test_labels_have_a_legend_and_a_way_to_look_at_them(project: Project) -> Non
     said = command("label", project.run, "--out", out, "--ignore-below", "0.1")
     assert "4 masks written" in said
     assert (out / "classes.txt").read_text().split() == ["background", "cat", "dog"]
-    assert f"To look at them: tagseg review {out}" in said
+    assert f"To look at them: tagseg review {out} --images PHOTOS" in said
     told = command("label", project.run, "--out", project.path / "same", "--confidence", "0.1")
     assert "--confidence is now --ignore-below." in told
+
+
+@pytest.mark.parametrize("words", [["serve", "run"], ["review", "run", "--review", "review"]])
+def test_the_way_to_a_page_is_printed_with_quiet_too(
+    words: list[str],
+    project: Project,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(project.path)
+    monkeypatch.setattr("tagseg.web.listen.listen", lambda _, address, *, say, browser: say(address.url))
+    try:
+        said = command("--quiet", *words, "--host", "0.0.0.0", "--port", "0")
+    finally:
+        silence(False)
+    assert "/?token=" in said
+    assert "Then: " not in said
 
 
 def test_dry_runs_write_nothing(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811

@@ -14,5 +14,5 @@ def need(module: str, extra: str, what: str) -> Any:
         return import_module(module)
     except ImportError as error:
         raise UserError(
-            f"{what} need the package {module.partition('.')[0]}: pip install 'tagseg[{extra}]'."
+            f'{what} need the package {module.partition(".")[0]}: pip install "tagseg[{extra}]".'
         ) from error

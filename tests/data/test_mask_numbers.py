@@ -209,6 +209,11 @@ def test_refine_names_a_class_that_tags_promise_and_no_mask_holds(without_dogs: 
     (without_dogs / "two" / "b.png").unlink()
     assert refined("two", TagTable(without_dogs / "tags.csv")) == 1
     assert len(said) == 1, "of some of the masks nothing can be said"
+    (without_dogs / "masks" / "classes.txt").write_text("background\ndog\ncat\n", encoding="utf-8")
+    assert refined("three", TagTable(without_dogs / "tags.csv")) == 3
+    assert "no mask of the 1 photo tagged cat holds that class" in str(said[-1]), (
+        "the list beside the masks has the order"
+    )
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ def sentences(text: str) -> list[str]:
     lines = [line for line in text.splitlines() if not re.match(r"(\s*\||    |#|===|!\[)", line)]
     text = re.sub(r"\]\([^)]*\)", "]", "\n".join(lines))
     paragraphs = re.split(r"\n\s*\n|\n(?=\s*(?:-|\d+\.) )", text)
-    return [s for p in paragraphs for s in re.split(r"(?<=[.!?:])\s+", " ".join(p.split())) if s]
+    return [s for p in paragraphs for s in re.split(r"(?<=[.!?])\s+", " ".join(p.split())) if s]
 
 
 def test_sentences_are_split_where_they_end() -> None:

@@ -14,6 +14,7 @@ from tagseg.errors import UserError
 from tagseg.prediction.hub import fetch, is_address
 from tagseg.segmenter import Segmenter
 from tests.methods.small import build
+from tests.workflows.small_project import command
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -66,6 +67,18 @@ def test_what_is_pushed_is_what_is_loaded(hub: list[dict[str, object]], tmp_path
     # folders of the own machine stay there
     assert "/home/me" not in card + (folder / "model.json").read_text(encoding="utf-8")
     assert json.loads((folder / "model.json").read_text(encoding="utf-8"))["training"]["photos"] == 7
+
+
+def test_a_model_of_the_hub_is_exported_by_its_name(
+    hub: list[dict[str, object]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    address = Segmenter(build("rrm")).push_to_hub("me/cows")
+    for number, name in enumerate((address, "hf://me/cows", "hf://me/cows@main")):
+        place = tmp_path / str(number)
+        place.mkdir()
+        monkeypatch.chdir(place)
+        command("export", name, "--format", "safetensors")
+        assert sorted(path.name for path in place.iterdir()) == ["cows.safetensors", "cows.safetensors.md"]
 
 
 def test_mistakes_are_said(hub: list[dict[str, object]], monkeypatch: pytest.MonkeyPatch) -> None:

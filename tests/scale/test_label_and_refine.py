@@ -192,4 +192,4 @@ def test_the_command_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     for command in (["label", "run"], ["refine", str(masks), str(images)]):
         refused = CliRunner().invoke(app, [*command, "--retry-errors"])
         assert isinstance(refused.exception, UserError)
-        assert "need --shards N" in str(refused.exception)
+        assert "--retry-errors goes with --shards N" in str(refused.exception)

@@ -320,11 +320,22 @@ def test_the_command_line_goes_on_finishes_and_uses_tags(tmp_path: Path, monkeyp
     assert np.array_equal(stored["p.02"], masks["p.02"])
 
 
-@pytest.mark.parametrize("words", [["--shard", "1/2"], ["--retry-errors"], ["--engine", "ray"], ["--timeout", "3"]])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--shard", "1/2"],
+        ["--retry-errors"],
+        ["--engine", "ray"],
+        ["--timeout", "3"],
+        ["--container", "parquet"],
+        ["--workers", "4"],
+        ["--address", "auto"],
+    ],
+)
 def test_words_of_shards_alone_are_refused_without_them(tmp_path: Path, words: list[str]) -> None:
     result = CliRunner().invoke(app, ["predict", "run", str(tmp_path), *words])
     assert isinstance(result.exception, UserError)
-    assert "need --shards N" in str(result.exception)
+    assert f"{words[0]} goes with --shards N" in str(result.exception)
 
 
 def test_results_never_go_into_the_photos(tmp_path: Path) -> None:

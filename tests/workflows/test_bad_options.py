@@ -60,6 +60,24 @@ BAD = {
         ["review", "masks", "--images", "photos", "--review", "out", "--classes", "a,b", "--host", "nowhere.invalid"],
         "nowhere",
     ),
+    "review: columns": (
+        ["review", "masks", "--images", "photos", "--review", "out", "--classes", "a,b", "--separator", ";"],
+        "--separator goes with --tags",
+    ),
+    "review: a place": (
+        ["review", "masks", "--images", "photos", "--review", "out", "--set", "data.root=photos"],
+        "give one of them",
+    ),
+    "serve: a folder": (["serve", "run", "--images", "photos"], "--images goes with --label-studio"),
+    "run: no photos": (["run", "--out", "out", "--tags", "tables/tags.csv"], "--tags goes with --images"),
+    "run: no photos of a method": (["run", "--out", "out", "--method", "bogus"], "--method goes with --images"),
+    "run: nothing to set": (["run", "--out", "out", "--set", "rounds=1"], "--set goes with a chain or --images"),
+    "refine: classes": ([*REFINE, "--classes", "cat,dog"], "--classes goes with --tags"),
+    "refine: workers": ([*REFINE, "--shards", "2", "--workers", "2"], "--workers goes with --engine ray"),
+    "evaluate: columns": ([*EVALUATE, "--tags-column", "tags"], "--tags-column goes with --tags"),
+    "export-tasks: a photo URL": ([*TASKS, "--to", "cvat", "--photo-url", "http://x"], "--photo-url goes with --to"),
+    "export-tasks: tags": ([*TASKS, "--to", "cvat", "--tags", "tables/tags.csv"], "--tags goes with --to label-studio"),
+    "data prepare: test photos": (["data", "prepare", "coco14", "--root", "out", "--test"], "--test goes with voc12"),
     "reproduce: seeds": (["reproduce", "asdt-table4", "--on", "scenes", "--out", "out", "--seeds", "0,0"], "--seeds"),
     "reproduce: a table": (["reproduce", "table-99", "--out", "out"], "no table"),
     "reproduce: a device": (["reproduce", "asdt-table4", "--out", "out", "--device", "tpu"], "no device 'tpu'"),
@@ -73,6 +91,27 @@ OF_A_RUN = {
     "label: a dry run by shards": (
         ["label", "run", "--out", "out", "--dry-run", "--shards", "2"],
         "--dry-run does not",
+    ),
+    "label: tags without photos": (
+        ["label", "run", "--out", "out", "--tags", "tables/tags.csv"],
+        "--tags goes with --images: add that, or leave --tags out",
+    ),
+    "label: classes without photos": (["label", "run", "--out", "out", "--classes", "a"], "--classes goes with"),
+    "label: columns without photos": (
+        ["label", "run", "--out", "out", "--file-column", "file", "--dry-run"],
+        "--file-column goes with --images",
+    ),
+    "label: tags without photos by shards": (
+        ["label", "run", "--out", "out", "--tags", "tables/tags.csv", "--shards", "2"],
+        "--tags goes with --images",
+    ),
+    "review: tags without photos": (
+        ["review", "run", "--review", "out", "--tags", "tables/tags.csv", "--no-browser"],
+        "--tags goes with --images",
+    ),
+    "predict: classes without tags": (
+        ["predict", "run", "photos", "--out", "out", "--classes", "cat,dog"],
+        "--classes goes with --tags",
     ),
     "label: scales": (["label", "run", "--out", "out", "--scales", "0"], "scales"),
     "label: a device": (["label", "run", "--out", "out", "--device", "tpu"], "no device 'tpu'"),

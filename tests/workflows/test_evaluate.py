@@ -6,6 +6,7 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
+from tagseg.data.mask_numbers import TagTable
 from tagseg.data.palette import write_mask
 from tagseg.errors import UserError
 from tagseg.workflows.evaluate import evaluate, table, write_json
@@ -59,6 +60,17 @@ def test_folders(masks, truth):
 def test_classes_are_numbered_when_not_named(masks, truth):
     assert evaluate(masks, truth).classes == ("background", "class 1", "class 2")
     assert "not stated" in shown(evaluate(masks, truth))
+
+
+@pytest.mark.parametrize("beside", ["masks", "truth"])
+def test_a_list_beside_the_masks_names_their_numbers_and_not_the_table(tmp_path, masks, truth, beside):
+    tags = TagTable(tmp_path / "tags.csv")
+    tags.file.write_text("file,tags\na b,horse\n猫,horse\n", encoding="utf-8")
+    (tmp_path / beside / "classes.txt").write_text("background\nhorse\ncow\n", encoding="utf-8")
+    result = evaluate(masks, truth, tags=tags)
+    assert result.classes == ("background", "horse", "cow")
+    assert result.notes == ()
+    assert evaluate(masks, truth, tags=tags, classes=["horse", "cat"]).classes == ("background", "horse", "cat")
 
 
 def test_gaps_are_reported(tmp_path, truth, masks):

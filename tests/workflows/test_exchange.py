@@ -107,6 +107,27 @@ def test_the_list_beside_masks_goes_before_the_order_of_a_table(tmp_path, photos
     assert READERS["label-studio"](Path("tasks")).classes == ("background", "dog", "cat")
 
 
+def test_a_table_ticks_tags_and_never_orders_the_classes(tmp_path, photos, masks, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    monkeypatch.chdir(tmp_path)
+    Path("tags.csv").write_text("file,tags\na.png,horse\nsub/d.png,cow;horse\n", encoding="utf-8")
+    words = ["export-tasks", "masks", "--images", "photos", "--tags", "tags.csv", "--out", "tasks"]
+    with pytest.raises(UserError, match="--classes"):
+        app(words, standalone_mode=False)
+    Path("masks/classes.txt").write_text("background\nhorse\ncow\n", encoding="utf-8")
+    app(words, standalone_mode=False)
+    stored = READERS["label-studio"](tmp_path / "tasks")
+    assert stored.classes == ("background", "horse", "cow")
+    same(dict(stored.masks), masks)
+    ticked = [
+        task["predictions"][0]["result"][-1]["value"]
+        for task in json.loads(Path("tasks/label-studio.json").read_text())
+    ]
+    assert ticked[0] == {"choices": ["horse"]}
+    Path("tags.csv").write_text("file,tags\na.png,hen\n", encoding="utf-8")
+    with pytest.raises(UserError, match="hen"):
+        app(words, standalone_mode=False)
+
+
 def test_label_studio_s_export_comes_back_with_tags_and_without_skipped_tasks(tmp_path, photos, masks) -> None:  # type: ignore[no-untyped-def]
     export_tasks(
         tmp_path / "masks", photos, tmp_path / "tasks", to="label-studio", classes=CLASSES, tags={"a": ["cat"]}

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from typer.testing import CliRunner
 
+from tagseg import quoting
 from tagseg.cli import PANELS
 from tagseg.cli.frame import app
 from tagseg.errors import UserError
@@ -25,6 +27,16 @@ def test_a_finished_run(project: Project) -> None:
     assert facts["scores"]
     assert all(0 <= value <= 100 for value in facts["scores"].values())
     assert facts["size"] > (project.run / "model.safetensors").stat().st_size
+
+
+def test_places_are_quoted_for_the_shell(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    spaced = project.run.rename(project.run.parent / "my run")
+    assert f"tagseg label '{spaced}' --out" in command("info", spaced)
+    monkeypatch.setattr(quoting, "os", SimpleNamespace(name="nt"))
+    assert f'tagseg export "{spaced}" --out' in command("info", spaced)
+    assert quoting.shell_line("tagseg", "predict", "runs\\mine", "C:\\my photos") == (
+        'tagseg predict runs\\mine "C:\\my photos"'
+    )
 
 
 def test_a_run_under_way(project: Project) -> None:

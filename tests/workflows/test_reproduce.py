@@ -15,10 +15,15 @@ from typer.testing import CliRunner
 
 from tagseg import cli
 from tagseg.errors import UserError
+from tagseg.progress import silence
+from tagseg.recipe import Recipe
 from tagseg.reproduce import plan
 from tagseg.reproduce.claims import CLAIMS
+from tagseg.reproduce.cost import Cost
 from tagseg.reproduce.plan import Estimate, Setting, trainings
+from tagseg.reproduce.table import DATA
 from tagseg.reproduce.tables import PAPER_TABLES, figure_5
+from tagseg.workflows import efficiency
 from tagseg.workflows.reproduce import TEST_PLACE, pack_test_masks, reproduce
 
 SMALL = (
@@ -74,6 +79,15 @@ def test_a_table_from_its_classifier_to_its_page(tmp_path: Path) -> None:
     reproduce(table, scenes(tmp_path), out, say=said.append)
     assert {path: path.stat().st_mtime_ns for path in place.rglob("model.safetensors")} == times
     assert "  asdt: there already" in said
+    said.clear()  # a plan of other trainings says so of each, and of what is made from it
+    reproduce(table, scenes(tmp_path, 3), out, dry_run=True, say=said.append)
+    assert not any("there already" in line for line in said)
+    classifier = place / "classifier" / "recipe.yaml"
+    text = classifier.read_text()
+    classifier.write_text(text.replace("steps: 2\n", "steps: 3\n"))
+    reproduce(table, scenes(tmp_path), out, dry_run=True, say=said.append)
+    assert not any("there already" in line for line in said)
+    classifier.write_text(text)
     shutil.rmtree(place / "asdt-resnet101")  # what was lost is made again, from what is there
     reproduce(table, scenes(tmp_path), out, say=said.append)
     assert set(place.rglob("model.safetensors")) == set(times)
@@ -167,15 +181,56 @@ def test_the_archive_that_vocs_server_takes(tmp_path: Path, monkeypatch: pytest.
     [
         (["asdt-table9"], "there are asdt-table1"),
         (["asdt-table4", "--on", "voc"], "--on is one of published, voc-animals, scenes"),
-        (["asdt-table4", "--taus", "3"], "belong to asdt-fig5"),
+        (["asdt-table4", "--taus", "3"], "--taus goes with asdt-fig5"),
         (["asdt-table4", "--seeds", "a"], "numbers separated by commas"),
         (["asdt-table4", "--row", "VI"], "its rows are I class-teacher"),
+        (["asdt-table4", "--seeds", "nan"], "--seeds should be numbers"),
+        (["asdt-table4", "--seeds", "0,inf"], "--seeds should be numbers"),
+        (["asdt-fig5", "--periods", "inf"], "--periods should be numbers"),
+        (["asdt-fig5", "--taus", "nan"], "--taus should be numbers"),
+        (["efficiency", "--seeds", "0,1"], "--seeds goes with a TABLE of trainings"),
+        (["efficiency", "--row", "one"], "--row goes with"),
+        (["efficiency", "--set", "train.steps=1"], "--set goes with"),
+        (["efficiency", "--steps", "9"], "--steps goes with"),
+        (["efficiency", "--data", "sets"], "--data goes with"),
+        (["efficiency", "--taus", "3"], "--taus goes with"),
+        (["efficiency", "--no-hours"], "--no-hours goes with"),
+        (["--on", "scenes"], "--on goes with a TABLE"),
     ],
 )
 def test_mistakes_are_said(words: list[str], said: str) -> None:
     result = CliRunner().invoke(cli.app, ["reproduce", *words])
     assert isinstance(result.exception, UserError)
     assert said in str(result.exception)
+
+
+@pytest.mark.usefixtures("no_measuring")
+def test_a_plan_and_a_table_are_told_with_quiet_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = ["--quiet", "reproduce", "asdt-table4", "--on", "scenes", "--out", str(tmp_path / "out")]
+    try:
+        assert "Left in all" in CliRunner().invoke(cli.app, [*words, "--dry-run"]).output
+        page = tmp_path / "table.html"
+        page.with_suffix(".md").write_text("| row | measured |")
+        monkeypatch.setattr("tagseg.workflows.reproduce.reproduce", lambda *_, **__: page)
+        assert CliRunner().invoke(cli.app, words).output == "| row | measured |\n"
+    finally:
+        silence(False)
+
+
+@pytest.mark.parametrize("on", ["scenes", "voc-animals"])
+def test_networks_are_measured_with_the_classes_of_their_data(
+    on: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    measured: list[int] = []
+
+    def measure(recipe: Recipe, classes: int, **_: object) -> Cost:
+        measured.append(classes)
+        return Cost(1, 1, 1, 2.0, 1, 1.5, 2, 64)
+
+    monkeypatch.setattr(efficiency, "_alone", lambda *words: efficiency._measure(*words, 1))
+    monkeypatch.setattr(efficiency, "measure", measure)
+    efficiency.efficiency(on, tmp_path / "out", device="cpu", say=str)
+    assert set(measured) == {DATA[on].classes}
 
 
 def test_tables_are_listed() -> None:

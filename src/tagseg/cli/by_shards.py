@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tagseg.cli.frame import say
+from tagseg.cli.frame import belong_to, say
 from tagseg.cli.groups import grouped
 from tagseg.errors import UserError
 
 if TYPE_CHECKING:
     from tagseg.scale.finish import Finished
     from tagseg.workflows.shards import Shards
+
+CONTAINER, ENGINE, WORKERS = "tar", "local", 1  # where nothing else is given
 
 
 @dataclass(frozen=True)
@@ -27,10 +29,10 @@ class Cut:
     shard: Annotated[
         str | None, typer.Option("--shard", help="do this part alone, such as 3/100; numbers begin at 0")
     ] = None
-    container: Annotated[str, typer.Option("--container", help="of a part's masks: tar, parquet, png")] = "tar"
-    engine: Annotated[str, typer.Option("--engine", help="what works on the parts: local, ray")] = "local"
+    container: Annotated[str, typer.Option("--container", help="of a part's masks: tar, parquet, png")] = CONTAINER
+    engine: Annotated[str, typer.Option("--engine", help="what works on the parts: local, ray")] = ENGINE
     address: Annotated[str | None, typer.Option("--address", help="ray: of a cluster; else this machine")] = None
-    workers: Annotated[int, typer.Option("--workers", min=1, help="ray: how many at once")] = 1
+    workers: Annotated[int, typer.Option("--workers", min=1, help="ray: how many at once")] = WORKERS
     timeout: Annotated[
         float | None, typer.Option("--timeout", min=0.1, help="parts: seconds that a photo may take")
     ] = None
@@ -42,7 +44,10 @@ class Cut:
         places: those that the command reads and writes. whole: whether options were given that shards know nothing of.
         Raises UserError for those, and for what needs --shards where it is missing.
         """
+        of_ray: dict[str, object] = {"--address": self.address, "--workers": self.workers != WORKERS}
         if self.shards is not None:
+            if self.engine != "ray":
+                belong_to("--engine ray", of_ray)
             from tagseg.workflows.shards import Shards
 
             given = [f"--{name.replace('_', '-')}" for name, is_given in whole.items() if is_given]
@@ -58,8 +63,14 @@ class Cut:
                 self.timeout,
                 self.retry_errors,
             )
-        if self.shard is not None or self.retry_errors or self.engine != "local" or self.timeout is not None:
-            raise UserError("--shard, --retry-errors, --engine and --timeout need --shards N: docs/scale.md.")
+        more: dict[str, object] = {
+            "--shard": self.shard,
+            "--container": self.container != CONTAINER,
+            "--engine": self.engine != ENGINE,
+            "--timeout": self.timeout,
+            "--retry-errors": self.retry_errors,
+        }
+        belong_to("--shards N (docs/scale.md)", more | of_ray)
         if any("://" in place for place in places):
             raise UserError("Stores need --shards N: docs/scale.md.")
         return None

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from tagseg.cli.frame import app, console, say
+from tagseg.cli.frame import answer, app, belong_to, console, say
 from tagseg.errors import UserError
 
 data = typer.Typer(no_args_is_help=True, help="The papers' data sets: prepare one, check one.")
@@ -39,6 +39,10 @@ def prepare(
 
     if unlabeled not in ("background", "ignore"):
         raise UserError(f"--unlabeled is background or ignore, not {unlabeled!r}.")
+    if name != "voc12":
+        belong_to("voc12", {"--test": test})
+    if name != "coco-stuff10k":
+        belong_to("coco-stuff10k", {"--unlabeled": unlabeled != "background"})
     options = Options(unlabeled="ignore" if unlabeled == "ignore" else "background", test=test)
     prepare(
         name,
@@ -46,7 +50,7 @@ def prepare(
         archives=archives,
         options=options,
         dry_run=dry_run,
-        say=say,
+        say=answer if dry_run else say,
     )
 
 

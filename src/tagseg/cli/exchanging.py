@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tagseg.cli.frame import Classes, Out, Tags, app, class_names, say
+from tagseg.cli.frame import Classes, Out, Tags, app, belong_to, class_names, say
 from tagseg.errors import UserError
 
 if TYPE_CHECKING:
@@ -38,12 +38,12 @@ def export_tasks(
     from tagseg.data.tagged import open_tagged
     from tagseg.workflows.exchange import export_tasks, kept_classes
 
+    if to != "label-studio":
+        belong_to("--to label-studio", {"--tags": tags, "--photo-url": photo_url})
     names, known = class_names(classes), {}
-    if tags is not None:
-        names = names or kept_classes(source) or None  # before the table's own order, which masks need not have
-        data = open_tagged(images, tags, classes=names)
+    if tags is not None:  # a table says what a photo shows, never which number a class has in the masks
+        data = open_tagged(images, tags, classes=names or kept_classes(source) or None)
         known = {photo.name: [data.classes[k - 1] for k in photo.tags] for photo in data.photos}
-        names = names or data.classes
     result = export_tasks(
         source,
         images,

@@ -6,7 +6,7 @@ import io
 import logging
 import sys
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
@@ -17,6 +17,7 @@ from rich.control import Control
 from rich.segment import Segment
 
 from tagseg import __version__
+from tagseg.errors import UserError
 from tagseg.progress import silence, silent
 
 app = typer.Typer(
@@ -166,3 +167,13 @@ def class_names(text: str | None) -> tuple[str, ...] | None:
     from tagseg.data.classes import check_classes
 
     return check_classes(name.strip() for name in text.split(",") if name.strip())
+
+
+def belong_to(needed: str, given: Mapping[str, object]) -> None:
+    """Refuse options without that which they belong to, as they would do nothing.
+
+    given: values by option; one that is None, False or empty was not given. Raises UserError for the first that was.
+    """
+    for option, value in given.items():
+        if value:
+            raise UserError(f"{option} goes with {needed}: add that, or leave {option} out.")

@@ -21,10 +21,12 @@ from tagseg.cli.frame import (
     TaggedBackground,
     answer,
     app,
+    belong_to,
     say,
 )
-from tagseg.cli.tag_options import TagOptions, tag_options
+from tagseg.cli.tag_options import TagOptions, one_source, tag_options
 from tagseg.errors import UserError
+from tagseg.quoting import shell_line
 from tagseg.refine.defaults import BILATERAL, GAUSSIAN, ITERATIONS
 
 if TYPE_CHECKING:
@@ -79,8 +81,7 @@ def label(
         say("--confidence is now --ignore-below.", style="yellow")
         ignore_below = confidence
 
-    if places and images is not None:
-        raise UserError("--set says where the photos of the run are, --images names others: give one of them.")
+    one_source(images, places, tagged)
 
     def build() -> Segmenter:
         segmenter = load(run, device=device)
@@ -133,9 +134,8 @@ def label(
         total = len(data)
     used = "tags were used" if use_tags else "tags were not used"
     say(f"{count} masks written to {out} ({total - count} were there already); {used}.")
-    say(
-        f"The values of the masks are the lines of {Path(out) / CLASSES_FILE}, from 0. To look at them: tagseg review {out}"
-    )
+    say(f"The values of the masks are the lines of {Path(out) / CLASSES_FILE}, from 0.")
+    say(f"To look at them: {shell_line('tagseg', 'review', out, '--images', images or 'PHOTOS')}")
     if scores is not None:
         say(f"mIoU {percent(100 * scores.miou)} % against the true masks of {scores.photos} of these photos.")
 
@@ -182,6 +182,8 @@ def predict(
     images = [*(images or []), *(more_images or [])]
     if not images:
         raise UserError("Give photos to predict: tagseg predict RUN PHOTOS --out masks.")
+    if tagged.tags is None:
+        belong_to("--tags", tagged.given)
 
     def build() -> Segmenter:
         segmenter = load(run, device=device)
@@ -258,6 +260,8 @@ def refine(
     if confidence is not None:
         say("--confidence is now --label-probability.", style="yellow")
         label_probability = confidence
+    if tagged.tags is None:
+        belong_to("--tags", tagged.given)
     how = Refinement(GAUSSIAN, (sxy, srgb, weight), iterations, label_probability)
     known = tagged.table()
     parts = cut.of([masks, images, out], overwrite=overwrite)

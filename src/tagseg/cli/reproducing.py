@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.table import Table
 
-from tagseg.cli.frame import Device, Set, app, console, say
+from tagseg.cli.frame import Device, Set, answer, app, belong_to, console, say
 from tagseg.errors import UserError
+
+ON, DATA, SEEDS = "published", Path("data"), "0"  # where nothing else is given
 
 
 @app.command()
 def reproduce(
     table: Annotated[str | None, typer.Argument(help="which table; without it, lists them")] = None,
-    on: Annotated[str, typer.Option(help="published, or the small twin: voc-animals, scenes")] = "published",
-    data: Annotated[Path, typer.Option(help="folder of the data sets: voc12, coco14, voc-animals ... below it")] = Path(
-        "data"
-    ),
+    on: Annotated[str, typer.Option(help="published, or the small twin: voc-animals, scenes")] = ON,
+    data: Annotated[Path, typer.Option(help="folder of the data sets: voc12, coco14, voc-animals ... below it")] = DATA,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="folder for the results; else reproduced/TABLE-ON")
     ] = None,
-    seeds: Annotated[str, typer.Option(help="such as 0,1,2")] = "0",
+    seeds: Annotated[str, typer.Option(help="such as 0,1,2")] = SEEDS,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="only print the plan")] = False,
     measured: Annotated[
         bool, typer.Option("--hours/--no-hours", help="whether the plan measures a step of every training")
@@ -42,14 +43,27 @@ def reproduce(
 
     Example: tagseg reproduce asdt-table4 --on voc-animals --seeds 0,1
     """
+    of_table = {
+        "--data": data != DATA,
+        "--seeds": seeds != SEEDS,
+        "--row": rows,
+        "--periods": periods,
+        "--taus": taus,
+        "--steps": steps,
+        "--set": settings,
+        "--no-hours": not measured,
+    }
     if table is None:
+        belong_to("a TABLE", of_table | {"--out": out, "--dry-run": dry_run, "--on": on != ON})
         _list()
         return
+    tell = answer if dry_run else say
     place = out or Path("reproduced") / f"{table}-{on}"
     if table == "efficiency":
+        belong_to("a TABLE of trainings", of_table)
         from tagseg.workflows.efficiency import efficiency
 
-        page = efficiency(on, place, dry_run=dry_run, device=device, say=say)
+        page = efficiency(on, place, dry_run=dry_run, device=device, say=tell)
     else:
         from tagseg.reproduce.claims import CLAIMS
         from tagseg.reproduce.plan import PLACES, PUBLISHED, Setting
@@ -68,8 +82,8 @@ def reproduce(
                 [int(n) for n in _numbers("--periods", periods)] if periods else usual,
                 _numbers("--taus", taus) if taus else TAUS,
             )
-        elif periods or taus:
-            raise UserError("--periods and --taus belong to asdt-fig5.")
+        else:
+            belong_to("asdt-fig5", {"--periods": periods, "--taus": taus})
         setting = Setting(on, data, steps, tuple(settings or ()))
         seed_numbers = [int(number) for number in _numbers("--seeds", seeds)]
         page = reproduce(
@@ -80,10 +94,10 @@ def reproduce(
             dry_run=dry_run,
             measured=measured,
             device=device,
-            say=say,
+            say=tell,
         )
     if page is not None:
-        say(page.with_suffix(".md").read_text(encoding="utf-8"))
+        answer(page.with_suffix(".md").read_text(encoding="utf-8"))
         say(f"Open {page}.")
 
 
@@ -92,7 +106,8 @@ def _numbers(option: str, text: str) -> list[float]:
         numbers = [float(word) for word in text.split(",") if word.strip()]
     except ValueError:
         numbers = []
-    if not numbers or (option != "--taus" and any(number != int(number) or number < 0 for number in numbers)):
+    whole = option != "--taus"
+    if not numbers or not all(math.isfinite(n) and not (whole and (n < 0 or n != int(n))) for n in numbers):
         raise UserError(f"{option} should be numbers separated by commas, such as 0,1,2, and is {text!r}.")
     return numbers
 

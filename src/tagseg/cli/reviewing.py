@@ -7,8 +7,9 @@ from typing import Annotated
 
 import typer
 
-from tagseg.cli.frame import Places, app, say
-from tagseg.cli.tag_options import TagOptions, tag_options
+from tagseg.cli.frame import Places, answer, app, belong_to, say
+from tagseg.cli.tag_options import TagOptions, one_source, tag_options
+from tagseg.quoting import shell_line
 
 Host = Annotated[str, typer.Option(help="address to listen on; beyond this machine (0.0.0.0) a token is needed")]
 Port = Annotated[int, typer.Option(min=0, max=65535, help="port to listen on; 0 takes a free one")]
@@ -50,6 +51,9 @@ def review(
     from tagseg.web.listen import listen, open_address
     from tagseg.workflows.review import open_review
 
+    one_source(images, places, tagged)
+    if tagged.tags is None:
+        belong_to("--tags", tagged.reading)
     address = open_address(host, port, token, tuple(name or ()))
     session = open_review(
         source,
@@ -64,8 +68,8 @@ def review(
     )
 
     def announce(url: str) -> None:
-        say(f"{len(session.photos)} photos; decisions go to {folder}. The page: {url}")
-        say(f"Then: tagseg train --images ... --tags ... --review {folder} --out ...")
+        answer(f"{len(session.photos)} photos; decisions go to {folder}. The page: {url}")  # --quiet hides no way in
+        say(f"Then: tagseg train --images ... --tags ... --review {shell_line(folder)} --out ...")
 
     listen(create_app(session, hosts=address.hosts, token=address.token), address, say=announce, browser=browser)
 
@@ -111,6 +115,8 @@ def serve(
     from tagseg.serve.service import Limits, Service
     from tagseg.web.listen import listen, open_address
 
+    if not label_studio:
+        belong_to("--label-studio", {"--images": images, "--label-studio-url": label_studio_url})
     address = open_address(host, port, token, tuple(name or ()))
     limits = Limits(bytes=body_cap, pixels=pixel_cap, waiting=waiting)
     service = Service(load(run), name=run.resolve().name, limits=limits)
@@ -118,7 +124,7 @@ def serve(
     routes = Backend(service, images=images, url=label_studio_url, access=access).routes() if label_studio else []
 
     def announce(url: str) -> None:
-        say(f"{service.name}, version {service.version}: {url}")
+        answer(f"{service.name}, version {service.version}: {url}")
         if label_studio:
             say(LOOPBACK_HINT)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -12,6 +11,7 @@ from rich.progress import Progress
 from tagseg.cli.frame import Device, Images, Masks, Overwrite, app, console, say
 from tagseg.cli.tag_options import TagOptions, tag_options
 from tagseg.errors import UserError
+from tagseg.quoting import shell_line
 
 
 @app.command()
@@ -77,7 +77,6 @@ def check(
     fatal = [problem for problem in result.problems if problem.fatal]
     if fatal:
         raise UserError(f"{len(fatal)} of {len(result.problems)} problem(s) stop training: see the table above.")
-    given: dict[str, object] = {"--images": images, "--tags": tagged.tags, "--masks": masks}
-    given |= {"--separator": tagged.separator, "--classes": tagged.classes}
-    words = [str(word) for name, value in given.items() if value for word in (name, value)]
-    say(f"Next: tagseg train {shlex.join(words)} --out runs/mine")
+    given = {"--images": images, **tagged.given, "--masks": masks}
+    words = [word for name, value in given.items() if value for word in (name, value)]
+    say(f"Next: {shell_line('tagseg', 'train', *words, '--out', 'runs/mine')}")

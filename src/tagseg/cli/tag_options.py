@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated, TypedDict
 
 import typer
 
-from tagseg.cli.frame import Classes, Tags, class_names
+from tagseg.cli.frame import Classes, Tags, belong_to, class_names
 from tagseg.cli.groups import grouped
+from tagseg.errors import UserError
 
 if TYPE_CHECKING:
     from tagseg.data.mask_numbers import TagTable
@@ -48,11 +49,29 @@ class TagOptions:
         """How the table is read."""
         return {"separator": self.separator, "file_column": self.file_column, "tags_column": self.tags_column}
 
+    @property
+    def reading(self) -> dict[str, object]:
+        """How the table is read, by option."""
+        return {f"--{name.replace('_', '-')}": value for name, value in self.columns.items()}
+
+    @property
+    def given(self) -> dict[str, object]:
+        """All of them, by option."""
+        return {"--tags": self.tags, "--classes": self.classes, **self.reading}
+
     def table(self) -> TagTable | None:
         """The table as masks are held against it. Raises UserError for names that can be none."""
         from tagseg.data.mask_numbers import TagTable
 
         return None if self.tags is None else TagTable(self.tags, classes=self.names, **self.columns)
+
+
+def one_source(images: object, places: object, tagged: TagOptions) -> None:
+    """Refuse what a command on a run's own photos, or on those of --images, would not look at. Raises UserError."""
+    if images is None:
+        belong_to("--images", tagged.given)
+    elif places:
+        raise UserError("--set says where the photos of the run are, --images names others: give one of them.")
 
 
 tag_options = grouped("tagged", TagOptions)

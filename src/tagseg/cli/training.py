@@ -2,17 +2,31 @@
 
 from __future__ import annotations
 
-import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tagseg.cli.frame import Device, DryRun, Masks, Method, Out, Overwrite, OwnImages, Review, Set, answer, app, say
+from tagseg.cli.frame import (
+    Device,
+    DryRun,
+    Masks,
+    Method,
+    Out,
+    Overwrite,
+    OwnImages,
+    Review,
+    Set,
+    answer,
+    app,
+    belong_to,
+    say,
+)
 from tagseg.cli.groups import grouped
 from tagseg.cli.tag_options import TagOptions, tag_options
 from tagseg.errors import UserError
+from tagseg.quoting import shell_line
 
 if TYPE_CHECKING:
     from tagseg.data.sources import DataSettings
@@ -94,7 +108,7 @@ def train(
         say(f"{'Model, scores and report' if scores else 'Model and report'} are in {out}: open {page}.")
         if not scores:
             say("There are no scores, for no true masks were given (--masks).")
-        say(f"Next: tagseg predict {shlex.quote(str(out))} PHOTOS --out masks --format overlay")
+        say(f"Next: tagseg predict {shell_line(out)} PHOTOS --out masks --format overlay")
 
 
 @app.command()
@@ -130,6 +144,9 @@ def run(
     elif recipe is not None:
         chain = given_chain(recipe, with_review(settings, own.review))
     else:
+        alone = {"--masks": own.masks, "--method": own.method}
+        belong_to("--images", tagged.given | alone)
+        belong_to("a chain or --images", {"--review": own.review, "--set": settings, "--dry-run": dry_run})
         list_chains()
         return
     if dry_run:
@@ -140,4 +157,4 @@ def run(
         return
     page = run(chain, out, device=device, say=say)
     say(f"The model is {out / chain.stages[-1]}; pseudo masks, scores and report are in {out}: open {page}.")
-    say(f"Next: tagseg predict {shlex.quote(str(out))} PHOTOS --out masks --format overlay")
+    say(f"Next: tagseg predict {shell_line(out)} PHOTOS --out masks --format overlay")

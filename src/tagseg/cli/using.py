@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Annotated
 
 import typer
 
 from tagseg.cli.by_shards import say_finished
-from tagseg.cli.frame import Device, Out, Places, Run, app, console, say
+from tagseg.cli.frame import Device, Out, Places, Run, app, belong_to, console, say
 from tagseg.cli.tag_options import TagOptions, tag_options
 from tagseg.errors import UserError
 
@@ -41,7 +41,10 @@ def finish(
 def export(
     run: Annotated[Path, typer.Argument(help="a finished run folder, or a .safetensors file of `tagseg export`")],
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="the file to write; else model.onnx in the run")
+        Path | None,
+        typer.Option(
+            "--out", "-o", help="the file to write; else model.onnx in the run, NAME.onnx for hf://OWNER/NAME"
+        ),
     ] = None,
     format: Annotated[str | None, typer.Option(help="onnx, torch, safetensors; else by the file's ending")] = None,
 ) -> None:
@@ -49,12 +52,17 @@ def export(
 
     Example: tagseg export runs/mine --format onnx --out model.onnx
     """
+    from tagseg.prediction.hub import is_address
     from tagseg.prediction.load import load
     from tagseg.workflows.export import FORMATS, export
 
     if out is None:
-        name = "export.safetensors" if format == "safetensors" else f"model{FORMATS.get(format or 'onnx', '')}"
-        out = run / name if run.is_dir() else run.with_name(name)
+        suffix = FORMATS.get(format or "onnx", "")
+        if is_address(run):  # hf://owner/name@revision: here, by its name
+            out = Path(PurePosixPath(run.as_posix().partition("@")[0]).name + suffix)
+        else:
+            name = "export.safetensors" if format == "safetensors" else f"model{suffix}"
+            out = run / name if run.is_dir() else run.with_name(name)
     for line in export(load(run, device="cpu"), out, format):
         say(line)
 
@@ -123,6 +131,8 @@ def evaluate(
     """
     from tagseg.workflows.evaluate import check_file, evaluate, table, write_json
 
+    if tagged.tags is None:
+        belong_to("--tags", tagged.reading)
     if out is not None:
         check_file(out, masks, truth, *([] if tagged.tags is None else [tagged.tags]))  # before the masks are read
     result = evaluate(masks, truth, split=split, classes=tagged.names, labels_used=labels, tags=tagged.table())

@@ -47,7 +47,7 @@ def looks_like_photo(name: object) -> bool:
 def to_read(unread: str) -> str:
     """What to do about a file with one of UNREAD_SUFFIXES."""
     if unread in HEIC_SUFFIXES:
-        return "pip install 'tagseg[heic]', or convert to JPEG"
+        return 'pip install "tagseg[heic]", or convert to JPEG'
     if unread in AVIF_SUFFIXES:
         return "pip install -U pillow, or convert to JPEG"
     return "convert to JPEG or PNG"

@@ -16,7 +16,7 @@ from tagseg.foreign import reading
 UNPACKED_CAP = 1 << 29
 """Bytes that a workbook may unpack to."""
 _SAVE_AS = "in Excel choose File, Save As, 'CSV UTF-8 (comma delimited)', and give that file"
-_EXTRA = "pip install 'tagseg[excel]'"
+_EXTRA = 'pip install "tagseg[excel]"'
 _FORMATS = (
     (b"\xd0\xcf\x11\xe0", "an old Excel workbook (.xls) or another Office file", _SAVE_AS),
     (b"PAR1", "a Parquet file", "write it as CSV: pandas.read_parquet(...).to_csv('tags.csv', index=False)"),

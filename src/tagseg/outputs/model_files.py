@@ -100,7 +100,7 @@ def write_onnx(network: nn.Module, facts: dict[str, Any], path: Path) -> float:
         import onnxruntime
         import onnxscript  # noqa: F401 (what torch's exporter needs)
     except ImportError as error:
-        raise UserError(f"ONNX needs {error.name}: pip install 'tagseg[export]'.") from error
+        raise UserError(f'ONNX needs {error.name}: pip install "tagseg[export]".') from error
     exported = torch.onnx.export(
         trace(network), dynamo=True, input_names=[INPUT], output_names=list(OUTPUTS), verbose=False
     )

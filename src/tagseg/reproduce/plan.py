@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tagseg.errors import UserError
+from tagseg.quoting import shell_line
 from tagseg.recipe import Recipe, load_recipe, make_recipe, start_recipe
 from tagseg.reproduce.cost import measure, predict_seconds, step_seconds
 from tagseg.reproduce.table import DATA, EXTRA, TWINS, DataNeed, PaperTable, Stage
@@ -103,11 +104,11 @@ def missing_data(table: PaperTable, setting: Setting) -> list[str]:
     lines = []
     need, root = setting.need(table), setting.root(table)
     if setting.on != "scenes" and not root.is_dir():
-        lines.append(f"{root} is not there: {need.prepare.format(root=root)}")
+        lines.append(f"{root} is not there: {need.prepare.format(root=shell_line(root))}")
     if any(stage.extra for stage in table.needed()):
         root = setting.data / EXTRA
         if not root.is_dir():
-            lines.append(f"{root} is not there: tagseg data prepare {EXTRA} --root {root}")
+            lines.append(f"{root} is not there: tagseg data prepare {EXTRA} --root {shell_line(root)}")
     return lines
 
 

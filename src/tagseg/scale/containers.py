@@ -178,7 +178,7 @@ def _arrow() -> tuple[Any, Any]:
         import pyarrow
         import pyarrow.parquet
     except ImportError as error:
-        raise UserError("Parquet needs pyarrow: pip install 'tagseg[scale]'.") from error
+        raise UserError('Parquet needs pyarrow: pip install "tagseg[scale]".') from error
     return pyarrow, pyarrow.parquet
 
 

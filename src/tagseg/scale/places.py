@@ -238,7 +238,7 @@ def open_place(url: str | Path, *, sources: bool = False) -> Place:
         files, root = url_to_fs(text, skip_instance_cache=True, use_listings_cache=False)
     except ImportError as error:
         needed = _INSTALL.get(protocol, "fsspec")
-        raise UserError(f"{protocol}:// needs {needed}: pip install 'tagseg[scale]' {needed}.") from error
+        raise UserError(f'{protocol}:// needs {needed}: pip install "tagseg[scale]" {needed}.') from error
     except (ValueError, OSError) as error:
         raise UserError(f"{text} cannot be opened: {error}.") from error
     return Store(text, files, root)

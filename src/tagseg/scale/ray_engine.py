@@ -35,7 +35,7 @@ def run(
         import ray
         import ray.data
     except ImportError as error:
-        raise UserError("--engine ray needs Ray Data: pip install 'tagseg[ray]'.") from error
+        raise UserError('--engine ray needs Ray Data: pip install "tagseg[ray]".') from error
     started = not ray.is_initialized()
     if started:
         ray.init(address=address, include_dashboard=False, log_to_driver=False, ignore_reinit_error=True)

@@ -12,6 +12,7 @@ from tagseg.data.scenes import SCENE_CLASSES
 from tagseg.devices import AUTO
 from tagseg.errors import UserError
 from tagseg.prediction.score import score_table
+from tagseg.quoting import shell_line
 from tagseg.recipe import load_recipe
 from tagseg.refine.ahead import compiled_ahead
 from tagseg.run_folder import ChainFolder, RunFolder
@@ -60,7 +61,11 @@ def demo(
     last = list(results.values())[-1]
     minutes = last["minutes"] if quick else chain_minutes(ChainFolder(out), list(stages))
     say(f"{minutes:.1f} minutes on {last['machine']}.")
-    more = "the whole demo: tagseg demo" if quick else f"segment photos: tagseg predict {out} PHOTOS --out MASKS"
+    more = (
+        "the whole demo: tagseg demo"
+        if quick
+        else f"segment photos: tagseg predict {shell_line(out)} PHOTOS --out MASKS"
+    )
     say(f"Look at {page}, or {more}")
     return page
 

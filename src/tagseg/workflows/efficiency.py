@@ -132,8 +132,7 @@ def _measure(name: str, on: str, batch: int | None, device: str, threads: int) -
     if on != PUBLISHED:
         name, changes = TWINS[on][name]
     recipe = load_recipe(name, list(changes))
-    classes = {"voc-animals": 6, "scenes": 3}.get(DATA.get(on, DATA["voc12"]).folder, 20)
-    return measure(recipe, classes, batch=batch, device=device)
+    return measure(recipe, DATA.get(on, DATA["voc12"]).classes, batch=batch, device=device)
 
 
 def _cells(cost: Cost) -> list[str]:

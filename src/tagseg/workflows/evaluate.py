@@ -31,6 +31,7 @@ from tagseg.mask_values import BACKGROUND, IGNORE
 from tagseg.places import check_output, is_link
 from tagseg.progress import tracked
 from tagseg.scores import Scores, in_percent
+from tagseg.workflows.review import listed_classes
 
 LARGEST_CONFUSION = 12  # classes up to which the confusion matrix is shown
 
@@ -104,7 +105,7 @@ def evaluate(
     masks: folder of index PNGs, as `label` and `predict` write them; no link in it may lead outside.
     truth: folder of index masks; or, with `split`, a folder in the PASCAL VOC layout, scored on that list's photos.
     classes: the names 1..C in the masks' order; with `split` a subset of the folder's classes, the others counting as
-        background. Without names those of `tags`, or as many classes as the masks hold.
+        background. Without names, with `tags` those of a list beside the masks, else the tags; else numbers.
     tags: the photos' tags; a class that they promise and no true mask holds is named in a note. With `split` the list's.
     labels_used: which labels the masks were made with, kept with the result.
     Masks without a truth are passed over. Raises UserError for missing masks, other sizes, values outside the classes.
@@ -127,7 +128,8 @@ def evaluate(
         wanted = _files(truth, "true masks")
     _refuse_missing(wanted, files, masks)
     if tags is not None:
-        classes, tags_of = tags.of_masks(wanted, [truth], classes)
+        order = classes or tags.classes or listed_classes(masks) or listed_classes(truth) or None
+        classes, tags_of = tags.of_masks(wanted, [truth], order)
 
     if classes is None:
         names = _numbered([*wanted.values(), *(files[name] for name in wanted)])

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import shlex
 import sys
+
+from tagseg.quoting import shell_line
 
 
 def command() -> str:
     """The command line that was given, ready to be pasted into a shell."""
-    return shlex.join(["tagseg", *sys.argv[1:]])
+    return shell_line("tagseg", *sys.argv[1:])

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tagseg.errors import UserError
+from tagseg.quoting import shell_line
 from tagseg.run_folder import ChainFolder, RunFolder
 from tagseg.workflows.opened import run_recipe
 
@@ -74,14 +75,9 @@ def info(path: Path) -> Info:
         if isinstance(part, dict) and part.get("miou") is not None
     }
     classes = tuple(str(name) for name in result["classes"])
-    commands = (
-        f"tagseg predict {path} PHOTOS --out masks --format overlay",
-        f"tagseg label {path} --out pseudo-masks",
-        f"tagseg export {path} --out model.onnx",
-    )
     return Info(
         str(path), "run", "finished", **facts, classes=classes, minutes=result["minutes"], scores=scores,
-        **_sizes(path), next=commands,
+        **_sizes(path), next=_commands(path),
     )  # fmt: skip
 
 
@@ -93,8 +89,16 @@ def _chain(chain: ChainFolder) -> Info:
         return Info(str(chain.path), "chain", state, **_sizes(chain.path))
     inner = info(chain.stage(last).path)
     told = asdict(inner) | {"path": str(chain.path), "kind": "chain"} | _sizes(chain.path)
-    told["next"] = tuple(command.replace(inner.path, str(chain.path)) for command in inner.next)
-    return Info(**told)
+    return Info(**(told | {"next": _commands(chain.path) if inner.next else ()}))
+
+
+def _commands(path: Path) -> tuple[str, ...]:
+    place = shell_line(path)
+    return (
+        f"tagseg predict {place} PHOTOS --out masks --format overlay",
+        f"tagseg label {place} --out pseudo-masks",
+        f"tagseg export {place} --out model.onnx",
+    )
 
 
 def _sizes(path: Path) -> dict[str, Any]:

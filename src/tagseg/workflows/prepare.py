@@ -27,6 +27,7 @@ from tagseg.errors import UserError
 from tagseg.files import make_folder, write_text
 from tagseg.foreign import read_json
 from tagseg.interrupt import Interruption
+from tagseg.quoting import shell_line
 from tagseg.workflows.prepare_plan import Plan, make_plan
 
 RECORD = "prepared.json"
@@ -81,14 +82,14 @@ def prepare(
         raise UserError(f"{wrong[0]}{more}.")
     if plan.load:
         say(f"The archives in {plan.downloads} are no longer needed.")
-    say(f"{dataset.name} is in {root}. Next: {dataset.use.format(root=root)}")
+    say(f"{dataset.name} is in {root}. Next: {dataset.use.format(root=shell_line(root))}")
     return findings
 
 
 def check(name: str, root: Path) -> list[Finding]:
     """What lies in a folder against what the data set should hold. Raises UserError where there is no folder."""
     if not root.is_dir():
-        raise UserError(f"{root} is not there: `tagseg data prepare {name} --root {root}` makes it.")
+        raise UserError(f"{root} is not there: `tagseg data prepare {name} --root {shell_line(root)}` makes it.")
     return known(name).check(root)
 
 

@@ -43,6 +43,7 @@ from tagseg.refine.defaults import BILATERAL, GAUSSIAN, ITERATIONS
 from tagseg.refine.settings import CRFSettings
 from tagseg.result_folder import ResultFolder
 from tagseg.settings import first_fault
+from tagseg.workflows.review import listed_classes
 
 SUFFIXES = (".png", ".npy")  # of masks, and of probabilities
 MARKER = ".tagseg-refine"  # beside the masks: what they were made by
@@ -105,7 +106,10 @@ def refine_folder(
     workers = 1 if where.type != "cpu" else workers or cores()
     check_output(out, [masks_or_probabilities, images, *([] if tags is None else [tags.file])])
     sources, photos = mask_files(masks_or_probabilities), photos_by_name(images)
-    known, tags_of = ((), {}) if tags is None else tags.of_masks(sources, [masks_or_probabilities, images])
+    known, tags_of = tuple[str, ...](), dict[str, tuple[int, ...]]()
+    if tags is not None:
+        order = tags.classes or listed_classes(masks_or_probabilities) or None
+        known, tags_of = tags.of_masks(sources, [masks_or_probabilities, images], order)
     numbers = MaskNumbers(known, str(masks_or_probabilities))
     refuse_ignored_objects(
         (path for path in sources.values() if path.suffix.lower() == ".png"), str(masks_or_probabilities)

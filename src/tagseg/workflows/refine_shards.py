@@ -23,6 +23,7 @@ from tagseg.scale.photos import Photo, list_files, list_photos
 from tagseg.scale.places import Place
 from tagseg.threads import ordered_map
 from tagseg.workflows.refine import SUFFIXES, Refinement, Unrefined, mask_files, photo_of, refined
+from tagseg.workflows.review import listed_classes
 
 
 class Refining(Job):
@@ -84,7 +85,8 @@ def list_pairs(masks: str, images: str, out: str, tags: TagTable | None = None) 
     refuse_ignored_objects((mask_HW for _, mask_HW in _read(plain)), masks)
     if tags is not None:
         folders = [Path(place) for place in (masks, images) if not _is_far(place)]
-        known, tags_of = tags.of_masks((source.name for source in sources), folders)
+        order = tags.classes or (None if _is_far(masks) else listed_classes(Path(masks)) or None)
+        known, tags_of = tags.of_masks((source.name for source in sources), folders, order)
         numbers = MaskNumbers(known, masks)
         wanted = (source for source in plain if numbers.wants(tags_of.get(source.name, ())))
         for name, mask_HW in _read(wanted):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import tarfile
 from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +24,12 @@ from tagseg.files import make_folder, replacing, to_json, write_text
 from tagseg.interrupt import Interruption, check
 from tagseg.prediction.load import load
 from tagseg.progress import nothing_said, tracked
+from tagseg.quoting import shell_line
+from tagseg.recipe import Recipe
 from tagseg.reproduce.plan import PUBLISHED, Setting, Training, missing_data, plan_lines, trainings
 from tagseg.reproduce.table import PaperTable
 from tagseg.run_folder import RunFolder
+from tagseg.workflows.claim import same_but_for_places
 from tagseg.workflows.digests import digest_file, digest_masks
 from tagseg.workflows.label import label
 from tagseg.workflows.opened import open_together
@@ -61,11 +65,21 @@ def reproduce(
     if not main:
         say = nothing_said
 
-    def done(seed: int, training: Training) -> bool:
-        return RunFolder(_place(out, seed) / training.name).finished
+    @cache
+    def planned(seed: int) -> dict[str, Training]:
+        return {training.name: training for training in trainings(table, setting, seed)}
+
+    @cache
+    def done(seed: int, name: str) -> bool:
+        """Whether a training and all that it is made from are there, by the recipes that are planned now."""
+        place, training = _place(out, seed), planned(seed)[name]
+        run, before = RunFolder(place / name), [training.start, training.masks]
+        same = run.finished and same_but_for_places(run.recipe, _located(training, place).placed())
+        return same and all(done(seed, each) for each in before if each is not None)
 
     if main:
-        for line in plan_lines(table, setting, seeds, str(accelerator.device), done, measured=measured):
+        kind = str(accelerator.device)
+        for line in plan_lines(table, setting, seeds, kind, lambda n, each: done(n, each.name), measured=measured):
             say(line)
     if dry_run:
         return None
@@ -91,6 +105,21 @@ def _place(out: Path, seed: int) -> Path:
     return out / f"seed-{seed}"
 
 
+def _masks(maker: str, place: Path) -> Path:
+    return place / f"{maker}-masks"
+
+
+def _located(training: Training, place: Path) -> Recipe:
+    """The recipe of a training in the folder of its seed: where its pictures, its start and its masks lie there."""
+    recipe = training.recipe
+    data, model = rooted(recipe.data, place), recipe.model
+    if training.masks is not None:
+        data = data.model_copy(update={"masks": _masks(training.masks, place)})
+    if training.start is not None:
+        model = model.model_copy(update={"start": str(place / training.start)})
+    return recipe.model_copy(update={"data": data, "model": model})
+
+
 def _one_seed(table: PaperTable, setting: Setting, stages: Stages, seed: int, device: torch.device) -> None:
     """All trainings of a seed, and the pseudo masks between them."""
     place = stages.folder.path
@@ -98,17 +127,13 @@ def _one_seed(table: PaperTable, setting: Setting, stages: Stages, seed: int, de
     labeled: dict[str, str] = {}
     planned = trainings(table, setting, seed)
     for training, number in zip(planned, stages_of([each.recipe for each in planned]), strict=True):
-        recipe = training.recipe.model_copy(update={"data": rooted(training.recipe.data, place)})
-        sources = open_together(recipe.data, place, stages.main, stages.wait)
+        sources = open_together(rooted(training.recipe.data, place), place, stages.main, stages.wait)
         photos = stages.known_photos(sources)
         inputs = [photos]
         if training.start is not None:
-            recipe = recipe.model_copy(
-                update={"model": recipe.model.model_copy(update={"start": str(place / training.start)})}
-            )
             inputs.append(digests[training.start])
         if training.masks is not None:
-            maker, masks = training.masks, place / f"{training.masks}-masks"
+            maker, masks = training.masks, _masks(training.masks, place)
             if maker not in labeled:
                 if stages.due(masks.name, [photos, digests[maker]]):
                     stages.say(f"Pseudo masks of {len(sources.train)} photos by {maker}, their tags used, in {masks}.")
@@ -117,9 +142,8 @@ def _one_seed(table: PaperTable, setting: Setting, stages: Stages, seed: int, de
                         label(model, sources.train, masks, overwrite=stages.anew(masks.name))
                     stages.done(masks.name)
                 labeled[maker] = digest_masks(masks)
-            recipe = recipe.model_copy(update={"data": recipe.data.model_copy(update={"masks": masks})})
             inputs.append(labeled[maker])
-        stages.train(training.name, number, recipe, *inputs)
+        stages.train(training.name, number, _located(training, place), *inputs)
         digests[training.name] = digest_file(RunFolder(place / training.name).weights)
 
 
@@ -149,7 +173,9 @@ def _test_masks(
     """Masks of VOC's test photos by each row's model, as the archive that the server takes."""
     root = setting.root(table)
     if "test" not in list_splits(root):
-        say(f"No masks for VOC's server: {root} has no test photos (`tagseg data prepare voc12 --root {root} --test`).")
+        say(
+            f"No masks for VOC's server: {root} has no test photos (`tagseg data prepare voc12 --root {shell_line(root)} --test`)."
+        )
         return
     photos = listed_photos(root, "test")
     for stage in dict.fromkeys(row.stage for row in table.rows):

@@ -10,7 +10,6 @@ import hashlib
 import hmac
 import os
 import secrets
-import shlex
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -19,6 +18,7 @@ from tagseg.data.paths import held
 from tagseg.errors import UserError
 from tagseg.files import write_text
 from tagseg.foreign import read_bytes, read_text
+from tagseg.quoting import shell_line
 from tagseg.recipe import Recipe, load_recipe
 from tagseg.run_folder import RunFolder
 from tagseg.shipped import shipped_chains, shipped_recipes
@@ -107,7 +107,7 @@ def _check_places(places: dict[str, Path], name: str, overrides: Sequence[str], 
     }
     if strange:
         key, place = next(iter(strange.items()))
-        words = " ".join(f"--set {shlex.quote(f'{key}={place}')}" for key, place in strange.items())
+        words = " ".join(f"--set {shell_line(f'{key}={place}')}" for key, place in strange.items())
         raise UserError(
             f"{name} reads {key} from {place}, which nobody on this account is known to have chosen: to have it read, add {words}"
         )
