@@ -6,11 +6,12 @@ import os
 import re
 import unicodedata
 from collections import Counter, defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from tagseg.data.paths import held
-from tagseg.data.suffixes import NAMED_SUFFIXES, PHOTO_SUFFIXES, UNREAD_SUFFIXES, suffix, to_read
+from tagseg.data.suffixes import MASK_SUFFIXES, NAMED_SUFFIXES, PHOTO_SUFFIXES, UNREAD_SUFFIXES, suffix, to_read
 from tagseg.data.tables import Problem
 from tagseg.errors import UserError
 
@@ -84,9 +85,34 @@ def find_photos(images: Path, *, results: bool = False) -> dict[str, Path]:
     return look_into(images, results=results).photos
 
 
+def by_name(
+    folder: Path, files: Mapping[str, Path], what: str, problems: list[Problem] | None = None
+) -> dict[str, Path]:
+    """The photos or masks that `find_photos` found in a folder, by their names without suffix.
+
+    what: "photos", or a word for masks: beside a mask a JPEG of its name is its photo or an overlay, and is passed over.
+    Raises UserError where two share a name; with `problems` it goes there, and the first counts.
+    """
+    found: dict[str, Path] = {}
+    for file, path in files.items():
+        name = stem(file)
+        other = found.setdefault(name, path)
+        if other is path:
+            continue
+        storing = [each for each in (other, path) if what == "photos" or suffix(each.name) in MASK_SUFFIXES]
+        if len(storing) == 1:
+            found[name] = storing[0]
+            continue
+        text = f"{folder} holds two {what} called {name} ({other.name}, {path.name}); remove one"
+        if problems is None:
+            raise UserError(text)
+        problems.append(Problem("duplicate name", "", text))
+    return found
+
+
 def find_masks(folder: Path) -> dict[str, Path]:
-    """The masks of a folder of results by their names without suffix. Raises UserError as `look_into` does."""
-    return {stem(file): path for file, path in find_photos(folder, results=True).items()}
+    """The masks of a folder of results by their names without suffix. Raises UserError as `look_into` and `by_name` do."""
+    return by_name(folder, find_photos(folder, results=True), "masks")
 
 
 def holds_results(folder: Path) -> bool:

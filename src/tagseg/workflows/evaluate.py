@@ -18,7 +18,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from tagseg.data.folders import find_photos, stem
+from tagseg.data.folders import by_name, find_photos
 from tagseg.data.mask_numbers import MaskNumbers, TagTable, no_mask_holds
 from tagseg.data.masks import ignored_objects, present, read_mask
 from tagseg.data.tagged import UNKNOWN, check_classes
@@ -241,12 +241,7 @@ def _confusion(result: Evaluation) -> Table:
 def _files(folder: Path, what: str, *, results: bool = False) -> dict[str, Path]:
     if not folder.is_dir():
         raise UserError(f"folder of {what} {folder} {'is no folder' if os.path.lexists(folder) else 'does not exist'}")
-    files: dict[str, Path] = {}
-    for file, path in find_photos(folder, results=results).items():
-        name = stem(file)
-        if name in files:
-            raise UserError(f"{folder} holds two {what} called {name} ({files[name].name}, {path.name}); remove one")
-        files[name] = path
+    files = by_name(folder, find_photos(folder, results=results), what)
     if not files:
         raise UserError(f"{folder} holds no {what} (index PNGs)")
     return files
