@@ -14,6 +14,7 @@ from tagseg.data.paths import held
 from tagseg.data.suffixes import MASK_SUFFIXES, NAMED_SUFFIXES, PHOTO_SUFFIXES, UNREAD_SUFFIXES, suffix, to_read
 from tagseg.data.tables import Problem
 from tagseg.errors import UserError
+from tagseg.places import identity
 
 _SYSTEM_FILES = frozenset({"thumbs.db", "desktop.ini", "ehthumbs.db"})
 _NAMED = 5  # files that a sentence names
@@ -25,7 +26,8 @@ class PhotoFolder:
     """What lies below a folder.
 
     photos: by the path relative to it (forward slashes, Unicode NFC), in sorted order. twins: files whose path is that of
-    another in NFC. broken: links that lead nowhere, or to a folder that is being read. irregular: pipes, devices, sockets.
+    another in NFC. broken: links that lead nowhere, or to a folder that is being read; a folder that stands there twice.
+    irregular: pipes, devices, sockets.
     hidden, others: further files, and folders that are passed over.
     """
 
@@ -138,8 +140,8 @@ def look_into(images: Path, *, results: bool = False) -> PhotoFolder:
     found = PhotoFolder(images)
     photos: dict[str, Path] = {}
     root = os.path.realpath(images)
-    above = {_identity(path) for path in Path(root).parents}
-    seen = {_identity(Path(root))}
+    above = {identity(path) for path in Path(root).parents}
+    seen = {identity(Path(root))}
     folders: list[tuple[str, str]] = [(os.fspath(images), "")]
     links: list[tuple[str, str]] = []
     closed = results or holds_results(images)
@@ -148,11 +150,11 @@ def look_into(images: Path, *, results: bool = False) -> PhotoFolder:
         linked = not folders
         folder, prefix = links.pop(0) if linked else folders.pop()
         if linked:
-            identity = _identity(Path(folder))
-            if identity is None or identity in seen or identity in above:
+            own = identity(Path(folder))
+            if own is None or own in seen or own in above:
                 found.broken.append(prefix.rstrip("/"))
                 continue
-            seen.add(identity)
+            seen.add(own)
         try:
             with os.scandir(folder) as entries:
                 listed = sorted(entries, key=lambda entry: entry.name)
@@ -169,9 +171,11 @@ def look_into(images: Path, *, results: bool = False) -> PhotoFolder:
                 if entry.is_symlink():
                     links.append((path, name + "/"))
                 else:
-                    identity = _identity(Path(path))
-                    if identity is not None and identity not in seen:
-                        seen.add(identity)
+                    own = identity(Path(path))
+                    if own is None or own in seen:
+                        found.broken.append(name)
+                    else:
+                        seen.add(own)
                         folders.append((path, name + "/"))
             elif not _is(entry.is_file):
                 (found.broken if entry.is_symlink() and not os.path.exists(path) else found.irregular).append(name)  # noqa: PTH110
@@ -193,14 +197,6 @@ def _is(ask: object) -> bool:
         return bool(ask())  # type: ignore[operator]
     except OSError:
         return False
-
-
-def _identity(path: Path) -> tuple[int, int] | None:
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return found.st_dev, found.st_ino
 
 
 def stem(relative: str) -> str:
