@@ -148,3 +148,10 @@ def test_a_second_source_whose_tags_are_unknown(tmp_path: Path) -> None:
     (root / "tags.csv").write_text("file,tags\nphotos/train/1.jpg,\n", encoding="utf-8")
     with pytest.raises(UserError, match=r"data\.extra: no photo of .* shows one of"):
         open_sources(DataSettings(scenes=small, extra={"root": root}), tmp_path)  # type: ignore[arg-type]
+
+
+def test_no_more_classes_than_masks_hold() -> None:
+    names = tuple(f"c{i}" for i in range(254))
+    assert DataSettings(classes=names[:253]).classes == names[:253]
+    with pytest.raises(ValueError, match="at most 253"):
+        DataSettings(classes=names)

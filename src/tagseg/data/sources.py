@@ -10,6 +10,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
+from tagseg.data.classes import MOST_CLASSES
 from tagseg.data.folders import by_name, find_photos
 from tagseg.data.mask_numbers import MaskNumbers
 from tagseg.data.reviewed import Reviewed, with_review
@@ -84,7 +85,7 @@ class DataSettings(Settings):
         None, description="its column of tags, or several with commas; found when not given"
     )
     classes: tuple[str, ...] | None = Field(
-        None, max_length=254, description="the classes in order; from the data when not given"
+        None, max_length=MOST_CLASSES, description="the classes in order; from the data when not given"
     )
     train: str = Field("train", description="list of the training photos (voc, scenes)")
     val: str | None = Field(

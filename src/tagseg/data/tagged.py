@@ -22,8 +22,6 @@ from tagseg.data.tables import Problem, read_table
 from tagseg.errors import UserError
 from tagseg.mask_values import IGNORE
 
-UNKNOWN = 254  # in `mask_values`: a stored value that no class has
-
 
 @dataclass(frozen=True)
 class TaggedPhoto:

@@ -20,12 +20,12 @@ from tagseg.data.masks import read_mask
 from tagseg.data.paths import inside
 from tagseg.data.rows import Finder, place_rows
 from tagseg.data.tables import read_table
-from tagseg.data.tagged import UNKNOWN, TaggedImages, TaggedPhoto, refuse
+from tagseg.data.tagged import TaggedImages, TaggedPhoto, refuse
 from tagseg.data.text import quoted
 from tagseg.data.voc_xml import object_names
 from tagseg.errors import UserError
 from tagseg.foreign import DATA_CAP, read_text
-from tagseg.mask_values import IGNORE
+from tagseg.mask_values import IGNORE, UNKNOWN
 
 __all__ = ["VOC_CLASSES", "list_splits", "listed_photos", "open_voc", "tags_of_xml"]
 

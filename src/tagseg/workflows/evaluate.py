@@ -21,13 +21,13 @@ from rich.text import Text
 from tagseg.data.folders import by_name, find_photos
 from tagseg.data.mask_numbers import MaskNumbers, TagTable, no_mask_holds
 from tagseg.data.masks import ignored_objects, present, read_mask
-from tagseg.data.tagged import UNKNOWN, check_classes
+from tagseg.data.tagged import check_classes
 from tagseg.data.voc import open_voc
 from tagseg.errors import UserError
 from tagseg.files import make_folder, to_json, write_text
 from tagseg.foreign import read_json
 from tagseg.interrupt import check
-from tagseg.mask_values import BACKGROUND, IGNORE
+from tagseg.mask_values import BACKGROUND, IGNORE, UNKNOWN
 from tagseg.places import check_output, is_link
 from tagseg.progress import tracked
 from tagseg.scores import Scores, in_percent
