@@ -71,17 +71,22 @@ def remove_empty(folder: Path) -> None:
         folder.rmdir()
 
 
+def identity(path: Path) -> Identity | None:
+    """What a file or folder is, however its path is spelled; None where there is nothing.
+
+    Its device and number; its real path where the disk does not number its files, as some of a network.
+    """
+    try:
+        facts = path.stat()
+    except (OSError, ValueError):
+        return None
+    return (facts.st_dev, facts.st_ino) if facts.st_ino else os.path.realpath(path)
+
+
 def _identities(path: Path) -> list[Identity]:
-    """What a path is, and then each folder above it: device and number, or the path where there is nothing yet."""
+    """What a path is, and then each folder above it; the path where there is nothing yet."""
     whole = Path(os.path.realpath(path))
-    found: list[Identity] = []
-    for place in (whole, *whole.parents):
-        try:
-            facts = place.stat()
-            found.append((facts.st_dev, facts.st_ino))
-        except (OSError, ValueError):
-            found.append(str(place))
-    return found
+    return [identity(place) or str(place) for place in (whole, *whole.parents)]
 
 
 def safe_name(name: str) -> str:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from tagseg.data.augment import Augment
+from tagseg.data.photo import read_photo
 from tests.limited import LIMITS, finished
 
 FILL = (124, 116, 104)
@@ -176,6 +180,21 @@ def test_a_strip_of_a_million_pixels_takes_no_more_memory_than_a_photo() -> None
         print(int(got[0].float().mean()))
     """
     assert all(0 < int(line) < 200 for line in finished(code, above=1 << 29, imports=imports).split())
+
+
+def test_the_mask_of_a_strip_is_cut_where_its_reduced_photo_is(tmp_path: Path) -> None:
+    """A JPEG decoded at half its size, and a mask that is one where the photo is red."""
+    red = np.repeat(np.random.default_rng(0).integers(0, 2, 5000 // 40, dtype=np.uint8), 40)
+    mask = np.tile(red, (72, 1))
+    Image.fromarray(np.stack([mask * 255, mask * 0, mask * 0], axis=-1)).save(tmp_path / "a.jpg", quality=95)
+    augment = Augment(16, FILL, short_side=16, scale=(1, 1))
+    photo = read_photo(tmp_path / "a.jpg", min_side=augment.min_side)
+    assert photo.shape[:2] == (36, 2500)
+    for seed in range(10):
+        got, _, got_mask = augment(photo, mask, scale=1.0, seed=seed)
+        sure = (got[0] < 64) | (got[0] > 192)
+        assert sure.float().mean() > 0.8
+        assert ((got[0] > 128) == (got_mask == 1))[sure].all()
 
 
 def test_only_strips_are_cut_before_they_are_resized() -> None:

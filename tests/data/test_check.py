@@ -54,6 +54,16 @@ def test_counts_and_sizes(photos: Make, tmp_path: Path) -> None:
         assert words in text
 
 
+def test_two_masks_of_one_name_are_told(photos: Make, tmp_path: Path) -> None:
+    images, masks = photos("a.png", "b.png"), photos("a.bmp", "a.jpg", "a.png", "b.png", folder="masks")
+    tags = tmp_path / "tags.csv"
+    tags.write_text("file,tags\na.png,cat\nb.png,cat\n", encoding="utf-8")
+    problems = [problem for problem in check_photos(images, tags, masks=masks).problems if problem.fatal]
+    assert [problem.text for problem in problems if problem.kind == "duplicate name"] == [
+        f"{masks} holds two masks called a (a.bmp, a.png); remove one"
+    ]
+
+
 def test_everything_wrong_is_told_at_once(photos: Make, tmp_path: Path) -> None:
     images = photos(
         "good.png", "copy.png", "twin.png", "twin.gif", "short.png", "unlisted.png", "odd.png", "masked.png", "bad.png"

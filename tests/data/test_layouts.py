@@ -143,6 +143,16 @@ def test_other_label_files_are_refused(tmp_path: Path, content: object, said: st
         open_voc(voc_photo(tmp_path / "voc"), "train", tags=file)
 
 
+@pytest.mark.timeout(20)
+def test_a_label_file_that_holds_itself_is_refused(tmp_path: Path) -> None:
+    array = np.empty((), dtype=object)
+    array[()] = array
+    file = tmp_path / "cls_labels.npy"
+    np.save(file, array)
+    with pytest.raises(UserError, match="it holds no dictionary of vectors"):
+        open_voc(voc_photo(tmp_path / "voc"), "train", tags=file)
+
+
 def test_a_plain_array_and_a_torn_file_are_refused(tmp_path: Path) -> None:
     root, path = voc_photo(tmp_path / "voc"), tmp_path / "cls_labels.npy"
     np.save(path, np.zeros((3, len(VOC_CLASSES))))

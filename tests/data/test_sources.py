@@ -51,25 +51,54 @@ def test_masks_that_fit_no_photo_are_refused(tmp_path: Path) -> None:
         DataSettings(**data, truth=masks)
 
 
-def test_a_folders_scores_are_measured_on_true_masks_where_masks_are_pseudo_masks(tmp_path: Path) -> None:
-    photos = tmp_path / "photos"
-    photos.mkdir()
+def tagged_photos(root: Path) -> dict[str, object]:
+    """Two photos tagged cat, with pseudo masks that say so: the beginning of a `data` block."""
+    (root / "photos").mkdir()
     for name in ("a", "b"):
-        Image.new("RGB", (8, 6), "red").save(photos / f"{name}.jpg")
-    tags = tmp_path / "tags.csv"
-    tags.write_text("file,tags\na.jpg,cat\nb.jpg,cat\n", encoding="utf-8")
-    masks = pseudo_masks(tmp_path / "masks", ["a", "b"], (6, 8), 1)
+        Image.new("RGB", (8, 6), "red").save(root / "photos" / f"{name}.jpg")
+    (root / "tags.csv").write_text("file,tags\na.jpg,cat\nb.jpg,cat\n", encoding="utf-8")
+    masks = pseudo_masks(root / "masks", ["a", "b"], (6, 8), 1)
+    return {"format": "tagged", "root": root / "photos", "tags": root / "tags.csv", "masks": masks}
+
+
+def test_a_folders_scores_are_measured_on_true_masks_where_masks_are_pseudo_masks(tmp_path: Path) -> None:
+    data = tagged_photos(tmp_path)
     truth = pseudo_masks(tmp_path / "truth", ["b"], (6, 8), 0)
-    data = {"format": "tagged", "root": photos, "tags": tags, "masks": masks}
-    val = open_sources(DataSettings(**data), tmp_path).val
+    val = open_sources(DataSettings.model_validate(data), tmp_path).val
     assert val is not None
     assert len(val) == 2
-    sources = open_sources(DataSettings(**data, truth=truth), tmp_path)
+    sources = open_sources(DataSettings.model_validate(data | {"truth": truth}), tmp_path)
     assert sources.val is not None
     assert [photo.name for photo in sources.val.photos] == ["b"]
     assert sources.val.mask(0).max() == 0  # type: ignore[union-attr]
     assert sources.train.mask(1).min() == 1  # type: ignore[union-attr]
-    assert open_sources(DataSettings(**data, val=None), tmp_path).val is None
+    assert open_sources(DataSettings.model_validate(data | {"val": None}), tmp_path).val is None
+
+
+def test_true_masks_are_looked_at_before_scores_rest_on_them(tmp_path: Path) -> None:
+    data = tagged_photos(tmp_path)
+    truth = pseudo_masks(tmp_path / "truth", ["a", "b"], (6, 8), 0)
+    val = open_sources(DataSettings.model_validate(data | {"truth": truth}), tmp_path).val
+    assert val is not None
+    assert any("no mask of the 2 photos tagged cat holds that class" in note for note in val.notes)
+    pseudo_masks(tmp_path / "binary", ["a", "b"], (6, 8), 255)
+    with pytest.raises(UserError, match="binary hold only 0 and 255"):
+        open_sources(DataSettings.model_validate(data | {"truth": tmp_path / "binary"}), tmp_path)
+
+
+@pytest.mark.parametrize("place", ["masks", "truth"])
+def test_two_masks_of_one_name_are_refused(tmp_path: Path, place: str) -> None:
+    data = tagged_photos(tmp_path)
+    pseudo_masks(tmp_path / "truth", ["a", "b"], (6, 8), 1)
+    settings = DataSettings.model_validate(data | {"truth": tmp_path / "truth"})
+    for beside in ("a.jpg", "a.txt"):  # no masks: an overlay, and a note
+        (tmp_path / place / beside).write_bytes((tmp_path / "photos" / "a.jpg").read_bytes())
+    sources = open_sources(settings, tmp_path)
+    assert sources.val is not None
+    assert [data.mask(0).max() for data in (sources.train, sources.val)] == [1, 1]  # type: ignore[union-attr]
+    Image.new("L", (8, 6), 2).save(tmp_path / place / "a.tif")
+    with pytest.raises(UserError, match=rf"{place} holds two masks called a \(a\.png, a\.tif\); remove one"):
+        open_sources(settings, tmp_path)
 
 
 def extra_photos(root: Path, *, listed: bool = True) -> Path:
@@ -96,6 +125,7 @@ def test_a_second_source_of_photos_is_trained_on_and_never_scored(tmp_path: Path
     assert (added.name, added.mask) == ("extra/photos/banded/1", None)
     assert [both.train.classes[tag - 1] for tag in added.tags] == ["banded"]
     assert both.train.tags_from == "tags.csv; of more: tags.csv"
+    assert {root, root / "tags.csv"} <= set(both.train.places)
 
     masks = tmp_path / "masks"  # stage 2 reads pseudo masks of both
     for photo in both.train.photos:
@@ -111,6 +141,17 @@ def test_a_second_source_whose_tags_are_unknown(tmp_path: Path) -> None:
     root = extra_photos(tmp_path / "more", listed=False)
     with pytest.raises(UserError, match="'train', which is not among the classes"):
         open_sources(DataSettings(scenes=small, extra={"root": root}), tmp_path)  # type: ignore[arg-type]
+    (root / "notes.psd").write_bytes(b"8BPS")
+    (root / "tags.csv").write_text("file,tags\nphotos/banded/1.jpg,banded\nphotos/train/1.jpg,NA\n", encoding="utf-8")
+    notes = open_sources(DataSettings(scenes=small, extra={"root": root}), tmp_path).train.notes  # type: ignore[arg-type]
+    assert ["read as no tag" in note or ".psd" in note for note in notes] == [True, True]
     (root / "tags.csv").write_text("file,tags\nphotos/train/1.jpg,\n", encoding="utf-8")
     with pytest.raises(UserError, match=r"data\.extra: no photo of .* shows one of"):
         open_sources(DataSettings(scenes=small, extra={"root": root}), tmp_path)  # type: ignore[arg-type]
+
+
+def test_no_more_classes_than_masks_hold() -> None:
+    names = tuple(f"c{i}" for i in range(254))
+    assert DataSettings(classes=names[:253]).classes == names[:253]
+    with pytest.raises(ValueError, match="at most 253"):
+        DataSettings(classes=names)

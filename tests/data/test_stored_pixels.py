@@ -17,6 +17,7 @@ from PIL import Image, ImageFile
 from tagseg.data import pictures
 from tagseg.data.check import check_photos
 from tagseg.data.folders import find_photos
+from tagseg.data.given import as_photo
 from tagseg.data.photo import look_at_photo, photo_size, read_mask, read_photo
 from tagseg.data.suffixes import HAS_AVIF, HAS_HEIC
 from tagseg.errors import UserError
@@ -47,6 +48,23 @@ def test_tiffs_of_16_bits(tmp_path: Path, byteorder: str, compression: str | Non
         tifffile.imwrite(path, planes, photometric="rgb", planarconfig="separate", **words, **tiles)
         assert np.array_equal(read_photo(path), COLOR >> 8), tiles
     assert photo_size(path) == (48, 64)
+
+
+@pytest.mark.parametrize("turn", range(1, 9))
+def test_a_turned_tiff_keeps_its_meaning(tmp_path: Path, turn: int) -> None:
+    """EXIF's orientations: of a picture whose first value stands out, where it stands upright."""
+    path, gray = tmp_path / "a.tif", np.full((40, 50), 60000, np.uint16)
+    gray[0, 0] = 5000
+    corner = [(0, 0), (0, -1), (-1, -1), (-1, 0), (0, 0), (0, -1), (-1, -1), (-1, 0)][turn - 1]
+    tags = [(274, "H", 1, turn, True)]
+    for photometric, least, most in (("minisblack", 5000, 60000), ("miniswhite", 65535 - 60000, 65535 - 5000)):
+        tifffile.imwrite(path, gray, photometric=photometric, extratags=tags)
+        photo = read_photo(path)
+        assert photo.shape[:2] == photo_size(path) == ((40, 50) if turn < 5 else (50, 40))
+        assert sorted({*photo.flat}) == [least >> 8, most >> 8]
+        assert photo[*corner, 0] == (5000 if photometric == "minisblack" else 65535 - 5000) >> 8
+        with path.open("rb") as file, Image.open(file) as image:
+            assert np.array_equal(as_photo(image), photo)
 
 
 def test_tiffs_of_8_bits(tmp_path: Path) -> None:

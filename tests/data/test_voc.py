@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from tagseg.data.sources import DataSettings, open_sources
 from tagseg.data.voc import VOC_CLASSES, open_voc
 from tagseg.errors import UserError
 
@@ -178,3 +180,62 @@ def test_broken_annotations(root: Path) -> None:
     path.unlink()
     with pytest.raises(UserError, match=r"2008_000001\.xml does not exist"):
         open_voc(root, "train", tags="xml")
+
+
+TWO_COLUMNS = "file,tags,weak\n2008_000001.jpg,cat,person\n2007_000063.jpg,NA,chair/dog\n2007_000175.jpg,,sheep\n"
+
+
+def test_a_table_is_read_as_told_and_what_was_guessed_is_kept(root: Path) -> None:
+    table = root / "my.csv"
+    table.write_text(TWO_COLUMNS, encoding="utf-8")
+    told = open_voc(root, "train", tags=table, tags_column="weak", separator="/")
+    assert [photo.tags for photo in told.photos] == [(15,), (9, 12)]
+    guessed = open_voc(root, "train", tags=table)
+    assert [photo.tags for photo in guessed.photos] == [(8,), ()]
+    assert guessed.notes == ("my.csv: 1 cell with nan, NA, null or the like read as no tag",)
+    with pytest.raises(UserError, match=r"my\.csv has no column 'nope'"):
+        open_voc(root, "train", tags=table, file_column="nope")
+    with pytest.raises(UserError, match=r"tags_column 'weak' is for a table, but the tags of .* come from the masks"):
+        open_voc(root, "train", tags_column="weak")
+
+
+def test_the_recipe_of_a_voc_folder_says_how_its_table_is_read(root: Path) -> None:
+    (root / "tags.csv").write_text(TWO_COLUMNS, encoding="utf-8")
+    data = {"format": "voc", "root": root, "tags_column": "weak", "separator": "/"}
+    sources = open_sources(DataSettings.model_validate(data), root)
+    assert [photo.tags for photo in sources.train.photos] == [(15,), (9, 12)]
+    assert sources.val is not None
+    assert [photo.tags for photo in sources.val.photos] == [(17,)]
+
+
+def test_a_table_with_paths_goes_on_when_the_test_photos_come(root: Path) -> None:
+    rows = "".join(f"JPEGImages/{name}.jpg,cat\n" for name in MASKS)
+    (root / "tags.csv").write_text("file,tags\n" + rows, encoding="utf-8")
+    before = open_voc(root, "train")
+    (root / "JPEGImages_test").mkdir()
+    Image.new("RGB", (30, 20)).save(root / "JPEGImages_test" / "2008_000009.jpg")
+    assert open_voc(root, "train").photos == before.photos
+
+
+def test_lists_with_names_that_hold_spaces(root: Path) -> None:
+    (root / "JPEGImages" / "2007_000063.jpg").rename(root / "JPEGImages" / "my photo.jpg")
+    (root / "SegmentationClassAug" / "2007_000063.png").rename(root / "SegmentationClassAug" / "my photo.png")
+    text = "my photo.jpg\n2008_000001 -1\n"
+    (root / "ImageSets" / "Segmentation" / "train.txt").write_text(text, encoding="utf-8")
+    assert [photo.name for photo in open_voc(root, "train").photos] == ["my photo", "2008_000001"]
+
+
+def test_a_list_is_named_by_its_path(root: Path, tmp_path: Path) -> None:
+    path = tmp_path / "mine.txt"
+    path.write_text("zzz\n", encoding="utf-8")
+    with pytest.raises(UserError, match=rf"^{re.escape(str(path))} names zzz, but .*JPEGImages has no such photo"):
+        open_voc(root, str(path))
+
+
+@pytest.mark.parametrize(
+    ("twin", "what"), [("JPEGImages/2008_000001.png", "photos"), ("SegmentationClassAug/2008_000001.tif", "masks")]
+)
+def test_two_files_of_one_name_are_refused(root: Path, twin: str, what: str) -> None:
+    Image.new("L", (30, 20), 3).save(root / twin)
+    with pytest.raises(UserError, match=rf"holds two {what} called 2008_000001 \(.*, .*\); remove one"):
+        open_voc(root, "train")

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import sqlite3
 import time
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -153,6 +155,65 @@ def test_an_excel_workbook_with_a_column_a_tag(tmp_path: Path) -> None:
         book.active.append(row)
     book.save(tmp_path / "tags.xlsx")
     assert read(tmp_path / "tags.xlsx") == [("a.jpg", ("yellow rust",)), ("b.jpg", ("healthy",)), ("c.jpg", ())]
+
+
+def test_a_formula_without_its_value_is_no_empty_cell(tmp_path: Path) -> None:
+    """As openpyxl and pandas write formulas; Excel and LibreOffice store what they gave."""
+    path, opened = tmp_path / "tags.xlsx", tmp_path / "opened.xlsx"
+    book = openpyxl.Workbook()
+    rows = (["a.jpg", "cat", "=NOW()"], ["b.jpg", None], ["c.jpg", "=B2"], ['="d"&".jpg"', "cat"], ["e.jpg", '=""'])
+    for row in (["file", "tags", "note"], *rows):
+        book.active.append(row)
+    book.save(path)
+    found, problems = read_table(path)
+    assert [(row.number, row.tags) for row in found] == [(2, ("cat",)), (3, ())]
+    assert [problem.text for problem in problems if problem.fatal] == [
+        f"tags.xlsx, row {number}: the formula {text!r} has no value in the file; open it in a spreadsheet and save it"
+        for number, text in ((4, "=B2"), (5, '="d"&".jpg"'), (6, '=""'))
+    ]
+    with zipfile.ZipFile(path) as written, zipfile.ZipFile(opened, "w") as calculated:
+        for name in written.namelist():
+            content = written.read(name)
+            for place, value in ((b"B4", b"cat"), (b"A5", b"d.jpg"), (b"B6", b"")):
+                pattern = rb'<c r="%b">(<f>.*?</f>)<v ?/>' % place
+                content = re.sub(pattern, rb'<c r="%b" t="str">\1<v>%b</v>' % (place, value), content)
+            calculated.writestr(name, content)
+    assert read(opened) == [("a.jpg", ("cat",)), ("b.jpg", ()), ("c.jpg", ("cat",)), ("d.jpg", ("cat",)), ("e.jpg", ())]
+
+
+def test_a_formula_without_its_value_in_a_column_a_tag(tmp_path: Path) -> None:
+    book = openpyxl.Workbook()
+    for row in (["photo", "cat", "dog"], ["a.jpg", 1, 0], ["b.jpg", "=B2", 1]):
+        book.active.append(row)
+    book.save(tmp_path / "tags.xlsx")
+    _, problems = read_table(tmp_path / "tags.xlsx")
+    assert [problem.text.partition(";")[0] for problem in problems if problem.fatal] == [
+        "tags.xlsx, row 3: the formula '=B2' has no value in the file"
+    ]
+
+
+def test_a_column_a_tag_may_say_no_for_long(table: Write) -> None:
+    rows = [f"{i}.jpg,{i % 2},{int(i == 2500)}\n" for i in range(2501)]
+    assert read(table("file,cat,rare\n" + "".join(rows)))[-1] == ("2500.jpg", ("rare",))
+
+
+@pytest.mark.parametrize(
+    ("cells", "told", "tags"),
+    [
+        ('"cat;dog\nbird"', None, ("cat", "dog", "bird")),
+        ('"cat;dog\nbird"', ";", ("cat", "dog", "bird")),
+        ('"cat;dog\nbird"', "|", ("cat;dog", "bird")),
+        ('"traffic light\nbird"', None, ("traffic light", "bird")),
+    ],
+)
+def test_several_lines_in_a_cell(table: Write, cells: str, told: str | None, tags: tuple[str, ...]) -> None:
+    path = table(f"file,tags\na.jpg,{cells}\nb.jpg,traffic light\n")
+    assert read(path, separator=told) == [("a.jpg", tags), ("b.jpg", ("traffic light",))]
+
+
+def test_a_line_that_is_a_class_is_never_split(table: Write) -> None:
+    path = table('file;tags\na.jpg;"big, red\nbird, cat"\n')
+    assert read(path, classes=("big, red", "bird", "cat")) == [("a.jpg", ("bird", "cat", "big, red"))]
 
 
 def test_without_openpyxl_the_sentence_says_how_to_save(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -40,7 +40,7 @@ class Server:
     def answer(self, to: BaseHTTPRequestHandler) -> None:
         how, content, start = to.path[1:], self.content, 0
         wanted = re.match(r"bytes=(\d+)-", to.headers.get("Range", ""))
-        if wanted and how != "no-ranges":
+        if wanted and not how.startswith("no-ranges"):
             start = int(wanted[1])
             self.ranges.append(f"{how} {start}")
         if how == "missing":
@@ -53,6 +53,12 @@ class Server:
         if how == "shorter":
             content = content[:-512]
         rest = content[start:]
+        if start and not rest:
+            to.send_response(416)
+            to.send_header("Content-Range", f"bytes */{len(content)}")
+            to.send_header("Content-Length", "0")
+            to.end_headers()
+            return
         to.send_response(206 if start else 200)
         if start:
             to.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
@@ -60,7 +66,7 @@ class Server:
             to.send_header("Content-Type", "text/html; charset=utf-8")
         to.send_header("Content-Length", str(len(rest)))
         to.end_headers()
-        to.wfile.write(rest[: self.cut] if how in ("cut", "cut-once") and (how == "cut" or not start) else rest)
+        to.wfile.write(rest[: self.cut] if how.endswith("cut") else rest)
 
 
 @pytest.fixture
@@ -112,6 +118,33 @@ def test_a_mirror_without_ranges_sends_all_again(served: tuple[Server, Path], tm
     (folder / "a.tar.part").write_bytes(served[0].content[:1000])
     path, _ = download(archive(served, "no-ranges"), folder)
     assert path.read_bytes() == served[0].content
+
+
+@pytest.mark.timeout(60)
+def test_a_mirror_without_ranges_that_always_breaks_off_is_given_up(
+    served: tuple[Server, Path], tmp_path: Path
+) -> None:
+    folder = tmp_path / "x"
+    folder.mkdir()
+    with pytest.raises(UserError, match=rf"the connection ends after {served[0].cut:,} bytes"):
+        download(archive(served, "no-ranges-cut"), folder)
+    path, _ = download(archive(served, "plain"), folder)
+    assert path.read_bytes() == served[0].content
+
+
+def test_an_archive_of_unknown_size_that_is_there_whole_is_kept(served: tuple[Server, Path], tmp_path: Path) -> None:
+    folder = tmp_path / "x"
+    folder.mkdir()
+    (folder / "a.tar.part").write_bytes(served[0].content)
+    unknown = tiny.archive_of(served[1], served[0].address("plain"), known=False)
+    path, _ = download(unknown, folder)
+    assert path.read_bytes() == served[0].content
+    assert served[0].ranges == [f"plain {len(served[0].content)}"]
+    (folder / "a.tar").unlink()
+    (folder / "a.tar.part").write_bytes(served[0].content + b"more")  # of another file
+    with pytest.raises(UserError, match="the bytes so far are not of its file; they were removed"):
+        download(unknown, folder)
+    assert list(folder.iterdir()) == []
 
 
 @pytest.mark.parametrize("how", ["missing", "page", "other", "shorter"])

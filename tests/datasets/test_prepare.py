@@ -3,10 +3,12 @@ from __future__ import annotations
 import errno
 import json
 import os
+import pkgutil
 import shutil
 import signal
 import subprocess
 import sys
+import zipfile
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
@@ -22,6 +24,7 @@ from tagseg.data.voc import open_voc
 from tagseg.datasets import DATASETS
 from tagseg.datasets.dataset import Options
 from tagseg.errors import UserError
+from tagseg.interrupt import Interrupted
 from tagseg.workflows.prepare import check, prepare
 from tests.datasets import tiny
 
@@ -240,6 +243,59 @@ def test_a_wrong_archive_is_refused_by_name(archives: Archives, tmp_path: Path, 
     for name, content in whole.items():
         (folder / name).write_bytes(content)
     quiet("voc12", root, folder)
+
+
+@pytest.mark.parametrize("kind", ["images", "annotations", "imageLists"])
+def test_a_damaged_member_of_a_zip_is_said(archives: Archives, tmp_path: Path, kind: str) -> None:
+    folder, root = archives("coco-stuff10k"), tmp_path / "root"
+    path = folder / "cocostuff-10k-v1.1.zip"
+    whole = path.read_bytes()
+    with zipfile.ZipFile(path) as zipped:
+        member = next(info for info in zipped.infolist() if info.filename.startswith(kind))
+    content = bytearray(whole)
+    content[member.header_offset + 30 + len(member.filename)] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(
+        UserError, match=rf"1\.1\.zip is truncated or no archive \(Bad CRC-32 for file '{member.filename}"
+    ):
+        quiet("coco-stuff10k", root, folder)
+    path.write_bytes(whole)
+    quiet("coco-stuff10k", root, folder)  # and nothing damaged was kept
+    quiet("coco-stuff10k", tmp_path / "other", folder)
+    assert (tree(root).keys(), tree(root / "JPEGImages")) == (
+        tree(tmp_path / "other").keys(),
+        tree(tmp_path / "other" / "JPEGImages"),
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "module", "work"),
+    [
+        ("coco14", "coco14", "paint"),
+        ("voc12", "voc12", "copyfile"),
+        ("voc12", "voc12", "tags_of_xml"),
+        ("coco-stuff10k", "coco_stuff10k", "read_mask"),
+    ],
+)
+def test_a_long_loop_stops_on_request(
+    archives: Archives, tmp_path: Path, name: str, module: str, work: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, calls = archives(name), 0
+    where = f"tagseg.datasets.{module}.{work}"
+    real = pkgutil.resolve_name(where.replace(f".{work}", f":{work}"))
+
+    def stopped(*given: object) -> object:
+        nonlocal calls
+        calls += 1
+        os.kill(os.getpid(), signal.SIGINT)
+        return real(*given)
+
+    monkeypatch.setattr(where, stopped)
+    with pytest.raises(Interrupted):
+        quiet(name, tmp_path / "root", folder)
+    assert calls == 1
+    monkeypatch.setattr(where, real)
+    quiet(name, tmp_path / "root", folder)
 
 
 @pytest.mark.parametrize(

@@ -149,14 +149,18 @@ def _cut(
     vertical: float,
     horizontal: float,
 ) -> tuple[np.ndarray, np.ndarray | None]:
-    """The part of a strip that the crop is taken from, so that a photo of one pixel's height never fills the memory."""
-    parts = []
-    for side, resized, at in zip(photo_HW3.shape, size, (vertical, horizontal), strict=False):
+    """The part of a strip that the crop is taken from, so that a photo of one pixel's height never fills the memory.
+
+    The mask is as large as the photo's file, which may have been decoded at 1/2, 1/4 or 1/8 of its size.
+    """
+    parts, of_mask = [], []
+    whole = photo_HW3.shape[:2] if mask_HW is None else mask_HW.shape
+    for side, resized, at, full in zip(photo_HW3.shape, size, (vertical, horizontal), whole, strict=False):
         length = min(side, -(-side * _LONGEST * crop // (2 * resized)))
         start = int(at * (side - length + 1))
         parts.append(slice(start, start + length))
-    rows, columns = parts
-    return photo_HW3[rows, columns], None if mask_HW is None else mask_HW[rows, columns]
+        of_mask.append(slice(start * full // side, -(-(start + length) * full // side)))
+    return photo_HW3[tuple(parts)], None if mask_HW is None else mask_HW[tuple(of_mask)]
 
 
 def _place(size: int, crop: int, at: float) -> tuple[slice, slice]:

@@ -11,6 +11,7 @@ from typing import Any
 from tagseg.data.sheets import MISSING, Sheet
 from tagseg.data.suffixes import looks_like_photo
 from tagseg.data.text import clean, quoted
+from tagseg.data.workbook import Formula
 from tagseg.errors import UserError
 
 FILE_COLUMNS = ("file", "filename", "file_name", "file_path", "filepath", "path", "image", "image_name", "image_path",
@@ -169,8 +170,9 @@ def indicator(cell: object) -> bool | None:
 
 
 def _indicates(sheet: Sheet, i: int) -> bool:
-    """Whether a column is one tag: nine in ten of its cells say yes or no, and one says yes."""
-    said = [indicator(cell) for cell in _cells(sheet, i)]
+    """Whether a column is one tag: nine in ten of its filled cells say yes or no; a class may have no photo."""
+    # A formula without its value may say either; its row is refused later.
+    said = [isinstance(cell, Formula) or indicator(cell) for cell in _cells(sheet, i)]
     filled = sum(not is_null(cell) and cell is not MISSING for cell in _cells(sheet, i))
     return filled > 0 and said.count(None) <= 0.1 * filled
 

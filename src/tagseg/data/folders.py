@@ -6,13 +6,15 @@ import os
 import re
 import unicodedata
 from collections import Counter, defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from tagseg.data.paths import held
-from tagseg.data.suffixes import NAMED_SUFFIXES, PHOTO_SUFFIXES, UNREAD_SUFFIXES, suffix, to_read
+from tagseg.data.suffixes import MASK_SUFFIXES, NAMED_SUFFIXES, PHOTO_SUFFIXES, UNREAD_SUFFIXES, suffix, to_read
 from tagseg.data.tables import Problem
 from tagseg.errors import UserError
+from tagseg.places import identity
 
 _SYSTEM_FILES = frozenset({"thumbs.db", "desktop.ini", "ehthumbs.db"})
 _NAMED = 5  # files that a sentence names
@@ -24,7 +26,8 @@ class PhotoFolder:
     """What lies below a folder.
 
     photos: by the path relative to it (forward slashes, Unicode NFC), in sorted order. twins: files whose path is that of
-    another in NFC. broken: links that lead nowhere, or to a folder that is being read. irregular: pipes, devices, sockets.
+    another in NFC. broken: links that lead nowhere, or to a folder that is being read; a folder that stands there twice.
+    irregular: pipes, devices, sockets.
     hidden, others: further files, and folders that are passed over.
     """
 
@@ -84,9 +87,34 @@ def find_photos(images: Path, *, results: bool = False) -> dict[str, Path]:
     return look_into(images, results=results).photos
 
 
+def by_name(
+    folder: Path, files: Mapping[str, Path], what: str, problems: list[Problem] | None = None
+) -> dict[str, Path]:
+    """The photos or masks that `find_photos` found in a folder, by their names without suffix.
+
+    what: "photos", or a word for masks: beside a mask a JPEG of its name is its photo or an overlay, and is passed over.
+    Raises UserError where two share a name; with `problems` it goes there, and the first counts.
+    """
+    found: dict[str, Path] = {}
+    for file, path in files.items():
+        name = stem(file)
+        other = found.setdefault(name, path)
+        if other is path:
+            continue
+        storing = [each for each in (other, path) if what == "photos" or suffix(each.name) in MASK_SUFFIXES]
+        if len(storing) == 1:
+            found[name] = storing[0]
+            continue
+        text = f"{folder} holds two {what} called {name} ({other.name}, {path.name}); remove one"
+        if problems is None:
+            raise UserError(text)
+        problems.append(Problem("duplicate name", "", text))
+    return found
+
+
 def find_masks(folder: Path) -> dict[str, Path]:
-    """The masks of a folder of results by their names without suffix. Raises UserError as `look_into` does."""
-    return {stem(file): path for file, path in find_photos(folder, results=True).items()}
+    """The masks of a folder of results by their names without suffix. Raises UserError as `look_into` and `by_name` do."""
+    return by_name(folder, find_photos(folder, results=True), "masks")
 
 
 def holds_results(folder: Path) -> bool:
@@ -112,8 +140,8 @@ def look_into(images: Path, *, results: bool = False) -> PhotoFolder:
     found = PhotoFolder(images)
     photos: dict[str, Path] = {}
     root = os.path.realpath(images)
-    above = {_identity(path) for path in Path(root).parents}
-    seen = {_identity(Path(root))}
+    above = {identity(path) for path in Path(root).parents}
+    seen = {identity(Path(root))}
     folders: list[tuple[str, str]] = [(os.fspath(images), "")]
     links: list[tuple[str, str]] = []
     closed = results or holds_results(images)
@@ -122,11 +150,11 @@ def look_into(images: Path, *, results: bool = False) -> PhotoFolder:
         linked = not folders
         folder, prefix = links.pop(0) if linked else folders.pop()
         if linked:
-            identity = _identity(Path(folder))
-            if identity is None or identity in seen or identity in above:
+            own = identity(Path(folder))
+            if own is None or own in seen or own in above:
                 found.broken.append(prefix.rstrip("/"))
                 continue
-            seen.add(identity)
+            seen.add(own)
         try:
             with os.scandir(folder) as entries:
                 listed = sorted(entries, key=lambda entry: entry.name)
@@ -143,9 +171,11 @@ def look_into(images: Path, *, results: bool = False) -> PhotoFolder:
                 if entry.is_symlink():
                     links.append((path, name + "/"))
                 else:
-                    identity = _identity(Path(path))
-                    if identity is not None and identity not in seen:
-                        seen.add(identity)
+                    own = identity(Path(path))
+                    if own is None or own in seen:
+                        found.broken.append(name)
+                    else:
+                        seen.add(own)
                         folders.append((path, name + "/"))
             elif not _is(entry.is_file):
                 (found.broken if entry.is_symlink() and not os.path.exists(path) else found.irregular).append(name)  # noqa: PTH110
@@ -167,14 +197,6 @@ def _is(ask: object) -> bool:
         return bool(ask())  # type: ignore[operator]
     except OSError:
         return False
-
-
-def _identity(path: Path) -> tuple[int, int] | None:
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return found.st_dev, found.st_ino
 
 
 def stem(relative: str) -> str:

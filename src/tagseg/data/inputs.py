@@ -150,7 +150,7 @@ def _open(source: str | Path, out: Path, inputs: Inputs, stack: ExitStack) -> li
             inputs.folders.append(path.parent)
             photos_of = [_input(path.name, path)]
     elif glob.has_magic(str(source)):
-        photos_of = _matching(str(source))
+        photos_of = _matching(str(source), inputs)
     else:
         exists = os.path.exists(path)  # noqa: PTH110
         raise UserError(
@@ -194,19 +194,25 @@ def _listed(path: Path, problems: list[str]) -> Iterator[PhotoInput]:
             yield _input(relative, path.parent / relative)
 
 
-def _matching(pattern: str) -> list[PhotoInput]:
+def _matching(pattern: str, inputs: Inputs) -> list[PhotoInput]:
     parts = Path(pattern).parts
     fixed = Path(*parts[: next(i for i, part in enumerate(parts) if glob.has_magic(part))])
-    found = {}
-    for match in glob.glob(pattern, recursive=True):  # noqa: PTH207 (patterns may be absolute)
+    inputs.folders.append(fixed)
+    found, unread = {}, defaultdict[str, list[str]](list)
+    for match in sorted(glob.glob(pattern, recursive=True)):  # noqa: PTH207 (patterns may be absolute)
         path = Path(match)
-        if suffix(path.name) in PHOTO_SUFFIXES and path.is_file():
+        if not path.is_file():
+            continue
+        if suffix(path.name) in PHOTO_SUFFIXES:
             found[path.relative_to(fixed).as_posix()] = path
+        elif not is_hidden(PurePosixPath(path.name)):
+            unread[suffix(path.name)].append(path.name)
+    _tell_unread(pattern, unread, inputs)
     return [_input(name, found[name]) for name in sorted(found, key=natural_key)]
 
 
 def _members(path: Path, inputs: Inputs, stack: ExitStack) -> Iterator[PhotoInput]:
-    problems, unread = inputs.problems, defaultdict[str, list[str]](list)
+    unread = defaultdict[str, list[str]](list)
     with reading(path, "a zip file", "pack the photos again, or give their folder"):
         archive = stack.enter_context(ZipFile(path))
     for info in archive.infolist():
@@ -217,16 +223,21 @@ def _members(path: Path, inputs: Inputs, stack: ExitStack) -> Iterator[PhotoInpu
         if suffix(name) not in PHOTO_SUFFIXES:
             unread[suffix(name)].append(inner.name)
         elif inside(name) is None or ":" in inner.parts[0]:
-            problems.append(f"{path}: {quoted(name)} leads outside the zip file; pack it with a relative path")
+            inputs.problems.append(f"{path}: {quoted(name)} leads outside the zip file; pack it with a relative path")
         elif stat.S_ISLNK(info.external_attr >> 16):
-            problems.append(f"{path}: {quoted(name)} is a link; pack the photo itself")
+            inputs.problems.append(f"{path}: {quoted(name)} is a link; pack the photo itself")
         else:
             photo = _input(inner.as_posix(), path)
             yield PhotoInput(photo.name, photo.file_name, path, archive, info.filename)
+    _tell_unread(path, unread, inputs)
+
+
+def _tell_unread(source: str | Path, unread: dict[str, list[str]], inputs: Inputs) -> None:
+    """A sentence for each suffix of the files of a source that are not read: a problem where they are pictures."""
     for end, names in sorted(unread.items()):
-        text = f"{path}: {len(names):,} {end or 'other'} file{'s' * (len(names) > 1)} not read ({some(names)})"
+        text = f"{source}: {len(names):,} {end or 'other'} file{'s' * (len(names) > 1)} not read ({some(names)})"
         if end in UNREAD_SUFFIXES:
-            problems.append(f"{text}; {to_read(end)}")
+            inputs.problems.append(f"{text}; {to_read(end)}")
         else:
             inputs.notes.append(text)
 

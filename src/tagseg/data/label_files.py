@@ -131,7 +131,7 @@ def _unpickled(content: bytes) -> dict[Any, _Array]:
         if operation.name in ("PUT", "LONG_BINPUT") and not 0 <= int(value or 0) <= len(content):
             raise ValueError(f"it numbers {shown(value)} things in {len(content):,} bytes")
     array = _Reader(file).load()
-    while isinstance(array, _Array):  # the object array around the dictionary: its content is a list of one
+    if isinstance(array, _Array):  # the object array around the dictionary: its content is a list of one
         array = array.state[4][0]
     if not isinstance(array, dict) or not all(isinstance(value, _Array) for value in array.values()):
         raise ValueError("it holds no dictionary of vectors")

@@ -18,7 +18,7 @@ from tagseg.data.pictures import PIXEL_CAP as PIXEL_CAP
 from tagseg.data.pictures import check_cap, decoding, open_picture, refuse
 from tagseg.data.suffixes import HAS_AVIF, HAS_HEIC, suffix
 from tagseg.data.suffixes import PHOTO_SUFFIXES as PHOTO_SUFFIXES
-from tagseg.data.tiff import check_tiff, full_page, stored_16_bits, unpack_planes
+from tagseg.data.tiff import DeepGray, check_tiff, full_page, unpack_planes
 from tagseg.errors import UserError
 
 PHOTO_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", *("AVIF",) * HAS_AVIF, *("HEIF",) * HAS_HEIC)
@@ -62,19 +62,36 @@ def photo_of_image(image: Image.Image, *, pixel_cap: int = PIXEL_CAP) -> np.ndar
 
 
 def _decoded(shown: str, image: Image.Image) -> NDArray[np.uint8]:
-    turn, deep = _prepared(shown, image)
+    stored = _prepared(shown, image)
     with decoding(image):
         image.load()
-        return _rgb(shown, image if turn == 1 else ImageOps.exif_transpose(image), deep)
+        return _rgb(shown, _upright(image, stored), stored)
 
 
-def _prepared(shown: str, image: Image.Image) -> tuple[int, bool]:
-    """The picture's orientation and `_is_deep`, before it is decoded; UserError where its values are those of no photo."""
+@dataclass(frozen=True)
+class _Stored:
+    """How a file stores a picture: what a turned copy no longer tells.
+
+    turn: EXIF orientation. format: Pillow's, None of a picture that was made. deep: `_is_deep`. gray: how 16 bits are meant.
+    """
+
+    turn: int
+    format: str | None
+    deep: bool
+    gray: DeepGray
+
+
+def _prepared(shown: str, image: Image.Image) -> _Stored:
+    """How a picture is stored, before it is decoded; UserError where its values are those of no photo."""
     turn = _orientation(image)
     if image.format == "TIFF":
         check_tiff(shown, image)
         unpack_planes(image)
-    return turn, _is_deep(image)
+    return _Stored(turn, image.format, _is_deep(image), DeepGray.of(image))
+
+
+def _upright(image: Image.Image, stored: _Stored) -> Image.Image:
+    return image if stored.turn == 1 else ImageOps.exif_transpose(image)
 
 
 @dataclass(frozen=True)
@@ -100,13 +117,13 @@ def look_at_photo(path: Path, *, dark: int, pixel_cap: int = PIXEL_CAP) -> Photo
             pages = int(getattr(image, "n_frames", 1)) if image.format == "TIFF" else 1
             full_page(image)
             check_cap(str(path), image, pixel_cap)
-            turn, deep = _prepared(str(path), image)
+            stored = _prepared(str(path), image)
             with decoding(image):
                 image.load()
                 if image.format != "TIFF" and _shows_something(image, dark):
-                    width, height = image.size if turn < 5 else image.size[::-1]
+                    width, height = image.size if stored.turn < 5 else image.size[::-1]
                     return PhotoFacts(height, width, pages=pages)
-                rgb_HW3 = _rgb(str(path), image if turn == 1 else ImageOps.exif_transpose(image), deep)
+                rgb_HW3 = _rgb(str(path), _upright(image, stored), stored)
                 flat = bool((rgb_HW3 == rgb_HW3[0, 0]).all())
                 return PhotoFacts(len(rgb_HW3), rgb_HW3.shape[1], int(rgb_HW3.max()), flat, pages)
     except Exception as error:
@@ -162,14 +179,14 @@ def _is_deep(image: Image.Image) -> bool:
     return image.format == "PNG" and any(";16" in str(tile[3]) for tile in getattr(image, "tile", ()))
 
 
-def _rgb(shown: str, image: Image.Image, deep: bool) -> NDArray[np.uint8]:
+def _rgb(shown: str, image: Image.Image, stored: _Stored) -> NDArray[np.uint8]:
     if image.mode == "F":
         raise UserError(f"photo {shown} holds floating-point values; save it with 8 or 16 bits a channel")
     if image.mode.startswith("I"):  # 16-bit gray; Pillow's own conversion would clip instead of scaling
-        if image.mode == "I" and image.format != "PNG" and image.format is not None:
+        if image.mode == "I" and stored.format not in ("PNG", None):
             raise UserError(f"photo {shown} holds 32-bit integers; save it with 8 or 16 bits a channel")
-        return _gray_of_16_bits(image)
-    if deep and isinstance(clear := image.info.get("transparency"), tuple):
+        return _gray_of_16_bits(image, stored.gray)
+    if stored.deep and isinstance(clear := image.info.get("transparency"), tuple):
         image.info["transparency"] = tuple(value >> 8 for value in clear)
     if image.has_transparency_data:
         return _over_white(image)
@@ -178,13 +195,13 @@ def _rgb(shown: str, image: Image.Image, deep: bool) -> NDArray[np.uint8]:
     return np.array(image)
 
 
-def _gray_of_16_bits(image: Image.Image) -> NDArray[np.uint8]:
+def _gray_of_16_bits(image: Image.Image, stored: DeepGray) -> NDArray[np.uint8]:
     stored_HW = np.asarray(image)
     rgb_HW3 = np.empty((*stored_HW.shape, 3), np.uint8)
     clear = image.info.get("transparency")
     for top in range(0, len(stored_HW), _ROWS):
         rows = stored_HW[top : top + _ROWS]
-        gray = (stored_16_bits(image, rows) >> 8).astype(np.uint8)
+        gray = (stored.shown(rows) >> 8).astype(np.uint8)
         if isinstance(clear, int):
             gray[rows == clear] = 255
         rgb_HW3[top : top + _ROWS] = gray[:, :, None]

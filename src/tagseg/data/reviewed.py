@@ -11,11 +11,10 @@ import numpy as np
 from tagseg.data.photo import read_mask
 from tagseg.data.review_journal import MASKS, place, read_classes, read_verdicts
 from tagseg.errors import UserError
+from tagseg.mask_values import IGNORE, UNKNOWN
 
 if TYPE_CHECKING:
     from tagseg.data.tagged import TaggedImages, TaggedPhoto
-
-UNKNOWN = 254
 
 
 @dataclass(frozen=True)
@@ -83,7 +82,7 @@ def with_review(data: TaggedImages, folder: Path) -> tuple[TaggedImages, Reviewe
     elsewhere = sum(name not in names for name in verdicts)
     if verdicts and elsewhere == len(verdicts):
         raise UserError(f"{folder} is a review of other photos: none of them is among those of this training.")
-    known = replace(data, photos=tuple(photos), true_values=(*values, *[UNKNOWN] * (255 - len(values)), 255))
+    known = replace(data, photos=tuple(photos), true_values=(*values, *[UNKNOWN] * (IGNORE - len(values)), IGNORE))
     return known, Reviewed(**counts, elsewhere=elsewhere)
 
 

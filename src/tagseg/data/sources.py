@@ -10,7 +10,8 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from tagseg.data.folders import find_photos, stem
+from tagseg.data.classes import MOST_CLASSES
+from tagseg.data.folders import by_name, find_photos
 from tagseg.data.mask_numbers import MaskNumbers
 from tagseg.data.reviewed import Reviewed, with_review
 from tagseg.data.scenes import write_scenes
@@ -84,7 +85,7 @@ class DataSettings(Settings):
         None, description="its column of tags, or several with commas; found when not given"
     )
     classes: tuple[str, ...] | None = Field(
-        None, max_length=254, description="the classes in order; from the data when not given"
+        None, max_length=MOST_CLASSES, description="the classes in order; from the data when not given"
     )
     train: str = Field("train", description="list of the training photos (voc, scenes)")
     val: str | None = Field(
@@ -134,17 +135,15 @@ class Sources:
 
 def open_sources(settings: DataSettings, run: Path) -> Sources:
     """The photos of a `data` block; `run` is the folder that generated scenes are written to."""
+    table: dict[str, Any] = {  # how it is read
+        "classes": settings.classes,
+        "separator": settings.separator,
+        "file_column": settings.file_column,
+        "tags_column": settings.tags_column,
+    }
     if settings.format == "tagged":
         assert settings.root is not None
-        train = open_tagged(
-            settings.root,
-            settings.tags,
-            classes=settings.classes,
-            masks=settings.masks,
-            separator=settings.separator,
-            file_column=settings.file_column,
-            tags_column=settings.tags_column,
-        )
+        train = open_tagged(settings.root, settings.tags, masks=settings.masks, **table)
         val = _scored(settings, train)
     else:
         root = settings.root
@@ -153,8 +152,8 @@ def open_sources(settings: DataSettings, run: Path) -> Sources:
             root = root or run / "scenes"
             write_scenes(root, train=scenes.train, val=scenes.val, size=scenes.size, seed=scenes.seed)
         assert root is not None
-        train = open_voc(root, settings.train, classes=settings.classes, tags=settings.tags)
-        val = open_voc(root, settings.val, classes=settings.classes, tags=settings.tags) if settings.val else None
+        train = open_voc(root, settings.train, tags=settings.tags, **table)
+        val = open_voc(root, settings.val, tags=settings.tags, **table) if settings.val else None
         val = val and _looked_at(val)
     if settings.extra is not None:
         train = with_extra(train, settings.extra)
@@ -190,7 +189,8 @@ def with_extra(data: TaggedImages, extra: ExtraSettings) -> TaggedImages:
     if not photos:
         raise UserError(f"data.extra: no photo of {extra.root} shows one of {', '.join(data.classes)}.")
     said = f"{data.tags_from}; of {extra.root.name}: {more.tags_from}"
-    return replace(data, photos=(*data.photos, *photos), tags_from=said)
+    notes, places = (*data.notes, *more.notes), (*data.places, *more.places)
+    return replace(data, photos=(*data.photos, *photos), tags_from=said, notes=notes, places=places)
 
 
 def _looked_at(data: TaggedImages) -> TaggedImages:
@@ -218,18 +218,22 @@ def with_masks(data: TaggedImages, masks: Path) -> TaggedImages:
     """
     if not masks.is_dir():
         raise UserError(f"masks folder {masks} does not exist")
-    files = {stem(name): path for name, path in find_photos(masks).items()}
+    there = find_photos(masks)
+    files = by_name(masks, there, "masks")
     photos = tuple(replace(photo, mask=files.get(photo.name)) for photo in data.photos)
     if all(photo.mask is None for photo in photos):
-        raise UserError(no_mask_fits(masks, find_photos(masks), photos[0].name))
+        raise UserError(no_mask_fits(masks, there, photos[0].name))
     places = (*data.places, masks)
     return replace(data, photos=photos, mask_values=None, mask_colors=None, places=places)
 
 
 def _scored(settings: DataSettings, train: TaggedImages) -> TaggedImages | None:
-    """The photos of a folder that have a true mask."""
+    """The photos of a folder that have a true mask. Raises UserError as `with_masks` and `_looked_at` do."""
     if settings.val is None:
         return None
     data = train if settings.truth is None else with_masks(train, settings.truth)
     photos = tuple(photo for photo in data.photos if photo.mask is not None)
-    return replace(data, photos=photos) if photos else None
+    if not photos:
+        return None
+    val = replace(data, photos=photos)
+    return val if settings.truth is None else _looked_at(val)  # the training's own masks are looked at with it

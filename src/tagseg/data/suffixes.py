@@ -18,6 +18,8 @@ PHOTO_SUFFIXES = (
     | (AVIF_SUFFIXES if HAS_AVIF else frozenset())
 )
 """Suffixes of the files that are read as photos on this machine."""
+MASK_SUFFIXES = frozenset({".png", ".apng", ".bmp", ".dib", ".tif", ".tiff", ".gif"})
+"""Those of them that can store a mask: their formats lose nothing."""
 NAMED_SUFFIXES = PHOTO_SUFFIXES | HEIC_SUFFIXES | AVIF_SUFFIXES
 """Suffixes that are no part of a photo's name, the same on every machine."""
 _PICTURES = """

@@ -13,6 +13,7 @@ from tagseg.data.lists import all_listed, is_object, listed
 from tagseg.data.separators import Splitter
 from tagseg.data.sheets import MISSING, Sheet, read_sheet
 from tagseg.data.text import NO_TAG, clean, name_flaw, printable, quoted
+from tagseg.data.workbook import Formula
 from tagseg.errors import UserError
 
 
@@ -102,8 +103,17 @@ def read_table(
 
 def _rows(source: str, sheet: Sheet, columns: Columns, classes: set[str], problems: list[Problem]) -> Iterator[_Cells]:
     unit, width, nulls = sheet.unit, len(sheet.header), 0
+    used = (columns.file, *columns.tags, *(i for i, _ in columns.wide))
     for number, cells in sheet.rows:
         where = f"{source}, {unit} {number}"
+        if (
+            formula := next((cells[i] for i in used if i < len(cells) and isinstance(cells[i], Formula)), None)
+        ) is not None:
+            text = (
+                f"{where}: the formula {quoted(formula)} has no value in the file; open it in a spreadsheet and save it"
+            )
+            problems.append(Problem("bad row", "", text))
+            continue
         file = cells[columns.file] if columns.file < len(cells) else ""
         if isinstance(file, dict) and isinstance(file.get("path"), str):
             file = file["path"]  # as Hugging Face writes pictures
@@ -147,7 +157,8 @@ def _rows(source: str, sheet: Sheet, columns: Columns, classes: set[str], proble
                 elif len(lines) > 1 and sheet.delimiter is not None and sheet.delimiter in cell:
                     wrong = f"a cell runs over several lines ({quoted(cell)}); a quotation mark is missing or too many"
                 elif len(lines) > 1:
-                    whole += lines
+                    for line in lines:
+                        (whole if line.strip() in classes else texts).append(line)
                 else:
                     texts.append(cell)
             elif isinstance(cell, list) and all(isinstance(tag, str) or is_null(tag) for tag in cell):

@@ -14,15 +14,13 @@ import numpy as np
 from tagseg.data.classes import check_classes as check_classes
 from tagseg.data.classes import derive_classes
 from tagseg.data.classes import unknown_tag as unknown_tag
-from tagseg.data.folders import PhotoFolder, find_photos, look_into, some, stem
+from tagseg.data.folders import PhotoFolder, by_name, find_photos, look_into, some, stem
 from tagseg.data.masks import Color, present, read_mask
 from tagseg.data.photo import photo_size, read_photo
 from tagseg.data.rows import Finder, class_folder_rows, place_rows
 from tagseg.data.tables import Problem, read_table
 from tagseg.errors import UserError
 from tagseg.mask_values import IGNORE
-
-UNKNOWN = 254  # in `mask_values`: a stored value that no class has
 
 
 @dataclass(frozen=True)
@@ -214,7 +212,7 @@ def collect_tagged(
         known = derive_classes(placed.values(), source, problems)
     index = {name: i for i, name in enumerate(known, start=1)}
     masks_there = {} if masks is None else find_photos(masks)
-    mask_files = {stem(file): path for file, path in masks_there.items()}
+    mask_files = {} if masks is None else by_name(masks, masks_there, "masks", problems)
     photos: list[TaggedPhoto] = []
     for file, row in placed.items():
         unknown = [tag for tag in row.tags if tag not in index]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -56,16 +57,24 @@ def unpack_planes(image: Image.Image) -> None:
         ]
 
 
-def stored_16_bits(image: Image.Image, rows: NDArray[Any]) -> NDArray[np.uint16]:
-    """Rows of a 16-bit gray picture from 0 = black to 65535 = white."""
-    gray = np.clip(rows, 0, 65535).astype(np.uint16) if rows.dtype.itemsize > 2 else rows.astype(np.uint16)
-    if image.format == "TIFF":
-        bits = _values(image, BITS, 16)[0]
-        if 8 < bits < 16:
-            gray <<= 16 - bits
-        if _value(image, PHOTOMETRIC, 1) == _WHITE_IS_ZERO:
-            gray = np.uint16(65535) - gray
-    return gray
+@dataclass(frozen=True)
+class DeepGray:
+    """What a file says about gray values of up to 16 bits. bits: those of a value. white_is_zero: as in `white_is_zero`."""
+
+    bits: int = 16
+    white_is_zero: bool = False
+
+    @classmethod
+    def of(cls, image: Image.Image) -> DeepGray:
+        """Of an opened picture; a copy of it has lost the tags of a TIFF."""
+        return cls(_values(image, BITS, 16)[0], white_is_zero(image)) if image.format == "TIFF" else cls()
+
+    def shown(self, rows: NDArray[Any]) -> NDArray[np.uint16]:
+        """Rows of a 16-bit gray picture from 0 = black to 65535 = white."""
+        gray = np.clip(rows, 0, 65535).astype(np.uint16) if rows.dtype.itemsize > 2 else rows.astype(np.uint16)
+        if 8 < self.bits < 16:
+            gray <<= 16 - self.bits
+        return np.uint16(65535) - gray if self.white_is_zero else gray
 
 
 def white_is_zero(image: Image.Image) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import date, datetime
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,12 @@ _FORMATS = (
     (b"%PDF", "a PDF", "give the table as CSV"),
     (b"\x89HDF", "an HDF5 file", "write the table as CSV"),
 )
+
+
+class Formula(str):
+    """The formula of a cell whose value a workbook does not hold: a program wrote it, and no spreadsheet calculated it."""
+
+    __slots__ = ()
 
 
 def is_workbook(data: bytes) -> bool:
@@ -67,7 +73,7 @@ def read_workbook(
 ) -> tuple[list[str], list[tuple[int, list[Any]]]]:
     """Header and numbered rows of the first sheet whose header names the columns looked for, else of the first filled.
 
-    Raises UserError without openpyxl, saying how to save the sheet instead.
+    A cell is a text, or a `Formula`. Raises UserError without openpyxl, saying how to save the sheet instead.
     """
     try:
         import openpyxl
@@ -78,16 +84,13 @@ def read_workbook(
             size = sum(member.file_size for member in archive.infolist())
         if size > UNPACKED_CAP:
             raise UserError(f"tags file {path} unpacks to {size:,} bytes: {_SAVE_AS}.")
-        book = openpyxl.load_workbook(io.BytesIO(data), read_only=True, data_only=True)
+        book, written = (
+            openpyxl.load_workbook(io.BytesIO(data), read_only=True, data_only=values) for values in (True, False)
+        )
         try:
             first: tuple[list[str], list[tuple[int, list[Any]]]] | None = None
-            for sheet in book.worksheets:
-                sheet.reset_dimensions()  # what the file claims about its size is not believed
-                rows = []
-                for number, cells in enumerate(sheet.iter_rows(values_only=True), start=1):
-                    row = [_text(cell) for cell in cells]
-                    if any(row):
-                        rows.append((number, row))
+            for sheet, formulas in zip(book.worksheets, written.worksheets, strict=True):
+                rows = list(_rows(sheet, formulas))
                 if rows:
                     at = header_place([cells for _, cells in rows[:TITLE_ROWS]], known)
                     found = trim(rows[at or 0][1]), rows[(at or 0) + 1 :]
@@ -96,9 +99,26 @@ def read_workbook(
                     first = first or found
         finally:
             book.close()
+            written.close()
     if first is None:
         raise UserError(f"tags file {path} is an empty Excel workbook; fill in the columns file and tags.")
     return first
+
+
+def _rows(sheet: Any, formulas: Any) -> Iterator[tuple[int, list[str]]]:
+    """The numbered rows of a sheet that hold anything; formulas: the same sheet with its formulas in place of values."""
+    for one in (sheet, formulas):
+        one.reset_dimensions()  # what the file claims about its size is not believed
+    for number, (cells, written) in enumerate(zip(sheet.iter_rows(), formulas.iter_rows(), strict=True), start=1):
+        row = [
+            # The empty text that a formula gave is stored as a text, so its type tells it from no value at all.
+            Formula(getattr(formula.value, "text", formula.value))
+            if formula.data_type == "f" and cell.value is None and cell.data_type == "n"
+            else _text(cell.value)
+            for cell, formula in zip(cells, written, strict=True)
+        ]
+        if any(row):
+            yield number, row
 
 
 def _text(cell: object) -> str:

@@ -31,6 +31,7 @@ from tagseg.datasets.unpack import look_through, unpack
 from tagseg.errors import UserError
 from tagseg.extras import need
 from tagseg.foreign import reading
+from tagseg.interrupt import check
 
 LISTS = "ImageSets/Segmentation"
 SPLITS = ("train", "val")
@@ -181,6 +182,7 @@ class Coco14(DataSet):
             rows = []
             with work.bar(f"Painting masks of {split}2014", len(marked)) as at:
                 for number, photo in enumerate(marked, 1):
+                    check()
                     target = into / f"{photo['name']}.png"
                     if not target.is_file():
                         write_mask(target, paint(photo, index, str(source)))

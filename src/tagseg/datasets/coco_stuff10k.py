@@ -32,6 +32,7 @@ from tagseg.datasets.unpack import look_through, read_members, unpack
 from tagseg.errors import UserError
 from tagseg.extras import need
 from tagseg.foreign import reading
+from tagseg.interrupt import check
 from tagseg.mask_values import IGNORE
 
 LISTS = "ImageSets/Segmentation"
@@ -142,6 +143,7 @@ class CocoStuff10k(DataSet):
             raise UserError(f"{archive} has no annotation of {bare[0]} ({len(bare):,} lack): remove it.")
         rows = []
         for name in sorted(listed):
+            check()
             present = set(np.unique(read_mask(into / f"{name}.png")).tolist()) - {0, IGNORE}
             rows.append((f"{name}.jpg", [VOC_CLASSES[value - 1] for value in sorted(present)]))
         write_file(work.staging / "tags.csv", tags_text(rows))

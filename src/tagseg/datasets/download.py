@@ -61,8 +61,9 @@ def _load(archive: Archive, address: str, part: Path, at: At) -> None:
                 {"Range": f"bytes={have}-", "Accept-Encoding": "identity"} if have else {"Accept-Encoding": "identity"}
             )
             with requests.get(address, headers=headers, stream=True, timeout=TIMEOUT) as answer:
-                have = _accept(archive, answer, part, have)
-                whole = _append(answer, part, have, archive, at)
+                if have and archive.size is None and _ends_at(answer, have):
+                    return
+                whole = _append(answer, part, _accept(archive, answer, part, have), archive, at)
         except requests.RequestException as error:
             failure = f"no answer ({_short(error)})"
         if whole:
@@ -71,6 +72,11 @@ def _load(archive: Archive, address: str, part: Path, at: At) -> None:
         idle = 0 if now > have else idle + 1
         if idle >= TRIES:
             raise _Refused(failure or f"the connection ends after {now:,} bytes")
+
+
+def _ends_at(answer: Any, have: int) -> bool:
+    """Whether a mirror says that its file has as many bytes as are there."""
+    return answer.status_code == 416 and answer.headers.get("Content-Range", "").strip() == f"bytes */{have}"
 
 
 def _accept(archive: Archive, answer: Any, part: Path, have: int) -> int:

@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from gzip import BadGzipFile
+from lzma import LZMAError
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from shutil import copyfileobj
 from typing import IO
@@ -60,17 +62,22 @@ def look_through(archive: Path, wanted: Wanted) -> list[Member]:
 def unpack(archive: Path, into: Path, wanted: Wanted, at: At = nowhere) -> int:
     """Write the wanted members below `into` and return how many there are; those that lie there whole are kept.
 
-    at: told how many files are there. Raises UserError as `look_through` does, and where the disk is full.
+    at: told how many files are there. Raises UserError as `look_through` does, and where a member is damaged or the disk
+    full.
     """
     members = look_through(archive, wanted)
     done = 0
     for target, size, file in read_members(archive, wanted):
         path = into / target
         if not (path.is_file() and path.stat().st_size == size):
-            with writing(path):
-                path.parent.mkdir(parents=True, exist_ok=True)
-                with path.open("wb") as copy:
-                    copyfileobj(file(), copy, BLOCK)
+            try:
+                with writing(path):
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    with path.open("wb") as copy:
+                        copyfileobj(file(), copy, BLOCK)
+            except UserError:  # a damaged member may have its full size
+                path.unlink(missing_ok=True)
+                raise
             if path.stat().st_size != size:
                 raise UserError(f"{archive} is truncated within {target}: remove it and run the same command again.")
         done += 1
@@ -79,14 +86,28 @@ def unpack(archive: Path, into: Path, wanted: Wanted, at: At = nowhere) -> int:
     return done
 
 
-def read_members(archive: Path, wanted: Wanted) -> Iterator[tuple[str, int, Callable[[], IO[bytes]]]]:
+class MemberFile:
+    """The content of a member. Raises UserError where it is damaged, which shows only when it is read."""
+
+    def __init__(self, archive: Path, open_member: Callable[[], IO[bytes]]) -> None:
+        self.archive = archive
+        with _whole(archive):
+            self.file = open_member()
+
+    def read(self, size: int = -1) -> bytes:
+        """The next `size` bytes, or all that are left."""
+        with _whole(self.archive):
+            return self.file.read(size)
+
+
+def read_members(archive: Path, wanted: Wanted) -> Iterator[tuple[str, int, Callable[[], MemberFile]]]:
     """The wanted members in the archive's order: target, size, and what opens them; names were checked before."""
     with _opened(archive) as members:
         for name, size, regular, file in members:
             check()
             target = wanted(name)
             if target is not None and regular:
-                yield target, size, file
+                yield target, size, partial(MemberFile, archive, file)
 
 
 @contextmanager
@@ -104,20 +125,30 @@ def writing(path: Path) -> Iterator[None]:
 _Found = tuple[str, int, bool, Callable[[], IO[bytes]]]
 
 
+_BROKEN = (tarfile.TarError, zipfile.BadZipFile, zlib.error, LZMAError, BadGzipFile, EOFError, NotImplementedError)
+
+
+@contextmanager
+def _whole(archive: Path) -> Iterator[None]:
+    """Around whatever reads an archive: one that is broken is said in one sentence."""
+    try:
+        yield
+    except _BROKEN as error:
+        raise UserError(
+            f"{archive} is truncated or no archive ({error}): remove it and run the same command again."
+        ) from error
+
+
 @contextmanager
 def _opened(archive: Path) -> Iterator[Iterator[_Found]]:
     """Name, size, whether it is a plain file, and what opens it, of every member but folders."""
-    try:
+    with _whole(archive):
         if archive.suffix == ".zip":
             with zipfile.ZipFile(archive) as zipped:
                 yield _of_zip(zipped)
         else:
             with tarfile.open(archive) as tar:
                 yield _of_tar(tar)
-    except (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
-        raise UserError(
-            f"{archive} is truncated or no archive ({error}): remove it and run the same command again."
-        ) from error
 
 
 def _of_zip(zipped: zipfile.ZipFile) -> Iterator[_Found]:

@@ -34,6 +34,7 @@ from tagseg.errors import UserError
 from tagseg.extras import need
 from tagseg.files import replacing
 from tagseg.foreign import reading
+from tagseg.interrupt import check
 
 LISTS = "ImageSets/Segmentation"
 AUG = "SegmentationClassAug"
@@ -219,6 +220,7 @@ class Voc12(DataSet):
 
         with work.bar("Converting SBD", len(train_aug | own["val"])) as at:
             for number, name in enumerate(sorted((train_aug | own["val"]) & of_voc), 1):
+                check()
                 if not (into / f"{name}.png").is_file():
                     with replacing(into / f"{name}.png") as new:
                         copyfile(work.root / "SegmentationClass" / f"{name}.png", new)
@@ -251,6 +253,7 @@ class Voc12(DataSet):
         rows = []
         with work.bar("Reading annotations", len(names)) as at:
             for number, name in enumerate(names, 1):
+                check()
                 found = tags_of_xml(work.root / "Annotations" / f"{name}.xml", VOC_CLASSES)
                 rows.append((f"{name}.jpg", sorted(found, key=VOC_CLASSES.index)))
                 at(number)

@@ -18,16 +18,16 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from tagseg.data.folders import find_photos, stem
+from tagseg.data.folders import by_name, find_photos
 from tagseg.data.mask_numbers import MaskNumbers, TagTable, no_mask_holds
 from tagseg.data.masks import ignored_objects, present, read_mask
-from tagseg.data.tagged import UNKNOWN, check_classes
+from tagseg.data.tagged import check_classes
 from tagseg.data.voc import open_voc
 from tagseg.errors import UserError
 from tagseg.files import make_folder, to_json, write_text
 from tagseg.foreign import read_json
 from tagseg.interrupt import check
-from tagseg.mask_values import BACKGROUND, IGNORE
+from tagseg.mask_values import BACKGROUND, IGNORE, UNKNOWN
 from tagseg.places import check_output, is_link
 from tagseg.progress import tracked
 from tagseg.scores import Scores, in_percent
@@ -243,12 +243,7 @@ def _confusion(result: Evaluation) -> Table:
 def _files(folder: Path, what: str, *, results: bool = False) -> dict[str, Path]:
     if not folder.is_dir():
         raise UserError(f"folder of {what} {folder} {'is no folder' if os.path.lexists(folder) else 'does not exist'}")
-    files: dict[str, Path] = {}
-    for file, path in find_photos(folder, results=results).items():
-        name = stem(file)
-        if name in files:
-            raise UserError(f"{folder} holds two {what} called {name} ({files[name].name}, {path.name}); remove one")
-        files[name] = path
+    files = by_name(folder, find_photos(folder, results=results), what)
     if not files:
         raise UserError(f"{folder} holds no {what} (index PNGs)")
     return files
