@@ -121,6 +121,7 @@ class App {
   drop() {
     this.gestures.end();
     clearTimeout(this.timer);
+    if (this.dirty && !this.writes.pending) this.told("saved");
     Object.assign(this, { timer: null, dirty: false, mask: null });
     this.stage.mask = null;
   }
@@ -260,8 +261,7 @@ class App {
   }
 
   refused(i, text) {
-    if (i !== null) this.reload(i).then(() => this.notice(text));
-    else this.notice(text);
+    Promise.resolve(i !== null && this.reload(i)).then(() => this.notice(text));
   }
 
   notice(text) {
