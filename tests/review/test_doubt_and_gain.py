@@ -56,6 +56,16 @@ def test_the_doubtful_spot_is_where_two_classes_are_equal() -> None:
     assert top <= 33 / 60 <= top + height
 
 
+@pytest.mark.parametrize("size", [(1, 1), (3, 5), (7, 2), (11, 11)])
+def test_photos_of_a_few_pixels_have_spots_too(size: tuple[int, int]) -> None:
+    mask = np.zeros(size, np.uint8)
+    p = certain(mask, 0.98)
+    p[:, -1, -1] = 1 / 3
+    left, top, width, height = doubt_of_probabilities(p, mask, CLASSES, []).spots[0]
+    assert left <= 1 - 0.5 / size[1] <= left + width
+    assert top <= 1 - 0.5 / size[0] <= top + height
+
+
 def test_photos_that_hold_much_of_a_class_go_first_where_they_are_doubtful() -> None:
     features = np.random.default_rng(0).standard_normal((6, 8))
     # Of class 1 photo 0 holds half, 1 and 2 a quarter each; class 2 is small everywhere, and 3 holds nearly all of it.

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -111,6 +112,117 @@ def test_decisions_by_keys_are_on_disk_at_once_and_can_be_undone(tmp_path: Path,
         assert page.faults == []
 
 
+class Held:
+    """Answers to some addresses, kept back until they are let go."""
+
+    def __init__(self, page, numbers, what):
+        self.waiting, self.free = [], False
+        page.route(re.compile(rf"/api/photos/({'|'.join(map(str, numbers))})/{what}$"), self.meet)
+
+    def meet(self, route):
+        if self.free:
+            route.continue_()
+        else:
+            self.waiting.append(route)
+
+    def let_go(self):
+        self.free = True
+        for route in self.waiting:
+            route.continue_()
+
+
+def paint_a_stroke(page):
+    page.keyboard.press("b")
+    page.keyboard.press("2")
+    page.mouse.move(*spot(page, 5, 10))
+    page.mouse.down()
+    page.mouse.move(*spot(page, 15, 10), steps=5)
+
+
+def test_what_is_done_while_the_next_photo_loads_does_not_go_to_it(tmp_path: Path, browser) -> None:  # type: ignore[no-untyped-def]
+    with served(open_session(tmp_path)) as url:
+        page = opened(browser, url)
+        first = shown(page)
+        others = page.evaluate("tagsegReview.queue.shown.filter((i) => i !== tagsegReview.current)")
+        until(page, "tagsegReview.photos.ready.size >= 3")
+        held = Held(page, others, "mask")
+        page.evaluate("tagsegReview.photos.ready.clear()")
+        paint_a_stroke(page)
+        page.keyboard.press("a")  # in the midst of a stroke, which belongs to the photo that was shown
+        until(page, f"tagsegReview.queue.rows.get(tagsegReview.current).name !== '{first}'")
+        page.mouse.move(*spot(page, 40, 40), steps=5)
+        page.mouse.up()
+        for key in ("a", "x", " "):
+            page.keyboard.press(key)
+        page.get_by_label("blue is in the photo").click()
+        page.evaluate("document.getElementById('reset').disabled = false")
+        page.locator("#reset").click()
+        page.mouse.move(*spot(page, 5, 40))
+        page.mouse.down()
+        page.mouse.move(*spot(page, 15, 40), steps=5)
+        page.mouse.up()
+        saved(page)
+        assert [(e["event"], e["photo"]) for e in journal(tmp_path)] == [("mask", first), ("decision", first)]
+        painted = read_mask(tmp_path / "review" / "masks" / f"{first}.png")
+        assert (painted[10, 5:16] == 2).all()
+        assert painted[40, 30] != 2
+        second = shown(page)
+        held.let_go()
+        shows(page, second)
+        assert page.get_by_label("blue is in the photo").is_checked()
+        page.keyboard.press("a")
+        saved(page)
+        assert journal(tmp_path)[2]["photo"] == second
+        assert np.array_equal(
+            read_mask(tmp_path / "review" / "masks" / f"{second}.png"),
+            read_mask(tmp_path / "review" / "proposed" / f"{second}.png"),
+        )
+        assert page.faults == []
+
+
+def test_a_photo_that_cannot_be_shown_can_be_rejected_and_not_accepted(tmp_path: Path, browser) -> None:  # type: ignore[no-untyped-def]
+    session = open_session(tmp_path)
+    session.photos[2].path.write_bytes(b"no picture")
+    with served(session) as url:
+        page = browser.new_page()
+        page.goto(url)
+        page.wait_for_selector("body[data-shown]")
+        page.evaluate("tagsegReview.open(2)")
+        until(page, "!tagsegReview.loading && !document.getElementById('notice').hidden")
+        page.keyboard.press("a")
+        page.keyboard.press("x")
+        saved(page)
+        assert [(e["photo"], e["state"]) for e in journal(tmp_path)] == [("p2", "rejected")]
+
+
+def test_ticks_in_a_row_are_all_kept_and_no_stroke_is_lost_between_them(tmp_path: Path, browser) -> None:  # type: ignore[no-untyped-def]
+    with served(open_session(tmp_path)) as url:
+        page = opened(browser, url)
+        name, number = shown(page), page.evaluate("tagsegReview.current")
+        held = Held(page, [number], "tags")
+        paint_a_stroke(page)
+        page.mouse.up()
+        page.get_by_label("blue is in the photo").uncheck()
+        page.get_by_label("green is in the photo").uncheck()
+        page.keyboard.press("a")  # of a mask that nobody has seen
+        page.keyboard.press("Control+z")
+        page.mouse.move(*spot(page, 5, 40))
+        page.mouse.down()
+        page.mouse.up()
+        until(page, "tagsegReview.writes.jobs.length === 2")
+        held.let_go()
+        shows(page, name)
+        saved(page)
+        assert [(e["event"], e.get("tags")) for e in journal(tmp_path)] == [
+            ("mask", None),
+            ("tags", ["green"]),
+            ("tags", []),
+        ]
+        assert page.evaluate("tagsegReview.mask.data[10 * 80 + 10]") == 2
+        assert not page.get_by_label("green is in the photo").is_checked()
+        assert page.faults == []
+
+
 def test_a_tag_is_switched_off_and_the_photo_is_labeled_again(tmp_path: Path, browser) -> None:  # type: ignore[no-untyped-def]
     with served(open_session(tmp_path)) as url:
         page = opened(browser, url)
@@ -120,12 +232,12 @@ def test_a_tag_is_switched_off_and_the_photo_is_labeled_again(tmp_path: Path, br
         page.get_by_label("blue is in the photo").uncheck()
         until(page, "tagsegReview.row.tags.length === 1")
         saved(page)
-        until(page, "tagsegReview.mask.data[30 * 80 + 75] !== 2")
+        until(page, "tagsegReview.mask && tagsegReview.mask.data[30 * 80 + 75] !== 2")
         assert drawn(page, 75, 30) != blue
         assert 2 not in read_mask(tmp_path / "review" / "proposed" / f"{name}.png")
         assert journal(tmp_path)[-1]["tags"] == ["green"]
         page.get_by_label("blue is in the photo").check()
-        until(page, "tagsegReview.mask.data[30 * 80 + 75] === 2")
+        until(page, "tagsegReview.mask?.data[30 * 80 + 75] === 2")
         assert page.faults == []
 
 
@@ -223,6 +335,26 @@ def test_a_second_window_is_told_and_nothing_is_overwritten(tmp_path: Path, brow
         assert [e["state"] for e in journal(tmp_path)] == ["rejected"]
         assert not (tmp_path / "review" / "masks" / f"{name}.png").exists()
         assert two.faults == []
+
+
+def test_news_of_another_photo_drop_no_stroke_on_the_one_that_is_open(tmp_path: Path, browser) -> None:  # type: ignore[no-untyped-def]
+    with served(open_session(tmp_path)) as url:
+        page = opened(browser, url)
+        name = shown(page)
+        other = page.evaluate("tagsegReview.queue.shown.find((i) => i !== tagsegReview.current)")
+        paint_a_stroke(page)
+        page.mouse.up()
+        page.evaluate(f"tagsegReview.conflict({other})")
+        saved(page)
+        assert [(e["event"], e["photo"]) for e in journal(tmp_path)] == [("mask", name)]
+        page.mouse.down()  # in the midst of a stroke on what another window has changed
+        page.mouse.move(*spot(page, 15, 40), steps=5)
+        page.evaluate("tagsegReview.conflict(tagsegReview.current)")
+        page.mouse.up()
+        shows(page, name)
+        saved(page)
+        assert len(journal(tmp_path)) == 1
+        assert page.faults == []
 
 
 def test_swipes_on_a_phone(tmp_path: Path, browser) -> None:  # type: ignore[no-untyped-def]

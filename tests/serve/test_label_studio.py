@@ -176,6 +176,9 @@ def test_uploaded_photos_are_fetched_from_the_given_label_studio_alone() -> None
                 self.send_header("Location", "http://169.254.169.254/")
                 self.end_headers()
                 return
+            if "nonsense" in self.path:
+                self.wfile.write(b"nonsense\r\n\r\n")
+                return
             self.send_response(200)
             self.end_headers()
             self.wfile.write(bytes(200_000) if "huge" in self.path else PHOTO)
@@ -193,4 +196,12 @@ def test_uploaded_photos_are_fetched_from_the_given_label_studio_alone() -> None
         assert ask(client, task("http://127.0.0.1:1/x.png")).status_code == 422
         assert ask(client, task("/moved.png")).status_code == 422
         assert ask(client, task("/huge.png")).status_code == 422
+        assert ask(client, task("/nonsense.png")).status_code == 422
+        assert ask(client, task("http://[::1/x.png")).status_code == 422
+    asked.clear()
+    for client in backend(url=url[:-1], access="t0ken"):  # the address must not go on with the port, or with the host
+        for address in (f"{url[-1]}/a.png", "@127.0.0.1/a.png", ".example.invalid/a.png", "a.png", "?a"):
+            answer = ask(client, task(address))
+            assert (answer.status_code, "lies elsewhere" in answer.text) == (422, True)
+    assert asked == []
     server.shutdown()

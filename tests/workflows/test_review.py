@@ -94,6 +94,21 @@ def test_a_folder_of_masks_takes_its_classes_from_what_there_is(tmp_path: Path, 
     session.close()
 
 
+def test_a_list_beside_the_masks_numbers_them_whatever_the_model_s_order_is(tmp_path: Path, photos: Path) -> None:
+    masks = write_masks(tmp_path / "masks", write_photos(photos, 3))
+    (masks / "classes.txt").write_text("background\nsheep\ncat\n")
+    model = run(tmp_path / "run")
+    for number, classes in enumerate((None, ("dog", "sheep", "cat"))):
+        session = open_review(masks, tmp_path / f"r{number}", images=photos, model=model, classes=classes)
+        names = ("background", *(classes or ("sheep", "cat")))
+        assert session.classes == names
+        session.retag(0, ["sheep"], None)
+        assert set(np.unique(session.mask(0)[0])) <= {0, names.index("sheep")}
+        session.close()
+    with pytest.raises(UserError, match="does not know 'fish'"):
+        open_review(masks, tmp_path / "other", images=photos, model=model, classes=("fish", "cat"))
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [

@@ -47,11 +47,15 @@ class Verdict:
 
 @dataclass
 class Decisions:
-    """Verdicts by photo, and the decisions that can be taken back or made again."""
+    """Verdicts by photo, and the decisions that can be taken back or made again.
+
+    steps: the photo of each undo and redo, by the id of its request; older journals hold none.
+    """
 
     verdicts: dict[str, Verdict] = field(default_factory=dict)
     undo: list[tuple[str, State, State]] = field(default_factory=list)  # photo, state before, state after
     redo: list[tuple[str, State, State]] = field(default_factory=list)
+    steps: dict[str, str] = field(default_factory=dict)
 
     def of(self, photo: str) -> Verdict:
         """The verdict on a photo, made where there is none."""
@@ -71,6 +75,8 @@ class Decisions:
             source, target = (self.undo, self.redo) if event == "undo" else (self.redo, self.undo)
             _, before, after = step = source.pop()
             target.append(step)
+            if "id" in entry:
+                self.steps[str(entry["id"])] = photo
             verdict.state = before if event == "undo" else after
         elif event == "tags":
             verdict.tags = tuple(map(str, entry["tags"]))

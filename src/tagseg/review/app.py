@@ -90,9 +90,8 @@ def create_app(session: Session, *, hosts: Sequence[str] = LOOPBACK, token: str 
     app = Starlette(
         routes=routes,
         lifespan=lifespan,
-        middleware=[Middleware(Guard, hosts=hosts, token=token, page_writes=True)],
+        middleware=[Middleware(Guard, hosts=hosts, token=token, page_writes=True, body_cap=BODY_CAP)],
         exception_handlers={HTTPException: _http_problem, UserError: _user_problem, Changed: _changed},
-        max_body_size=BODY_CAP,
     )
     app.state.session = session
     return app
@@ -148,7 +147,8 @@ async def _step(request: Request) -> Response:
     event = request.path_params["event"]
     if event not in ("undo", "redo"):
         raise HTTPException(404)
-    index = await run_in_threadpool(_session(request).step, event)
+    id = request.headers.get("idempotency-key", "")[:100]
+    index = await run_in_threadpool(_session(request).step, event, id)
     return Answer(None if index is None else _session(request).row(index))
 
 

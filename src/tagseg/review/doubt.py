@@ -115,12 +115,13 @@ def _spots(probabilities: NDArray[np.float32]) -> tuple[Spot, ...]:
     step = max(-(-max(height, width) // (8 * GRID)), 1)  # a sample of the pixels will do
     two = np.partition(probabilities[:, ::step, ::step], -2, axis=0)[-2:]
     unsure = 1 - (two[1] - two[0])
-    rows, columns = (max(round(GRID * side / max(height, width)), 1) for side in (height, width))
+    wanted = (max(round(GRID * side / max(height, width)), 1) for side in (height, width))
+    rows, columns = map(min, wanted, unsure.shape)  # no block is smaller than a pixel, and so none is empty
     place = np.add.outer(
         np.arange(unsure.shape[0]) * rows // unsure.shape[0] * columns,
         np.arange(unsure.shape[1]) * columns // unsure.shape[1],
     )
-    total = np.bincount(place.ravel(), unsure.ravel(), rows * columns) / np.bincount(place.ravel()).clip(1)
+    total = np.bincount(place.ravel(), unsure.ravel()) / np.bincount(place.ravel())
     found: list[Spot] = []
     for block in np.argsort(-total, kind="stable"):
         row, column = divmod(int(block), columns)

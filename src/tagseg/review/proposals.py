@@ -10,7 +10,7 @@ import json
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -58,6 +58,9 @@ class Proposals(ABC):
     can_label: bool = False
     classes: tuple[str, ...]
 
+    def begin(self) -> None:  # noqa: B027 - most have nothing to do
+        """Look at what lies in the review's folder, which nobody else writes to from now on. Raises UserError."""
+
     @abstractmethod
     def describe(self, name: str, photo: Path, tags: Sequence[str] | None, retagged: bool = False) -> Proposal:
         """Make or look at a photo's mask. Raises UserError for a broken photo or mask.
@@ -92,10 +95,16 @@ class FolderProposals(Proposals):
         self.classes, self.confidences, self.model = classes, confidences or {}, model
         self.can_label = model is not None
 
+    def begin(self) -> None:
+        """That of the model, where there is one."""
+        if self.model is not None:
+            self.model.begin()
+
     def describe(self, name: str, photo: Path, tags: Sequence[str] | None, retagged: bool = False) -> Proposal:
         """Look at the mask in the folder."""
         if retagged and self.model is not None:
-            return self.model.describe(name, photo, tags)
+            # photos are compared with each other, and most of them are described by their look
+            return replace(self.model.describe(name, photo, tags), features=_look(photo))
         mask_HW = self.mask(name, photo, tags, retagged)
         doubt = doubt_of_mask(mask_HW, self.classes, tags, self.confidences.get(name))
         return Proposal(_size(mask_HW), *classes_in(mask_HW), doubt, _look(photo))
@@ -130,22 +139,40 @@ class FolderProposals(Proposals):
 
 
 class ModelProposals(Proposals):
-    """Masks that a model makes, kept as `<name>.png` in a folder of its own; one photo at a time."""
+    """Masks that a model makes, kept as `<name>.png` in a folder of its own; one photo at a time.
+
+    classes: in whose order the masks are numbered, with background; None: the model's own. Raises UserError for one that
+    the model does not know.
+    """
 
     can_label = True
 
-    def __init__(self, segmenter: Segmenter, folder: Path) -> None:
+    def __init__(self, segmenter: Segmenter, folder: Path, classes: tuple[str, ...] | None = None) -> None:
+        self.segmenter, self.folder, self.classes = segmenter, folder, classes or segmenter.classes
+        self.lock = threading.Lock()
+        self.known: dict[str, dict[str, Any]] = {}
+        unknown = [name for name in self.classes if name not in segmenter.classes]
+        if unknown:
+            raise UserError(
+                f"The model does not know {unknown[0]!r}, a class of the masks; it knows {', '.join(segmenter.classes[1:])}."
+            )
+        # a class that the masks lack is never tagged, and so never found
+        self._numbers = np.array(
+            [self.classes.index(n) if n in self.classes else 0 for n in segmenter.classes], np.uint8
+        )
+
+    def begin(self) -> None:
+        """Drop what another model found out, and take up what this one did."""
         from tagseg.prediction.made_by import made_by
 
-        self.segmenter, self.folder, self.classes = segmenter, folder, segmenter.classes
-        self.lock = threading.Lock()
-        make_folder(folder)
-        path, marker = held(folder / FACTS, folder), held(folder / ".made-by", folder)
-        by = made_by(segmenter, ["review"])
+        make_folder(self.folder)
+        path, marker = held(self.folder / FACTS, self.folder), held(self.folder / ".made-by", self.folder)
+        order = [] if self.classes == self.segmenter.classes else list(self.classes)
+        by = made_by(self.segmenter, ["review", *order])
         if not marker.is_file() or marker.read_text(encoding="utf-8") != by:
             path.unlink(missing_ok=True)  # of another model: its masks are replaced as photos are looked at
             write_text(marker, by)
-        self.known = read_facts(folder)
+        self.known = read_facts(self.folder)
 
     def describe(self, name: str, photo: Path, tags: Sequence[str] | None, retagged: bool = False) -> Proposal:
         """Label a photo, or take what is there for these tags."""
@@ -166,11 +193,14 @@ class ModelProposals(Proposals):
         """The model's activation map of a class."""
         import torch
 
+        its_own = self.segmenter.classes.index(self.classes[index])
         photo_HW3 = read_photo(photo, min_side=256)
         step = max(max(photo_HW3.shape[:2]) // 512, 1)
         image_13hw = torch.from_numpy(np.ascontiguousarray(photo_HW3[::step, ::step])).permute(2, 0, 1)[None] / 255
         with self.lock, torch.inference_mode():
-            return self.segmenter.method.cams(image_13hw.to(self.segmenter.device))[0, index - 1].float().cpu().numpy()
+            return (
+                self.segmenter.method.cams(image_13hw.to(self.segmenter.device))[0, its_own - 1].float().cpu().numpy()
+            )
 
     def _found(self, name: str, tags: Sequence[str] | None) -> dict[str, Any] | None:
         row = self.known.get(name)
@@ -185,7 +215,8 @@ class ModelProposals(Proposals):
         free = None if chosen is None else self.segmenter.probabilities(photo_HW3).cpu().numpy()
         (after,) = self.segmenter.refine([photo_HW3], [before])
         mask_HW = after.max(0).indices.cpu().numpy().astype(np.uint8)
-        doubt = doubt_of_probabilities(before.float().cpu(), mask_HW, self.classes, tags, free)
+        doubt = doubt_of_probabilities(before.float().cpu(), mask_HW, self.segmenter.classes, tags, free)
+        mask_HW = self._numbers[mask_HW]
         path = self._path(name)
         path.parent.mkdir(parents=True, exist_ok=True)
         write_mask(path, mask_HW)

@@ -15,16 +15,16 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
-from tagseg.data.palette import write_mask
 from tagseg.data.photo import read_mask
 from tagseg.data.review_journal import MASKS, STATES, TOUCHED, Journal, State, Verdict, place
 from tagseg.errors import UserError
-from tagseg.files import replacing
 from tagseg.foreign import reason
 from tagseg.review.gain import propose
+from tagseg.review.kept import written
 from tagseg.review.proposals import Proposal, Proposals, classes_in
+
+Tags = tuple[str, ...] | None
 
 
 class Changed(Exception):  # noqa: N818 - it is news, not a fault
@@ -61,6 +61,11 @@ class Session:
         self.photos = list(photos)
         self.number = {photo.name: i for i, photo in enumerate(self.photos)}
         self.journal = Journal(folder, self.classes)
+        try:
+            proposals.begin()  # behind the journal's lock: a start that it refuses changes nothing
+        except BaseException:
+            self.journal.close()
+            raise
         self.revision = 1
         self._lock = threading.RLock()
         self._stop = threading.Event()
@@ -90,13 +95,7 @@ class Session:
         photo = self.photos[index]
         if photo.proposal is None and not photo.problem:
             tags = self.tags(index)
-            try:
-                proposal = self.proposals.describe(photo.name, photo.path, tags, self._is_retagged(index))
-                problem = ""
-            except UserError as error:
-                proposal, problem = None, str(error)
-            except Exception as error:  # one photo that a network cannot take must not end the work on all others
-                proposal, problem = None, f"{photo.name} could not be labeled ({reason(error)})"
+            proposal, problem = self._described(photo, tags)
             with self._lock:
                 if tags == self.tags(index):  # else the tags have changed meanwhile, and so has the proposal
                     photo.proposal, photo.problem = proposal, problem
@@ -126,7 +125,7 @@ class Session:
             "painted": verdict.painted,
             "version": verdict.version,
             "tags": None if tags is None else [self.classes.index(tag) for tag in tags],
-            "retagged": verdict.tags is not None and verdict.tags != photo.tags,
+            "retagged": _is_retagged(photo, tags),
             "found": [] if proposal is None else list(proposal.found),
             "doubt": None if doubt is None else round(doubt.value, 4),
             "reason": photo.problem or ("not looked at yet" if doubt is None else doubt.reason),
@@ -149,7 +148,8 @@ class Session:
             verdict = self.verdict(index)
             if (verdict.painted or verdict.state == "accepted") and kept.is_file():
                 mask_HW, touched = read_mask(kept), place(self.folder, TOUCHED, photo.name)
-                touched_HW = read_mask(touched) if touched.is_file() else np.zeros_like(mask_HW)
+                painted = verdict.painted and touched.is_file()
+                touched_HW = read_mask(touched) if painted else np.zeros_like(mask_HW)
                 return mask_HW, (touched_HW > 0).astype(np.uint8), verdict.version
             version = verdict.version
         mask_HW = self._proposed(index)
@@ -178,27 +178,29 @@ class Session:
         """Accept, reject, put off or reopen a photo. An accepted mask is kept as it is now."""
         if state not in STATES:
             raise UserError(f"There is no decision {state!r}; there are {', '.join(STATES)}.")
-        with self._writing(index, version) as (photo, verdict):
-            if state == "accepted" and not verdict.painted:
-                mask_HW, _, _ = self.mask(index)
-                self._write_mask(photo, mask_HW)
+        with self._writing(index, version) as (photo, verdict), self._accepted(index, state):
             self._append("decision", photo, verdict, state=state, seconds=seconds)
 
-    def step(self, event: str) -> int | None:
-        """Take the last decision back ("undo"), or make it again ("redo"): the photo's number, None where there is none."""
+    def step(self, event: str, id: str = "") -> int | None:
+        """Take the last decision back ("undo"), or make it again ("redo"): the photo's number, None where there is none.
+
+        id: of the request; one that was answered already, but whose answer was lost, does nothing more.
+        """
         with self._lock:
             decisions = self.journal.decisions
+            if id in decisions.steps:
+                return self.number.get(decisions.steps[id])
             stack = decisions.undo if event == "undo" else decisions.redo
             if not stack:
                 return None
             name = stack[-1][0]
             if name not in self.number:
                 raise UserError(f"The last decision was about {name}, which is not among these photos.")
-            photo, verdict = self.photos[self.number[name]], decisions.of(name)
-            if event == "redo" and stack[-1][2] == "accepted" and not verdict.painted:
-                self._write_mask(photo, self.mask(self.number[name])[0])
-            self._append(event, photo, verdict)
-            return self.number[name]
+            index = self.number[name]
+            _, before, after = stack[-1]
+            with self._accepted(index, before if event == "undo" else after):
+                self._append(event, self.photos[index], decisions.of(name), id=id or None)
+            return index
 
     def retag(self, index: int, tags: Sequence[str], version: int | None) -> None:
         """Correct a photo's tags: its mask is made anew with them, but for what a person painted."""
@@ -207,12 +209,15 @@ class Session:
             raise UserError(f"There is no class {unknown[0]!r}; there are {', '.join(self.classes[1:])}.")
         with self._writing(index, version) as (photo, verdict):
             mask_HW, touched_HW, _ = self.mask(index)
-            chosen = [name for name in self.classes[1:] if name in tags]
-            self._append("tags", photo, verdict, tags=chosen)
-            photo.proposal, photo.problem = None, ""
-            fresh_HW = self._proposed(index)
-            if verdict.painted or verdict.state == "accepted":
-                self._write_mask(photo, np.where(touched_HW > 0, mask_HW, fresh_HW))
+            chosen = tuple(name for name in self.classes[1:] if name in tags)
+            proposal, problem = self._described(photo, chosen)
+            if problem:
+                raise UserError(problem)
+            fresh_HW = self._proposed_for(photo, chosen)
+            kept = verdict.painted or verdict.state == "accepted"
+            with written(self.folder, photo.name, np.where(touched_HW > 0, mask_HW, fresh_HW) if kept else None):
+                self._append("tags", photo, verdict, tags=list(chosen))
+            photo.proposal, photo.problem = proposal, ""
 
     def paint(self, index: int, mask: NDArray[np.uint8], touched: NDArray[np.uint8], version: int | None) -> None:
         """Keep a mask (H, W) that a person has painted on, and which pixels."""
@@ -223,31 +228,38 @@ class Session:
             strange = mask[(mask >= len(self.classes)) & (mask < 255)]
             if strange.size or touched.max(initial=0) > 1:
                 raise UserError(f"The mask of {photo.name} holds a value that no class has.")
-            self._write_mask(photo, mask, touched)
+            with written(self.folder, photo.name, mask, touched):
+                self._append("mask", photo, verdict, painted=True, pixels=int(touched.sum()))
             if photo.proposal is not None:
                 found, areas = classes_in(mask)
                 photo.proposal = replace(photo.proposal, found=found, areas=areas)
-            self._append("mask", photo, verdict, painted=True, pixels=int(touched.sum()))
 
     def reset(self, index: int, version: int | None) -> None:
         """Drop what was painted on a photo."""
         with self._writing(index, version) as (photo, verdict):
-            self._append("mask", photo, verdict, painted=False)
-            place(self.folder, TOUCHED, photo.name).unlink(missing_ok=True)
-            self.look(index)
             photo.proposal, photo.problem = None, ""
             fresh_HW = self._proposed(index)
-            if verdict.state == "accepted":
-                self._write_mask(photo, fresh_HW)
+            with written(self.folder, photo.name, fresh_HW if verdict.state == "accepted" else None):
+                self._append("mask", photo, verdict, painted=False)
+            place(self.folder, TOUCHED, photo.name).unlink(missing_ok=True)
 
     def _proposed(self, index: int) -> NDArray[np.uint8]:
         photo = self.look(index)
         if photo.problem:
             raise UserError(photo.problem)
-        return self.proposals.mask(photo.name, photo.path, self.tags(index), self._is_retagged(index))
+        return self._proposed_for(photo, self.tags(index))
 
-    def _is_retagged(self, index: int) -> bool:
-        return self.verdict(index).tags is not None
+    def _proposed_for(self, photo: Photo, tags: Tags) -> NDArray[np.uint8]:
+        return self.proposals.mask(photo.name, photo.path, tags, _is_retagged(photo, tags))
+
+    def _described(self, photo: Photo, tags: Tags) -> tuple[Proposal | None, str]:
+        """What the photo's mask would be with some tags, or why there is none."""
+        try:
+            return self.proposals.describe(photo.name, photo.path, tags, _is_retagged(photo, tags)), ""
+        except UserError as error:
+            return None, str(error)
+        except Exception as error:  # one photo that a network cannot take must not end the work on all others
+            return None, f"{photo.name} could not be labeled ({reason(error)})"
 
     @contextmanager
     def _writing(self, index: int, version: int | None) -> Iterator[tuple[Photo, Verdict]]:
@@ -268,12 +280,14 @@ class Session:
         self.revision += 1
         photo.revision = self.revision
 
-    def _write_mask(self, photo: Photo, mask: NDArray[np.uint8], touched: NDArray[np.uint8] | None = None) -> None:
-        path = place(self.folder, MASKS, photo.name)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_mask(path, mask)
-        if touched is not None:
-            path = place(self.folder, TOUCHED, photo.name)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with replacing(path) as temporary:
-                Image.fromarray(touched * np.uint8(255)).convert("1").save(temporary, format="PNG")
+    @contextmanager
+    def _accepted(self, index: int, state: State) -> Iterator[None]:
+        """The mask of a photo that becomes accepted, as it is now; one that was painted is there already."""
+        fresh = state == "accepted" and not self.verdict(index).painted
+        with written(self.folder, self.photos[index].name, self.mask(index)[0] if fresh else None):
+            yield
+
+
+def _is_retagged(photo: Photo, tags: Tags) -> bool:
+    """Whether tags are others than those of the table, in whatever order."""
+    return tags is not None and (photo.tags is None or set(tags) != set(photo.tags))

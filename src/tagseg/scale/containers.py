@@ -24,7 +24,10 @@ from tagseg.scale.places import Place
 
 ROWS = 64  # of a row group: few enough that a reader takes them at once
 Row = tuple[dict[str, Any], bytes | None]
-"""What is known of a photo (the columns of a Parquet file but the mask, and "file_name"), and its mask as PNG."""
+"""What is known of a photo (the columns of a Parquet file but the mask), and its mask as PNG.
+
+Older Parquet files have no "file_name".
+"""
 
 
 def encode(mask: NDArray[np.uint8]) -> bytes:
@@ -116,7 +119,7 @@ class Parquet(Container):
         super().__init__(file, plan_facts)
         arrow, parquet = _arrow()
         image = {"_type": "Image"}
-        columns = {"name": "string", "height": "int32", "width": "int32", "error": "string"}
+        columns = {"name": "string", "file_name": "string", "height": "int32", "width": "int32", "error": "string"}
         columns |= {"confidence": "float64", "expected_iou": "float64"}
         features: dict[str, Any] = {key: {"dtype": kind, "_type": "Value"} for key, kind in columns.items()}
         features["mask"] = image
@@ -125,6 +128,7 @@ class Parquet(Container):
         self.schema = arrow.schema(
             [
                 ("name", arrow.string()),
+                ("file_name", arrow.string()),
                 ("height", arrow.int32()),
                 ("width", arrow.int32()),
                 ("mask", arrow.struct([("bytes", arrow.binary()), ("path", arrow.string())])),
@@ -170,7 +174,7 @@ class Parquet(Container):
                     yield {key: value for key, value in row.items() if value is not None}, mask and mask["bytes"]
 
 
-_ORDER = ("name", "height", "width", "mask", "classes", "pixels", "confidence", "expected_iou", "error")
+_ORDER = ("name", "file_name", "height", "width", "mask", "classes", "pixels", "confidence", "expected_iou", "error")
 
 
 def _arrow() -> tuple[Any, Any]:

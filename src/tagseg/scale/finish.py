@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import io
 import json
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -10,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
+from tagseg.data.pictures import decoding, open_picture
 from tagseg.data.sources import LABELED
 from tagseg.errors import UserError
 from tagseg.files import write_text
@@ -24,11 +25,10 @@ from tagseg.result_folder import ResultFolder
 from tagseg.scale.containers import CONTAINERS, Row
 from tagseg.scale.photos import Photo
 from tagseg.scale.places import Folder, Place
-from tagseg.scale.plan import PLAN, Plan, read_manifest, read_plan
+from tagseg.scale.plan import INDEX, PLAN, SUCCESS, Plan, read_manifest, read_plan
 from tagseg.scale.work import Record, read_record
 
 MARKER = ".tagseg-finish"  # beside merged masks: which of the files are tagseg's
-INDEX, SUCCESS = "index.jsonl.gz", "_SUCCESS"
 RETRY = "retry-{}"
 MERGED = ("png", "coco", "label-studio", "cvat", "json")  # formats that need no photo's pixels
 
@@ -60,18 +60,19 @@ def finish(place: Place) -> Finished:
     errors: dict[str, str] = {}
     lines: dict[str, str] = {}
     seconds = 0.0
-    for part in places_of(place):
+    for number, part in enumerate(places_of(place)):
         plan = read_plan(part)
-        records = _records(part, plan)
+        records = _records(part, plan, again=number > 0)
+        below = f"{RETRY.format(number)}/" if number else ""
         seconds += sum(record.seconds for record in records)
         failed = {name: why for record in records for name, why in record.errors}
         for shard, photo in read_manifest(part, plan):
             errors.pop(photo.name, None)
-            facts = {"name": photo.name, "file_name": photo.file_name, "shard": f"{part.url}/shards/{plan.key(shard)}"}
+            facts = {"name": photo.name, "file_name": photo.file_name, "shard": f"{below}shards/{plan.key(shard)}"}
             if photo.name in failed:
                 facts["error"] = errors[photo.name] = failed[photo.name]
             lines[photo.name] = json.dumps(facts, sort_keys=True) + "\n"
-    text = "".join(lines[name] for name in sorted(lines)).replace(f"{place.url}/", "")
+    text = "".join(lines[name] for name in sorted(lines))
     place.write(INDEX, gzip.compress(text.encode(), mtime=0))
     plan = read_plan(place)
     place.write(CLASSES_FILE, "".join(f"{name}\n" for name in plan.classes).encode())
@@ -82,8 +83,15 @@ def finish(place: Place) -> Finished:
 
 
 def to_retry(place: Place) -> tuple[Place, list[Photo]]:
-    """Where the next retry goes, and the photos that have no mask. Raises UserError while shards are to be done."""
+    """Where the next retry goes, and the photos that have no mask; those of the last retry, where it is not complete.
+
+    Raises UserError while shards of the first time are to be done.
+    """
     parts = places_of(place)
+    if len(parts) > 1:
+        plan = read_plan(parts[-1])
+        if any(record is None for record in _found(parts[-1], plan)):
+            return parts[-1], [photo for _, photo in read_manifest(parts[-1], plan)]
     failed: set[str] = set()
     photos: dict[str, Photo] = {}
     for part in parts:
@@ -125,9 +133,11 @@ def merge(place: Place, format: str, out: Path) -> int:
         for facts, png in rows(place):
             with reading(facts["name"], "a mask of the shards"):
                 assert png is not None
-                with tempfile.TemporaryFile() as file:
-                    file.write(png)
-                    mask = np.array(Image.open(file, formats=["PNG"]), np.uint8)
+                with open_picture(io.BytesIO(png), ["PNG"]) as image:  # of whatever size the photo may have had
+                    if image.size != (facts["width"], facts["height"]):
+                        raise ValueError("it has not the size that its row tells")
+                    with decoding(image):
+                        mask = np.array(image, np.uint8)
             photo = np.broadcast_to(np.uint8(0), (*mask.shape, 3))
             files = kind.paths(facts["name"])
             results.spare(files)
@@ -166,13 +176,18 @@ def rows(place: Place) -> Iterator[Row]:
                         yield facts, png if png is not None else part.read(f"masks/{safe_name(name)}.png")
 
 
-def _records(place: Place, plan: Plan) -> Sequence[Record]:
-    found = [read_record(place, plan, shard) for shard in range(plan.shards)]
+def _found(place: Place, plan: Plan) -> list[Record | None]:
+    return [read_record(place, plan, shard) for shard in range(plan.shards)]
+
+
+def _records(place: Place, plan: Plan, *, again: bool = False) -> Sequence[Record]:
+    """again: whether they are those of a retry."""
+    found = _found(place, plan)
     missing = [str(shard) for shard, record in enumerate(found) if record is None]
     if missing:
         more = f" and {len(missing) - 10} more" if len(missing) > 10 else ""
         raise UserError(
             f"{place.url}: {len(missing)} of {plan.shards} shards are still to be done ({', '.join(missing[:10])}{more}): "
-            "give the command of the first time again."
+            f"give the command of the first time again{', with --retry-errors' * again}."
         )
     return [record for record in found if record is not None]

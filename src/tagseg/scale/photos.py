@@ -49,8 +49,8 @@ class Photo:
 
     @property
     def lies(self) -> tuple[str, str]:
-        """Where its file lies, or the archive that holds it."""
-        return self.place, self.key
+        """Where its file lies, or the archive that holds it, however that was spelled."""
+        return _spelled(self.place, self.key)
 
     def row(self) -> dict[str, Any]:
         """As a line of the manifest."""
@@ -65,7 +65,7 @@ class Photo:
     @classmethod
     def at(cls, path: Path, name: str, file_name: str, tags: tuple[str, ...] | None = None) -> Photo:
         """One that is a file of this machine."""
-        path = path.absolute()
+        path = absolute(path)
         found = path.stat()
         return cls(name, file_name, str(path.parent), path.name, found.st_size, str(found.st_mtime_ns), tags=tags)
 
@@ -93,6 +93,17 @@ class Photo:
                 yield file
             except UserError as error:
                 raise UserError(str(error).replace(str(file), self.file_name)) from error
+
+
+def absolute(path: Path) -> Path:
+    """A path from the root on, without `..`: what stands before the last of them is looked up, for it may be a link."""
+    parts = path.absolute().parts
+    last = max((place for place, part in enumerate(parts) if part == ".."), default=-1)
+    return Path(os.path.realpath(Path(*parts[: last + 1])), *parts[last + 1 :]) if last >= 0 else Path(*parts)
+
+
+def _spelled(place: str, key: str) -> tuple[str, str]:
+    return (place.rstrip("/") if "://" in place else str(absolute(Path(place)))), key
 
 
 def list_photos(sources: Sequence[str | Path], *, out: str) -> tuple[list[Photo], list[str]]:
@@ -126,24 +137,28 @@ def list_photos(sources: Sequence[str | Path], *, out: str) -> tuple[list[Photo]
 def among(sources: Sequence[str | Path]) -> Callable[[Photo], bool]:
     """What tells whether a photo lies in one of the sources that `list_photos` takes, without listing folders and stores."""
     texts = [str(source) for source in sources]
-    stores = {text for text in texts if "://" in text and not text.endswith(".tar")}
+    stores = {text.rstrip("/") for text in texts if "://" in text and not text.endswith(".tar")}
     tars = {
-        (parent or ".", key) for text in texts if text.endswith(".tar") for parent, _, key in [text.rpartition("/")]
+        _spelled(parent or ".", key)
+        for text in texts
+        if text.endswith(".tar")
+        for parent, _, key in [text.rpartition("/")]
     }
-    local = [Path(text) for text in texts if text not in stores and not text.endswith(".tar")]
-    folders = [os.path.abspath(path) + os.sep for path in local if path.is_dir()]  # noqa: PTH100 (as `Photo.at` has it)
+    local = [Path(text) for text in texts if "://" not in text and not text.endswith(".tar")]
+    folders = [str(absolute(path)).rstrip(os.sep) + os.sep for path in local if path.is_dir()]
     others = [path for path in local if not path.is_dir()]
     single: set[str] = set()
     if others:
         with open_inputs([str(path) for path in others], out=Path(".tagseg-nowhere")) as inputs:
-            single = {str(photo.path.absolute()) for photo in inputs.photos}
+            single = {str(absolute(photo.path)) for photo in inputs.photos}
 
     def lies(photo: Photo) -> bool:
         if photo.offset >= 0:
             return photo.lies in tars
-        if photo.place in stores:
+        place, key = photo.lies
+        if place in stores:
             return True
-        path = os.path.join(photo.place, photo.key)  # noqa: PTH118
+        path = os.path.join(place, key)  # noqa: PTH118
         plain = os.path.normpath(path) == path  # `..` leads anywhere
         return path in single or (plain and any(path.startswith(folder) for folder in folders))
 

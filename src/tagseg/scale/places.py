@@ -59,6 +59,10 @@ class Place(ABC):
     def exists(self, key: str) -> bool:
         """Whether a file is there."""
 
+    def holds(self, name: str) -> bool:
+        """Whether a file of this name is there, or a folder of this name with anything in it."""
+        return self.exists(name)
+
     @abstractmethod
     def child(self, folder: str) -> Place:
         """The place below."""
@@ -138,6 +142,11 @@ class Folder(Place):
         """Whether it is a file."""
         return self.at(key).is_file()
 
+    def holds(self, name: str) -> bool:
+        """Links are looked at, not followed."""
+        path = self.path / name
+        return path.is_symlink() or path.is_file() or (path.is_dir() and any(path.iterdir()))
+
     def child(self, folder: str) -> Place:
         """The folder below."""
         return Folder(self.at(folder), sources=self.sources)
@@ -198,7 +207,7 @@ class Store(Place):
         self._do(lambda: self.files.put_file(str(file), f"{self.root}/{key}"), f"{self.url}/{key}")
 
     def exists(self, key: str) -> bool:
-        """Asked of the store itself, not of a list that was read before."""
+        """Asked of the store itself, not of a list that was read before; a prefix is there where a key has it."""
         return bool(self._do(lambda: self.files.exists(f"{self.root}/{key}"), f"{self.url}/{key}"))
 
     def child(self, folder: str) -> Place:

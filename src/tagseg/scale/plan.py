@@ -11,11 +11,15 @@ from dataclasses import dataclass
 
 from tagseg.errors import UserError
 from tagseg.foreign import reading
+from tagseg.outputs.masks import CLASSES_FILE
 from tagseg.scale.jobs import Job
 from tagseg.scale.photos import Photo
 from tagseg.scale.places import Place
 
 PLAN, MANIFEST = "plan.json", "manifest.jsonl.gz"
+INDEX, SUCCESS = "index.jsonl.gz", "_SUCCESS"
+RESULTS = ("masks", "shards", "records", CLASSES_FILE, INDEX, SUCCESS)
+"""What the work writes beside the plan."""
 FORMAT = 1
 MOST = 100_000  # shards
 
@@ -47,7 +51,7 @@ def make_plan(
     """The plan at a place: the one that is there, or a new one. Gives it, and sentences about photos left out.
 
     photos: lists them, and says such sentences; it is asked for a new plan alone. Raises UserError where the plan that is
-    there is another model's, or has other options or shards.
+    there is another model's, or has other options or shards, and where files of somebody else lie in the way of a new one.
     """
     if place.exists(PLAN):
         plan = read_plan(place)
@@ -57,6 +61,12 @@ def make_plan(
             what = {"job": f"command, `tagseg {plan.job}`", "made_by": "model or settings"}.get(other[0], other[0])
             raise UserError(f"{place.url} holds the plan of other {what}: choose another --out, or give the same.")
         return plan, []
+    taken = next((name for name in RESULTS if place.holds(name)), None)
+    if taken is not None and not place.exists(PLAN):  # else another worker has just made it
+        raise UserError(
+            f"{place.url}/{taken} is there already, without a plan of shards: choose another --out, so that nothing is "
+            "written over."
+        )
     listed, problems = photos()
     if not listed:
         raise UserError(f"There is no photo to work on: {'; '.join(problems[:3]) or 'the list is empty'}.")

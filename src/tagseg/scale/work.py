@@ -24,7 +24,7 @@ from tagseg.scale.containers import CONTAINERS, Container, Pictures, encode
 from tagseg.scale.jobs import Job, Result
 from tagseg.scale.photos import Photo
 from tagseg.scale.places import Place
-from tagseg.scale.plan import Plan
+from tagseg.scale.plan import Plan, read_manifest
 
 Answer = Result | Exception
 
@@ -70,6 +70,7 @@ def work(
     photos: those of the shard. timeout: seconds after which a photo is given up; needs a system with alarms, and the
     main thread. A photo that fails becomes a row with its reason; the others are done all the same.
     """
+    check_timeout(timeout)
     if (there := read_record(place, plan, shard)) is not None:
         return there
     begin, kind = time.monotonic(), CONTAINERS[plan.container]
@@ -101,6 +102,25 @@ def work(
         assert other is not None
         return other
     return record
+
+
+def shard_worker(job: Job, place: Place, plan: Plan, timeout: float | None) -> Callable[[int], Record]:
+    """The function that does a shard by its number, unless its record is there."""
+
+    def one(shard: int) -> Record:
+        if (there := read_record(place, plan, shard)) is not None:
+            return there
+        photos = [photo for _, photo in read_manifest(place, plan, shard)]
+        return work(place, plan, shard, photos, job, timeout=timeout)
+
+    return one
+
+
+def check_timeout(timeout: float | None) -> None:
+    """Raise UserError where no photo can be given up after a time."""
+    alarms = hasattr(signal, "setitimer") and threading.current_thread() is threading.main_thread()
+    if timeout is not None and not alarms:
+        raise UserError("--timeout needs a system with alarms, and the main thread: leave it out here.")
 
 
 def _open(kind: type[Container], file: Path, plan: Plan, place: Place) -> Container:
@@ -183,7 +203,7 @@ def _answers(job: Job, photos: list[Photo], timeout: float | None) -> Iterator[t
 def _read(job: Job, photo: Photo, places: dict[str, Place]) -> Any:
     try:
         return job.read(photo, places)
-    except UserError as error:
+    except Exception as error:  # whatever a disk or a store raises is this photo's trouble, and no other's
         return error
 
 
@@ -197,9 +217,6 @@ def _within(seconds: float, photo: Photo, job: Job, places: dict[str, Place]) ->
 
 @contextmanager
 def _alarm(seconds: float, photo: Photo) -> Iterator[None]:
-    if not hasattr(signal, "setitimer") or threading.current_thread() is not threading.main_thread():
-        raise UserError("--timeout needs a system with alarms, and the main thread: leave it out here.")
-
     def ring(number: int, frame: FrameType | None) -> None:
         raise UserError(f"{photo.file_name} took more than {seconds:g} seconds")
 

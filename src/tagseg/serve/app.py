@@ -84,7 +84,10 @@ def create_app(
     app = Starlette(
         routes=[*routes, *own],
         lifespan=lifespan,
-        middleware=[Middleware(Counted, service=service), Middleware(Guard, hosts=hosts, token=token, open_paths=OPEN)],
+        middleware=[
+            Middleware(Counted, service=service),
+            Middleware(Guard, hosts=hosts, token=token, open_paths=OPEN, body_cap=service.limits.bytes),
+        ],
         exception_handlers={
             HTTPException: _refused,
             Busy: _busy,
@@ -92,7 +95,6 @@ def create_app(
             UserError: _answer(422),
             TimeoutError: _busy,
         },
-        max_body_size=service.limits.bytes,
     )
     app.state.service = service
     return app

@@ -6,6 +6,7 @@ Shapes: H W pixels, K classes with background.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from http.client import HTTPException as HTTPClientError
 from pathlib import Path
 from typing import Any
 from urllib.error import URLError
@@ -110,7 +111,10 @@ class Backend:
         return self.service.decode(self._content(address), shown(address))
 
     def _content(self, address: str) -> bytes:
-        parts = urlsplit(address)
+        try:
+            parts = urlsplit(address)
+        except ValueError as error:
+            raise UserError(f"The address {shown(address)} of a photo is none: {error}.") from error
         if parts.path == urlsplit(LOCAL_FILES).path and self.images is not None:
             named = parse_qs(parts.query).get("d", [""])[0]
             root = self.images.resolve()
@@ -124,7 +128,8 @@ class Backend:
                 "Studio with --label-studio-url and its token in LABEL_STUDIO_TOKEN."
             )
         own = urlsplit(self.url)
-        if parts.netloc and (parts.scheme, parts.netloc) != (own.scheme, own.netloc):
+        elsewhere = parts.netloc and (parts.scheme, parts.netloc) != (own.scheme, own.netloc)
+        if elsewhere or not parts.path.startswith("/"):  # without the slash it would go on with the host's name or port
             raise UserError(f"The photo {shown(address)} lies elsewhere; photos are fetched from {self.url} alone.")
         query = f"?{parts.query}" if parts.query else ""
         return self._fetch(f"{own.scheme}://{own.netloc}{quote(unquote(parts.path))}{query}")
@@ -135,7 +140,7 @@ class Backend:
         try:
             with build_opener(_NoRedirects).open(Get(url, headers=headers), timeout=20) as answer:
                 content: bytes = answer.read(cap + 1)
-        except (URLError, OSError, ValueError) as error:
+        except (URLError, OSError, ValueError, HTTPClientError) as error:
             raise UserError(f"The photo {shown(url)} cannot be fetched: {error}.") from error
         if len(content) > cap:
             raise UserError(f"The photo {shown(url)} has more than {cap:,} bytes.")

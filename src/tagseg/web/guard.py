@@ -10,6 +10,7 @@ from http.cookies import CookieError, SimpleCookie
 from urllib.parse import parse_qs, urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.middleware.body_limit import RequestBodyLimitMiddleware
 from starlette.responses import RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -35,7 +36,7 @@ class Guard:
     token: what a request must bring, as `?token=` of a page (which becomes a cookie), as that cookie, as `Authorization:
     Bearer`, or as the password of `Basic`; None: nothing (401 else). page_writes: whether writes need the header
     `X-Tagseg`, which only this server's own page sends. Pages of other sites may neither read nor write (403).
-    `open_paths` need no token.
+    `open_paths` need no token. body_cap: the most bytes that a request's body may have (413).
     """
 
     def __init__(
@@ -46,8 +47,13 @@ class Guard:
         token: str | None = None,
         page_writes: bool = False,
         open_paths: Sequence[str] = (),
+        body_cap: int | None = None,
     ) -> None:
         self.app, self.token, self.page_writes, self.open_paths = app, token, page_writes, frozenset(open_paths)
+        self.body_cap = body_cap
+        if body_cap is not None:
+            # A body that does not tell its length. Outside of the guard the refusal of one that does would be plain text.
+            self.app = RequestBodyLimitMiddleware(app, body_cap)
         self.hosts = frozenset(host.lower() for host in hosts)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -86,9 +92,13 @@ class Guard:
         writes = scope["method"] not in READING
         if writes and self.page_writes and HEADER not in headers:
             return problem(403, "Writing needs the header X-Tagseg, which this server's own page sends.")
-        if self.token is None or scope["path"] in self.open_paths:
-            return None
-        return self._without_token(scope, headers, named[0])
+        refusal = None
+        if self.token is not None and scope["path"] not in self.open_paths:
+            refusal = self._without_token(scope, headers, named[0])
+        length = headers.get("content-length", "")
+        if refusal is None and self.body_cap is not None and length.isdecimal() and int(length[:19]) > self.body_cap:
+            return problem(413, f"The request is too large: it may have at most {self.body_cap:,} bytes.")
+        return refusal
 
     def _without_token(self, scope: Scope, headers: Headers, host: str) -> Response | None:
         assert self.token is not None

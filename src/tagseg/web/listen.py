@@ -5,12 +5,15 @@ from __future__ import annotations
 import ipaddress
 import secrets
 import socket
+import threading
+import time
 import webbrowser
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from tagseg.errors import UserError
+from tagseg.web.browser import has_desktop
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
@@ -70,12 +73,20 @@ def own_address() -> str:
 
 
 def listen(app: ASGIApp, address: Address, *, say: Callable[[str], Any], browser: bool = False) -> None:
-    """Serve until Ctrl-C."""
+    """Serve until Ctrl-C. browser: open the page, once the server answers, where a desktop would show it."""
     server = make_server(app)
     say(address.url)
-    if browser:
-        webbrowser.open(address.url)
+    if browser and has_desktop():  # else a browser of the terminal would take it over, and the server never begin
+        threading.Thread(target=_open_started, args=(server, address.url), daemon=True).start()
     server.run(sockets=[address.socket])
+
+
+def _open_started(server: Any, url: str) -> None:
+    while not server.started:
+        if server.should_exit:
+            return
+        time.sleep(0.05)
+    webbrowser.open(url)
 
 
 def make_server(app: ASGIApp) -> Any:

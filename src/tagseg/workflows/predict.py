@@ -9,12 +9,13 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path, PurePath
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tagseg.allocator import freed_memory_kept
-from tagseg.data.inputs import Inputs, PhotoInput, open_inputs
+from tagseg.data.inputs import PhotoInput, open_inputs
 from tagseg.data.photo import PIXEL_CAP
 from tagseg.data.tagged import check_classes, tags_of_photos
 from tagseg.errors import UnwritableNameError, UserError
@@ -32,6 +33,9 @@ from tagseg.prediction.segmenter import Request, Segmenter
 from tagseg.prediction.work import Behind, ahead
 from tagseg.progress import tracked
 from tagseg.result_folder import ResultFolder
+from tagseg.scale.photos import Photo
+
+P = TypeVar("P", PhotoInput, Photo)
 
 MARKER = ".tagseg-predict"  # in the folder of results: what they were made by
 TAGS = ".tagseg-predict-tags"  # and with which tags, by the photo's name
@@ -103,7 +107,7 @@ def predict(
             tags_of = {photo.name: given[photo.file_name] for photo in inputs.photos if photo.file_name in given}
             result.notes += notes
         kind = OUTPUTS[format]
-        photos = _writable(kind, inputs, result, ignores_case(out))
+        photos = writable(kind, inputs.photos, result.problems, ignores_case(out))
         if dry_run:
             result.planned = len(photos)
             return result
@@ -169,7 +173,7 @@ def _open_writer(format: str, out: Path, segmenter: Segmenter, photo_url: str | 
     return OUTPUTS[format](out, segmenter.classes)
 
 
-def _writable(kind: type[Writer], inputs: Inputs, result: Predicted, fold: bool) -> list[PhotoInput]:
+def writable(kind: type[Writer], named: Sequence[P], problems: list[str], fold: bool) -> list[P]:
     """The photos whose names the format can hold; the others become problems, before anything is computed.
 
     fold: whether names that differ in case alone are one on the disk.
@@ -179,21 +183,19 @@ def _writable(kind: type[Writer], inputs: Inputs, result: Predicted, fold: bool)
         return path.casefold() if fold else path
 
     photos, taken = [], dict[str, str]()
-    folders = {
-        key(str(above)) for p in inputs.photos for path in kind.paths(p.name) for above in PurePath(path).parents
-    }
-    for photo in inputs.photos:
+    folders = {key(str(above)) for p in named for path in kind.paths(p.name) for above in PurePath(path).parents}
+    for photo in named:
         try:
             kind.check_name(photo.name)
         except UnwritableNameError as error:
-            result.problems.append(str(error))
+            problems.append(str(error))
             continue
         paths = [key(path) for path in kind.paths(photo.name)]
         clash = next((taken[path] for path in paths if path in taken), None)
         if clash is None and any(path in folders for path in paths):
             clash = "a folder of other results"
         if clash is not None:
-            result.problems.append(f"{shown(photo.file_name)}: its result would have the name of {clash}; rename one")
+            problems.append(f"{shown(photo.file_name)}: its result would have the name of {clash}; rename one")
             continue
         taken |= dict.fromkeys(paths, f"that of {shown(photo.file_name)}")
         photos.append(photo)

@@ -46,9 +46,10 @@ def open_review(
 
     source: a run or chain folder (or exported model), whose model labels photos while the page is open; or a folder of
     masks, named like the photos. images: folder of photos; without it the run's training photos. tags: their table.
-    classes: names of the classes 1.. of masks, where neither tags nor a model give them. model: a run that labels a
-    photo of a folder of masks again when its tags are corrected. columns: how the table is read, as `open_tagged` takes
-    it: separator, file_column, tags_column. places: where a run's own photos are, as `run_sources` takes it.
+    classes: names of the classes 1.. of masks; else a list beside the masks, the model or the tags give them. model: a run
+    that labels a photo of a folder of masks again when its tags are corrected; its classes may have another order.
+    columns: how the table is read, as `open_tagged` takes it: separator, file_column, tags_column. places: where a run's
+    own photos are, as `run_sources` takes it.
     Raises UserError for what is missing or does not fit.
     """
     given: dict[str, Any] = dict(columns or {})
@@ -77,8 +78,9 @@ def open_review(
         labeler = None if model is None else _load(model)
         names = classes or _class_names(source, images, table if tags is not None else None, labeler)
         photos = _photos(images, tags is not None, table, names, say)
-        again = None if labeler is None else ModelProposals(labeler, folder / PROPOSED)
-        proposals = FolderProposals(source, ("background", *names), _confidences(source), again)
+        known = ("background", *names)
+        again = None if labeler is None else ModelProposals(labeler, folder / PROPOSED, known)
+        proposals = FolderProposals(source, known, _confidences(source), again)
         if not any(photo.name in proposals.files for photo in photos):
             raise UserError(
                 f"{source} has no mask of any photo in {images}: masks are named like their photos, such as "
@@ -121,11 +123,11 @@ def _photos(
 
 
 def _class_names(masks: Path, images: Path, table: Table | None, model: Segmenter | None) -> tuple[str, ...]:
-    if model is not None:
-        return model.classes[1:]
     names = listed_classes(masks)
     if names:
         return names
+    if model is not None:
+        return model.classes[1:]
     if table is not None:
         return table(images).classes
     raise UserError(f"The classes of {masks} are not known: give their names in order with --classes cat,dog.")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -14,20 +14,22 @@ from tagseg.data.photo import PIXEL_CAP
 from tagseg.data.tagged import TaggedImages, tags_of_photos
 from tagseg.errors import UserError
 from tagseg.extras import need
-from tagseg.foreign import shown
 from tagseg.interrupt import Interruption, check
-from tagseg.places import check_output
+from tagseg.outputs import OUTPUTS
+from tagseg.places import check_output, ignores_case
 from tagseg.prediction.made_by import made_by
 from tagseg.scale.containers import CONTAINERS
 from tagseg.scale.finish import Finished, finish, to_retry
 from tagseg.scale.jobs import Job, Segmenting
 from tagseg.scale.numbers import own_shards
 from tagseg.scale.photos import Photo, among, list_photos
-from tagseg.scale.places import Folder, Place, open_place
-from tagseg.scale.plan import MANIFEST, PLAN, Plan, make_plan, read_manifest, read_plan
-from tagseg.scale.work import Record, read_record, work
+from tagseg.scale.places import Folder, open_place
+from tagseg.scale.plan import PLAN, make_plan, read_manifest, read_plan
+from tagseg.scale.work import check_timeout, shard_worker
 from tagseg.segmenter import Segmenter
 from tagseg.workflows.label import check_share
+from tagseg.workflows.planned_photos import Known, check_given
+from tagseg.workflows.predict import writable
 from tagseg.workflows.refine import Refinement
 from tagseg.workflows.refine_shards import Refining, list_pairs
 
@@ -85,7 +87,12 @@ def predict_shards(
             found = [replace(photo, tags=given.get(photo.file_name)) for photo in found]
         return found, problems
 
-    return run_shards(job, photos, images, out, shards, say, given=lambda job: among(images))
+    def known(job: Segmenting, files: Iterable[str]) -> Known:
+        lies = among(images)
+        now = {} if tags is None else tags(job.segmenter, list(files))
+        return lambda photo: replace(photo, tags=now.get(photo.file_name)) if lies(photo) else None
+
+    return run_shards(job, photos, images, out, shards, say, known=known)
 
 
 def label_shards(
@@ -113,11 +120,11 @@ def label_shards(
         found, problems = photos(job.segmenter, out)
         return [photo if tags else replace(photo, tags=None) for photo in found], problems
 
-    def given(job: Segmenting) -> Callable[[Photo], bool]:
-        there = {photo.lies for photo in photos(job.segmenter, out)[0]}
-        return lambda photo: photo.lies in there
+    def known(job: Segmenting, files: Iterable[str]) -> Known:
+        there = {(photo.lies, photo.name): photo for photo in listed(job)[0]}
+        return lambda photo: there.get((photo.lies, photo.name))
 
-    return run_shards(job, listed, [], out, shards, say, given=given)
+    return run_shards(job, listed, [], out, shards, say, known=known)
 
 
 def list_tagged(data: Callable[[Segmenter], TaggedImages]) -> PhotosOf:
@@ -160,6 +167,11 @@ def refine_shards(
 
     tags: the photos' tags, as `refine_folder` takes them; looked at when the plan is made.
     """
+
+    def known(job: Refining, files: Iterable[str]) -> Known:
+        lies = among([masks, images])
+        return lambda photo: photo if lies(photo) else None
+
     return run_shards(
         lambda: Refining(how, device),
         lambda job: list_pairs(str(masks), str(images), str(out), tags),
@@ -167,7 +179,7 @@ def refine_shards(
         out,
         shards,
         say,
-        given=lambda job: among([masks, images]),
+        known=known,
     )
 
 
@@ -179,13 +191,12 @@ def run_shards(
     shards: Shards,
     say: Say,
     *,
-    given: Callable[[J], Callable[[Photo], bool]],
+    known: Callable[[J, Iterable[str]], Known],
 ) -> Finished | None:
     """Plan, work, finish: the way that all commands by shards go.
 
     build: gives the job, in each worker anew. photos: lists them for a new plan, with sentences about those left out.
-    sources: where no result may go. given: what tells whether a photo of a plan that is there already is one of the
-    command's own: somebody else may have written that plan.
+    sources: where no result may go. known: of the job and the photos' file names, gives what `check_given` asks.
     """
     if shards.container not in CONTAINERS:
         raise UserError(f"--container should be one of {', '.join(CONTAINERS)}, not {shards.container!r}.")
@@ -193,34 +204,46 @@ def run_shards(
         raise UserError(f"--engine should be local or ray, not {shards.engine!r}.")
     CONTAINERS[shards.container].check()
     own_shards(shards.shard, shards.count, os.environ)  # what cannot be is said before anything is made
+    check_timeout(shards.timeout)
     if shards.engine == "ray":
         if shards.shard is not None:
             raise UserError("--engine ray does all shards: leave out --shard.")
+        if shards.timeout is not None:
+            raise UserError("--engine ray has no alarms for --timeout: leave one of them out.")
         need("ray.data", "ray", "Clusters of Ray")
     job = build()
     place = open_place(out)
     if isinstance(place, Folder):
         check_output(place.path, [*job.places, *(Path(source) for source in sources if "://" not in str(source))])
-    count = shards.count
+    whole, count = place, shards.count
     again: list[Photo] = []
     if shards.retry_errors:
         place, again = to_retry(place)
         if not again:
             raise UserError(f"{out}: no photo failed, so there is nothing to retry.")
-        count = min(count, len(again))
-    known = place.exists(PLAN)
-    plan, problems = make_plan(
-        place,
-        job,
-        lambda: (again, []) if again else photos(job),
-        shards=count,
-        container=shards.container,
-    )
+        count = read_plan(place).shards if place.exists(PLAN) else min(count, len(again))
+
+    def listed() -> tuple[Sequence[Photo], list[str]]:
+        if again:
+            return again, []
+        found, problems = photos(job)
+        if shards.container == "png" and isinstance(place, Folder):
+            found = writable(OUTPUTS["png"], found, problems, ignores_case(place.path))
+        return found, problems
+
+    def own() -> Known:
+        return known(job, (photo.file_name for _, photo in read_manifest(whole, read_plan(whole))))
+
+    if again:
+        check_given(whole, again, own())
+    begun = place.exists(PLAN)
+    plan, problems = make_plan(place, job, listed, shards=count, container=shards.container)
     for problem in problems:
         say(problem)
     mine = own_shards(shards.shard, plan.shards, os.environ)
-    if known:
-        check_given(place, plan, given(job), None if mine is None else mine[0])
+    if begun and not again:
+        todo = range(plan.shards) if mine is None else mine[0]
+        check_given(place, (photo for shard, photo in read_manifest(place, plan) if shard in todo), own())
     if shards.engine == "ray":
         _on_ray(build, place.url, shards, plan.shards, on_gpu=job.device.type == "cuda")
     else:
@@ -263,30 +286,6 @@ def read_tags(
         return found
 
     return of
-
-
-def check_given(place: Place, plan: Plan, given: Callable[[Photo], bool], shards: Sequence[int] | None) -> None:
-    """Raise UserError where a shard's photo, or what belongs to it, is none that the command was given; None: all shards."""
-    for shard, photo in read_manifest(place, plan):
-        if shards is None or shard in shards:
-            for each in (photo, *([] if photo.beside is None else [photo.beside])):
-                if not given(each):
-                    raise UserError(
-                        f"{place.url}/{MANIFEST} names {shown(each.file_name)} in {shown(each.place)}, which is none of the "
-                        "photos given: give those that the plan was made of, or choose another --out."
-                    )
-
-
-def shard_worker(job: Job, place: Place, plan: Plan, timeout: float | None) -> Callable[[int], Record]:
-    """The function that does a shard by its number, unless its record is there."""
-
-    def one(shard: int) -> Record:
-        if (there := read_record(place, plan, shard)) is not None:
-            return there
-        photos = [photo for _, photo in read_manifest(place, plan, shard)]
-        return work(place, plan, shard, photos, job, timeout=timeout)
-
-    return one
 
 
 def _on_ray(build: Callable[[], Job], url: str, shards: Shards, count: int, *, on_gpu: bool) -> None:

@@ -55,6 +55,12 @@ export class Gestures {
     }
   }
 
+  // Another photo comes: a stroke that has begun ends here.
+  end() {
+    if (this.mode === "paint") this.app.finished({});
+    this.mode = null;
+  }
+
   move(event) {
     const { stage, app } = this;
     this.cursor(event);

@@ -71,7 +71,9 @@ class App {
   // One photo
 
   async open(i) {
-    this.flush();
+    this.hold();
+    this.labeling = false;
+    this.loading = this.drawn !== i;
     this.drawer(false);
     byId("notice").hidden = true;
     this.current = i;
@@ -84,7 +86,8 @@ class App {
     } catch (error) {
       if (this.current !== i) return;
       this.stage.clear();
-      this.mask = null;
+      Object.assign(this, { row, facts: null, drawn: i, loading: false });
+      this.panel.show(row, new Uint8Array(256), 1);
       this.notice(error.message || "This photo cannot be shown.");
       return;
     }
@@ -93,17 +96,34 @@ class App {
     const [image, content, facts] = parts;
     this.writes.see(i, content.version);
     this.mask = this.photos.mask(i, content);
-    this.facts = facts;
-    this.row = facts;
+    this.facts = this.row = facts;
     this.headline(facts);
     this.painting.begin();
     this.spot = -1;
     this.opened = performance.now();
     this.stage.show(image, this.mask);
+    Object.assign(this, { drawn: i, loading: false });
     this.panel.camOff();
     this.refresh();
     document.body.dataset.shown = i; // for whoever watches the page
     for (const next of this.queue.upcoming(i, AHEAD)) this.photos.fetch(next).catch(() => {});
+  }
+
+  // What is still drawn is the photo before, or a mask that is made anew: no stroke may go to the one that comes.
+  hold() {
+    this.gestures.end();
+    this.flush();
+    this.drop();
+    this.labeling = true; // until `open`
+  }
+
+  // The same, where what was not sent yet no longer fits.
+  drop() {
+    this.gestures.end();
+    clearTimeout(this.timer);
+    if (this.dirty && !this.writes.pending) this.told("saved");
+    Object.assign(this, { timer: null, dirty: false, mask: null });
+    this.stage.mask = null;
   }
 
   headline(row) {
@@ -121,14 +141,14 @@ class App {
 
   decide(state) {
     const i = this.current;
-    if (i === null || (!this.mask && state === "accepted")) return;
+    if (i === null || this.loading || (!this.mask && state === "accepted")) return;
+    this.gestures.end();
     const next = this.queue.after(i);
     this.flush();
     const seconds = (performance.now() - this.opened) / 1000;
     this.photos.keep(i, this.mask);
     this.writes.decide(i, state, seconds).then((row) => row && this.took(row));
-    const said = { accepted: "accepted", rejected: "rejected", later: "put off" }[state];
-    byId("live").textContent = `${this.queue.rows.get(i).name} ${said}.`;
+    byId("live").textContent = `${this.queue.rows.get(i).name} ${state === "later" ? "put off" : state}.`;
     this.queue.update([{ ...this.queue.rows.get(i), state, painted: this.queue.rows.get(i).painted || this.dirty }], { keep: true });
     if (next === null) this.notice("Every photo in this list is decided. Choose another filter, or end the server and train again.");
     else this.open(next).then(() => this.queue.arrange());
@@ -151,12 +171,12 @@ class App {
   // Undo: strokes first, then decisions.
   async undo() {
     if (this.mask?.undos.length) return this.painting.stepped(this.mask.undo());
-    await this.decision("undo");
+    if (!this.labeling) await this.decision("undo");
   }
 
   async redo() {
     if (this.mask?.redos.length) return this.painting.stepped(this.mask.redo());
-    await this.decision("redo");
+    if (!this.labeling) await this.decision("redo");
   }
 
   async decision(event) {
@@ -189,18 +209,21 @@ class App {
 
   async retag(tags) {
     const i = this.current;
-    this.flush();
+    if (this.loading) return;
+    this.hold();
     this.row = { ...this.row, tags };
     this.headline(this.row);
     byId("reason").textContent = this.about.labels ? "labeling again with these tags …" : this.row.reason;
     const row = await this.writes.retag(i, tags);
     if (!row) return;
     this.took(row);
+    if (this.writes.jobs.some((job) => job.i === i && job.path.endsWith("/tags"))) return; // another tick shows the mask
     await this.reload(i);
   }
 
   async resetMask() {
-    this.flush();
+    if (this.loading) return;
+    this.hold();
     const i = this.current, row = await this.writes.reset(i);
     if (!row) return;
     this.took(row);
@@ -210,12 +233,9 @@ class App {
   // Takes the photo's mask from the server again.
   async reload(i) {
     this.photos.forget(i);
-    if (this.current === i) {
-      clearTimeout(this.timer);
-      this.timer = null;
-      this.dirty = false;
-      await this.open(i);
-    }
+    if (this.current !== i) return;
+    this.drop();
+    await this.open(i);
   }
 
   // What the server says
@@ -230,7 +250,7 @@ class App {
   }
 
   async conflict(i) {
-    this.dirty = false;
+    if (this.current === i) this.drop(); // strokes on another photo are still to be sent
     const row = await read(`/api/photos/${i}`).catch(() => null);
     if (row) {
       this.writes.versions.set(i, row.version);
@@ -241,8 +261,7 @@ class App {
   }
 
   refused(i, text) {
-    if (i !== null) this.reload(i).then(() => this.notice(text));
-    else this.notice(text);
+    Promise.resolve(i !== null && this.reload(i)).then(() => this.notice(text));
   }
 
   notice(text) {
@@ -286,7 +305,6 @@ read("/api/session").then((about) => {
   window.tagsegReview = app; // for whoever watches the page
   return app.begin();
 }, (error) => {
-  byId("notice").textContent = error.message;
-  byId("notice").hidden = false;
+  Object.assign(byId("notice"), { textContent: error.message, hidden: false });
 });
 

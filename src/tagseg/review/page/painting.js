@@ -53,7 +53,7 @@ export class Painting {
     if (!this.app.mask) return;
     const growing = this.app.panel.tool === "region" || this.app.panel.tool === "grow";
     cancelAnimationFrame(this.frame);
-    this.frame = requestAnimationFrame(() => this.app.stage.hint(growing && point ? this.reach(point) : null, this.app.panel.value));
+    this.frame = requestAnimationFrame(() => this.app.stage.hint(growing && point && this.app.mask ? this.reach(point) : null, this.app.panel.value));
   }
 
   // Tool, class or tolerance are others now.

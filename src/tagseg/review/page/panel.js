@@ -142,7 +142,7 @@ export class Panel {
     const summary = told.join(", ") || "all background";
     byId("summary").textContent = row.tags === null ? "No tags are known of this photo; all classes compete." : "";
     byId("overlay").setAttribute("aria-label", `Mask: ${summary}`);
-    byId("reset").disabled = !row.painted && !this.app.mask.undos.length;
+    byId("reset").disabled = !row.painted && !this.app.mask?.undos.length;
   }
 
   retag() {
@@ -174,7 +174,7 @@ export class Panel {
 
   cam() {
     const { app } = this, { cam } = app.stage, k = this.value && this.value < 255 ? this.value : (app.row?.tags?.[0] ?? 1);
-    cam.hidden = !byId("show-cam").checked;
+    cam.hidden = !byId("show-cam").checked || !app.mask;
     if (cam.hidden) return;
     cam.onerror = () => {
       this.camOff();

@@ -74,7 +74,9 @@ export class Writes {
   }
 
   step(event) {
-    return this.add({ i: null, method: "POST", path: `/api/${event}` });
+    // Sent again after a lost answer it is known by this, and takes no second decision back.
+    const id = `${Date.now()}-${Math.random()}`;
+    return this.add({ i: null, method: "POST", path: `/api/${event}`, id });
   }
 
   add(job) {
@@ -110,6 +112,7 @@ export class Writes {
 
   async send(job) {
     const headers = { "X-Tagseg": "page" };
+    if (job.id) headers["Idempotency-Key"] = job.id;
     if (job.i !== null) headers["If-Match"] = `"${this.versions.get(job.i) ?? 0}"`;
     let body;
     if (job.json) {

@@ -1,0 +1,175 @@
+"""A review's masks and its journal agree, whatever is taken back, refused or torn."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tagseg.data.photo import read_mask
+from tagseg.data.review_journal import read_verdicts
+from tagseg.errors import UserError
+from tagseg.review.proposals import FACTS, FolderProposals, ModelProposals, read_facts
+from tagseg.review.session import Session
+from tests.review.photos import SIZE, open_session, segmenter, write_masks, write_photos
+
+CLASSES = ("background", "green", "blue")
+
+
+@pytest.fixture
+def session(tmp_path: Path) -> Iterator[Session]:
+    one = open_session(tmp_path)
+    yield one
+    one.close()
+
+
+def kept(session: Session) -> list[int]:
+    """The values of the first photo's mask as training takes it."""
+    return np.unique(read_mask(session.folder / "masks" / "p0.png")).tolist()
+
+
+def files(session: Session) -> dict[str, bytes]:
+    folders = [session.folder / kind for kind in ("masks", "touched")]
+    return {path.name + folder.name: path.read_bytes() for folder in folders for path in folder.glob("*.png")}
+
+
+def stroke() -> tuple[Any, Any]:
+    mask, touched = np.ones(SIZE, np.uint8), np.zeros(SIZE, np.uint8)
+    mask[:5, :5], touched[:5, :5] = 255, 1
+    return mask, touched
+
+
+def test_an_undo_gives_an_accepted_photo_the_mask_of_its_tags(session: Session) -> None:
+    session.decide(0, "accepted", None)
+    assert kept(session) == [0, 1, 2]
+    session.decide(0, "rejected", None)
+    session.retag(0, ["green"], None)
+    session.step("undo")
+    assert (session.verdict(0).state, session.tags(0)) == ("accepted", ("green",))
+    assert kept(session) == [0, 1]
+
+
+def test_an_undo_brings_no_dropped_stroke_back(session: Session) -> None:
+    session.paint(0, *stroke(), None)
+    session.decide(0, "accepted", None)
+    session.decide(0, "later", None)
+    session.reset(0, None)
+    session.step("undo")
+    assert session.verdict(0).state == "accepted"
+    assert kept(session) == [0, 1, 2]
+
+
+def test_a_request_that_is_sent_again_takes_no_second_decision_back(session: Session) -> None:
+    for index in (0, 1):
+        session.decide(index, "rejected", None)
+    assert [session.step("undo", "one"), session.step("undo", "one")] == [1, 1]
+    assert [session.verdict(index).state for index in (0, 1)] == ["rejected", "open"]
+    folder, photos = session.folder, session.photos
+    session.close()  # nor after a kill
+    again = Session(folder, photos, session.proposals)
+    assert again.step("undo", "one") == 1
+    assert again.step("undo", "two") == 0
+    again.close()
+
+
+@pytest.mark.parametrize("deed", ["retag", "reset", "paint", "decide", "undo"])
+def test_a_mask_is_there_before_the_journal_and_put_back_where_that_is_refused(
+    session: Session, deed: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mask, touched = stroke()
+    if deed == "reset":
+        session.paint(0, mask, touched, None)
+    session.decide(0, "accepted", None)
+    if deed in ("decide", "undo"):
+        session.decide(0, "rejected", None)
+        session.retag(0, ["blue"], None)
+    before, verdict, seen = files(session), str(session.verdict(0)), []
+
+    def full(entry: Any) -> None:
+        seen.append(files(session))
+        raise UserError("the disk is full")
+
+    deeds = {
+        "retag": lambda: session.retag(0, ["green"], None),
+        "reset": lambda: session.reset(0, None),
+        "paint": lambda: session.paint(0, mask, touched, None),
+        "decide": lambda: session.decide(0, "accepted", None),
+        "undo": lambda: session.step("undo"),
+    }
+    with monkeypatch.context() as patch:
+        patch.setattr(session.journal, "append", full)
+        with pytest.raises(UserError, match="full"):
+            deeds[deed]()
+    assert files(session) == before
+    assert str(session.verdict(0)) == verdict
+    deeds[deed]()  # what the page sends again
+    assert seen[0]["p0.pngmasks"] == files(session)["p0.pngmasks"] != before["p0.pngmasks"]
+
+
+def test_tags_that_cannot_be_labeled_are_not_kept(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    session.decide(0, "accepted", None)
+
+    def describe(*given: Any) -> Any:
+        raise RuntimeError("out of luck")
+
+    monkeypatch.setattr(session.proposals, "describe", describe)
+    with pytest.raises(UserError, match="out of luck"):
+        session.retag(0, ["green"], None)
+    assert read_verdicts(session.folder)["p0"].tags is None
+    assert kept(session) == [0, 1, 2]
+
+
+def test_a_tick_that_is_taken_back_gives_the_mask_of_the_folder(tmp_path: Path) -> None:
+    photos = write_photos(tmp_path / "photos", 2)
+    masks = write_masks(tmp_path / "masks", photos)
+    model = ModelProposals(segmenter(), tmp_path / "review" / "proposed")
+    for number, again in enumerate((None, model)):
+        session = Session(tmp_path / f"review{number}", photos, FolderProposals(masks, CLASSES, model=again))
+        session.retag(0, ["blue"], None)
+        assert np.unique(session.mask(0)[0]).tolist() == ([0, 2] if again else [0])
+        assert session.row(0)["retagged"]
+        session.retag(0, ["blue", "green"], None)
+        assert np.array_equal(session.mask(0)[0], read_mask(masks / "p0.png"))
+        assert not session.row(0)["retagged"]
+        session.close()
+
+
+def test_a_model_numbers_its_masks_as_the_folder_does(tmp_path: Path) -> None:
+    photos = write_photos(tmp_path / "photos", 2)
+    masks = write_masks(tmp_path / "masks", photos)
+    classes = ("background", "blue", "green")
+    model = ModelProposals(segmenter(), tmp_path / "review" / "proposed", classes)
+    session = Session(tmp_path / "review", photos, FolderProposals(masks, classes, model=model))
+    session.look(1)
+    session.retag(0, ["green"], None)
+    session.decide(0, "accepted", None)
+    row, mask = session.row(0), read_mask(session.folder / "masks" / "p0.png")
+    assert (row["tags"], row["found"]) == ([2], [2])
+    assert mask[30, 30] == 2
+    assert mask[30, 75] == 0
+    assert mask.max() == read_mask(tmp_path / "review" / "proposed" / "p0.png").max() == 2
+    heat = session.proposals.cam(photos[0].path, 2)
+    assert heat is not None
+    assert heat[30, 30] > 0.9 > 0.1 > heat[30, 75]
+    assert [index for index, _ in session.order(2)] == [1], "p0 is decided"
+    session.decide(0, "open", None)
+    assert len(session.order(2)) == 2, "photos that the model describes and others are compared with each other"
+    session.close()
+    with pytest.raises(UserError, match="does not know 'cow', a class of the masks"):
+        ModelProposals(segmenter(), tmp_path / "review" / "proposed", ("background", "cow"))
+
+
+def test_a_start_that_is_refused_changes_nothing(tmp_path: Path) -> None:
+    session = open_session(tmp_path)
+    session.look(0)
+    proposed = tmp_path / "review" / "proposed"
+    (proposed / ".made-by").write_text("another model")
+    before = (proposed / FACTS).read_bytes()
+    with pytest.raises(UserError, match="Another `tagseg review`"):
+        open_session(tmp_path)
+    assert (proposed / FACTS).read_bytes() == before
+    assert (proposed / ".made-by").read_text() == "another model"
+    session.close()
+    open_session(tmp_path).close()
+    assert read_facts(proposed) == {}
