@@ -178,6 +178,40 @@ def test_both_readings_of_the_wave_and_the_momentum_are_settings() -> None:
     assert recipe.train.momentum == 0.9
 
 
+def test_a_key_of_a_named_wave_can_be_changed_by_another_word_or_file(tmp_path: Path) -> None:
+    paper = {"period": 150, "high": 30, "warmup": 0, "high_first": True}
+    expected = paper | {"high": 37}
+    assert value(load_recipe("asdt-voc12", ["method.wave=paper", "method.wave.high=37"]), "method.wave") == expected
+    below, above = tmp_path / "below.yaml", tmp_path / "above.yaml"
+    below.write_text("base: asdt-voc12\nmethod: {wave: paper}\n", encoding="utf-8")
+    above.write_text(f"base: {below}\nmethod: {{wave: {{high: 37}}}}\n", encoding="utf-8")
+    assert value(load_recipe(below), "method.wave") == paper
+    assert value(load_recipe(above), "method.wave") == expected
+    assert value(load_recipe(above, ["method.wave=minority"]), "method.wave.high") == 125
+    with pytest.raises(
+        UserError, match=r"method.wave: there is no wave called 'papr'; the presets are paper, minority"
+    ):
+        load_recipe("asdt-voc12", ["method.wave=papr", "method.wave.high=37"])
+
+
+def test_a_method_without_logits_cannot_merge_them(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text("base: tscd-voc12-mit_b1\nmethod: {name: asdt}\n", encoding="utf-8")
+    for name, overrides in ((file, []), ("classifier-scenes", ["predict.merge=max_logits"])):
+        with pytest.raises(
+            UserError, match=r"predict.merge is max_logits, and \w+ combines probabilities: choose max or"
+        ):
+            load_recipe(name, list(overrides))
+    one_head = ["method.seg_teacher_weight=0", "method.teaching=class-teacher"]
+    assert load_recipe(file, one_head).predict.merge == "max_logits"
+    assert load_recipe(file, stored=True).method.name == "asdt"  # a run of before still opens
+
+
+def test_a_teacher_that_is_not_there_cannot_teach() -> None:
+    with pytest.raises(UserError, match="teaching alternate needs a seg-teacher: set seg_teacher_weight above 0"):
+        load_recipe("asdt-voc12", ["method.seg_teacher_weight=0"])
+
+
 def test_both_readings_of_stage_2s_learning_rate_are_settings() -> None:
     recipe = load_recipe("supervised-voc12-deeplab_v2", ["train.lr=2.5e-3", "method.head_lr_scale=1"])
     assert (recipe.train.lr, value(recipe, "method.head_lr_scale")) == (2.5e-3, 1.0)

@@ -20,7 +20,7 @@ from tagseg.methods import METHODS, find_method, own_name
 from tagseg.methods.build import ModelSettings
 from tagseg.methods.method import MethodSettings
 from tagseg.names import nearest
-from tagseg.prediction.settings import PredictSettings
+from tagseg.prediction.settings import NO_LOGITS, PredictSettings
 from tagseg.settings import Settings, first_fault, merged
 from tagseg.shipped import RENAMED, shipped_recipes
 
@@ -83,7 +83,7 @@ def load_recipe(
     values alone that are left of them.
     Raises UserError that names the file, the key and what is allowed.
     """
-    return make_recipe(_read_values(str(name), (), stored, strict), overrides or [], str(name))
+    return make_recipe(_read_values(str(name), (), stored, strict), overrides or [], str(name), stored=stored)
 
 
 def _read_values(name: str, seen: tuple[str, ...], stored: bool, strict: bool) -> dict[str, Any]:
@@ -156,16 +156,23 @@ def _modern(
     return changed
 
 
-def make_recipe(values: dict[str, Any], overrides: list[str], name: str) -> Recipe:
-    """A recipe from plain values; `name` stands in error messages."""
+def make_recipe(values: dict[str, Any], overrides: list[str], name: str, *, stored: bool = False) -> Recipe:
+    """A recipe from plain values; `name` stands in error messages.
+
+    stored: of a run that is there already, which its own way of reading photos keeps nobody from opening.
+    """
     with reading(f"Recipe {name}", "a recipe", "correct the values"):
         for override in overrides:
             _set(values, override)
         _shorten_warmup(values, overrides)
         try:
-            return Recipe.model_validate(values)
+            recipe = Recipe.model_validate(values)
         except ValidationError as error:
             raise UserError(f"Recipe {name}: {first_fault(error, lambda path: _settings_at(path, values))}.") from error
+    method = recipe.method
+    if not stored and recipe.predict.merge == "max_logits" and not find_method(method.name).has_logits(method):
+        raise UserError(f"Recipe {name}: {NO_LOGITS.format(method.name)}.")
+    return recipe
 
 
 def _shorten_warmup(values: dict[str, Any], overrides: list[str]) -> None:

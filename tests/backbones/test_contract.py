@@ -10,6 +10,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from tagseg.backbones import Backbone, create_backbone
+from tagseg.resize import upsample
 
 CASES = [
     ("efficientnet_lite0", "embedded", 16),
@@ -17,6 +18,7 @@ CASES = [
     ("resnet18", "none", 32),
     ("convnext_atto", "none", 8),
     ("vit_tiny_patch16_224", "none", 16),
+    ("hrnet_w18_small", "none", 32),
     ("swin_tiny_patch4_window7_224", "none", 32),
     ("wide_resnet38", "none", 8),
     ("mit_b0", "none", 16),
@@ -50,9 +52,26 @@ def test_shapes_and_strides(backbone: Backbone, count: int, height: int, width: 
         assert stage.shape[1] == channels
         assert torch.isfinite(stage).all()
         for cells, pixels in zip(stage.shape[2:], (height, width), strict=True):
-            assert pixels // stride <= cells
+            assert cells * stride >= pixels  # nothing of the photo is left out
             if pixels % stride == 0 and pixels % 32 == 0:
                 assert cells == pixels // stride
+
+
+@pytest.mark.parametrize(("height", "width"), [(64, 96), (65, 97), (95, 98)])
+def test_a_stage_laid_over_the_photo_shows_things_where_they_are(backbone: Backbone, height: int, width: int) -> None:
+    backbone.eval()
+    y, x = height * 3 // 4, width * 3 // 4
+    plain = torch.full((1, 3, height, width), 0.5)
+    marked = plain.clone()
+    marked[..., y - 6 : y + 6, x - 6 : x + 6] = 1
+    with torch.no_grad():
+        before, after = backbone.stages(plain)[0], backbone.stages(marked)[0]
+    seen = upsample((after - before).abs().sum(1, keepdim=True), (height, width))[0, 0].square()
+    found_y = (seen.sum(1) * (torch.arange(height) + 0.5)).sum() / seen.sum()
+    found_x = (seen.sum(0) * (torch.arange(width) + 0.5)).sum() / seen.sum()
+    allowed = max(backbone.stage_strides[0] / 2, 4)  # attention also answers elsewhere
+    assert found_y.item() == pytest.approx(y, abs=allowed)
+    assert found_x.item() == pytest.approx(x, abs=allowed)
 
 
 def test_gradients_reach_every_trained_parameter(backbone: Backbone) -> None:

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from tagseg.methods import METHODS
+from tagseg.methods.method import present_classes
 from tagseg.weights import load_weights, save_weights
 from tests.methods.small import SMALL, TWO, batch, build
 
@@ -129,3 +130,20 @@ def test_other_backbones_serve_too(name: str) -> None:
     torch.stack(list(terms.values())).sum().backward()
     with torch.inference_mode():
         assert method.eval().segment(torch.rand(1, 3, 64, 64)).shape == (1, 4, 64, 64)
+
+
+@pytest.mark.parametrize("tag_BC", [[[0.0, 1.0, 0.0]], [[1.0, 0.0, 1.0]]])
+def test_with_tags_branches_and_logits_say_what_the_masks_are_made_from(name: str, tag_BC: list[list[float]]) -> None:
+    changes = {"supervised": {"tag_weight": 1.0}, "mentor": {"labels": {"sharpness": 4.0}}}.get(name, {})
+    for method in (build(name).eval(), build(name, **changes).eval()):
+        image, tags = torch.rand(1, 3, 48, 48, generator=torch.Generator().manual_seed(0)), torch.tensor(tag_BC)
+        with torch.inference_mode():
+            expected = method.segment_tagged(image, tags)
+            last = list(method.branches(image, tags).values())[-1]
+            torch.testing.assert_close(present_classes(last, tags), expected)
+            logits = method.tagged_logits(image, tags)
+            assert (
+                (method.segment_logits(image) is not None) == method.has_logits(method.settings) == (logits is not None)
+            )
+            if logits is not None:
+                torch.testing.assert_close(present_classes(logits.softmax(1), tags), expected)

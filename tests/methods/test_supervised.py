@@ -7,7 +7,9 @@ from pydantic import ValidationError
 
 from tagseg.methods import METHODS
 from tagseg.methods.supervised import Supervised
+from tagseg.prediction.settings import PredictSettings
 from tagseg.resize import size_of, upsample
+from tagseg.segmenter import Segmenter
 from tests.decoders.pooling_backbone import PoolingBackbone
 from tests.methods.small import CLASSES, TWO, batch
 
@@ -120,3 +122,16 @@ def test_with_the_tags_loss_the_classifier_has_a_say_where_tags_are_not_given() 
         seen = method.segment_tagged(image, tag_BC)
         torch.testing.assert_close(seen[:, 1] / seen[:, 0], ungated[:, 1] / ungated[:, 0])
         assert (seen[:, 2:] == 0).all()
+
+
+def test_a_given_tag_is_not_denied_however_views_are_merged() -> None:
+    method = build(tag_weight=1.0)
+    torch.nn.init.constant_(method.heads["class"].classifier.weight, -1e3)  # no class, whatever the photo
+    photo = torch.randint(0, 256, (64, 64, 3), dtype=torch.uint8).numpy()
+    seen = {}
+    for merge in ("mean", "max_logits"):
+        model = Segmenter(method, PredictSettings(crf=None, merge=merge))
+        assert model.predict(photo).probabilities[1:].max() < 1e-6
+        seen[merge] = torch.from_numpy(model.predict(photo, tags=["cat"]).probabilities)
+    assert seen["mean"][1].max() > 0.1
+    torch.testing.assert_close(seen["max_logits"], seen["mean"])

@@ -12,7 +12,7 @@ from tagseg.backbones.backbone import Backbone
 from tagseg.data.layouts import VOC_CLASSES
 from tagseg.errors import UserError
 from tagseg.recipe import Recipe, load_recipe
-from tagseg.workflows.train import start_method
+from tagseg.workflows.train import start_method, train
 
 
 @pytest.fixture
@@ -55,3 +55,12 @@ def test_other_classes_than_vocs_are_refused(file: Path, tmp_path: Path) -> None
     for classes in (("cat", "dog"), tuple(reversed(VOC_CLASSES))):
         with pytest.raises(UserError, match="holds a classifier of 20 classes, VOC's twenty in their order"):
             start_method(recipe(file), classes, tmp_path)
+
+
+def test_a_mistake_in_the_model_is_said_before_a_start_is_trained_and_leaves_no_run(tmp_path: Path) -> None:
+    wrong = load_recipe("asdt-scenes", ["model.frozen=[blokcs]"])
+    with pytest.raises(
+        UserError, match=r"model.frozen: no part of the backbone efficientnet_lite0 starts with 'blokcs'"
+    ):
+        train(wrong, tmp_path / "run")
+    assert not (tmp_path / "run").exists()

@@ -14,19 +14,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tagseg.backbones.backbone import Backbone
 from tagseg.backbones.weights import load_tensors, read_weights
 from tagseg.errors import UserError
 from tagseg.foreign import shown
+from tagseg.resize import resize, size_of
 
 PROBE_SIZE = 224  # a multiple of the patch sizes 14, 16 and 32
 FOLD_SIZE = 96  # shows which layer follows which as well as a large photo does
 PLAIN_TRANSFORMER_STAGES = 4
 _PROBED: dict[tuple[str, int | None], tuple[int, tuple[int, ...], tuple[int, ...]]] = {}
-"""Of a timm name and output stride: the multiple for a photo's sides, the stages' channels, their strides."""
+"""Of a timm name and output stride: the multiple that a photo's sides are made, the stages' channels, their strides."""
 
 
 class TimmBackbone(Backbone):
@@ -74,10 +74,11 @@ class TimmBackbone(Backbone):
 
     def stages(self, image_B3HW: Tensor) -> tuple[Tensor, ...]:
         """Feature maps of all stages, finest first; the last one is the final feature map."""
-        height, width = image_B3HW.shape[2:]
+        height, width = size_of(image_B3HW)
         image_B3HW = self.normalize(image_B3HW)
         if height % self._multiple or width % self._multiple:
-            image_B3HW = F.pad(image_B3HW, (0, -width % self._multiple, 0, -height % self._multiple))
+            # enlarged and not padded: whoever reads the stages lays them over the photo, so they cover it and no more
+            image_B3HW = resize(image_B3HW, (self._whole(height), self._whole(width)))
         # Convolutions on a CPU and in half precision on a GPU are fastest with channels as the last axis in memory.
         image_B3HW = image_B3HW.contiguous(memory_format=torch.channels_last)
         final, stages = self.network.forward_intermediates(image_B3HW, indices=self._indices, **self._norm_option())
@@ -98,15 +99,37 @@ class TimmBackbone(Backbone):
             self._is_folded = True
 
     def _probe(self, timm_name: str) -> tuple[Tensor, ...]:
-        """The stages of an empty photo; finds out to which multiple a photo's sides must be padded, if any."""
+        """The stages of an empty photo; finds out of which multiple a photo's sides must be made, if any.
+
+        That is the first at which the stages cover a photo: some networks refuse a photo of odd sides, and some leave out
+        what fills no cell. Where there is none, the first at which the network reads a photo.
+        """
+        readable: dict[int, tuple[Tensor, ...]] = {}
+        height, width = PROBE_SIZE - 63, PROBE_SIZE + 1
         with _evaluation(self):
-            for self._multiple in (1, 32):
+            for multiple in dict.fromkeys((1, *_patch_sides(self.network), 32)):
+                self._multiple = multiple
                 try:
-                    self.stages(torch.zeros(1, 3, PROBE_SIZE - 63, PROBE_SIZE + 1))
-                    return self.stages(torch.zeros(1, 3, PROBE_SIZE, PROBE_SIZE))
+                    odd = self.stages(torch.zeros(1, 3, height, width))
+                    readable[self._multiple] = self.stages(torch.zeros(1, 3, PROBE_SIZE, PROBE_SIZE))
                 except (AssertionError, RuntimeError, ValueError, TypeError):
                     continue
-        raise UserError(f"{timm_name} gives no feature maps for photos of any size: choose another model.")
+                if all(self._covers(*pair, height) for pair in zip(odd, readable[self._multiple], strict=True)):
+                    return readable[self._multiple]
+        if not readable:
+            raise UserError(f"{timm_name} gives no feature maps for photos of any size: choose another model.")
+        self._multiple = next(iter(readable))
+        return readable[self._multiple]
+
+    def _covers(self, odd_1Fhw: Tensor, whole_1Fhw: Tensor, height: int) -> bool:
+        """Whether the cells of an odd photo's stage cover it: to the pixel, or up to a cell where any side is read."""
+        stride = PROBE_SIZE // whole_1Fhw.shape[2]
+        rest = odd_1Fhw.shape[2] * stride - self._whole(height)
+        return 0 <= rest < stride if self._multiple == 1 else rest == 0
+
+    def _whole(self, side: int) -> int:
+        """The next multiple of what the network needs."""
+        return side + -side % self._multiple
 
     def _norm_option(self) -> dict[str, bool]:
         return {"norm": True} if isinstance(getattr(self.network, "norm", None), nn.LayerNorm) else {}
@@ -186,7 +209,7 @@ def _create(timm_name: str, output_stride: int | None, *, pretrained: bool, comm
     stride: dict[str, Any] = {} if output_stride is None else {"output_stride": output_stride}
     # Transformers are told to take photos of any size, each family by its own word.
     sizes: tuple[dict[str, Any], ...] = (
-        {"dynamic_img_size": True, "dynamic_img_pad": True}, {"strict_img_size": False}, {},
+        {"dynamic_img_size": True, "dynamic_img_pad": False}, {"strict_img_size": False}, {},
     )  # fmt: skip
     for size in sizes:
         for chosen in (stride, {}) if stride else ({},):
@@ -220,6 +243,14 @@ def _stage_indices(network: Any) -> list[int] | None:
         count = len(reductions)
         return [count * (stage + 1) // PLAIN_TRANSFORMER_STAGES - 1 for stage in range(PLAIN_TRANSFORMER_STAGES)]
     return None
+
+
+def _patch_sides(network: Any) -> tuple[int, ...]:
+    """The sides of a transformer's patches; none of another network."""
+    from timm.layers import to_2tuple
+
+    sides = getattr(getattr(network, "patch_embed", None), "patch_size", None)
+    return () if sides is None else tuple(to_2tuple(sides))
 
 
 @contextmanager

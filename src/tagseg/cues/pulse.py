@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
+from tagseg.foreign import shown
 from tagseg.settings import Every, Settings, Steps
 
 Teacher = Literal["class-teacher", "seg-teacher"]
@@ -26,11 +27,7 @@ class PulseWave(Settings):
     @model_validator(mode="before")
     @classmethod
     def _from_preset(cls, value: object) -> object:
-        if isinstance(value, str):
-            if value not in PRESETS:
-                raise ValueError(f"there is no wave called {value!r}; the presets are {', '.join(PRESETS)}")
-            return dict(PRESETS[value])
-        return value
+        return preset_values(value) if isinstance(value, str) else value
 
     @model_validator(mode="after")
     def _high_fits(self) -> PulseWave:
@@ -58,6 +55,13 @@ class PulseWave(Settings):
     def level(self, step: int) -> int:
         """1 while the wave is high (class-teacher), else 0."""
         return int(self.teacher(step) == "class-teacher")
+
+
+def preset_values(name: str) -> dict[str, int | bool]:
+    """The keys of the wave called `name`; raises ValueError, a sentence without its full stop, where there is none."""
+    if name not in PRESETS:
+        raise ValueError(f"there is no wave called {shown(name)}; the presets are {', '.join(PRESETS)}")
+    return dict(PRESETS[name])
 
 
 PRESETS: dict[str, dict[str, int | bool]] = {

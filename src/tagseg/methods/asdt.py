@@ -8,16 +8,16 @@ Shapes: B photos, K classes with background, C = K - 1, H W pixels, h w feature 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import ClassVar, Literal, Self
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar, Literal, Self
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
 
 from tagseg.backbones.backbone import Backbone
 from tagseg.cues.cam import cam_probabilities
-from tagseg.cues.pulse import PulseWave
+from tagseg.cues.pulse import PulseWave, preset_values
 from tagseg.data.batch import Batch
 from tagseg.mask_values import IGNORE
 from tagseg.methods.energy import begin_energy
@@ -65,6 +65,24 @@ class ASDTSettings(RRMSettings):
     )
     teacher_crf: CRFSettings = Field(CRFSettings(), description="CRF that turns P_st into the hard labels B_st")
 
+    @classmethod
+    def _before(cls, given: dict[str, Any], say: Callable[[str], object]) -> dict[str, Any]:
+        given = super()._before(given, say)
+        if isinstance(given.get("wave"), str):  # as its keys, so that another block may change one of them
+            try:
+                given["wave"] = preset_values(given["wave"])
+            except ValueError as error:
+                raise ValueError(f"wave: {error}") from error
+        return given
+
+    @model_validator(mode="after")
+    def _teacher_is_there(self) -> Self:
+        if self.seg_teacher_weight == 0 and self.teaching != "class-teacher":
+            raise ValueError(
+                f"teaching {self.teaching} needs a seg-teacher: set seg_teacher_weight above 0, or teaching to class-teacher"
+            )
+        return self
+
     def scaled(self, factor: float) -> Self:
         """The wave's warm-up follows too; its period only gets shorter."""
         wave, shorter = self.wave, min(factor, 1)
@@ -94,8 +112,12 @@ class ASDT(RRM):
         self.has_seg_teacher = settings.seg_teacher_weight > 0
         if self.has_seg_teacher:
             self.add_head("seg_teacher")
-        elif settings.teaching != "class-teacher":
-            raise ValueError(f"teaching {settings.teaching!r} needs a seg-teacher: set seg_teacher_weight above 0")
+
+    @classmethod
+    def has_logits(cls, settings: MethodSettings) -> bool:
+        """Only without a seg-teacher: the maximum of two heads' probabilities is no softmax of logits."""
+        assert isinstance(settings, ASDTSettings)
+        return settings.seg_teacher_weight == 0
 
     def losses(self, batch: Batch, step: int) -> dict[str, Tensor]:
         """L_cls + L_d(ct -> st) + L_ad, the last one by the teacher of this step (ASDT eqs 2-6)."""

@@ -118,6 +118,7 @@ class Mentor(AFANetwork):
     meanings: ClassVar[Mapping[str, str]] = {
         **AFANetwork.meanings,
         "gated": "segmentation branch, and how far the classifier agrees",
+        "sharpened": "what the labels of training would be, from the tags",
     }
     settings: MentorSettings
 
@@ -211,6 +212,12 @@ class Mentor(AFANetwork):
         logit_BKhw = gated(self.decoder(stages).float(), self.tag_logits(stages[-1]), self.settings.gate)
         return upsample(logit_BKhw, size_of(image_B3HW))
 
+    def tagged_logits(self, image_B3HW: Tensor, tag_BC: Tensor) -> Tensor:
+        """The segmentation's logits alone; with `labels.sharpness`, the log of what `segment_tagged` gives."""
+        if self.settings.labels.sharpness == 0:
+            return self.seg_logits(self.backbone.stages(image_B3HW), size_of(image_B3HW))
+        return self.segment_tagged(image_B3HW, tag_BC).clamp(min=1e-8).log()
+
     def segment_tagged(self, image_B3HW: Tensor, tag_BC: Tensor) -> Tensor:
         """Where tags are given, what the labels of training would be, as probabilities; the classifier is not asked.
 
@@ -218,8 +225,7 @@ class Mentor(AFANetwork):
         """
         labels = self.settings.labels
         if labels.sharpness == 0:
-            logit_BKHW = self.seg_logits(self.backbone.stages(image_B3HW), size_of(image_B3HW))
-            return present_classes(logit_BKHW.softmax(1), tag_BC)
+            return present_classes(self.tagged_logits(image_B3HW, tag_BC).softmax(1), tag_BC)
         valid_BHW = torch.ones_like(image_B3HW[:, 0], dtype=torch.bool)
         share = 0.0 if labels.seg_from is None else labels.seg_share
         stack, score_BSHW = self.label_scores(self.look(image_B3HW), image_B3HW, valid_BHW, tag_BC, share)
@@ -228,11 +234,12 @@ class Mentor(AFANetwork):
         return probability_BKHW / probability_BKHW.sum(1, keepdim=True).clamp(min=1e-8)
 
     def branches(self, image_B3HW: Tensor, tag_BC: Tensor | None = None) -> dict[str, Tensor]:
-        """The CAM and its refinements, the segmentation P_s, and `gated`, where tags are not given and the classifier has a say."""
+        """The CAM and its refinements, P_s, and where it differs what counts: `gated`, or with tags `sharpened`."""
         branches = super().branches(image_B3HW, tag_BC)
-        if tag_BC is not None or self.settings.gate.open:
-            return branches
-        return branches | {"gated": self.segment(image_B3HW)}
+        if tag_BC is not None:
+            sharp = self.settings.labels.sharpness > 0
+            return branches | ({"sharpened": self.segment_tagged(image_B3HW, tag_BC)} if sharp else {})
+        return branches | ({} if self.settings.gate.open else {"gated": self.segment(image_B3HW)})
 
     @torch.no_grad()
     def look(self, image_B3HW: Tensor) -> Sight:

@@ -90,6 +90,15 @@ class Method(nn.Module, ABC):
         """The logits (B, K, H, W) whose softmax `segment` is; None where it is no softmax of logits."""
         return None
 
+    def tagged_logits(self, image_B3HW: Tensor, tag_BC: Tensor) -> Tensor | None:
+        """The logits (B, K, H, W) whose softmax over the tagged classes `segment_tagged` is; None where there are none."""
+        return self.segment_logits(image_B3HW)
+
+    @classmethod
+    def has_logits(cls, settings: MethodSettings) -> bool:
+        """Whether `segment_logits` gives logits under these settings: merging by `max_logits` needs them."""
+        return cls.segment_logits is not Method.segment_logits
+
     def photo_logits(self, image_B3HW: Tensor) -> Tensor | None:
         """Logits (B, C) of the tags of whole photos; None where the method has no classifier."""
         return None

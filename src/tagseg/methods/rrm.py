@@ -260,7 +260,7 @@ class RRM(Method):
 
     def segment_logits(self, image_B3HW: Tensor) -> Tensor | None:
         """The logits of the segmentation head; none where several are combined."""
-        if len(self.heads) > 2:
+        if not self.has_logits(self.settings):
             return None
         return self.logits("student", self.backbone.stages(image_B3HW), size_of(image_B3HW))
 

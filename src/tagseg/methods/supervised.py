@@ -162,8 +162,7 @@ class Supervised(Method):
 
     def segment_tagged(self, image_B3HW: Tensor, tag_BC: Tensor) -> Tensor:
         """The probabilities of the classes that the tags allow; the classifier is not asked."""
-        logit_BKHW = upsample(self.grid_logits(image_B3HW)[0], size_of(image_B3HW))
-        return present_classes(logit_BKHW.softmax(1), tag_BC)
+        return present_classes(self.tagged_logits(image_B3HW, tag_BC).softmax(1), tag_BC)
 
     def segment_logits(self, image_B3HW: Tensor) -> Tensor:
         """The logits, with further scales their element-wise maximum, and how far the classifier agrees, if there is one."""
@@ -171,6 +170,10 @@ class Supervised(Method):
         if "class" in self.heads:
             logit_BKhw = gated(logit_BKhw.float(), self.heads["class"](feature_BFhw).float(), self.settings.gate)
         return upsample(logit_BKhw, size_of(image_B3HW))
+
+    def tagged_logits(self, image_B3HW: Tensor, tag_BC: Tensor) -> Tensor:
+        """The logits alone: where tags are given the classifier is not asked."""
+        return upsample(self.grid_logits(image_B3HW)[0], size_of(image_B3HW))
 
     def photo_logits(self, image_B3HW: Tensor) -> Tensor | None:
         """Logits (B, C) of the tags of whole photos, if tags are learned beside masks."""
@@ -185,8 +188,8 @@ class Supervised(Method):
         return logit_BKhw, stages[-1]
 
     def branches(self, image_B3HW: Tensor, tag_BC: Tensor | None = None) -> dict[str, Tensor]:
-        """The only branch, P_s."""
-        return {"P_s": self.segment(image_B3HW)}
+        """The only branch, P_s; with tags, the classifier is not asked."""
+        return {"P_s": self.segment(image_B3HW) if tag_BC is None else self.segment_tagged(image_B3HW, tag_BC)}
 
     def cams(self, image_B3HW: Tensor) -> Tensor:
         """No class-teacher here: the probabilities of the classes, each divided by its maximum."""

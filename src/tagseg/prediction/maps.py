@@ -17,7 +17,7 @@ from tagseg.errors import UserError
 from tagseg.methods import Method
 from tagseg.methods.method import present_classes
 from tagseg.precision import computing_in
-from tagseg.prediction.settings import PredictSettings
+from tagseg.prediction.settings import NO_LOGITS, PredictSettings
 from tagseg.prediction.tiling import Window
 from tagseg.refine import dense_crf
 from tagseg.resize import resize
@@ -85,11 +85,9 @@ def _probabilities(method: Method, image_B3hw: Tensor, tag_BC: Tensor | None) ->
 
 
 def _logits(method: Method, image_B3hw: Tensor, tag_BC: Tensor | None) -> Tensor:
-    logit_BKhw = method.segment_logits(image_B3hw)
+    logit_BKhw = method.segment_logits(image_B3hw) if tag_BC is None else method.tagged_logits(image_B3hw, tag_BC)
     if logit_BKhw is None:
-        raise UserError(
-            f"predict.merge is max_logits, and {method.settings.name} combines probabilities: choose max or mean."
-        )
+        raise UserError(f"{NO_LOGITS.format(method.settings.name)}.")
     return logit_BKhw
 
 

@@ -10,6 +10,8 @@ from tagseg.precision import Precision
 from tagseg.refine.settings import CRFSettings
 from tagseg.settings import Scales, Settings
 
+NO_LOGITS = "predict.merge is max_logits, and {} combines probabilities: choose max or mean"
+
 
 class PredictSettings(Settings):
     """How a trained model reads a photo: the defaults are RRM's and ASDT's, one pass at the photo's own size.

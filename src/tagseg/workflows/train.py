@@ -79,6 +79,7 @@ def _train(
 ) -> Path:
     if recipe.model.start in shipped_recipes():
         start_recipe(recipe, recipe.model.start)  # a mistake in start_train is said before anything is written
+        build_method(recipe.method, recipe.model, ("any",), weights="none")  # one in the model too
     check_output(out, recipe_places(recipe))
     # A mistake in the data too; generated scenes are written by one process alone, later.
     sources = None if recipe.data.format == "scenes" else open_sources(recipe.data, out)
