@@ -141,7 +141,9 @@ def _rows(source: str, sheet: Sheet, columns: Columns, classes: set[str], proble
             keys = " or ".join(quoted(sheet.header[i]) for i in columns.tags)
             problems.append(Problem("bad row", file, f"{where}: {quoted(file)} has no key {keys}; write [] for no tag"))
             continue
-        texts, whole, wrong = [], [], ""
+        texts: list[str] = []
+        whole: list[str] = []
+        wrong = ""
         for cell in found:
             if isinstance(cell, str) and cell.strip() in classes:
                 whole.append(cell)
