@@ -18,7 +18,7 @@ from tagseg.data.paths import held
 from tagseg.data.photo import read_mask, read_photo
 from tagseg.data.review_journal import MASKS, STATES, Journal, place, read_classes, read_verdicts
 from tagseg.errors import UserError
-from tagseg.mask_values import BACKGROUND
+from tagseg.mask_values import BACKGROUND, UNKNOWN
 from tagseg.outputs import OUTPUTS, READERS, Stored, Writer
 from tagseg.outputs.coco import CocoRLE
 from tagseg.outputs.cvat import CvatMasks
@@ -41,7 +41,6 @@ SOURCES = {
 }
 MARKER = ".tagseg-convert"  # beside results: which of the files are tagseg's
 PROPOSED = "proposed"
-UNKNOWN = 254
 NEED_PHOTOS = ("overlay", "overlay-png", "folders", "yolo")  # formats that hold the photos themselves
 
 
