@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
+from tagseg.alone import Alone
 from tagseg.data.scenes import WRITTEN as SCENES
 from tagseg.errors import UserError
 from tagseg.files import is_temporary, remove_temporaries, write_text
@@ -32,14 +31,14 @@ def claimed(
     Raises UserError for a folder that another training works in, that holds something else, or cannot be written.
     """
     run = RunFolder(out)
-    lock = FileLock(run.lock)
+    alone = Alone(run.lock)
     replaces = False
     try:
         _check(recipe, run, overwrite=overwrite)
         wait()  # every process has looked before one changes anything
         if main:
             out.mkdir(parents=True, exist_ok=True)
-            _take(lock, out)
+            alone.take(_busy(out))
             _recover(run)
             remove_temporaries(out)
             run.checkpoints.mkdir(exist_ok=True)  # with it a recipe.yaml is a run
@@ -61,10 +60,21 @@ def claimed(
             _move(run.replaced, out)
         raise
     finally:
-        if main:
-            with suppress(OSError):  # where an open file cannot be removed, it stays
-                run.lock.unlink(missing_ok=True)
-            lock.release()
+        alone.release()
+
+
+def drop_begun(out: Path) -> None:
+    """Remove a training that was begun in place of the run in `replaced`; that run comes back when `out` is claimed.
+
+    Nothing where no such training is. Raises UserError where it is at work.
+    """
+    run, alone = RunFolder(out), Alone(RunFolder(out).lock)
+    if run.replaced.is_dir() and not is_link(run.replaced) and not run.finished:
+        alone.take(_busy(out))
+        try:
+            _remove(run)
+        finally:
+            alone.release()
 
 
 def _check(recipe: Recipe, run: RunFolder, *, overwrite: bool) -> None:
@@ -189,10 +199,5 @@ def _remove_empty_folders(folder: Path) -> None:
         folder.rmdir()
 
 
-def _take(lock: FileLock, out: Path) -> None:
-    try:
-        lock.acquire(timeout=0)
-    except Timeout as error:
-        raise UserError(f"Another training is at work in {out}: wait for its end, or choose another --out.") from error
-    except NotImplementedError:
-        pass  # a file system without locks, as some clusters have: train all the same
+def _busy(out: Path) -> str:
+    return f"Another training is at work in {out}: wait for its end, or choose another --out."
