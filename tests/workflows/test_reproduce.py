@@ -78,6 +78,11 @@ def test_a_table_from_its_classifier_to_its_page(tmp_path: Path) -> None:
     reproduce(table, scenes(tmp_path), out, say=said.append)
     assert set(place.rglob("model.safetensors")) == set(times)
 
+    said.clear()  # masks follow the settings of prediction
+    flipped = Setting("scenes", tmp_path / "data", 2, (*SMALL, "predict.flip=true"))
+    reproduce(table, flipped, out, say=said.append)
+    assert "asdt-masks: its inputs have changed, so it is made anew." in said
+
 
 @pytest.mark.usefixtures("no_measuring")
 def test_a_dry_run_says_the_plan_and_does_nothing(tmp_path: Path) -> None:

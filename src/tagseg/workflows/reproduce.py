@@ -96,6 +96,8 @@ def _one_seed(table: PaperTable, setting: Setting, stages: Stages, seed: int, de
     place = stages.folder.path
     digests: dict[str, str] = {}
     labeled: dict[str, str] = {}
+    predict: dict[str, Any] = {}
+    trained: set[str] = set()
     planned = trainings(table, setting, seed)
     for training, number in zip(planned, stages_of([each.recipe for each in planned]), strict=True):
         recipe = training.recipe.model_copy(update={"data": rooted(training.recipe.data, place)})
@@ -110,7 +112,10 @@ def _one_seed(table: PaperTable, setting: Setting, stages: Stages, seed: int, de
         if training.masks is not None:
             maker, masks = training.masks, place / f"{training.masks}-masks"
             if maker not in labeled:
-                if stages.due(masks.name, [photos, digests[maker]]):
+                made_from = [photos, digests[maker]]
+                # of a folder from before, where prediction was not among the inputs
+                older = [] if maker in trained else [made_from]
+                if stages.due(masks.name, [*made_from, predict[maker]], *older):
                     stages.say(f"Pseudo masks of {len(sources.train)} photos by {maker}, their tags used, in {masks}.")
                     if stages.main:
                         model = load(place / maker, device=device)
@@ -119,7 +124,9 @@ def _one_seed(table: PaperTable, setting: Setting, stages: Stages, seed: int, de
                 labeled[maker] = digest_masks(masks)
             recipe = recipe.model_copy(update={"data": recipe.data.model_copy(update={"masks": masks})})
             inputs.append(labeled[maker])
-        stages.train(training.name, number, recipe, *inputs)
+        if stages.train(training.name, number, recipe, *inputs):
+            trained.add(training.name)
+        predict[training.name] = recipe.predict.model_dump(mode="json")
         digests[training.name] = digest_file(RunFolder(place / training.name).weights)
 
 
