@@ -93,13 +93,15 @@ class ResultFolder:
         rewritten: Sequence[str] = (),
         made_from: Mapping[str, MadeFrom] | None = None,
         refused: Callable[[str, list[object] | None], str] | None = None,
+        older: bool = False,
     ) -> ResultFolder:
         """Take a folder for results, made if need be, until `rewriting` ends.
 
         names: paths below it of the files that may be written, if they are not there yet. rewritten: further ones that
         every call writes anew, as `rewriting` does. made_from: what files are made from, by their names; those that were
         made from something else are made anew. refused: then they are refused instead, unless `overwrite` is given: the
-        sentence about one, from its name and what `MadeFrom.now` said.
+        sentence about one, from its name and what `MadeFrom.now` said. older: whether files in a folder without a record
+        are tagseg's, of a version that kept none.
 
         An overwriting that was interrupted goes on, with `overwrite` or without.
         Raises UserError, before anything is touched, where another process writes there; where one of these is there and
@@ -113,6 +115,8 @@ class ResultFolder:
             alone.take(f"Another command writes to {out} at this moment: wait for its end, or choose another --out.")
         except OSError as error:
             raise UserError(f"{out} cannot be written: {error.strerror or error}; choose another --out.") from error
+        if older and not results.record.exists():
+            results.all_by = by
         try:
             results._take([*rewritten, *names], overwrite, refused)
         except BaseException:
@@ -149,6 +153,15 @@ class ResultFolder:
         remove_temporaries(self.out)
         self.renewed |= overwrite
         self._add([[self.by, self.renewed]])
+
+    @classmethod
+    def check_unchanged(cls, out: Path, marker: str) -> None:
+        """Raise UserError where a person has changed one of the results in a folder since it was written."""
+        results = cls(out, out / marker, "", Alone(out / IN_USE), {})
+        results._read()
+        for name in results.made:
+            if results._is_changed(name):
+                raise UserError(_changed(out / name))
 
     def has(self, name: str) -> bool:
         """Whether a finished result of these settings is there."""
