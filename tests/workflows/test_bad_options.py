@@ -60,6 +60,13 @@ BAD = {
         ["review", "masks", "--images", "photos", "--review", "out", "--classes", "a,b", "--host", "nowhere.invalid"],
         "nowhere",
     ),
+    "train: tags beside a recipe": (
+        ["train", "asdt-scenes", "--tags", "t.csv", "--out", "out"],
+        "--set data.tags=VALUE",
+    ),
+    "train: a method beside a recipe": (["train", "asdt-scenes", "--method", "bmp", "--out", "out"], "another recipe"),
+    "run: masks beside a chain": (["run", "chain-scenes", "--masks", "m", "--out", "out"], "--set data.masks=VALUE"),
+    "run: a column without photos": (["run", "--file-column", "f", "--out", "out"], "--file-column is for own photos"),
     "reproduce: seeds": (["reproduce", "asdt-table4", "--on", "scenes", "--out", "out", "--seeds", "0,0"], "--seeds"),
     "reproduce: a table": (["reproduce", "table-99", "--out", "out"], "no table"),
     "reproduce: a device": (["reproduce", "asdt-table4", "--out", "out", "--device", "tpu"], "no device 'tpu'"),

@@ -34,6 +34,12 @@ class Own:
         assert self.images is not None
         return own_data(self.images, tagged.tags, self.masks, tagged.names, review=self.review, **tagged.columns)
 
+    def check_beside(self, what: str, tagged: TagOptions) -> None:
+        """Raise UserError where an option of own photos is given with a recipe or chain, which would not follow it."""
+        from tagseg.workflows.own_photos import check_beside
+
+        check_beside(what, **vars(tagged), masks=self.masks, method=self.method)
+
 
 @app.command()
 @grouped("own", Own)
@@ -75,6 +81,7 @@ def train(
         aloud = say if overwrite or not run.finished else str
         chosen = own_recipe(data, own.method, settings or [], device=device, say=aloud)
     else:
+        own.check_beside("recipe", tagged)
         chosen = given_recipe(str(recipe), with_review(settings, own.review))
         if Path(str(recipe)).is_file() and not (run.holds_run() and run.recipe.samefile(str(recipe))):
             check_output(out, [Path(str(recipe))])
@@ -124,6 +131,8 @@ def run(
 
     if recipe is not None and own.images is not None:
         raise UserError("Give either a chain (`tagseg run` lists them) or --images DIR with --tags FILE.")
+    if own.images is None:
+        own.check_beside("chain", tagged)
     if own.images is not None:
         data = own.data(tagged)
         chain = own_chain(data, own.method, settings or [], device=device, say=say)

@@ -171,8 +171,17 @@ def score_labels(masks: Path, data: TaggedImages) -> Scores | None:
     for index, photo in enumerate(data.photos):
         truth = data.mask(index)
         if truth is not None:
-            scores.add(read_mask(held(masks / _file(photo.name), masks, known)), truth)
+            file = held(masks / _file(photo.name), masks, known)
+            add_mask(scores, file, read_mask(file), truth)
     return scores if scores.photos else None
+
+
+def add_mask(scores: Scores, file: Path, mask: NDArray[np.uint8], truth: NDArray[np.uint8]) -> None:
+    """Count one photo. Raises UserError that names the mask's file where the two do not fit."""
+    try:
+        scores.add(mask, truth)
+    except ValueError as error:
+        raise UserError(f"{file}: {error}; write masks of the same photos and classes.") from error
 
 
 def _file(name: str) -> str:

@@ -20,7 +20,7 @@ from tagseg.engine.processes import create_accelerator
 from tagseg.errors import UserError
 from tagseg.files import make_folder, write_text
 from tagseg.interrupt import Interruption
-from tagseg.places import check_output, is_link
+from tagseg.places import check_output, entries, is_link
 from tagseg.prediction.load import load
 from tagseg.prediction.segmenter import Segmenter
 from tagseg.progress import nothing_said
@@ -151,7 +151,7 @@ class Stages:
             links = [out / name for name in names if is_link(out / name)]
             if links:
                 raise UserError(f"{links[0]} is a link, and a chain writes through none: remove it.")
-        elif out.exists() and (not out.is_dir() or any(out.iterdir())):
+        elif out.exists() and (not out.is_dir() or entries(out)):
             raise UserError(f"{out} is not empty and holds no chain: choose another --out.")
         wait()
         if main:
