@@ -96,6 +96,19 @@ def test_a_callers_types_are_checked(tmp_path: Path) -> None:
     assert sorted(set(lines)) == list(range(right + 1, right + 1 + len(WRONG))), found
 
 
+def test_options_of_own_photos_are_refused_beside_a_recipe_or_chain(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    for call in (
+        lambda: tagseg.train("asdt-scenes", out, tags="t.csv"),
+        lambda: tagseg.train("asdt-scenes", out, classes=["x"]),
+        lambda: tagseg.train("asdt-scenes", out, method="bmp"),
+        lambda: tagseg.run("chain-scenes", out, masks="m"),
+    ):
+        with pytest.raises(UserError, match="is for own photos, with --images"):
+            call()
+    assert not out.exists()
+
+
 def test_paths_may_be_text(tmp_path: Path) -> None:
     write_scenes(tmp_path, train=3, val=1, size=(32, 32), seed=0)
     photos, tags = str(tmp_path / "JPEGImages"), tmp_path / "given.csv"

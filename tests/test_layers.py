@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).parents[1] / "src" / "tagseg"
 # From the ground up: a room may import those before it. Files on the package's own floor are rooms of one file.
 FLOORS = [
     "errors allocator names distributed footprint interrupt mask_values progress quoting resize scores seeded",
-    "cores extras files foreign places threads web",
+    "alone cores extras files foreign places threads web",
     "settings devices precision weights shipped result_folder run_folder",
     "data outputs",
     "losses backbones decoders refine cues",

@@ -24,7 +24,7 @@ from tagseg.workflows import predict as predicting
 from tagseg.workflows import run as running
 from tagseg.workflows import train as training
 from tagseg.workflows.chain import Chain
-from tagseg.workflows.own_photos import own_chain, own_data, own_recipe, with_review
+from tagseg.workflows.own_photos import check_beside, own_chain, own_data, own_recipe, with_review
 from tagseg.workflows.trusted import given_chain, given_recipe
 
 StrPath = str | Path
@@ -59,6 +59,17 @@ def train(
     """
     if (recipe is None) == (images is None):
         raise UserError("Give either a recipe or images to tagseg.train.")
+    if recipe is not None:
+        check_beside(
+            "recipe",
+            tags=tags,
+            masks=masks,
+            classes=classes,
+            separator=separator,
+            file_column=file_column,
+            tags_column=tags_column,
+            method=method,
+        )
     if images is not None:
         data = _own(images, tags, masks, classes, separator, file_column, tags_column, review)
         chosen = own_recipe(data, method, list(settings), device=device, say=say)
@@ -96,6 +107,17 @@ def run(
     """
     if (chain is None) == (images is None):
         raise UserError("Give either a chain or images to tagseg.run.")
+    if chain is not None:
+        check_beside(
+            "chain",
+            tags=tags,
+            masks=masks,
+            classes=classes,
+            separator=separator,
+            file_column=file_column,
+            tags_column=tags_column,
+            method=method,
+        )
     if images is not None:
         data = _own(images, tags, masks, classes, separator, file_column, tags_column, review)
         chosen = own_chain(data, method, list(settings), device=device, say=say)

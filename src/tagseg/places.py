@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path, PurePath, PurePosixPath, PureWindowsPath
 
 from tagseg.errors import UnwritableNameError, UserError
 from tagseg.foreign import shown
 
 Identity = tuple[int, int] | str
 ON_WINDOWS = os.name == "nt"
+_SYSTEM_FILES = frozenset({"thumbs.db", "desktop.ini", "ehthumbs.db"})
 RESERVED = re.compile(r"(con|prn|aux|nul|conin\$|conout\$|(com|lpt)[0-9¹²³])(\..*)?$", re.IGNORECASE)
 
 
@@ -59,6 +60,18 @@ def ignores_case(folder: Path) -> bool:
 def is_link(path: Path) -> bool:
     """Whether a path is a symbolic link, or what Windows has in its place."""
     return path.is_symlink() or (os.name == "nt" and os.path.isjunction(path))  # type: ignore[attr-defined,unused-ignore]
+
+
+def is_hidden(relative: PurePath) -> bool:
+    """Whether a file is one that systems hide or put beside photos."""
+    return (
+        any(part.startswith(".") and part != ".." for part in relative.parts) or relative.name.lower() in _SYSTEM_FILES
+    )
+
+
+def entries(folder: Path) -> list[Path]:
+    """What lies in a folder, but for what systems hide or put there."""
+    return [path for path in folder.iterdir() if not is_hidden(PurePath(path.name))]
 
 
 def remove_empty(folder: Path) -> None:

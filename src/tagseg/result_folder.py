@@ -1,7 +1,8 @@
 """A folder of results: which of its files tagseg wrote, by which settings, and whether a person has changed them since.
 
-A hidden file in the folder keeps the record, a JSON list a line: [by, overwriting], then [name, checksum] of each file;
-`by` stands for model and settings. Lines are only ever added, so a kill at any moment leaves a record that holds.
+A hidden file in the folder keeps the record, a JSON list a line: [by, overwriting], then [name, checksum] of each file,
+with what it was made from where that is told; `by` stands for model and settings. Lines are only ever added, so a kill at
+any moment leaves a record that holds. One process at a time writes to such a folder.
 """
 
 from __future__ import annotations
@@ -9,16 +10,59 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Lock
+from typing import NamedTuple
 
+from tagseg.alone import Alone
 from tagseg.errors import UserError
 from tagseg.files import make_folder, remove_temporaries
 from tagseg.foreign import DATA_CAP, read_text, shown
 from tagseg.places import inside, is_link
+
+IN_USE = ".tagseg-in-use"  # while a command writes there, whichever it is: some write the same tables
+
+
+@dataclass(frozen=True)
+class MadeFrom:
+    """What a result is made from: facts such as tags, as JSON holds them, and files.
+
+    stamp: what is cheap to ask of the files; where it differs, their contents decide. Both as JSON holds them.
+    fits_older: whether the facts are those of a result whose record, of an older version, does not tell what it is made from.
+    """
+
+    facts: object
+    stamp: Callable[[], object]
+    contents: Callable[[], object]
+    fits_older: bool = True
+
+    def now(self) -> list[object] | None:
+        """What the record keeps; None where a file is gone."""
+        try:
+            return [self.facts, self.stamp(), self.contents()]
+        except OSError:
+            return None
+
+    def was(self, known: list[object] | None) -> bool:
+        """Whether a result whose record keeps this was made from the same."""
+        if known is None:
+            return self.fits_older
+        facts, stamp, contents = known
+        try:
+            return facts == self.facts and (stamp == self.stamp() or contents == self.contents())
+        except OSError:
+            return True  # a file that is gone tells nothing
+
+
+class _Made(NamedTuple):
+    """A file of results: what made it, its checksum (none: begun), and what `MadeFrom.now` said."""
+
+    by: str
+    checksum: str | None
+    source: list[object] | None = None
 
 
 @dataclass
@@ -28,9 +72,12 @@ class ResultFolder:
     out: Path
     record: Path
     by: str
+    alone: Alone
+    sources: Mapping[str, MadeFrom]
     renewed: bool = False  # whether an overwriting by these settings has begun and has not ended
     all_by: str | None = None  # of a folder from before there were checksums: what made all its files
-    made: dict[str, tuple[str, str | None]] = field(default_factory=dict)
+    made: dict[str, _Made] = field(default_factory=dict)
+    outdated: set[str] = field(default_factory=set)  # finished ones that were made from something else
     rewritten: tuple[str, ...] = ()  # files that every call writes anew
     lock: Lock = field(default_factory=Lock)  # threads may write results side by side
 
@@ -44,44 +91,87 @@ class ResultFolder:
         *,
         overwrite: bool,
         rewritten: Sequence[str] = (),
+        made_from: Mapping[str, MadeFrom] | None = None,
+        refused: Callable[[str, list[object] | None], str] | None = None,
+        older: bool = False,
     ) -> ResultFolder:
-        """Take a folder for results, made if need be.
+        """Take a folder for results, made if need be, until `rewriting` ends.
 
         names: paths below it of the files that may be written, if they are not there yet. rewritten: further ones that
-        every call writes anew, as `rewriting` does.
+        every call writes anew, as `rewriting` does. made_from: what files are made from, by their names; those that were
+        made from something else are made anew. refused: then they are refused instead, unless `overwrite` is given: the
+        sentence about one, from its name and what `MadeFrom.now` said. older: whether files in a folder without a record
+        are tagseg's, of a version that kept none.
 
         An overwriting that was interrupted goes on, with `overwrite` or without.
-        Raises UserError, before anything is touched, where one of these is there and tagseg did not write it; where
-        other settings made it and `overwrite` is not given; where a person has changed what `overwrite`, or any call,
-        would write over.
+        Raises UserError, before anything is touched, where another process writes there; where one of these is there and
+        tagseg did not write it; where other settings made it and `overwrite` is not given; where a person has changed
+        what would be written over.
         """
         make_folder(out)
-        results = cls(out, out / marker, by, rewritten=tuple(rewritten))
-        results._read()
-        there = [name for name in (*rewritten, *names) if results._exists(name)]
-        foreign = [name for name in there if results.all_by is None and name not in results.made]
+        alone = Alone(out / IN_USE)
+        results = cls(out, out / marker, by, alone, made_from or {}, rewritten=tuple(rewritten))
+        try:
+            alone.take(f"Another command writes to {out} at this moment: wait for its end, or choose another --out.")
+        except OSError as error:
+            raise UserError(f"{out} cannot be written: {error.strerror or error}; choose another --out.") from error
+        if older and not results.record.exists():
+            results.all_by = by
+        try:
+            results._take([*rewritten, *names], overwrite, refused)
+        except BaseException:
+            alone.release()
+            raise
+        return results
+
+    def _take(
+        self, names: Iterable[str], overwrite: bool, refused: Callable[[str, list[object] | None], str] | None
+    ) -> None:
+        self._read()
+        there = [name for name in names if self._exists(name)]
+        foreign = [name for name in there if self.all_by is None and name not in self.made]
         if foreign:
-            raise UserError(_foreign(out, foreign[0]))
-        afresh = overwrite and not results.renewed
-        changed = [name for name in (there if afresh else rewritten) if results._is_changed(name)]
-        if changed:
-            raise UserError(_changed(out / changed[0]))
-        if afresh:
-            results._reset()
-        elif not results.renewed and any(results._maker(name) != by for name in there):
+            raise UserError(_foreign(self.out, foreign[0]))
+        afresh = overwrite and not self.renewed
+        if not overwrite and not self.renewed and any(self._maker(name) != self.by for name in there):
             raise UserError(
-                f"{out} holds results of another model, format or setting: choose another --out, or renew them "
+                f"{self.out} holds results of another model, format or setting: choose another --out, or renew them "
                 "with --overwrite."
             )
-        remove_temporaries(out)
-        results.renewed |= overwrite
-        results._add([[by, results.renewed]])
-        return results
+        self.outdated = set() if afresh else {name for name in there if self._is_outdated(name)}
+        if refused is not None and not overwrite:
+            for name in sorted(self.outdated):
+                raise UserError(
+                    f"{refused(name, self.made[name].source)}: choose another --out, or renew the results with --overwrite."
+                )
+        lost = there if afresh else [name for name in there if name in self.rewritten or not self.has(name)]
+        changed = [name for name in lost if self._is_changed(name)]
+        if changed:
+            raise UserError(_changed(self.out / changed[0]))
+        if afresh:
+            self._reset()
+        remove_temporaries(self.out)
+        self.renewed |= overwrite
+        self._add([[self.by, self.renewed]])
+
+    @classmethod
+    def check_unchanged(cls, out: Path, marker: str) -> None:
+        """Raise UserError where a person has changed one of the results in a folder since it was written."""
+        results = cls(out, out / marker, "", Alone(out / IN_USE), {})
+        results._read()
+        for name in results.made:
+            if results._is_changed(name):
+                raise UserError(_changed(out / name))
 
     def has(self, name: str) -> bool:
         """Whether a finished result of these settings is there."""
-        done = self.made.get(name, (self.all_by, "")) if self.all_by is not None else self.made.get(name)
-        return done is not None and done[0] == self.by and done[1] is not None and (self.out / name).is_file()
+        done = self.made.get(name, None if self.all_by is None else _Made(self.all_by, ""))
+        finished = done is not None and done.by == self.by and done.checksum is not None
+        return finished and name not in self.outdated and (self.out / name).is_file()
+
+    def finished(self) -> Iterator[str]:
+        """The names of all finished results of these settings that are there, whichever call wrote them."""
+        return (name for name in self.made if self.has(name))
 
     def begin(self, names: Iterable[str]) -> None:
         """Note that these files are about to be written. Raises UserError where a link would lead one elsewhere."""
@@ -94,12 +184,15 @@ class ResultFolder:
     def rewriting(self) -> Iterator[None]:
         """While the block runs, the files that every call writes anew are begun; when it ends well, they are finished.
 
-        Then all is done that was to be done: what `overwrite` began is complete.
+        Then all is done that was to be done: what `overwrite` began is complete. However it ends, the folder is free.
         """
-        self.begin(self.rewritten)
-        yield
-        self.wrote(name for name in self.rewritten if (self.out / name).is_file())
-        self.end()
+        try:
+            self.begin(self.rewritten)
+            yield
+            self.wrote(name for name in self.rewritten if (self.out / name).is_file())
+            self._add([[self.by, False]])
+        finally:
+            self.alone.release()
 
     def spare(self, names: Iterable[str]) -> None:
         """Raise UserError where one of these is there and tagseg did not write it, or a person has changed it since."""
@@ -113,14 +206,20 @@ class ResultFolder:
         """Note that these files are finished."""
         self._note({name: _checksum(self.out / name) for name in names})
 
-    def end(self) -> None:
-        """Note that all is done that was to be done: what --overwrite began is complete."""
-        self._add([[self.by, False]])
-
     def _note(self, files: Mapping[str, str | None]) -> None:
+        made = {
+            name: _Made(self.by, checksum, None if checksum is None else self._source(name))
+            for name, checksum in files.items()
+        }
         with self.lock:
-            self._add([[name, checksum] for name, checksum in files.items()])
-            self.made |= {name: (self.by, checksum) for name, checksum in files.items()}
+            self._add(
+                [[name, one.checksum, *([] if one.source is None else [one.source])] for name, one in made.items()]
+            )
+            self.made |= made
+            self.outdated -= made.keys()
+
+    def _source(self, name: str) -> list[object] | None:
+        return self.sources[name].now() if name in self.sources else None
 
     def _exists(self, name: str) -> bool:
         try:
@@ -129,10 +228,18 @@ class ResultFolder:
             return False  # a name that no file can have
 
     def _maker(self, name: str) -> str | None:
-        return self.made[name][0] if name in self.made else self.all_by
+        return self.made[name].by if name in self.made else self.all_by
+
+    def _is_outdated(self, name: str) -> bool:
+        return (
+            name in self.sources
+            and name in self.made
+            and self.has(name)
+            and not self.sources[name].was(self.made[name].source)
+        )
 
     def _is_changed(self, name: str) -> bool:
-        checksum = self.made.get(name, ("", None))[1]
+        checksum = self.made.get(name, _Made("", None)).checksum
         return checksum is not None and (self.out / name).is_file() and _checksum(self.out / name) != checksum
 
     def _read(self) -> None:
@@ -144,7 +251,7 @@ class ResultFolder:
                 self.all_by = line
                 continue
             try:
-                first, second = json.loads(line)
+                first, second, *source = json.loads(line)
             except (ValueError, TypeError):
                 continue  # cut short by a kill
             if isinstance(second, bool):
@@ -152,12 +259,13 @@ class ResultFolder:
                     self._reset()
                 by, overwriting = str(first), second
             else:
-                self.made[str(first)] = (by, None if second is None else str(second))
+                known = source[0] if source and isinstance(source[0], list) and len(source[0]) == 3 else None
+                self.made[str(first)] = _Made(by, None if second is None else str(second), known)
         self.renewed = overwriting and by == self.by
 
     def _reset(self) -> None:
         """From here on every file that is there is one to replace."""
-        self.made = {name: ("", checksum) for name, (_, checksum) in self.made.items()}
+        self.made = {name: one._replace(by="") for name, one in self.made.items()}
         self.all_by = self.all_by and ""
 
     def _add(self, lines: list[list[object]]) -> None:

@@ -7,15 +7,13 @@ import math
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from shutil import rmtree
 from typing import Annotated, Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from tagseg.errors import UserError
-from tagseg.files import to_json, write_text
 from tagseg.foreign import DATA_CAP, read_json, read_text, reading
-from tagseg.places import is_link
+from tagseg.places import entries
 from tagseg.settings import first_fault
 
 MOST_ROUNDS = 9  # of a chain
@@ -110,7 +108,7 @@ class RunFolder:
             return False
         if self.lock.is_file() or (self.finished and self.model.is_file()):
             return True
-        return self.checkpoints.is_dir() and all(p.match(CHECKPOINT) for p in self.checkpoints.iterdir())
+        return self.checkpoints.is_dir() and all(p.match(CHECKPOINT) for p in entries(self.checkpoints))
 
     def result(self) -> dict[str, Any]:
         """What a finished run says of itself: scores, labels used, minutes, memory, machine, command."""
@@ -193,18 +191,6 @@ class ChainFolder:
         if not isinstance(stages, dict) or not all(isinstance(facts, dict) for facts in stages.values()):
             raise UserError(f"{self.record} is no record of a chain: {fix}.")
         return content
-
-    def drop(self) -> None:
-        """Remove the chain's stages, scenes and pages; nothing where there is no record, or what it does not name."""
-        if not self.record.is_file():
-            return
-        own = {*self.stages(MOST_ROUNDS), *self.masks(MOST_ROUNDS), self.MARKS, self.classifier.path.name}
-        for place in (*(self.path / name for name in own & {*self.read_record()[0]}), self.scenes):
-            if place.is_dir() and not is_link(place):
-                rmtree(place)
-        for file in (self.scores, self.report):
-            file.unlink(missing_ok=True)
-        write_text(self.record, to_json({"stages": {}}))  # the folder stays a chain's
 
     def last_stage(self) -> RunFolder:
         """The run that the chain ends in. Raises UserError while the chain has not come that far."""

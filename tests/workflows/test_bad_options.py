@@ -78,6 +78,13 @@ BAD = {
     "export-tasks: a photo URL": ([*TASKS, "--to", "cvat", "--photo-url", "http://x"], "--photo-url goes with --to"),
     "export-tasks: tags": ([*TASKS, "--to", "cvat", "--tags", "tables/tags.csv"], "--tags goes with --to label-studio"),
     "data prepare: test photos": (["data", "prepare", "coco14", "--root", "out", "--test"], "--test goes with voc12"),
+    "train: tags beside a recipe": (
+        ["train", "asdt-scenes", "--tags", "t.csv", "--out", "out"],
+        "--set data.tags=VALUE",
+    ),
+    "train: a method beside a recipe": (["train", "asdt-scenes", "--method", "bmp", "--out", "out"], "another recipe"),
+    "run: masks beside a chain": (["run", "chain-scenes", "--masks", "m", "--out", "out"], "--set data.masks=VALUE"),
+    "run: a column without photos": (["run", "--file-column", "f", "--out", "out"], "--file-column goes with --images"),
     "reproduce: seeds": (["reproduce", "asdt-table4", "--on", "scenes", "--out", "out", "--seeds", "0,0"], "--seeds"),
     "reproduce: a table": (["reproduce", "table-99", "--out", "out"], "no table"),
     "reproduce: a device": (["reproduce", "asdt-table4", "--out", "out", "--device", "tpu"], "no device 'tpu'"),

@@ -64,12 +64,21 @@ def test_the_demo_ends_in_a_model_and_overwrite_drops_it_for_another(
     out = tmp_path / "demo"
     run(out, monkeypatch, "--no-open")
     assert tagseg.load(out).classes[0] == "background"
-    (out / "mine.txt").write_text("kept", encoding="utf-8")
+    own = [out / "mine.txt", out / "teacher" / "model.onnx", out / "masks" / "notes.txt"]
+    for file in own:
+        file.write_text("kept", encoding="utf-8")
     with pytest.raises(UserError, match="something else than these scenes"):
         run(out, monkeypatch, "--no-open", "--seed", "1")
+    mask = sorted((out / "masks").glob("*.png"))[0]
+    before = mask.read_bytes()
+    mask.write_bytes(b"corrected by hand")
+    with pytest.raises(UserError, match="has been changed since tagseg wrote it"):
+        run(out, monkeypatch, "--no-open", "--seed", "1", "--overwrite")
+    assert (out / "scenes" / "scenes.json").is_file(), "nothing is lost"
+    mask.write_bytes(before)
     run(out, monkeypatch, "--no-open", "--seed", "1", "--overwrite")
     assert "seed: 1" in (out / "segmenter" / "recipe.yaml").read_text(encoding="utf-8")
-    assert (out / "mine.txt").is_file()
+    assert all(file.read_text(encoding="utf-8") == "kept" for file in own)
 
     recipe = out / "teacher" / "recipe.yaml"
     text = recipe.read_text(encoding="utf-8")

@@ -127,6 +127,15 @@ def test_without_a_home_training_and_its_report_work_all_the_same(
     assert (project.run / "report.html").is_file()
 
 
+def test_an_account_without_a_home_has_no_seal(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_home() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("XDG_STATE_HOME")
+    monkeypatch.setattr(Path, "home", no_home)
+    assert not is_sealed(RunFolder(project.run))
+
+
 def test_the_key_is_the_accounts_alone(project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     run = RunFolder(project.run)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import unicodedata
 import zipfile
@@ -15,7 +16,7 @@ from tagseg.data.inputs import open_inputs
 from tagseg.data.tagged import open_tagged
 from tagseg.errors import UserError
 from tagseg.workflows.predict import predict
-from tests.workflows.test_predict import BLUE, masks, segmenter, write
+from tests.workflows.test_predict import BLUE, masks, segmenter, stop_at, write
 
 
 def table(path: Path, text: str) -> Path:
@@ -75,6 +76,57 @@ def test_a_row_more_goes_on_and_another_tag_does_not(tmp_path: Path) -> None:
         predict(segmenter(), tmp_path / "photos", tmp_path / "out")
     assert predict(segmenter(), tmp_path / "photos", tmp_path / "out", tags=tags, overwrite=True).done == 2
     assert predict(segmenter(), tmp_path / "photos", tmp_path / "out", tags=tags).already == 2
+
+
+def test_results_keep_the_tags_that_they_were_made_with(tmp_path: Path) -> None:
+    folder, out, model = tmp_path / "photos", tmp_path / "out", segmenter()
+    write(folder / "a.jpg", BLUE)
+    write(folder / "b.png", BLUE)
+    tags = table(tmp_path / "tags.csv", "file,tags\na.jpg,green\n")
+    predict(model, folder, out, tags=tags)
+    predict(model, folder, out, overwrite=True)
+    assert masks(out)["a.png"] == 2
+    assert predict(model, folder, out).already == 2
+    with pytest.raises(UserError, match="holds a result of a made with no tags"):
+        predict(model, folder, out, tags=tags)
+    (out / "a.png").unlink()
+    predict(model, folder, out)
+    with pytest.raises(UserError, match="holds a result of a made with no tags"):
+        predict(model, folder, out, tags=tags)
+    predict(model, folder, out, tags=tags, overwrite=True)
+    table(tags, "file,tags\na.jpg,green\nb.png,\n")
+    with pytest.raises(UserError, match="holds a result of b made with no tags"):
+        predict(model, folder, out, tags=tags)
+    predict(model, folder, out, tags=tags, overwrite=True)
+    assert masks(out)["b.png"] == 0
+    with pytest.raises(UserError, match="holds a result of a made with green"):
+        predict(model, folder, out)
+
+
+def test_an_interrupted_renewal_with_tags_takes_other_tags(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, out, model = tmp_path / "photos", tmp_path / "out", segmenter()
+    for name in "ab":
+        write(folder / f"{name}.png", BLUE)
+    predict(model, folder, out)
+    tags = table(tmp_path / "tags.csv", "file,tags\na.png,green\nb.png,green\n")
+    stop_at(monkeypatch, "b", lambda: predict(model, folder, out, tags=tags, overwrite=True))
+    table(tags, "file,tags\na.png,blue\nb.png,green\n")
+    assert predict(model, folder, out, tags=tags, overwrite=True).done == 2
+    assert masks(out)["a.png"] == 2
+
+
+def test_tags_that_an_older_version_noted_still_count(tmp_path: Path) -> None:
+    folder, out, model = tmp_path / "photos", tmp_path / "out", segmenter()
+    write(folder / "a.jpg", BLUE)
+    tags = table(tmp_path / "tags.csv", "file,tags\na.jpg,green\n")
+    predict(model, folder, out, tags=tags)
+    record = out / ".tagseg-predict"
+    rows = [json.loads(line) for line in record.read_text(encoding="utf-8").split("\n") if line]
+    record.write_text("".join(f"\n{json.dumps(row[:2])}" for row in rows), encoding="utf-8")
+    (out / ".tagseg-predict-tags").write_text('{"a": ["green"]}', encoding="utf-8")
+    assert predict(model, folder, out, tags=tags).already == 1
+    with pytest.raises(UserError, match="holds a result of a made with green"):
+        predict(model, folder, out)
 
 
 def test_what_lies_among_photos_is_read_or_named(tmp_path: Path) -> None:

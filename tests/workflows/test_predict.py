@@ -2,22 +2,28 @@
 
 import io
 import json
+import os
+import shutil
 import signal
 import subprocess
 import sys
 import textwrap
 import zipfile
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import pytest
+from filelock import FileLock
 from PIL import Image
 
 from tagseg.data.photo import read_mask
 from tagseg.errors import UserError
 from tagseg.interrupt import Interrupted
-from tagseg.outputs import read_summaries
+from tagseg.outputs import OUTPUTS, Writer, read_summaries
 from tagseg.outputs.coco import read_coco
+from tagseg.outputs.confidence import read_rows
 from tagseg.prediction.settings import PredictSettings
 from tagseg.segmenter import Segmenter
 from tagseg.workflows.predict import Predicted, predict
@@ -45,6 +51,21 @@ def data(color: tuple[int, int, int] = GREEN) -> bytes:
 def masks(out: Path) -> dict[str, int]:
     """The first pixel of every mask below a folder."""
     return {path.relative_to(out).as_posix(): int(read_mask(path)[0, 0]) for path in sorted(out.rglob("*.png"))}
+
+
+def stop_at(monkeypatch: pytest.MonkeyPatch, name: str, work: Callable[[], object]) -> None:
+    """Do what is stopped when the result of a photo would be written."""
+    add = Writer.add
+
+    def stopped(self: Writer, photo: str, *rest: object, **words: object) -> None:
+        if photo == name:
+            raise Interrupted
+        add(self, photo, *rest, **words)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Writer, "add", stopped)
+        with pytest.raises(Interrupted):
+            work()
 
 
 @pytest.fixture
@@ -111,6 +132,73 @@ def test_results_of_other_settings_are_not_mixed(tmp_path: Path) -> None:
             predict(model, tmp_path / "photos", tmp_path / "out", **words)
     assert predict(other, tmp_path / "photos", tmp_path / "out", overwrite=True).done == 1
     assert predict(other, tmp_path / "photos", tmp_path / "out").already == 1
+
+
+def test_another_photo_of_the_same_name_is_not_passed_over(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    write(tmp_path / "first" / "a.png", GREEN)
+    write(tmp_path / "second" / "a.png", BLUE)
+    predict(segmenter(), tmp_path / "first", out)
+    with pytest.raises(UserError, match="holds a result of another photo 'a': choose another --out"):
+        predict(segmenter(), tmp_path / "second", out)
+    shutil.copytree(tmp_path / "first", tmp_path / "copy", copy_function=shutil.copyfile)
+    os.utime(tmp_path / "copy" / "a.png", (1, 1))
+    assert predict(segmenter(), tmp_path / "copy", out).already == 1, "a copy is the same photo"
+    predict(segmenter(), tmp_path / "second", out, overwrite=True)
+    assert masks(out) == {"a.png": 2}
+
+
+def test_a_changed_photo_in_a_zip_file_is_not_passed_over(tmp_path: Path) -> None:
+    packed = tmp_path / "photos.zip"
+    for color, already in ((GREEN, 0), (GREEN, 1), (BLUE, None)):
+        with zipfile.ZipFile(packed, "w") as archive:
+            archive.writestr("a.png", data(color))
+        if already is None:
+            with pytest.raises(UserError, match="another photo 'a'"):
+                predict(segmenter(), packed, tmp_path / "out")
+        else:
+            assert predict(segmenter(), packed, tmp_path / "out").already == already
+
+
+@pytest.mark.parametrize("format", [name for name, kind in OUTPUTS.items() if kind.paths("a")])
+def test_the_table_of_confidences_keeps_the_rows_of_photos_that_are_passed_over(format: str, tmp_path: Path) -> None:
+    for folder, name in (("photos", "a"), ("photos", "b\rc"), ("others", "d")):
+        write(tmp_path / folder / f"{name}.png")
+    out = tmp_path / "out"
+    for folder in ("photos", "others", "photos", "others"):
+        predict(segmenter(), tmp_path / folder, out, format=format)
+    assert set(read_rows(out / "confidence.csv")) == {"a", "b\rc", "d"}
+    predict(segmenter(), tmp_path / "others", out, format=format, overwrite=True)
+    assert set(read_rows(out / "confidence.csv")) == {"d"}, "the others are of an older call"
+
+
+def test_an_interrupted_renewal_keeps_its_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, out = tmp_path / "photos", tmp_path / "out"
+    for name in "abc":
+        write(folder / f"{name}.png")
+    predict(segmenter(), folder, out)
+    stop_at(monkeypatch, "c", lambda: predict(segmenter(), folder, out, overwrite=True))
+    assert predict(segmenter(), folder, out, overwrite=True).already == 2
+    assert set(read_rows(out / "confidence.csv")) == {"a", "b", "c"}
+
+
+def test_two_commands_never_write_to_one_folder(tmp_path: Path) -> None:
+    write(tmp_path / "photos" / "a.png")
+    out = tmp_path / "out"
+    predict(segmenter(), tmp_path / "photos", out)
+    before = {path: path.read_bytes() for path in out.iterdir()}
+    with FileLock(out / ".tagseg-in-use"):
+        with pytest.raises(UserError, match=r"Another command writes to .*out at this moment"):
+            predict(segmenter(), tmp_path / "photos", out, overwrite=True)
+        with pytest.raises(UserError, match=r"Another command writes to .*out at this moment"):
+            predict(segmenter(), tmp_path / "photos", out, format="json")
+    (out / ".tagseg-in-use").unlink(missing_ok=True)
+    assert {path: path.read_bytes() for path in out.iterdir()} == before
+    for color in (GREEN, BLUE):
+        write(tmp_path / "photos" / "a.png", color)
+        with suppress(UserError):
+            predict(segmenter(), tmp_path / "photos", out)
+        assert not (out / ".tagseg-in-use").exists(), "let go, refused or not"
 
 
 def test_a_table_of_confidences_that_a_person_has_changed_is_left_alone(tmp_path: Path) -> None:

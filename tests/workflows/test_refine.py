@@ -1,5 +1,6 @@
 """The dense CRF over a folder."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -47,6 +48,25 @@ def test_probabilities_are_refined(tmp_path: Path) -> None:
     assert refine_folder(tmp_path / "maps", images, out, HOW) == 1
     marginals = dense_crf(photo_like(24, 30, 0), maps, **HOW.kernels())
     np.testing.assert_array_equal(read_mask(out / "0.png"), marginals.argmax(0))
+
+
+@pytest.mark.parametrize("what", ["masks", "images"])
+def test_masks_of_other_masks_or_photos_are_refined_anew(what: str, tmp_path: Path) -> None:
+    masks, images, out = folders(tmp_path)
+    refine_folder(masks, images, out, HOW)
+    shutil.copytree(tmp_path / what, tmp_path / "other", copy_function=shutil.copyfile)
+    place = {"masks": masks, "images": images} | {what: tmp_path / "other"}
+    assert refine_folder(place["masks"], place["images"], out, HOW) == 0, "copies are the same"
+    file = tmp_path / "other" / "0.png"
+    file.write_bytes((tmp_path / what / "2.png").read_bytes())
+    assert refine_folder(place["masks"], place["images"], out, HOW) == 1
+    refine_folder(place["masks"], place["images"], tmp_path / "fresh", HOW)
+    np.testing.assert_array_equal(read_mask(out / "0.png"), read_mask(tmp_path / "fresh" / "0.png"))
+    mask = read_mask(out / "0.png")
+    write_mask(out / "0.png", np.zeros_like(mask))  # by hand
+    file.write_bytes((tmp_path / what / "deep/1.png").read_bytes())
+    with pytest.raises(UserError, match=r"0\.png has been changed since tagseg wrote it"):
+        refine_folder(place["masks"], place["images"], out, HOW)
 
 
 def test_finished_masks_are_left_alone(tmp_path: Path) -> None:

@@ -92,6 +92,17 @@ def test_a_table_from_its_classifier_to_its_page(tmp_path: Path) -> None:
     reproduce(table, scenes(tmp_path), out, say=said.append)
     assert set(place.rglob("model.safetensors")) == set(times)
 
+    said.clear()  # masks follow the settings of prediction
+    flipped = Setting("scenes", tmp_path / "data", 2, (*SMALL, "predict.flip=true"))
+    reproduce(table, flipped, out, say=said.append)
+    assert "asdt-masks: its inputs have changed, so it is made anew." in said
+
+    (out / ".tagseg-reproduce").unlink()  # a folder of a version that kept no record
+    reproduce(table, flipped, out, say=said.append)
+    (out / "table.md").write_text("mine", encoding="utf-8")
+    with pytest.raises(UserError, match=r"table\.md has been changed since tagseg wrote it"):
+        reproduce(table, flipped, out, say=said.append)
+
 
 @pytest.mark.usefixtures("no_measuring")
 def test_a_dry_run_says_the_plan_and_does_nothing(tmp_path: Path) -> None:
@@ -160,11 +171,13 @@ def test_the_archive_that_vocs_server_takes(tmp_path: Path, monkeypatch: pytest.
     class Model:
         def predict(self, photo: np.ndarray) -> object:
             class Prediction:
-                mask = np.full(photo.shape[:2], 7, dtype=np.uint8)
+                mask = np.full(photo.shape[:2], 7 if made["by"] == "one" else 9, dtype=np.uint8)
 
             return Prediction
 
     monkeypatch.setattr("tagseg.workflows.reproduce.load", lambda _, **__: Model())
+    made = {"by": "one"}
+    monkeypatch.setattr("tagseg.workflows.reproduce.made_by", lambda *_: made["by"])
     Image.new("RGB", (9, 5)).save(tmp_path / "2008_000006.jpg")
     archive = tmp_path / "test.tar"
     pack_test_masks(tmp_path, {"2008_000006": tmp_path / "2008_000006.jpg"}, tmp_path / "masks", archive)
@@ -174,6 +187,10 @@ def test_the_archive_that_vocs_server_takes(tmp_path: Path, monkeypatch: pytest.
             assert image.mode == "P"
             assert (np.array(image) == 7).all()
             assert np.array(image).shape == (5, 9)
+    made["by"] = "another model"
+    pack_test_masks(tmp_path, {"2008_000006": tmp_path / "2008_000006.jpg"}, tmp_path / "masks", archive)
+    with tarfile.open(archive) as tar, Image.open(tar.extractfile(tar.getnames()[0])) as image:  # type: ignore[arg-type]
+        assert (np.array(image) == 9).all()
 
 
 @pytest.mark.parametrize(

@@ -130,6 +130,14 @@ def test_what_is_missing_is_said(tmp_path: Path, photos: Path, options: dict[str
     assert not (tmp_path / "review").exists()
 
 
+def test_a_run_that_is_not_finished_is_no_folder_of_masks(tmp_path: Path, photos: Path) -> None:
+    run = tmp_path / "run"
+    (run / "checkpoints").mkdir(parents=True)
+    (run / "recipe.yaml").touch()
+    with pytest.raises(UserError, match=r"run is not finished: `tagseg train` with the same --out goes on with it"):
+        open_review(run, tmp_path / "review")
+
+
 def test_a_photo_that_the_model_cannot_take_does_not_end_the_others(tmp_path: Path, photos: Path) -> None:
     session = open_review(run(tmp_path / "run"), tmp_path / "review", images=photos)
     whole = session.proposals.describe

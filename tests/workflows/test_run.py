@@ -12,6 +12,7 @@ import tagseg
 from tagseg import cli
 from tagseg.data.photo import read_mask
 from tagseg.data.scenes import write_scenes
+from tagseg.engine.fit import fit
 from tagseg.errors import UserError
 from tagseg.interrupt import Interrupted
 from tagseg.shipped import shipped_chains
@@ -96,6 +97,41 @@ def test_stages_are_passed_over_until_their_inputs_change(done: Path) -> None:
         "teacher/model.safetensors",
     }
     assert all((read_mask(path) == 255).any() for path in (done / "masks").glob("*.png"))
+
+
+def test_what_was_begun_on_other_masks_is_dropped_and_on_the_same_gone_on_with(
+    done: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(done)
+    weights, step = done / "segmenter" / "model.safetensors", done / "segmenter" / "checkpoints" / "step-0000001.json"
+    before = weights.read_bytes()
+
+    def stop(*args: object, **kinds: object) -> None:
+        fit(*args, **kinds)  # type: ignore[arg-type]
+        raise Interrupted
+
+    with monkeypatch.context() as patch:
+        patch.setattr("tagseg.workflows.train.fit", stop)
+        with pytest.raises((Interrupted, SystemExit)):
+            run(done, "label.ignore_below=1")
+        begun = step.stat().st_mtime_ns
+        with pytest.raises((Interrupted, SystemExit)):
+            run(done, "label.ignore_below=1")
+        assert step.stat().st_mtime_ns == begun, "the same inputs: gone on with"
+    assert "segmenter: its inputs have changed" in run(done)
+    assert step.stat().st_mtime_ns != begun
+    assert weights.read_bytes() == before
+
+
+def test_scores_and_report_follow_the_settings_of_prediction(done: Path) -> None:
+    run(done)
+    before = times(done)
+    run(done, "segmenter.predict.crf=null")
+    after = times(done)
+    assert all(after[file] != before[file] for file in ("scores.json", "report.html"))
+    assert all(after[file] == before[file] for file in before if file.startswith("masks/"))
+    scores = json.loads((done / "scores.json").read_text(encoding="utf-8"))
+    assert list(scores["stage 2"]["without tags"]) == ["P_s"]
 
 
 def test_a_second_round_learns_from_the_first_segmenters_masks(done: Path) -> None:

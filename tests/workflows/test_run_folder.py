@@ -5,15 +5,19 @@ import shutil
 from contextlib import suppress
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 import yaml
 
 import tagseg
+from tagseg.data.palette import write_mask
 from tagseg.errors import UserError
 from tagseg.recipe import Recipe, load_recipe
 from tagseg.run_folder import ChainFolder, RunFolder
 from tagseg.workflows.claim import claimed
-from tagseg.workflows.trusted import seal
+from tagseg.workflows.train import start_method
+from tagseg.workflows.trusted import is_sealed, seal
 from tests.workflows.small_project import Project, command
 
 
@@ -295,3 +299,78 @@ def test_an_interrupted_overwriting_goes_on_with_the_same_command(tmp_path: Path
         write_new(out)
     assert not (out / "replaced").exists()
     assert RunFolder(out).finished
+
+
+def test_what_a_system_puts_in_a_folder_makes_it_no_other(project: Project, tmp_path: Path) -> None:
+    for folder in (project.run, project.run / "checkpoints", tmp_path / "empty"):
+        folder.mkdir(exist_ok=True)
+        (folder / ".DS_Store").touch()
+        (folder / "Thumbs.db").touch()
+    (project.run / "scores.json").unlink()  # no longer finished: checkpoints tell what it is
+    assert RunFolder(project.run).holds_run()
+    with claimed(load_recipe("asdt-scenes"), tmp_path / "empty", overwrite=False, main=True):
+        assert (tmp_path / "empty" / "recipe.yaml").is_file()
+
+
+def test_an_unfinished_run_goes_on_with_other_workers(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    first = load_recipe("asdt-scenes", ["train.workers=3"])
+    with suppress(KilledError), claimed(first, out, overwrite=False, main=True):
+        (out / "checkpoints" / "step-0000001.json").touch()
+        raise KilledError
+    other = load_recipe("asdt-scenes", ["train.workers=0", "train.micro_batch=1"])
+    for _ in range(2):
+        with suppress(KilledError), claimed(other, out, overwrite=False, main=True):
+            assert (out / "checkpoints" / "step-0000001.json").is_file()
+            raise KilledError
+        assert load_recipe(out / "recipe.yaml", stored=True).train.micro_batch == 1
+        assert is_sealed(RunFolder(out))
+    with (
+        pytest.raises(UserError, match=r"train\.seed"),
+        claimed(load_recipe("asdt-scenes", ["train.seed=9"]), out, overwrite=False, main=True),
+    ):
+        pass
+
+
+def test_a_run_with_a_value_that_is_no_longer_allowed_is_still_used(project: Project, tmp_path: Path) -> None:
+    file = project.run / "recipe.yaml"
+    values = yaml.safe_load(file.read_text(encoding="utf-8"))
+    values["train"]["channels_last"] = True
+    file.write_text(yaml.safe_dump(values), encoding="utf-8")
+    (project.run / ".trained-here").unlink()
+    seal(RunFolder(project.run))
+    assert "4 masks written" in command("label", project.run, "--out", tmp_path / "masks")
+
+
+def test_scores_of_other_photos_than_todays_are_not_compared(project: Project, tmp_path: Path) -> None:
+    mask = project.masks / "3.png"
+    content = mask.read_bytes()
+    mask.unlink()
+    with pytest.raises(UserError, match=r"was scored on 4 photos, and its data hold 3 .* now"):
+        command("compare", project.run, "--out", tmp_path / "out")
+    command("report", project.run)
+    page = " ".join((project.run / "report.html").read_text(encoding="utf-8").split())
+    assert "Scores are of 4 photos" in page
+    assert "The data hold 3 such photos now." in page
+    mask.write_bytes(content)
+    command("compare", project.run, "--out", tmp_path / "out")
+
+
+def test_masks_of_other_classes_are_named(project: Project, tmp_path: Path) -> None:
+    shutil.copytree(project.masks, tmp_path / "masks")
+    write_mask(tmp_path / "masks" / "1.png", np.full((48, 64), 7, np.uint8))
+    with pytest.raises(UserError, match=r"masks/1\.png: the prediction holds the value 7, but there are 3 classes"):
+        command("compare", project.run, tmp_path / "masks", "--out", tmp_path / "out")
+
+
+def test_weights_of_single_classes_are_those_of_the_same_classes(project: Project, tmp_path: Path) -> None:
+    stored = tagseg.load(project.run, device="cpu").method
+    recipe = load_recipe(project.run / "recipe.yaml", [f"model.start={project.run}"], stored=True)
+    same, _ = start_method(recipe, ("cat", "dog"), tmp_path)
+    said: list[str] = []
+    other, _ = start_method(recipe, ("dog", "horse"), tmp_path, say=said.append)
+    key, inner = "heads.class.classifier.weight", next(iter(stored.backbone.state_dict()))
+    assert torch.equal(same.state_dict()[key], stored.state_dict()[key])
+    assert not torch.equal(other.state_dict()[key], stored.state_dict()[key])
+    assert torch.equal(other.backbone.state_dict()[inner], stored.backbone.state_dict()[inner])
+    assert "knows the classes cat, dog" in said[0]

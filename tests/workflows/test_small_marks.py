@@ -11,6 +11,7 @@ from tagseg.data.palette import write_mask
 from tagseg.data.photo import read_mask
 from tagseg.data.tagged import TaggedImages, TaggedPhoto
 from tagseg.errors import UserError
+from tagseg.interrupt import Interrupted
 from tagseg.methods import Method
 from tagseg.methods.build import ModelSettings, build_method
 from tagseg.methods.classifier import ClassifierSettings
@@ -84,6 +85,27 @@ def test_classes_of_small_marks_are_drawn_anew_and_others_stay(
     again = {path.name: path.read_bytes() for path in (tmp_path / "out").glob("*.png")}
     small_marks(segmenter, tmp_path / "masks", tiles, tmp_path / "out")
     assert again == {path.name: path.read_bytes() for path in (tmp_path / "out").glob("*.png")}
+
+
+def test_masks_that_have_changed_are_drawn_anew_or_refused(
+    told: None, tiles: TaggedImages, segmenter: Segmenter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    masks, out = tmp_path / "masks", tmp_path / "out"
+    small_marks(segmenter, masks, tiles, out)
+    band = np.full((96, 96), BAND, np.uint8)
+    write_mask(masks / "4.png", band)
+    with pytest.raises(UserError, match="another model, format or setting"):
+        small_marks(segmenter, masks, tiles, out)
+
+    def stop(path: Path, mask: object) -> None:
+        raise Interrupted
+
+    with monkeypatch.context() as patch:
+        patch.setattr("tagseg.workflows.small_marks.write_mask", stop)
+        with pytest.raises(Interrupted):
+            small_marks(segmenter, masks, tiles, out, overwrite=True)
+    small_marks(segmenter, masks, tiles, out, overwrite=True)
+    np.testing.assert_array_equal(read_mask(out / "4.png"), band)
 
 
 def test_a_model_without_a_classifier_is_refused(tiles: TaggedImages, tmp_path: Path) -> None:

@@ -48,6 +48,12 @@ class Own:
         assert self.images is not None
         return own_data(self.images, tagged.tags, self.masks, tagged.names, review=self.review, **tagged.columns)
 
+    def check_beside(self, what: str, tagged: TagOptions) -> None:
+        """Raise UserError where an option of own photos is given with a recipe or chain, which would not follow it."""
+        from tagseg.workflows.own_photos import check_beside
+
+        check_beside(what, **vars(tagged), masks=self.masks, method=self.method)
+
 
 @app.command()
 @grouped("own", Own)
@@ -89,6 +95,7 @@ def train(
         aloud = say if overwrite or not run.finished else str
         chosen = own_recipe(data, own.method, settings or [], device=device, say=aloud)
     else:
+        own.check_beside("recipe", tagged)
         chosen = given_recipe(str(recipe), with_review(settings, own.review))
         if Path(str(recipe)).is_file() and not (run.holds_run() and run.recipe.samefile(str(recipe))):
             check_output(out, [Path(str(recipe))])
@@ -142,6 +149,7 @@ def run(
         data = own.data(tagged)
         chain = own_chain(data, own.method, settings or [], device=device, say=say)
     elif recipe is not None:
+        own.check_beside("chain", tagged)
         chain = given_chain(recipe, with_review(settings, own.review))
     else:
         alone = {"--masks": own.masks, "--method": own.method}

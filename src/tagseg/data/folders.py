@@ -14,9 +14,8 @@ from tagseg.data.paths import held
 from tagseg.data.suffixes import MASK_SUFFIXES, NAMED_SUFFIXES, PHOTO_SUFFIXES, UNREAD_SUFFIXES, suffix, to_read
 from tagseg.data.tables import Problem
 from tagseg.errors import UserError
-from tagseg.places import identity
+from tagseg.places import identity, is_hidden
 
-_SYSTEM_FILES = frozenset({"thumbs.db", "desktop.ini", "ehthumbs.db"})
 _NAMED = 5  # files that a sentence names
 RECORD = re.compile(r"\.tagseg-(?!saving-)")  # begins the names of the files that say what made a folder's results
 
@@ -162,7 +161,7 @@ def look_into(images: Path, *, results: bool = False) -> PhotoFolder:
             raise UserError(f"folder {folder} cannot be read ({error.strerror or error})") from error
         for entry in listed:
             name, path = prefix + entry.name, entry.path
-            if entry.name.startswith(".") or entry.name.lower() in _SYSTEM_FILES:
+            if is_hidden(PurePosixPath(entry.name)):
                 found.hidden.append(name)
                 continue
             if closed and entry.is_symlink():
@@ -203,10 +202,3 @@ def stem(relative: str) -> str:
     """A relative path without the suffix of a photo: the name under which masks and results are kept."""
     base, dot, end = relative.rpartition(".")
     return base if dot and f".{end.lower()}" in NAMED_SUFFIXES and not base.endswith("/") and base else relative
-
-
-def is_hidden(relative: PurePosixPath) -> bool:
-    """Whether a file is one that systems hide or put beside photos."""
-    return (
-        any(part.startswith(".") and part != ".." for part in relative.parts) or relative.name.lower() in _SYSTEM_FILES
-    )

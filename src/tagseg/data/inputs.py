@@ -18,7 +18,7 @@ from zipfile import ZipFile
 
 import numpy as np
 
-from tagseg.data.folders import is_hidden, look_into, some, stem
+from tagseg.data.folders import look_into, some, stem
 from tagseg.data.paths import inside, lies_inside
 from tagseg.data.photo import page_count, photo_size, read_photo
 from tagseg.data.pictures import PIXEL_CAP
@@ -26,7 +26,7 @@ from tagseg.data.suffixes import PHOTO_SUFFIXES, UNREAD_SUFFIXES, suffix, to_rea
 from tagseg.data.text import quoted
 from tagseg.errors import UserError
 from tagseg.foreign import DATA_CAP, read_text, reading, reason
-from tagseg.places import check_output, ignores_case
+from tagseg.places import check_output, ignores_case, is_hidden
 
 BOMB_RATIO, BOMB_BYTES = 200, 1 << 24  # a photo that unpacks to more than both is none
 LONGEST_NAME = 255  # bytes of a file's name on all systems in use

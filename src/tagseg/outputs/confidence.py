@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from io import StringIO
 from pathlib import Path
@@ -36,14 +37,12 @@ class Table(Protocol):
 
 def write_rows(file: TextIO, rows: Mapping[str, Sureness]) -> None:
     """Add a row a photo, by its name without suffix, to a table opened with newline=""."""
-    csv.writer(file, lineterminator="\n").writerows(
-        (
-            _encodable(cell_path(name)),
-            f"{sure.confidence:.4f}",
-            "" if sure.expected_iou is None else f"{sure.expected_iou:.4f}",
-        )
-        for name, sure in rows.items()
-    )
+    for name, sure in rows.items():
+        cell = _encodable(cell_path(name))
+        # a carriage return alone is a line's end to who reads, and to csv only where it writes such ends
+        quoting = csv.QUOTE_ALL if "\r" in cell else csv.QUOTE_MINIMAL
+        expected = "" if sure.expected_iou is None else f"{sure.expected_iou:.4f}"
+        csv.writer(file, lineterminator="\n", quoting=quoting).writerow((cell, f"{sure.confidence:.4f}", expected))
 
 
 def write_table(path: Path, rows: Mapping[str, Sureness]) -> None:
@@ -76,13 +75,14 @@ def read_rows(path: Path, *, torn: bool = False) -> dict[str, Sureness]:
 
 
 @contextmanager
-def confidence_table(path: Path, *, anew: bool) -> Iterator[Table]:
+def confidence_table(path: Path, keep: Callable[[str], bool]) -> Iterator[Table]:
     """What adds rows while masks are written; at the end the table is sorted, a row a photo.
 
-    anew: without the rows that are there. A row is on the disk when the call returns.
+    keep: whether the row of a photo that is there stays, by its name. A row is on the disk when the call returns.
     """
     # the photo of a torn row has no mask yet and comes again
-    write_table(path, {} if anew or not path.is_file() else read_rows(path, torn=True))
+    there = read_rows(path, torn=True) if path.is_file() else {}
+    write_table(path, {name: sure for name, sure in there.items() if keep(name) or keep(_as_given(name))})
 
     def add(name: str, sure: Sureness) -> None:
         try:
@@ -100,3 +100,8 @@ def confidence_table(path: Path, *, anew: bool) -> Iterator[Table]:
 def _encodable(name: str) -> str:
     """A name as UTF-8 can hold it: bytes of a file's name that are no UTF-8 come as escapes."""
     return name.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def _as_given(name: str) -> str:
+    """The name that `_encodable` took."""
+    return re.sub(r"\\ud[89a-f][0-9a-f]{2}", lambda found: chr(int(found[0][2:], 16)), name)

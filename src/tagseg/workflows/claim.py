@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
+from tagseg.alone import Alone
 from tagseg.data.scenes import WRITTEN as SCENES
+from tagseg.engine.settings import TrainSettings
 from tagseg.errors import UserError
-from tagseg.files import is_temporary, remove_temporaries, write_text
-from tagseg.places import is_link, remove_empty
+from tagseg.files import remove_temporaries, write_text
+from tagseg.places import entries, is_link, remove_empty
 from tagseg.recipe import Recipe, load_recipe
 from tagseg.run_folder import RunFolder
 from tagseg.workflows.trusted import seal
@@ -32,22 +32,22 @@ def claimed(
     Raises UserError for a folder that another training works in, that holds something else, or cannot be written.
     """
     run = RunFolder(out)
-    lock = FileLock(run.lock)
+    alone = Alone(run.lock)
     replaces = False
     try:
         _check(recipe, run, overwrite=overwrite)
         wait()  # every process has looked before one changes anything
         if main:
             out.mkdir(parents=True, exist_ok=True)
-            _take(lock, out)
+            alone.take(_busy(out))
             _recover(run)
             remove_temporaries(out)
             run.checkpoints.mkdir(exist_ok=True)  # with it a recipe.yaml is a run
             if overwrite and run.recipe.is_file() and not _goes_on(recipe, run):
                 _set_aside(run)
                 replaces = True
-            if not run.recipe.is_file():
-                write_text(run.recipe, recipe.to_yaml())
+            if not run.recipe.is_file() or (not run.finished and differences_to(run.recipe, recipe)):
+                write_text(run.recipe, recipe.to_yaml())  # what may differ when a run is resumed is told as it is now
             seal(run)
     except OSError as error:
         raise UserError(f"The run folder {out} cannot be written: {error.strerror or error}.") from error
@@ -61,10 +61,21 @@ def claimed(
             _move(run.replaced, out)
         raise
     finally:
-        if main:
-            with suppress(OSError):  # where an open file cannot be removed, it stays
-                run.lock.unlink(missing_ok=True)
-            lock.release()
+        alone.release()
+
+
+def drop_begun(out: Path) -> None:
+    """Remove a training that was begun in place of the run in `replaced`; that run comes back when `out` is claimed.
+
+    Nothing where no such training is. Raises UserError where it is at work.
+    """
+    run, alone = RunFolder(out), Alone(RunFolder(out).lock)
+    if run.replaced.is_dir() and not is_link(run.replaced) and not run.finished:
+        alone.take(_busy(out))
+        try:
+            _remove(run)
+        finally:
+            alone.release()
 
 
 def _check(recipe: Recipe, run: RunFolder, *, overwrite: bool) -> None:
@@ -79,10 +90,10 @@ def _check(recipe: Recipe, run: RunFolder, *, overwrite: bool) -> None:
             raise UserError(f"{place} is a link, and training writes through none: remove it, or choose another --out.")
     stored = run.recipe if run.recipe.is_file() else RunFolder(run.replaced).recipe
     if not (run.holds_run() or RunFolder(run.replaced).holds_run()):
-        if any(not _begun(path, run) for path in out.iterdir()):
+        if any(not _begun(path, run) for path in entries(out)):
             raise UserError(f"{out} is not empty and holds no run: choose another --out.")
         return
-    different = differences_to(stored, recipe)
+    different = differences_to(stored, recipe) if run.finished else _that_count(differences_to(stored, recipe))
     if different and not overwrite:
         more = f" and {len(different) - SHOWN} more" if len(different) > SHOWN else ""
         raise UserError(
@@ -93,14 +104,18 @@ def _check(recipe: Recipe, run: RunFolder, *, overwrite: bool) -> None:
 
 def _begun(path: Path, run: RunFolder) -> bool:
     """Whether a path is all that there is of a training that was killed at once."""
-    if path == run.checkpoints or is_temporary(path):
-        return path.is_dir() and (path != run.checkpoints or not any(path.iterdir()))
-    return path == run.lock
+    return path == run.checkpoints and path.is_dir() and not entries(path)
 
 
 def _goes_on(recipe: Recipe, run: RunFolder) -> bool:
     """Whether the folder holds what an earlier call with --overwrite began, and did not end."""
-    return run.replaced.is_dir() and not run.finished and not differences_to(run.recipe, recipe)
+    return run.replaced.is_dir() and not run.finished and not _that_count(differences_to(run.recipe, recipe))
+
+
+def _that_count(differences: list[str]) -> list[str]:
+    """Differences between recipes without those that a run may be resumed with."""
+    free = {f"train.{key}" for key in TrainSettings.OPERATIONAL}
+    return [each for each in differences if each.partition(":")[0] not in free]
 
 
 def differences_to(stored: Path, recipe: Recipe) -> list[str]:
@@ -112,9 +127,15 @@ def differences_to(stored: Path, recipe: Recipe) -> list[str]:
 
 
 def same_but_for_places(stored: Path, recipe: Recipe) -> bool:
-    """Whether the recipe in a file is the one given, wherever the data of either lie."""
+    """Whether the recipe in a file is the one given, wherever the data of either lie.
+
+    That of a run which is not finished may differ in what a run can be resumed with besides.
+    """
     places = {f"data.{name}" for name in recipe.data.places()}
-    return {difference.partition(":")[0] for difference in differences_to(stored, recipe)} <= places
+    different = differences_to(stored, recipe)
+    if not RunFolder(stored.parent).finished:
+        different = _that_count(different)
+    return {difference.partition(":")[0] for difference in different} <= places
 
 
 def differences(there: Recipe, here: Recipe) -> list[str]:
@@ -189,10 +210,5 @@ def _remove_empty_folders(folder: Path) -> None:
         folder.rmdir()
 
 
-def _take(lock: FileLock, out: Path) -> None:
-    try:
-        lock.acquire(timeout=0)
-    except Timeout as error:
-        raise UserError(f"Another training is at work in {out}: wait for its end, or choose another --out.") from error
-    except NotImplementedError:
-        pass  # a file system without locks, as some clusters have: train all the same
+def _busy(out: Path) -> str:
+    return f"Another training is at work in {out}: wait for its end, or choose another --out."

@@ -35,6 +35,7 @@ from tagseg.result_folder import ResultFolder
 from tagseg.run_folder import ChainFolder, RunFolder
 from tagseg.scores import Scores
 from tagseg.workflows.compare_tables import NUMBERS, markdown_table, mean, terminal_table
+from tagseg.workflows.label import add_mask
 from tagseg.workflows.opened import run_recipe, run_sources
 from tagseg.workflows.report import score_note
 
@@ -87,6 +88,13 @@ def compare(given: Sequence[Path], out: Path, *, device: str = AUTO, places: Seq
             raise UserError(
                 f"{run} was scored on other photos or classes than {runs[0]}: compare runs on one data set."
             )
+        known = {photo.name for photo in val.photos}
+        scored, names = branches[next(reversed(branches))].get("photos", len(known)), set(results[run]["photo_miou"])
+        if scored != len(known) or not names <= known:
+            raise UserError(
+                f"{run} was scored on {scored} photos, and its data hold {len(known)} with true masks now, or others: put "
+                "the masks back that it was scored on, or train it anew."
+            )
     groups = _groups(runs)
     rows = [row for group in groups for row in _rows(group, [results[run] for run in group.runs])]
     assert data[0] is not None
@@ -127,7 +135,7 @@ def _masks(path: Path, val: TaggedImages) -> Masks:
             if truth is not None and mask.shape != truth.shape:
                 raise UserError(f"{file} has another size than the photo's true mask: masks need the photos' size.")
             if truth is not None:
-                scores.add(mask, truth)
+                add_mask(scores, file, mask, truth)
         return Masks(str(path), 100 * scores.miou, "not stated")
     with reading(path, "scores of `tagseg evaluate`", "give a run folder, a folder of masks, or such a file"):
         facts = read_json(path, "scores of `tagseg evaluate`", DATA_CAP)

@@ -8,14 +8,18 @@ from typing import Any
 
 from rich.console import Console
 
-from tagseg.data.scenes import SCENE_CLASSES
+from tagseg.data.scenes import SCENE_CLASSES, WRITTEN
+from tagseg.data.sources import LABELED
 from tagseg.devices import AUTO
 from tagseg.errors import UserError
+from tagseg.files import to_json, write_text
+from tagseg.places import is_link, remove_empty
 from tagseg.prediction.score import score_table
 from tagseg.quoting import shell_line
 from tagseg.recipe import load_recipe
 from tagseg.refine.ahead import compiled_ahead
-from tagseg.run_folder import ChainFolder, RunFolder
+from tagseg.result_folder import ResultFolder
+from tagseg.run_folder import MOST_ROUNDS, ChainFolder, RunFolder
 from tagseg.workflows.chain import Chain, load_chain
 from tagseg.workflows.chain_report import chain_minutes
 from tagseg.workflows.report import report
@@ -39,7 +43,8 @@ def demo(
 ) -> Path | None:
     """Train on scenes in `out`, print how each stage scores, and write and return the report; None if stopped before.
 
-    quick: a classifier alone, whose activation maps find heads and no bodies. overwrite: drop an earlier demo in `out`.
+    quick: a classifier alone, whose activation maps find heads and no bodies. overwrite: replace an earlier demo in `out`;
+    files that it did not write stay. Raises UserError where a person has changed masks of it.
     """
     drawn = f"data.scenes.seed={seed}"
     if quick:
@@ -52,7 +57,7 @@ def demo(
         chain, folder = load_chain(CHAIN, [drawn, f"seed={seed}"]), ChainFolder(out)
         _check(folder, chain)
         if overwrite:
-            folder.drop()
+            _renew(folder)
         with compiled_ahead(len(SCENE_CLASSES) + 1):
             page = run(chain, out, device=device, say=say)
         stages = {name: folder.stage(name) for name in chain.stages}
@@ -78,6 +83,26 @@ def _check(folder: ChainFolder, chain: Chain) -> None:
     other = {*folder.read_record()[0]} - {*chain.stages, *chain.masks, "evaluation", "report"}
     if other or (teacher.is_file() and load_recipe(teacher, stored=True).title != chain.teacher.title):
         raise UserError(f"{folder.path} holds another chain than the demo's: choose another --out.")
+
+
+def _renew(folder: ChainFolder) -> None:
+    """Have every stage made anew in place of what is there, and remove the scenes, which may be others."""
+    if not folder.record.is_file():
+        return
+    known, _ = folder.read_record()
+    for name in (*ChainFolder.masks(MOST_ROUNDS), ChainFolder.MARKS):
+        if name in known:
+            ResultFolder.check_unchanged(folder.path / name, LABELED)
+    scenes = [] if is_link(folder.scenes) else [path for path in folder.scenes.rglob("*") if not path.is_dir()]
+    own = {path for pattern in WRITTEN for path in folder.scenes.glob(pattern)}
+    others = sorted({*scenes} - own)
+    if others:
+        raise UserError(f"{others[0]} lies among the demo's scenes, which --overwrite removes: move it away.")
+    for path in scenes:
+        path.unlink()
+    remove_empty(folder.scenes)
+    stages = {name: {"inputs": "", "done": False, "anew": True} for name in known}
+    write_text(folder.record, to_json({"stages": stages}))
 
 
 def _by_stage(results: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from tagseg.data.sources import Sources
 from tagseg.interrupt import check
+from tagseg.result_folder import MadeFrom
 
 
 def digest_photos(sources: Sources, of: Callable[[Path], object]) -> str:
@@ -25,6 +26,8 @@ def _rows(sources: Sources, of: Callable[[Path], object]) -> Iterator[str]:
     for data in (sources.train, sources.val):
         if data is not None:
             yield repr((data.classes, data.mask_values))
+            if data.mask_colors is not None:
+                yield repr(data.mask_colors)
             yield from (repr((p.name, p.tags, facts(p.photo), facts(p.mask))) for p in data.photos)
             yield from (repr((p.name, facts(p.true))) for p in data.photos if p.true is not None)
 
@@ -45,6 +48,13 @@ def digest_file(path: Path) -> str:
     """The SHA-256 of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def made_from(files: Sequence[Path], facts: object = None, *, fits_older: bool = True) -> MadeFrom:
+    """What a result is made from, for its folder's record: files, and facts such as tags."""
+    return MadeFrom(
+        facts, lambda: [list(stamp(file)) for file in files], lambda: [digest_file(file) for file in files], fits_older
+    )
 
 
 def digest_masks(folder: Path) -> str:

@@ -4,22 +4,30 @@ from __future__ import annotations
 
 import json
 import multiprocessing
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from tagseg.devices import AUTO, choose_device
 from tagseg.errors import UserError
 from tagseg.files import make_folder, write_text
+from tagseg.foreign import read_json
 from tagseg.outputs.report import ReportData, ScoreRow, ScoreTable, write_report
 from tagseg.recipe import load_recipe
 from tagseg.reproduce.cost import PHOTO, Cost, measure
 from tagseg.reproduce.plan import PLACES, PUBLISHED
 from tagseg.reproduce.table import DATA, TWINS
+from tagseg.result_folder import ResultFolder
 from tagseg.workflows.given_command import command
+from tagseg.workflows.reproduce import RESULTS
+from tagseg.workflows.reproduce_page import MARKDOWN, PAGE
 from tagseg.workflows.train import machine
+
+MARKER = ".tagseg-efficiency"  # in the folder: which of its files are of this
 
 
 @dataclass(frozen=True)
@@ -77,25 +85,46 @@ def efficiency(
     if dry_run:
         return None
     make_folder(out)
-    path = out / "results.json"
-    known: dict[str, dict[str, float]] = {}
-    if path.is_file():
-        stored = json.loads(path.read_text(encoding="utf-8"))
-        known = stored["costs"] if stored.get("machine") == machine() and stored.get("on") == on else {}
-    for recipe in recipes:
-        if recipe not in known:
-            say(f"Measuring {recipe}.")
-            known[recipe] = asdict(_alone(recipe, on, batch, device))
-            write_text(path, json.dumps({"machine": machine(), "on": on, "costs": known}, indent=2))
-    costs = {name: Cost(**values) for name, values in known.items()}  # type: ignore[arg-type]
-    tables = [
+    where = {"machine": machine(torch.device(device)), "device": device, "threads": torch.get_num_threads(), "on": on}
+    path = out / RESULTS
+    stored = _stored(path)
+    # of a version that did not note the device, costs may be another's
+    known = dict(stored["costs"]) if all(stored.get(key) == value for key, value in where.items()) else {}
+    folder = ResultFolder.claim(
+        out, MARKER, "efficiency", [], overwrite=False, rewritten=(RESULTS, MARKDOWN, PAGE), older=bool(stored)
+    )
+    with folder.rewriting():
+        for recipe in recipes:
+            if recipe not in known:
+                say(f"Measuring {recipe}.")
+                known[recipe] = asdict(_alone(recipe, on, batch, device))
+                write_text(path, json.dumps({**where, "costs": known}, indent=2))
+        tables = _tables(groups, known)
+        measured_on = f"{where['machine']}, {where['threads']} threads"
+        write_text(out / MARKDOWN, _markdown(tables, on, measured_on))
+        _page(tables, on, measured_on, out / PAGE)
+    return out / PAGE
+
+
+def _stored(path: Path) -> dict[str, Any]:
+    """The costs that were measured before, with what they were measured on; nothing where a file holds none."""
+    with suppress(UserError):
+        facts = read_json(path, "costs of networks")
+        if isinstance(facts, dict) and isinstance(facts.get("costs"), dict):
+            return facts
+    return {}
+
+
+def _tables(
+    groups: Sequence[tuple[str, Sequence[Network]]], known: Mapping[str, dict[str, Any]]
+) -> list[tuple[str, list[tuple[str, Cost]]]]:
+    """Titles and rows."""
+    costs = {name: Cost(**values) for name, values in known.items()}
+    return [
         (title, [(n.name, together([costs[r] for r in n.recipes])) for n in networks])
         for title, networks in groups
         if networks
     ]
-    write_text(out / "table.md", _markdown(tables, on))
-    _page(tables, on, out / "table.html")
-    return out / "table.html"
 
 
 def _known(networks: Sequence[Network], on: str) -> list[Network]:
@@ -151,16 +180,16 @@ def _note() -> str:
     )
 
 
-def _markdown(tables: Sequence[tuple[str, Sequence[tuple[str, Cost]]]], on: str) -> str:
+def _markdown(tables: Sequence[tuple[str, Sequence[tuple[str, Cost]]]], on: str, machine: str) -> str:
     lines = ["## Efficiency" + ("" if on == PUBLISHED else f" of the small networks of {on}"), "", _note(), ""]
     for title, rows in tables:
         lines += [f"### {title}", "", "| " + " | ".join(HEADS) + " |", "|---|" + "---:|" * (len(HEADS) - 1)]
         lines += ["| " + " | ".join([name, *_cells(cost)]) + " |" for name, cost in rows]
         lines.append("")
-    return "\n".join([*lines, f"`{command()}`; {machine()}, {torch.get_num_threads()} threads.", ""])
+    return "\n".join([*lines, f"`{command()}`; {machine}.", ""])
 
 
-def _page(tables: Sequence[tuple[str, Sequence[tuple[str, Cost]]]], on: str, path: Path) -> None:
+def _page(tables: Sequence[tuple[str, Sequence[tuple[str, Cost]]]], on: str, machine: str, path: Path) -> None:
     write_report(
         ReportData(
             title="Efficiency" + ("" if on == PUBLISHED else f" on {on}"),
@@ -171,7 +200,7 @@ def _page(tables: Sequence[tuple[str, Sequence[tuple[str, Cost]]]], on: str, pat
                 ScoreTable(title, HEADS[1:], tuple(ScoreRow(n, tuple(map(float, _cells(c)))) for n, c in rows))
                 for title, rows in tables
             ),
-            facts=(("Machine", f"{machine()}, {torch.get_num_threads()} threads"),),
+            facts=(("Machine", machine),),
             command=command(),
         ),
         path,

@@ -30,6 +30,7 @@ from tagseg.progress import tracked
 from tagseg.result_folder import ResultFolder
 from tagseg.run_folder import RunFolder
 from tagseg.scores import Scores
+from tagseg.workflows.digests import made_from
 from tagseg.workflows.opened import run_sources
 
 MARKER = LABELED  # beside the masks: what they were made by
@@ -50,12 +51,12 @@ def label(
     The masks are predictions with the photos' tags: absent classes cannot appear, and a photo without tags is all
     background. tags: without them every class competes, as in the pseudo masks of the released RRM and ASDT.
     0 is background, 255 a pixel whose likeliest class has a probability below `confidence`. Photos that have their mask
-    already are passed over, so an interrupted run goes on. `confidence.csv` beside the masks holds a row of `Sureness` for
-    each photo.
+    already are passed over, so an interrupted run goes on; masks of other tags, or of a photo that has changed, are made
+    anew. `confidence.csv` beside the masks holds a row of `Sureness` for each photo.
     Raises UserError, at the end, when photos could not be read; and before anything is written, for a class the model
     doesn't know; for an `out` that cannot be written, or is, holds or lies inside what the photos, tags or model come
     from; for one with masks of another model or other settings unless `overwrite` is given; and for one with files that
-    tagseg did not write, or that `overwrite` would lose although a person has changed them.
+    tagseg did not write, or that would be lost although a person has changed them.
     """
     known = segmenter.method.classes
     unknown = [name for name in data.classes if name not in known]
@@ -69,7 +70,9 @@ def label(
         PaletteMasks.check_name(photo.name)
     names = [_file(photo.name) for photo in data.photos]
     by = made_by(segmenter, [confidence] if tags else [confidence, "no tags"])
-    results = ResultFolder.claim(out, MARKER, by, names, overwrite=overwrite, rewritten=BESIDE)
+    told = [[data.classes[tag - 1] for tag in photo.tags] if tags else None for photo in data.photos]
+    sources = {name: made_from([p.photo], own) for name, p, own in zip(names, data.photos, told, strict=True)}
+    results = ResultFolder.claim(out, MARKER, by, names, overwrite=overwrite, rewritten=BESIDE, made_from=sources)
     todo = [index for index, name in enumerate(names) if not results.has(name)]
     written, problems = 0, list[str]()
     waiting: deque[int] = deque()
@@ -83,12 +86,12 @@ def label(
     def requests() -> Iterator[Request]:
         for index, photo in zip(todo, ahead(read, todo, segmenter.device), strict=True):
             check()
-            told = tuple(data.classes[tag - 1] for tag in data.photos[index].tags)
             if isinstance(photo, UserError):
                 problems.append(str(photo))
                 continue
             waiting.append(index)
-            yield photo, told if tags else None
+            own = told[index]
+            yield photo, None if own is None else tuple(own)
 
     def write(name: str, mask: NDArray[np.uint8]) -> None:
         results.begin([name])
@@ -100,7 +103,7 @@ def label(
         Interruption(),
         freed_memory_kept(),
         results.rewriting(),
-        confidence_table(out / CONFIDENCES, anew=overwrite) as add_row,
+        confidence_table(out / CONFIDENCES, lambda name: results.has(_file(name))) as add_row,
         Behind(segmenter.device, together=True) as behind,
     ):
         write_text(out / CLASSES_FILE, "".join(f"{name}\n" for name in segmenter.classes))
@@ -168,8 +171,17 @@ def score_labels(masks: Path, data: TaggedImages) -> Scores | None:
     for index, photo in enumerate(data.photos):
         truth = data.mask(index)
         if truth is not None:
-            scores.add(read_mask(held(masks / _file(photo.name), masks, known)), truth)
+            file = held(masks / _file(photo.name), masks, known)
+            add_mask(scores, file, read_mask(file), truth)
     return scores if scores.photos else None
+
+
+def add_mask(scores: Scores, file: Path, mask: NDArray[np.uint8], truth: NDArray[np.uint8]) -> None:
+    """Count one photo. Raises UserError that names the mask's file where the two do not fit."""
+    try:
+        scores.add(mask, truth)
+    except ValueError as error:
+        raise UserError(f"{file}: {error}; write masks of the same photos and classes.") from error
 
 
 def _file(name: str) -> str:

@@ -293,3 +293,11 @@ def _name(data: DataSettings) -> str:
 def with_review(settings: Sequence[str] | None, review: Path | None) -> list[str]:
     """Overrides of a recipe, such as "train.steps=100", with the folder of a review."""
     return [*(settings or []), *([] if review is None else [f"data.review={json.dumps(str(review))}"])]
+
+
+def check_beside(what: str, **given: object) -> None:
+    """Raise UserError for an option of own photos, by its name, that is given beside a recipe or a chain, `what`."""
+    for name, value in given.items():
+        if value is not None:
+            instead = f"choose another {what}" if name == "method" else f"say --set data.{name}=VALUE"
+            raise UserError(f"--{name.replace('_', '-')} is for own photos, with --images: beside a {what}, {instead}.")

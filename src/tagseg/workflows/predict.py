@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -19,7 +18,6 @@ from tagseg.data.inputs import PhotoInput, open_inputs
 from tagseg.data.photo import PIXEL_CAP
 from tagseg.data.tagged import check_classes, tags_of_photos
 from tagseg.errors import UnwritableNameError, UserError
-from tagseg.files import write_text
 from tagseg.foreign import DATA_CAP, read_json, shown
 from tagseg.interrupt import Interruption, check
 from tagseg.names import did_you_mean
@@ -32,13 +30,14 @@ from tagseg.prediction.prediction import Prediction
 from tagseg.prediction.segmenter import Request, Segmenter
 from tagseg.prediction.work import Behind, ahead
 from tagseg.progress import tracked
-from tagseg.result_folder import ResultFolder
+from tagseg.result_folder import MadeFrom, ResultFolder
 from tagseg.scale.photos import Photo
+from tagseg.workflows.digests import made_from
 
 P = TypeVar("P", PhotoInput, Photo)
 
 MARKER = ".tagseg-predict"  # in the folder of results: what they were made by
-TAGS = ".tagseg-predict-tags"  # and with which tags, by the photo's name
+TAGS = ".tagseg-predict-tags"  # and with which tags, by the photo's name: of folders from before the record told it
 
 
 @dataclass
@@ -80,7 +79,8 @@ def predict(
     others; separator, file_column, tags_column: how it is read, as `open_tagged` takes them; classes: the names in it, the
     model's unless fewer are given. pixel_cap: the largest photo that is read. photo_url: what stands before a photo's name
     in Label Studio's tasks, instead of local files. Photos that have their result already are passed over in formats with
-    a file a photo; results of another model, other settings or other tags are only replaced with `overwrite`.
+    a file a photo; results of another model, other settings, other tags or another photo are only replaced with
+    `overwrite`.
     dry_run: nothing is segmented or written, and the photos are counted.
     A photo that cannot be read becomes a sentence in `problems`, the others are done all the same. Raises UserError
     when nothing can be done at all.
@@ -114,14 +114,23 @@ def predict(
         kind.check_classes(segmenter.classes)
         files = [path for photo in photos for path in kind.paths(photo.name)]
         by = made_by(segmenter, [format, crf, []])
-        results = ResultFolder.claim(out, MARKER, by, files, overwrite=overwrite, rewritten=(CONFIDENCES, *kind.shared))
+        sources_of, refused = _sources(out, kind, photos, tags_of)
+        results = ResultFolder.claim(
+            out,
+            MARKER,
+            by,
+            files,
+            overwrite=overwrite,
+            rewritten=(CONFIDENCES, *kind.shared),
+            made_from=sources_of,
+            refused=refused,
+        )
         todo = [photo for photo in photos if not any(map(results.has, kind.paths(photo.name)[-1:]))]
         result.already = len(photos) - len(todo)
-        _claim_tags(out / TAGS, tags_of, {photo.name for photo in photos} - {photo.name for photo in todo})
         with (
             results.rewriting(),
             _open_writer(format, out, segmenter, photo_url) as writer,
-            confidence_table(out / CONFIDENCES, anew=overwrite or bool(kind.shared)) as add_row,
+            confidence_table(out / CONFIDENCES, lambda name: any(map(results.has, kind.paths(name)[-1:]))) as add_row,
         ):
             written: set[str] = set()
             waiting: deque[tuple[PhotoInput, NDArray[np.uint8]]] = deque()
@@ -211,22 +220,38 @@ def _known(classes: Sequence[str], segmenter: Segmenter) -> tuple[str, ...]:
     return names
 
 
-def _claim_tags(record: Path, tags_of: dict[str, tuple[str, ...]], done: set[str]) -> None:
-    """Note the tags that results are made with; refuse photos whose result was made with others."""
+def _sources(
+    out: Path, kind: type[Writer], photos: Sequence[PhotoInput], tags_of: Mapping[str, tuple[str, ...]]
+) -> tuple[dict[str, MadeFrom], Callable[[str, list[object] | None], str]]:
+    """What the files of each photo are made from, and the sentence about one that was made from something else."""
     before: dict[str, list[str]] = {}
-    if record.is_file():
-        with suppress(UserError):  # a torn record: as if there were none
-            before = read_json(record, "the tags of earlier results", DATA_CAP)
-    for name in sorted(done):
-        if sorted(before.get(name, [])) != sorted(tags_of.get(name, ())):
-            made = ", ".join(before.get(name, [])) or "no tags"
-            raise UserError(
-                f"{record.parent} holds a result of {name} made with {made}: choose another --out, or renew the results "
-                "with --overwrite."
-            )
-    after = before | {name: list(tags) for name, tags in tags_of.items()}
-    if after != before:
-        write_text(record, json.dumps(after, ensure_ascii=True, indent=0))
+    if (out / TAGS).is_file():
+        with suppress(UserError, TypeError, ValueError):  # a torn record: as if there were none
+            before = dict(read_json(out / TAGS, "the tags of earlier results", DATA_CAP))
+    photo_of = {file: photo for photo in photos for file in kind.paths(photo.name)}
+    sources = {}
+    for file, photo in photo_of.items():
+        tags = sorted(tags_of[photo.name]) if photo.name in tags_of else None
+        fits_older = sorted(before.get(photo.name, [])) == (tags or [])
+        sources[file] = _source(photo, tags, fits_older)
+
+    def refused(file: str, known: list[object] | None) -> str:
+        name = photo_of[file].name
+        facts = before.get(name) if known is None else known[0]
+        if known is not None and facts == sources[file].facts:
+            return f"{out} holds a result of another photo {shown(name)}"
+        made = (", ".join(map(str, facts)) or "a row without tags") if isinstance(facts, list) else "no tags"
+        return f"{out} holds a result of {name} made with {made}"
+
+    return sources, refused
+
+
+def _source(photo: PhotoInput, tags: list[str] | None, fits_older: bool) -> MadeFrom:
+    if photo.archive is None:
+        return made_from([photo.path], tags, fits_older=fits_older)
+    facts = photo.archive.getinfo(photo.member)
+    known = [facts.file_size, facts.CRC]
+    return MadeFrom(tags, lambda: known, lambda: known, fits_older)
 
 
 def _tiled(segmenter: Segmenter, photo: PhotoInput, crf: bool, kept: bool) -> str:

@@ -13,12 +13,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from tagseg import __version__
+from tagseg.alone import Alone
 from tagseg.datasets import DATASETS
 from tagseg.datasets.archive import Archive, At
 from tagseg.datasets.dataset import DataSet, Finding, Options, Part, Workspace
@@ -198,18 +198,15 @@ def _record(dataset: DataSet, root: Path, options: Options, digests: dict[str, s
 @contextmanager
 def _alone(root: Path) -> Iterator[None]:
     """One preparation of a folder at a time."""
-    lock = FileLock(root / LOCK)
+    alone = Alone(root / LOCK)
     try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise UserError(f"Another command prepares {root} at this moment: wait for it.") from None
+        alone.take(f"Another command prepares {root} at this moment: wait for it.")
     except OSError as error:
         raise UserError(f"{root} cannot be written: {error.strerror or error}; choose another --root.") from error
     try:
         yield
     finally:
-        lock.release()
-        (root / LOCK).unlink(missing_ok=True)
+        alone.release()
 
 
 class _Bars:

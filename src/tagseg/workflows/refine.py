@@ -43,6 +43,7 @@ from tagseg.refine.defaults import BILATERAL, GAUSSIAN, ITERATIONS
 from tagseg.refine.settings import CRFSettings
 from tagseg.result_folder import ResultFolder
 from tagseg.settings import first_fault
+from tagseg.workflows.digests import made_from
 from tagseg.workflows.review import listed_classes
 
 SUFFIXES = (".png", ".npy")  # of masks, and of probabilities
@@ -95,12 +96,12 @@ def refine_folder(
     """Refine every index mask (.png) or array of probabilities (.npy, (L, H, W)); return how many were written now.
 
     The photos lie in `images` under the same names; the palette PNGs in `out` get them too.
-    Masks that are there already are passed over, so an interrupted run goes on. workers: files at once, None for all
-    cores. device: auto, cpu, cuda, cuda:N or mps.
+    Masks that are there already are passed over, so an interrupted run goes on; those of a mask or photo that has changed
+    are refined anew. workers: files at once, None for all cores. device: auto, cpu, cuda, cuda:N or mps.
     tags: the photos' tags; a class that they promise and no mask holds is said.
     Masks that hold nothing but 0 and 255 are refused, for 255 means ignored: their objects would vanish.
     Raises UserError, at the end, when files could not be refined; at once for an `out` that is, holds or lies inside
-    one of both folders, or holds masks of other settings or files that tagseg did not write.
+    one of both folders, or holds masks of other settings, or files that tagseg did not write or a person has changed since.
     """
     where = choose_device(device)
     workers = 1 if where.type != "cpu" else workers or cores()
@@ -116,7 +117,8 @@ def refine_folder(
     )
     for name in sources:
         PaletteMasks.check_name(name)
-    results = ResultFolder.claim(out, MARKER, how.digest(), [f"{name}.png" for name in sources], overwrite=overwrite)
+    pairs = {f"{name}.png": made_from([path, *photos.get(name, [])]) for name, path in sources.items()}
+    results = ResultFolder.claim(out, MARKER, how.digest(), pairs, overwrite=overwrite, made_from=pairs)
     todo = [name for name in sources if not results.has(f"{name}.png")]
     problems: list[str] = []
 
@@ -140,7 +142,7 @@ def refine_folder(
         except UserError as error:
             problems.append(str(error))
 
-    with Interruption(), freed_memory_kept(), ThreadPoolExecutor(workers) as pool:
+    with Interruption(), freed_memory_kept(), results.rewriting(), ThreadPoolExecutor(workers) as pool:
         for name in tracked(todo, "Refining", len(todo), least=workers + 1):
             check()
             running.append(pool.submit(work, name))
@@ -148,7 +150,6 @@ def refine_folder(
                 wait()
         while running:
             wait()
-    results.end()
     if len(todo) == len(sources):  # of some of the masks, others may hold the class
         for note in numbers.broken_promises():
             say(note)

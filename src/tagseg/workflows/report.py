@@ -85,8 +85,10 @@ def _collect(
         same = (
             " These photos were trained on." if {p.name for p in val.photos} <= {p.name for p in train.photos} else ""
         )
+        scored = scores[last].get("photos", len(val)) if scores else len(val)
+        same += "" if scored == len(val) else f" The data hold {len(val)} such photos now."
         protocol += (
-            f" Scores are of {len(val)} photos with true masks, none of their tags used, from one confusion matrix over all "
+            f" Scores are of {scored} photos with true masks, none of their tags used, from one confusion matrix over all "
             f"pixels, background included.{reading(recipe.predict)}{same}"
         )
     figures: list[tuple[str, str]] = []

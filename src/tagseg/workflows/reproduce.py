@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import tarfile
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext, suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -21,22 +22,27 @@ from tagseg.devices import AUTO
 from tagseg.engine.processes import create_accelerator
 from tagseg.errors import UserError
 from tagseg.files import make_folder, replacing, to_json, write_text
+from tagseg.foreign import read_json
 from tagseg.interrupt import Interruption, check
 from tagseg.prediction.load import load
+from tagseg.prediction.made_by import made_by
 from tagseg.progress import nothing_said, tracked
 from tagseg.quoting import shell_line
 from tagseg.recipe import Recipe
 from tagseg.reproduce.plan import PUBLISHED, Setting, Training, missing_data, plan_lines, trainings
 from tagseg.reproduce.table import PaperTable
+from tagseg.result_folder import ResultFolder
 from tagseg.run_folder import RunFolder
 from tagseg.workflows.claim import same_but_for_places
-from tagseg.workflows.digests import digest_file, digest_masks
+from tagseg.workflows.digests import digest_file, digest_masks, made_from
 from tagseg.workflows.label import label
 from tagseg.workflows.opened import open_together
-from tagseg.workflows.reproduce_page import write_results
+from tagseg.workflows.reproduce_page import MARKDOWN, PAGE, write_results
 from tagseg.workflows.run import Stages, rooted
 from tagseg.workflows.stages import stages as stages_of
 
+MARKER = ".tagseg-reproduce"  # in the folder: which of its files are a table's
+RESULTS = "results.json"
 TEST_PLACE = "results/VOC2012/Segmentation/comp6_test_cls"
 """The folder inside the archive that VOC's server takes; comp6: other data than VOC's were used for training."""
 
@@ -86,19 +92,35 @@ def reproduce(
     lacking = missing_data(table, setting)
     if lacking:
         raise UserError(f"{lacking[0]}.")
-    for seed in seeds:
-        if main:
-            make_folder(out)
-        wait()
-        stages = Stages.open(_place(out, seed), main, wait, say, device)
-        _one_seed(table, setting, stages, seed, accelerator.device)
-    if not main:
-        return None
-    results = [{row.stage: RunFolder(_place(out, seed) / row.stage).result() for row in table.rows} for seed in seeds]
-    write_text(out / "results.json", to_json(_record(table, setting, seeds, results), indent=2))
-    if table.test and setting.on == PUBLISHED:
-        _test_masks(table, setting, out, seeds[0], device, say)
-    return write_results(table, setting, out, seeds, results)
+    held: AbstractContextManager[None] = nullcontext()
+    if main:
+        make_folder(out)
+        files = (RESULTS, MARKDOWN, PAGE)
+        own = _is_own(out, table)
+        folder = ResultFolder.claim(out, MARKER, "reproduce", [], overwrite=False, rewritten=files, older=own)
+        held = folder.rewriting()
+    with held:
+        for seed in seeds:
+            wait()
+            stages = Stages.open(_place(out, seed), main, wait, say, device)
+            _one_seed(table, setting, stages, seed, accelerator.device)
+        if not main:
+            return None
+        results = [
+            {row.stage: RunFolder(_place(out, seed) / row.stage).result() for row in table.rows} for seed in seeds
+        ]
+        write_text(out / RESULTS, to_json(_record(table, setting, seeds, results), indent=2))
+        if table.test and setting.on == PUBLISHED:
+            _test_masks(table, setting, out, seeds[0], device, say)
+        return write_results(table, setting, out, seeds, results)
+
+
+def _is_own(out: Path, table: PaperTable) -> bool:
+    """Whether files of a folder without a record are this table's, of a version that kept none."""
+    with suppress(UserError):
+        facts = read_json(out / RESULTS, "results")
+        return isinstance(facts, dict) and facts.get("table") == table.name and "runs" in facts
+    return False
 
 
 def _place(out: Path, seed: int) -> Path:
@@ -125,6 +147,8 @@ def _one_seed(table: PaperTable, setting: Setting, stages: Stages, seed: int, de
     place = stages.folder.path
     digests: dict[str, str] = {}
     labeled: dict[str, str] = {}
+    predict: dict[str, Any] = {}
+    trained: set[str] = set()
     planned = trainings(table, setting, seed)
     for training, number in zip(planned, stages_of([each.recipe for each in planned]), strict=True):
         sources = open_together(rooted(training.recipe.data, place), place, stages.main, stages.wait)
@@ -135,7 +159,10 @@ def _one_seed(table: PaperTable, setting: Setting, stages: Stages, seed: int, de
         if training.masks is not None:
             maker, masks = training.masks, _masks(training.masks, place)
             if maker not in labeled:
-                if stages.due(masks.name, [photos, digests[maker]]):
+                inputs_of_masks = [photos, digests[maker]]
+                # of a folder from before, where prediction was not among the inputs
+                older = [] if maker in trained else [inputs_of_masks]
+                if stages.due(masks.name, [*inputs_of_masks, predict[maker]], *older):
                     stages.say(f"Pseudo masks of {len(sources.train)} photos by {maker}, their tags used, in {masks}.")
                     if stages.main:
                         model = load(place / maker, device=device)
@@ -143,7 +170,9 @@ def _one_seed(table: PaperTable, setting: Setting, stages: Stages, seed: int, de
                     stages.done(masks.name)
                 labeled[maker] = digest_masks(masks)
             inputs.append(labeled[maker])
-        stages.train(training.name, number, _located(training, place), *inputs)
+        if stages.train(training.name, number, _located(training, place), *inputs):
+            trained.add(training.name)
+        predict[training.name] = training.recipe.predict.model_dump(mode="json")
         digests[training.name] = digest_file(RunFolder(place / training.name).weights)
 
 
@@ -179,24 +208,30 @@ def _test_masks(
         return
     photos = listed_photos(root, "test")
     for stage in dict.fromkeys(row.stage for row in table.rows):
-        archive = out / "test" / f"{stage}.tar"
-        if not archive.is_file():
-            pack_test_masks(_place(out, seed) / stage, photos, out / "test" / stage, archive, device=device)
+        masks = out / "test" / f"{stage}-seed-{seed}"
+        archive = masks.with_name(f"{masks.name}.tar")
+        pack_test_masks(_place(out, seed) / stage, photos, masks, archive, device=device)
         say(f"Masks for VOC's server: {archive}")
 
 
 def pack_test_masks(run: Path, photos: dict[str, Path], masks: Path, archive: Path, *, device: str = AUTO) -> None:
     """Predict photos as the run's recipe says, and pack the palette masks as VOC's server takes them.
 
-    Masks that are in the folder `masks` already are kept.
+    Masks in the folder `masks` that this model made already are kept, others made anew. Raises UserError where a person
+    has changed one, or it holds what tagseg did not write.
     """
     segmenter = load(run, device=device)
-    make_folder(masks)
-    with Interruption():
+    by = made_by(segmenter, [])
+    sources = {f"{name}.png": made_from([path], by) for name, path in photos.items()}
+    results = ResultFolder.claim(masks, MARKER, "test", sources, overwrite=False, made_from=sources)
+    with Interruption(), results.rewriting():
         for name, path in tracked(photos.items(), "Test photos", len(photos), least=20):
             check()
-            if not (masks / f"{name}.png").is_file():
-                write_mask(masks / f"{name}.png", segmenter.predict(read_photo(path)).mask)
+            file = f"{name}.png"
+            if not results.has(file):
+                results.begin([file])
+                write_mask(masks / file, segmenter.predict(read_photo(path)).mask)
+                results.wrote([file])
     with replacing(archive) as temporary, tarfile.open(temporary, "w") as tar:
         for name in photos:
             tar.add(masks / f"{name}.png", f"{TEST_PLACE}/{name}.png")

@@ -61,6 +61,8 @@ def open_review(
     is_model = is_address(source) or source.is_file() or RunFolder(source).model.is_file()
     if not is_model and not source.exists():
         raise UserError(f"{source} does not exist: give a run folder, or a folder of masks.")
+    if not is_model and RunFolder(source).holds_run():
+        raise UserError(f"{source} is not finished: `tagseg train` with the same --out goes on with it.")
     if is_model:
         segmenter = _load(source)
         photos = (

@@ -10,6 +10,7 @@ import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from tagseg.engine.processes import create_accelerator
 from tagseg.errors import UserError
 from tagseg.files import make_folder, write_text
 from tagseg.interrupt import Interruption
-from tagseg.places import check_output, is_link
+from tagseg.places import check_output, entries, is_link
 from tagseg.prediction.load import load
 from tagseg.prediction.segmenter import Segmenter
 from tagseg.progress import nothing_said
@@ -27,7 +28,7 @@ from tagseg.recipe import Recipe
 from tagseg.run_folder import ChainFolder
 from tagseg.workflows.chain import Chain
 from tagseg.workflows.chain_report import chain_report, evaluate_chain
-from tagseg.workflows.claim import same_but_for_places
+from tagseg.workflows.claim import drop_begun, same_but_for_places
 from tagseg.workflows.digests import contents, digest_file, digest_masks, digest_photos, stamp
 from tagseg.workflows.label import label
 from tagseg.workflows.opened import open_together, recipe_places
@@ -86,7 +87,8 @@ def _run(chain: Chain, out: Path, device: str, say: Callable[[str], object]) -> 
                 label(teacher_model, sources.train, out / masks, confidence=chain.confidence, overwrite=anew)
             stages.done(masks)
         if chain.small_marks and maker == chain.stages[0]:
-            masks = _marked(stages, load(out / maker, device=accelerator.device), sources, out / masks, made_by[-1])
+            model = load(out / maker, device=accelerator.device)
+            masks = _marked(stages, model, sources, out / masks, photos, made_by[-1])
         on_masks = data.model_copy(update={"masks": out / masks, **_truth(data, sources)})
         digest = digest_masks(out / masks)
         inputs = [photos, digest] if segmenter.model.start is None else [photos, digest, before]
@@ -94,11 +96,12 @@ def _run(chain: Chain, out: Path, device: str, say: Callable[[str], object]) -> 
         made_by += [digest, digest_file(folder.stage(place).weights)]
         predict = segmenter.predict
 
-    if stages.due("evaluation", [photos, *made_by]):
+    shown = [photos, *made_by, *(recipe.predict.model_dump(mode="json") for recipe in recipes)]
+    if stages.due("evaluation", shown):
         if main:
             evaluate_chain(out, sources, chain)
         stages.done("evaluation")
-    if stages.due("report", [photos, *made_by]):
+    if stages.due("report", shown):
         if main:
             chain_report(out, sources, chain, accelerator.device)
         stages.done("report")
@@ -106,12 +109,14 @@ def _run(chain: Chain, out: Path, device: str, say: Callable[[str], object]) -> 
     return folder.report
 
 
-def _marked(stages: Stages, segmenter: Segmenter, sources: Sources, masks: Path, made_by: str) -> str:
+def _marked(stages: Stages, segmenter: Segmenter, sources: Sources, masks: Path, photos: str, made_by: str) -> str:
     """The folder of the teacher's masks in which classes of small marks are drawn anew."""
     name = stages.folder.marks.name
-    if stages.due(name, [made_by, digest_masks(masks)]):
+    way = [made_by, digest_masks(masks)]
+    if stages.due(name, [photos, *way], way):  # the second way: of a chain from before
         if stages.main:
-            found = small_marks(segmenter, masks, sources.train, stages.folder.marks, overwrite=stages.anew(name))
+            inputs, out = stages.inputs(name), stages.folder.marks
+            found = small_marks(segmenter, masks, sources.train, out, inputs=inputs, overwrite=True)
             small = [str(each) for each in found if each.small]
             stages.say(
                 f"Small marks: {'; '.join(small) or 'no class is of them'}"
@@ -146,7 +151,7 @@ class Stages:
             links = [out / name for name in names if is_link(out / name)]
             if links:
                 raise UserError(f"{links[0]} is a link, and a chain writes through none: remove it.")
-        elif out.exists() and (not out.is_dir() or any(out.iterdir())):
+        elif out.exists() and (not out.is_dir() or entries(out)):
             raise UserError(f"{out} is not empty and holds no chain: choose another --out.")
         wait()
         if main:
@@ -167,10 +172,11 @@ class Stages:
             self._write()
         return self.photos[stamps]
 
-    def due(self, name: str, *inputs: list[Any]) -> bool:
+    def due(self, name: str, *inputs: list[Any], drop: Callable[[], None] = lambda: None) -> bool:
         """Whether a stage still has something to do.
 
-        inputs: what the stage is made from; further lists are older ways of writing the same.
+        inputs: what the stage is made from; further lists are older ways of writing the same. drop: removes what was
+        begun, where that was from other inputs.
         """
         place = {"evaluation": self.folder.scores, "report": self.folder.report}.get(name, self.folder.path / name)
         digests = [hashlib.sha256(json.dumps(way, sort_keys=True).encode()).hexdigest() for way in inputs]
@@ -186,11 +192,17 @@ class Stages:
         if known and not same:
             self.say(f"{name}: its inputs have changed, so it is made anew.")
         self.wait()  # every process has looked before one changes anything
+        if self.main and known and not same:
+            drop()  # before the record says the new inputs: a kill between them changes nothing
         anew = bool(known) and (not same or known.get("anew", False))
         self.record[name] = {"inputs": digests[0], "done": False} | ({"anew": True} if anew else {})
         self._write()
         self.wait()
         return True
+
+    def inputs(self, name: str) -> str:
+        """What stands for the inputs of a stage."""
+        return str(self.record[name]["inputs"])
 
     def anew(self, name: str) -> bool:
         """Whether what a stage had made of other inputs is still to be replaced."""
@@ -203,20 +215,21 @@ class Stages:
         self._write()
         self.wait()
 
-    def train(self, name: str, number: Stage, recipe: Recipe, *inputs: str) -> None:
-        """Train a recipe, if it is due; over a run of other inputs, which is dropped when the new one is complete."""
+    def train(self, name: str, number: Stage, recipe: Recipe, *inputs: str) -> bool:
+        """Train a recipe and return True, if it is due; over a run of other inputs, dropped when the new one is complete."""
         stage, text = self.folder.stage(name), recipe.placed().to_yaml()
         texts = [text, recipe.to_yaml()]
         if stage.recipe.is_file() and same_but_for_places(stage.recipe, recipe.placed()):
             # names of keys from before, and data that lie elsewhere now: `inputs` tells whether they are the same
             texts.append(stage.recipe.read_text(encoding="utf-8"))
-        if not self.due(name, *([text, *inputs] for text in texts)):
-            return
+        if not self.due(name, *([text, *inputs] for text in texts), drop=partial(drop_begun, stage.path)):
+            return False
         if self.main and len(texts) == 3 and not self.anew(name):
             write_text(stage.recipe, text)
         train(recipe, stage.path, overwrite=self.anew(name), device=self.device, say=self.say, stage=number)
         assert stage.finished
         self.done(name)
+        return True
 
     def end(self, last: str) -> None:
         """Note that the chain is complete and which stage it ends in."""

@@ -28,6 +28,7 @@ from tagseg.prediction.maps import reduced
 from tagseg.prediction.segmenter import WHOLE, Segmenter
 from tagseg.progress import tracked
 from tagseg.result_folder import ResultFolder
+from tagseg.workflows.digests import digest_masks
 
 SHARE = 0.5  # of a class's photos whose tag falls: then its objects are small marks
 
@@ -77,20 +78,28 @@ class MarkTest(NamedTuple):
 
 
 def small_marks(
-    segmenter: Segmenter, masks: Path, data: TaggedImages, out: Path, *, overwrite: bool = False
+    segmenter: Segmenter,
+    masks: Path,
+    data: TaggedImages,
+    out: Path,
+    *,
+    inputs: str | None = None,
+    overwrite: bool = False,
 ) -> list[MarkedClass]:
     """Write the masks anew to `out`, classes of small marks drawn from what sticks out of their masks; what was found.
 
-    masks: of `label`, made by the same model. A class is one of small marks where the tag falls in half of its photos once
+    masks: of `label`, made by the same model. inputs: what stands for masks and photos, by default the masks and the photos'
+    names and tags. A class is one of small marks where the tag falls in half of its photos once
     what sticks out of the mask is painted over (`tagseg.cues.erasing`). In its other photos its pixels become 255, as nobody
     knows where the mark is. Other classes keep their masks.
     Raises UserError where the model has no classifier, and as `label` does for `out`.
     """
     check_output(out, [*data.places, *segmenter.places, masks])
     names = [f"{photo.name}.png" for photo in data.photos]
-    results = ResultFolder.claim(
-        out, LABELED, made_by(segmenter, ["small marks"]), names, overwrite=overwrite, rewritten=[CLASSES_FILE]
-    )
+    # one photo's test decides about the masks of all others
+    inputs = inputs or repr([digest_masks(masks), [(photo.name, photo.tags) for photo in data.photos]])
+    by = made_by(segmenter, ["small marks", inputs])
+    results = ResultFolder.claim(out, LABELED, by, names, overwrite=overwrite, rewritten=[CLASSES_FILE])
     with Interruption(), results.rewriting():
         tests = _tests(segmenter, masks, data)
         found = [_found(k, name, data, tests) for k, name in enumerate(data.classes, start=1)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 
 import torch
@@ -11,6 +12,8 @@ from tagseg.backbones.wide_resnet38 import PSA_CLASSIFIER
 from tagseg.data.layouts import VOC_CLASSES
 from tagseg.errors import UserError
 from tagseg.methods import Method
+from tagseg.methods.build import build_method
+from tagseg.recipe import Recipe
 from tagseg.weights import read_weights
 
 
@@ -33,13 +36,26 @@ def take_classifier(file: Path, method: Method) -> None:
         head.classifier.weight.copy_(weight.view_as(head.classifier.weight))
 
 
-def take_fitting(file: Path, method: Method) -> None:
-    """Take over the weights of another method on the same backbone; heads it does not have keep their first weights."""
+def take_fitting(file: Path, method: Method, *, apart: Collection[str] = ()) -> None:
+    """Take over the weights of another method on the same backbone; heads it does not have keep their first weights.
+
+    apart: names of weights that keep their first values too.
+    """
     own, tensors = method.state_dict(), read_weights(file)
-    fitting = {name: t for name, t in tensors.items() if name in own and own[name].shape == t.shape}
+    fitting = {
+        name: t for name, t in tensors.items() if name in own and own[name].shape == t.shape and name not in apart
+    }
     missing = [name for name in own if name.startswith("backbone.") and name not in fitting]
     if missing:
         raise UserError(
             f"{file} holds no weights of the backbone {method.backbone.name}: {missing[0]} is missing or of another shape."
         )
     method.load_state_dict(fitting, strict=False)
+
+
+def weights_of_classes(recipe: Recipe, method: Method) -> set[str]:
+    """Names of the weights of which each class has its own: those whose shape another class would change."""
+    plain = recipe.model.model_copy(update={"frozen_norm": False})  # folding layers looks at values, and there are none
+    with torch.device("meta"):
+        other = build_method(recipe.method, plain, (*method.classes, "one more"), weights="none").state_dict()
+    return {name for name, tensor in method.state_dict().items() if name in other and other[name].shape != tensor.shape}

@@ -39,7 +39,7 @@ from tagseg.workflows.claim import claimed
 from tagseg.workflows.given_command import command
 from tagseg.workflows.opened import check_run_classes, open_together, recipe_places
 from tagseg.workflows.stages import Stage, stages
-from tagseg.workflows.start_weights import take_classifier, take_fitting
+from tagseg.workflows.start_weights import take_classifier, take_fitting, weights_of_classes
 from tagseg.workflows.watching import Evaluation, Pictures
 
 
@@ -229,11 +229,12 @@ def start_method(
         done = " is done" if RunFolder(file).finished else f" learns the tags, {first.train.steps} steps"
         say(f"{stage or 'First: '}a {first.method.name}{done}, in {file}.")
         train(first, file, device=device, say=nothing_said, stage=stage, scored=False)
-    license = "unknown"
+    license, learned = "unknown", classes
     if file.is_dir():
         begun = RunFolder.of(file)
         minutes = float(begun.result()["minutes"])
-        license = load(file, device="cpu").method.backbone.license
+        source = load(file, device="cpu").method
+        license, learned = source.backbone.license, source.classes
         file = begun.weights
     if not file.is_file():
         raise UserError(f"model.start: {start!r} is neither a shipped recipe, nor a run folder, nor a file of weights.")
@@ -243,7 +244,11 @@ def start_method(
         take_classifier(file, method)
         return method, minutes
     method = build_method(recipe.method, recipe.model, classes, weights="none")
-    take_fitting(file, method)
+    apart = set[str]()
+    if learned != classes:
+        apart = weights_of_classes(recipe, method)
+        say(f"model.start: {start} knows the classes {', '.join(learned)}, so weights of single classes start anew.")
+    take_fitting(file, method, apart=apart)
     method.backbone.license = license
     return method, minutes
 

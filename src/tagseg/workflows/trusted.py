@@ -85,7 +85,7 @@ def followed_recipe(run: RunFolder, overrides: Sequence[str] = ()) -> Recipe:
     wrong = [text for text in overrides if not text.startswith("data.")]
     if wrong:
         raise UserError(f"--set {wrong[0]}: of a finished run only places can be given, such as data.root=DIR.")
-    recipe = load_recipe(run.recipe, list(overrides)).placed()
+    recipe = load_recipe(run.recipe, list(overrides), stored=True, strict=False).placed()
     if not is_sealed(run):
         _check_places(_data_places(recipe), str(run.recipe), overrides, [run.path])
     return recipe
@@ -119,7 +119,10 @@ def _seal(run: RunFolder, key: bytes) -> str:
 
 def _key(*, make: bool = False) -> bytes:
     """The account's key. Raises OSError where there is none or it cannot be made."""
-    state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+    try:
+        state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+    except RuntimeError as error:  # an account without a home, as in containers
+        raise OSError(str(error)) from error
     path = Path(state) / "tagseg" / "key"
     if make and not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
