@@ -40,9 +40,9 @@ def write_rows(file: TextIO, rows: Mapping[str, Sureness]) -> None:
     for name, sure in rows.items():
         cell = _encodable(cell_path(name))
         # a carriage return alone is a line's end to who reads, and to csv only where it writes such ends
-        quoting = csv.QUOTE_ALL if "\r" in cell else csv.QUOTE_MINIMAL
+        writer = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_ALL if "\r" in cell else csv.QUOTE_MINIMAL)
         expected = "" if sure.expected_iou is None else f"{sure.expected_iou:.4f}"
-        csv.writer(file, lineterminator="\n", quoting=quoting).writerow((cell, f"{sure.confidence:.4f}", expected))
+        writer.writerow((cell, f"{sure.confidence:.4f}", expected))
 
 
 def write_table(path: Path, rows: Mapping[str, Sureness]) -> None:

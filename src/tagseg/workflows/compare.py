@@ -89,8 +89,8 @@ def compare(given: Sequence[Path], out: Path, *, device: str = AUTO, places: Seq
                 f"{run} was scored on other photos or classes than {runs[0]}: compare runs on one data set."
             )
         known = {photo.name for photo in val.photos}
-        scored, names = branches[next(reversed(branches))].get("photos", len(known)), set(results[run]["photo_miou"])
-        if scored != len(known) or not names <= known:
+        scored = branches[next(reversed(branches))].get("photos", len(known))
+        if scored != len(known) or not known.issuperset(results[run]["photo_miou"]):
             raise UserError(
                 f"{run} was scored on {scored} photos, and its data hold {len(known)} with true masks now, or others: put "
                 "the masks back that it was scored on, or train it anew."
