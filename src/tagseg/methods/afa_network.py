@@ -20,6 +20,7 @@ from tagseg.cues.cam_labels import CamLabelSettings, cam_labels, refined_cam
 from tagseg.cues.views import SMALLEST_VIEW, min_max
 from tagseg.data.batch import Batch
 from tagseg.decoders import SegFormerHead
+from tagseg.decoders.segformer import without_trace
 from tagseg.distributed import rank
 from tagseg.losses import affinity_labels, affinity_loss, tag_loss
 from tagseg.methods.heads import AffinityHead, ClassHead, predicted_tags
@@ -163,15 +164,16 @@ class AFANetwork(Method):
 
         settings = self.settings
         known_BChw = None if feature_BFhw is None else self.classifier(feature_BFhw)
-        summed_BCHW = summed_cam(
-            activation,
-            image_B3HW,
-            settings.cam_scales,
-            settings.cam_flip,
-            known_BChw,
-            smallest=SMALLEST_VIEW,
-            precision=settings.cam_precision,
-        )
+        with without_trace(self.backbone):
+            summed_BCHW = summed_cam(
+                activation,
+                image_B3HW,
+                settings.cam_scales,
+                settings.cam_flip,
+                known_BChw,
+                smallest=SMALLEST_VIEW,
+                precision=settings.cam_precision,
+            )
         return min_max(summed_BCHW)
 
     def cam_labels(self, batch: Batch, image_B3HW: Tensor, cam_BCHW: Tensor) -> Tensor:

@@ -24,6 +24,7 @@ from tagseg.cues.reliable import ReliableSettings, reliable_labels
 from tagseg.cues.views import SMALLEST_VIEW
 from tagseg.data.batch import Batch
 from tagseg.decoders import DecoderOptions, create_decoder
+from tagseg.decoders.segformer import without_trace
 from tagseg.losses import seg_cross_entropy, tag_loss
 from tagseg.methods.class_teacher import ClassTeacher, ClassTeacherSettings
 from tagseg.methods.energy import begin_energy, energy_of
@@ -220,7 +221,7 @@ class RRM(Method):
         if logit_BKHW is not None:
             cam_BCHW = upsample(classifier(feature_BFhw), size_of(image_B3HW))
             known_BKHW = torch.cat([background_odds(logit_BKHW), cam_BCHW], 1)
-        with evaluating(self.heads[head]):
+        with evaluating(self.heads[head]), without_trace(self.backbone):
             return background_and_cam(
                 maps,
                 image_B3HW,
