@@ -139,8 +139,8 @@ class AFANetwork(Method):
         if self.settings.pooling == "soft":
             score_BCn = self.classifier(feature_BFhw).float().flatten(2)
             # counted by torch: a graph that is exported would hold the number of one size of photos for all
-            cells = torch.ones_like(score_BCn[:1, :1], dtype=torch.float64).sum(2)
-            return ((SHARPNESS * score_BCn).logsumexp(2) - cells.log().float()) / SHARPNESS
+            cells = torch.ones_like(score_BCn[:1, :1]).sum(2)
+            return ((SHARPNESS * score_BCn).logsumexp(2) - cells.log()) / SHARPNESS
         pool = F.adaptive_max_pool2d if self.settings.pooling == "max" else F.adaptive_avg_pool2d
         return self.classifier(pool(feature_BFhw, 1)).flatten(1).float()
 
