@@ -84,7 +84,8 @@ class SegToClassSettings(Settings):
     @classmethod
     def _before(cls, given: dict[str, Any], say: Callable[[str], object]) -> dict[str, Any]:
         compared = {"as_released": "logit", "as_meant": "probability"}
-        if given.get("threshold") in compared:
+        threshold = given.get("threshold")
+        if isinstance(threshold, str) and threshold in compared:
             given["compare"] = compared[given.pop("threshold")]
             say(f"threshold is now compare: {given['compare']}")
         return given

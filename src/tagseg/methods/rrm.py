@@ -34,7 +34,7 @@ from tagseg.refine import PixelAdaptive
 from tagseg.refine.lattice import Lattice
 from tagseg.refine.settings import EnergySettings
 from tagseg.resize import size_of, upsample
-from tagseg.settings import Channels, Steps, Weight
+from tagseg.settings import Channels, Steps, Weight, old_number
 
 AWARE_SCALE = 0.5  # size at which background-aware scores are refined, against the crop
 
@@ -71,7 +71,10 @@ class RRMSettings(ClassTeacherSettings):
     def _before(cls, given: dict[str, Any], say: Callable[[str], object]) -> dict[str, Any]:
         given = super()._before(given, say)
         if given.keys() & {"background_weight", "foreground_weight"}:
-            background, foreground = (given.pop(f"{part}_weight", 1.0) for part in ("background", "foreground"))
+            background, foreground = (old_number(given, f"{part}_weight", 1.0) for part in ("background", "foreground"))
+            given = {
+                key: value for key, value in given.items() if key not in ("background_weight", "foreground_weight")
+            }
             if (background, foreground) != (1, 1) and background + foreground != 1:
                 raise ValueError(
                     "background_weight and foreground_weight are now foreground_share, the part of a whole that foreground has"

@@ -26,7 +26,7 @@ from tagseg.methods.method import MethodSettings
 from tagseg.refine.lattice import Lattice
 from tagseg.refine.settings import EnergySettings
 from tagseg.resize import resize
-from tagseg.settings import Settings, Weight
+from tagseg.settings import Settings, Weight, old_number
 
 
 class CorrespondenceSettings(Settings):
@@ -69,11 +69,12 @@ class TSCDSettings(AFANetworkSettings):
         block = given.pop("equivariance", None)
         if not isinstance(block, dict):
             return given
-        if "form" not in block and block.get("weight", 0) != 0:
+        weight = old_number(block, "weight", 0.1 if "form" in block else 0.0)
+        if "form" not in block and weight != 0:
             raise ValueError(
                 "equivariance is now equivariance_weight, that of the loss with gradient; the released one has none: 0"
             )
-        weight = block.get("weight", 0.1) if block.get("form") == "as_meant" else 0.0
+        weight = weight if block.get("form") == "as_meant" else 0.0
         say(f"equivariance is now equivariance_weight: {weight:g}")
         return given | {"equivariance_weight": weight}
 
