@@ -1,6 +1,7 @@
 """Names from before: recipes that stored them load as they were meant, and whoever writes one hears what to write now."""
 
 import importlib
+import re
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +71,30 @@ def test_a_former_key_is_understood_and_the_present_one_named(
     assert value(recipe, key) == expected
     assert told in " ".join(caplog.messages)
     assert all(said.startswith(f"--set {old.partition('=')[0]}: ") for said in caplog.messages)
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "sentence"),
+    [
+        ("asdt-scenes", "method.background_weight=null", "method.background_weight: should be a number (given: None)"),
+        ("rrm-scenes", "method.foreground_weight=a", "method.foreground_weight: should be a number (given: 'a')"),
+        (
+            "tscd-scenes",
+            "method.equivariance={weight: null, form: as_meant}",
+            "weight: should be a number (given: None)",
+        ),
+        ("tscd-scenes", "method.equivariance={weight: a}", "weight: should be a number (given: 'a')"),
+        ("tscd-scenes", "method.equivariance={weight: 0.2}", "equivariance is now equivariance_weight"),
+        (
+            "bmp-scenes",
+            "method.seg_to_class.threshold=[as_meant]",
+            "method.seg_to_class.threshold: there is no such key",
+        ),
+    ],
+)
+def test_a_former_key_with_a_value_it_never_had_is_refused(name: str, old: str, sentence: str) -> None:
+    with pytest.raises(UserError, match=re.escape(sentence)):
+        load_recipe(name, [old])
 
 
 @pytest.mark.parametrize(("old", "new"), RECIPES.items())

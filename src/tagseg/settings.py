@@ -100,6 +100,14 @@ class Settings(BaseModel):
         return {name: value for name, value in values.items() if name not in unused}
 
 
+def old_number(block: dict[str, Any], key: str, default: float) -> float:
+    """What `_before` reads of a block, where nothing has been checked yet; raises ValueError for what is no number."""
+    value = block.get(key, default)
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        raise ValueError(f"{key}: should be a number (given: {shown(value)})")
+    return value
+
+
 def merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
     """`above` over `below`; where both hold a table under a key, the tables likewise."""
     result = dict(below)

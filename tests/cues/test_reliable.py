@@ -5,6 +5,8 @@ import pytest
 import torch
 
 from tagseg.cues import ReliableSettings, reliable_labels
+from tagseg.cues.reliable_batched import left_out, reliable_labels_batched
+from tests.single_precision import SinglePrecision
 
 pydcrf = pytest.importorskip("pydensecrf.densecrf")
 unary_from_softmax = pytest.importorskip("pydensecrf.utils").unary_from_softmax
@@ -103,3 +105,22 @@ def test_a_dead_cam_gives_no_foreground() -> None:
     photo, _ = example([1])
     label = reliable_labels(torch.from_numpy(photo).permute(2, 0, 1)[None], torch.zeros(1, 4, 44, 44), torch.ones(1, 4))
     assert set(label.unique().tolist()) <= {0, 255}
+
+
+@pytest.mark.parametrize("keep", [0.1, 0.3, 0.4, 0.41, 0.7, 1.0])
+def test_what_is_left_out_of_a_batch_is_counted_as_of_one_photo(keep: float) -> None:
+    counted = left_out(keep, 50_000, torch.device("cpu"))
+    assert counted.tolist() == [int((1 - keep) * n) for n in range(50_001)]
+
+
+def test_labels_of_a_batch_need_no_double_precision_of_a_device() -> None:
+    examples = [example([0], 1), example([1, 2], 2)]
+    photos = torch.stack([torch.from_numpy(photo).permute(2, 0, 1) for photo, _ in examples])
+    cams, tags, settings = (
+        torch.stack([torch.from_numpy(cam) for _, cam in examples]),
+        [[0], [1, 2]],
+        ReliableSettings(),
+    )
+    first = reliable_labels_batched(photos, cams, tags, settings)  # the host has counted
+    with SinglePrecision():
+        assert torch.equal(reliable_labels_batched(photos, cams, tags, settings), first)

@@ -38,12 +38,12 @@ SMALL: dict[str, dict[str, Any]] = {
 SMALL["asdt, background-aware"] = SMALL["asdt"] | {"decoder": "segformer", "background_aware": {"from_step": 1}}
 
 
-def build(name: str, backbone: str = "efficientnet_lite0", **changes: Any) -> Method:
+def build(name: str, backbone: str = "efficientnet_lite0", *, frozen_norm: bool = True, **changes: Any) -> Method:
     torch.manual_seed(0)
     weights = "embedded" if backbone.startswith("efficientnet_lite") else "none"
     system = name.partition(",")[0]
     settings = METHODS[system].Settings.model_validate({"name": system} | SMALL.get(name, {}) | changes)
-    return METHODS[system](create_backbone(backbone, weights=weights), CLASSES, settings)
+    return METHODS[system](create_backbone(backbone, weights=weights, frozen_norm=frozen_norm), CLASSES, settings)
 
 
 def batch(tags: list[list[float]], *, masks: str = "mixed", size: int = 64) -> Batch:

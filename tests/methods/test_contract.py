@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 
 from tagseg.methods import METHODS
 from tagseg.methods.method import present_classes
@@ -122,6 +123,17 @@ def test_saved_weights_give_the_same_probabilities(name: str, tmp_path: Path) ->
     image = torch.rand(1, 3, 48, 48)
     with torch.inference_mode():
         assert torch.equal(method.segment(image), other.segment(image))
+
+
+def test_a_step_leaves_the_trace_of_what_is_trained_on_alone_in_batch_norms(name: str) -> None:
+    method = build(name, backbone="resnet18", frozen_norm=False)
+    method.train()
+    for step in (0, 1):
+        method(batch(TWO), step)
+        tracked = {key: int(value) for key, value in method.named_buffers() if key.endswith("num_batches_tracked")}
+        assert tracked
+        assert set(tracked.values()) == {step + 1}, tracked
+    assert all(module.track_running_stats for module in method.modules() if isinstance(module, nn.BatchNorm2d))
 
 
 def test_other_backbones_serve_too(name: str) -> None:

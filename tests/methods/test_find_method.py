@@ -70,6 +70,8 @@ def test_an_entry_point_is_a_method_by_its_name(package: str, monkeypatch: pytes
     [
         ("bpm", "no method called 'bpm'; did you mean bmp, or for one of your own module:Class"),
         ("nowhere_at_all:MIL", "nowhere_at_all:MIL cannot be imported: No module named 'nowhere_at_all'"),
+        (".mine:MIL", ".mine:MIL cannot be imported"),
+        (":MIL", ":MIL cannot be imported"),
         ("json:MIL", "json:MIL cannot be imported"),
         ("json:JSONDecoder", "json:JSONDecoder is no tagseg.methods.Method"),
         (7, "no method called '7'"),
@@ -78,6 +80,39 @@ def test_an_entry_point_is_a_method_by_its_name(package: str, monkeypatch: pytes
 def test_names_of_no_method_are_refused(name: object, sentence: str) -> None:
     with pytest.raises(UserError, match=re.escape(sentence)):
         make_recipe({"method": {"name": name}, "train": {}}, [], "mine")
+
+
+BROKEN = {
+    "syntax": ("class X(:\n", "invalid syntax"),
+    "name": ("X = nowhere\n", "name 'nowhere' is not defined"),
+    "file": ("X = open('/nowhere/at/all')\n", "No such file or directory"),
+    "key": ("X = {}['weights']\n", "it lacks 'weights'"),
+}
+
+
+@pytest.mark.parametrize("kind", BROKEN)
+def test_code_of_others_that_fails_is_said_in_a_sentence(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code, words = BROKEN[kind]
+    module = f"elsewhere_broken_{kind}"
+    (tmp_path / f"{module}.py").write_text(code, encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    importlib.invalidate_caches()
+    point = EntryPoint("mine", f"{module}:X", "tagseg.methods")
+    monkeypatch.setattr("tagseg.methods.entry_points", lambda group: [point])
+    for name in (f"{module}:X", "mine"):
+        with pytest.raises(UserError, match=re.escape(f"the method {name} cannot be imported: ") + f".*{words}"):
+            make_recipe({"method": {"name": name}, "train": {}}, [], "mine")
+
+
+def test_a_method_without_settings_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    code = "from tagseg.methods import Method\n\n\nclass X(Method):\n    pass\n"
+    (tmp_path / "elsewhere_bare.py").write_text(code, encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    importlib.invalidate_caches()
+    with pytest.raises(UserError, match=r"elsewhere_bare:X needs Settings, a class made from tagseg\.methods\.method"):
+        make_recipe({"method": "elsewhere_bare:X", "train": {}}, [], "mine")
 
 
 @pytest.mark.parametrize("name", METHODS)

@@ -4,10 +4,12 @@ from typing import Any
 import pytest
 import torch
 
+from tagseg.methods.afa_network import SHARPNESS
 from tagseg.methods.gate import GateSettings, gated
 from tagseg.methods.mentor import Mentor
 from tests.methods.attention import build_tiny
 from tests.methods.small import TWO, batch
+from tests.single_precision import SinglePrecision
 
 SMALL: dict[str, Any] = {
     "hidden": 8,
@@ -86,3 +88,12 @@ def test_the_gate_rules_out_what_the_classifier_rules_out() -> None:
     branches = method.eval().branches(image)
     assert list(branches)[-2:] == ["P_s", "gated"]
     assert torch.allclose(method.segment(image), branches["gated"])
+
+
+def test_the_soft_maximum_needs_no_double_precision_of_a_device() -> None:
+    method = tiny(pooling="soft")
+    feature = torch.rand(2, 8, 3, 5, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad(), SinglePrecision():
+        logits = method.tag_logits(feature)
+    scores = method.classifier(feature).flatten(2)
+    torch.testing.assert_close(logits, (scores * SHARPNESS).exp().mean(2).log() / SHARPNESS)

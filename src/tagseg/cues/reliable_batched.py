@@ -8,6 +8,7 @@ Shapes: B photos, C classes, P tags of the photo that has most, S = P + 1, H W p
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import torch
@@ -87,12 +88,19 @@ def _sure(score_BSHW: Tensor, channel_BHW: Tensor, settings: ReliableSettings) -
     if channels > 1:
         foreground_BPN = value_BSN[:, 1:]
         count_BP = (foreground_BPN > FLOOR).sum(2)
-        place_BP = ((1 - settings.keep) * count_BP.double()).long() + foreground_BPN.shape[2] - count_BP
-        place_BP1 = place_BP.clamp(max=foreground_BPN.shape[2] - 1)[:, :, None]
+        pixels = foreground_BPN.shape[2]
+        place_BP = left_out(settings.keep, pixels, score_BSHW.device)[count_BP] + pixels - count_BP
+        place_BP1 = place_BP.clamp(max=pixels - 1)[:, :, None]
         bound_BP1 = foreground_BPN.sort(2).values.gather(2, place_BP1)
         allowed_BP1 = (given_BS[:, 1:] & (count_BP > 0))[:, :, None]
         sure_BN = sure_BN | ((foreground_BPN > bound_BP1) & allowed_BP1).any(1)
     return sure_BN.view_as(channel_BHW)
+
+
+@lru_cache(maxsize=8)
+def left_out(keep: float, most: int, device: torch.device) -> Tensor:
+    """int((1 - keep) * n) for n of 0 to `most` values, counted in double precision, which not every device has."""
+    return ((1 - keep) * torch.arange(most + 1, dtype=torch.float64)).long().to(device)
 
 
 def _padded(maps: Sequence[Tensor], channels: int) -> Tensor:

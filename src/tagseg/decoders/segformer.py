@@ -33,26 +33,38 @@ class GlobalBatchNorm2d(nn.BatchNorm2d):
         mean_F = all_reduce(value.sum((0, 2, 3))) / count
         centered = value - mean_F[:, None, None]
         variance_F = all_reduce((centered**2).sum((0, 2, 3))) / count
-        with torch.no_grad():
-            assert self.running_mean is not None
-            assert self.running_var is not None
-            assert self.num_batches_tracked is not None
-            assert self.momentum is not None
-            self.running_mean.lerp_(mean_F, self.momentum)
-            self.running_var.lerp_(variance_F * count / (count - 1), self.momentum)
-            self.num_batches_tracked.add_(1)
+        if self.track_running_stats:
+            self._follow(mean_F, variance_F * count / (count - 1))
         scale_F = self.weight / (variance_F + self.eps).sqrt()
         return (centered * scale_F[:, None, None] + self.bias[:, None, None]).to(feature_BFhw.dtype)
 
+    @torch.no_grad()
+    def _follow(self, mean_F: Tensor, variance_F: Tensor) -> None:
+        assert self.running_mean is not None
+        assert self.running_var is not None
+        assert self.num_batches_tracked is not None
+        assert self.momentum is not None
+        self.running_mean.lerp_(mean_F, self.momentum)
+        self.running_var.lerp_(variance_F, self.momentum)
+        self.num_batches_tracked.add_(1)
+
 
 @contextmanager
-def without_trace(norm: nn.BatchNorm2d) -> Iterator[None]:
-    """Normalize by the batch for a while and leave the running statistics, which prediction uses, as they are."""
-    momentum, norm.momentum = norm.momentum, 0.0
+def without_trace(*networks: nn.Module) -> Iterator[None]:
+    """Let batch norms that are trained leave the running statistics, which prediction uses, as they are for a while."""
+    norms = [
+        module
+        for network in networks
+        for module in network.modules()
+        if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.training and module.track_running_stats
+    ]
+    for norm in norms:
+        norm.track_running_stats = False
     try:
         yield
     finally:
-        norm.momentum = momentum
+        for norm in norms:
+            norm.track_running_stats = True
 
 
 class SegFormerHead(nn.Module):

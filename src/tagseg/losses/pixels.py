@@ -86,7 +86,8 @@ def normalized_loss(share_BCHW: Tensor, label_BHW: Tensor, tag_BC: Tensor) -> Te
     labeled_BHW = label_BHW != IGNORE
     index_BHW = torch.where(labeled_BHW, label_BHW, 0).long()
     target_BCHW = F.one_hot(index_BHW, share_BCHW.shape[1]).movedim(-1, 1).to(share_BCHW)
-    per_BCHW = F.binary_cross_entropy(share_BCHW.clamp(1e-4, 1 - 1e-4), target_BCHW, reduction="none")
+    with torch.autocast(share_BCHW.device.type, enabled=False):  # that of CUDA refuses it
+        per_BCHW = F.binary_cross_entropy(share_BCHW.clamp(1e-4, 1 - 1e-4), target_BCHW, reduction="none")
     tag_BC11 = tag_BC[:, :, None, None]
     per_pixel_BHW = (per_BCHW * tag_BC11).sum(1) / tag_BC11.sum(1).clamp(min=1)
     return labeled_mean(per_pixel_BHW, label_BHW)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from importlib import import_module
 from importlib.metadata import entry_points
 
+from tagseg.foreign import reason
 from tagseg.methods.asdt import ASDT
 from tagseg.methods.bmp import BMP
 from tagseg.methods.classifier import Classifier
 from tagseg.methods.mentor import Mentor
-from tagseg.methods.method import Method
+from tagseg.methods.method import Method, MethodSettings
 from tagseg.methods.rrm import RRM
 from tagseg.methods.supervised import Supervised
 from tagseg.methods.tscd import TSCD
@@ -47,16 +49,13 @@ def find_method(name: object, *, stored: bool = False) -> type[Method]:
     if not colon:
         for point in entry_points(group=ENTRY_POINTS):
             if point.name == text:
-                return _as_method(point.load(), text)
+                return _imported(point.load, text)
         near = nearest(text, METHODS)
         known = f"did you mean {near}" if near else f"there are {', '.join(METHODS)}"
         raise ValueError(f"there is no method called {text!r}; {known}, or for one of your own module:Class")
     if stored and module not in sys.modules and text not in os.environ.get(TRUSTED, "").split(","):
         raise ValueError(f"its method is {text}, code outside tagseg: import {module} first, or set {TRUSTED}={text}")
-    try:
-        return _as_method(getattr(import_module(module), attribute), text)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ValueError(f"the method {text} cannot be imported: {error}") from error
+    return _imported(lambda: getattr(import_module(module), attribute), text)
 
 
 def own_name(method: type[Method]) -> object:
@@ -64,7 +63,15 @@ def own_name(method: type[Method]) -> object:
     return method.Settings.model_fields["name"].default
 
 
-def _as_method(found: object, name: str) -> type[Method]:
+def _imported(find: Callable[[], object], name: str) -> type[Method]:
+    """What `find` imports, code of others that may fail in any way."""
+    try:
+        found = find()
+    except Exception as error:
+        raise ValueError(f"the method {name} cannot be imported: {reason(error)}") from error
     if not (isinstance(found, type) and issubclass(found, Method)):
         raise ValueError(f"{name} is no tagseg.methods.Method")
+    settings = getattr(found, "Settings", None)
+    if not (isinstance(settings, type) and issubclass(settings, MethodSettings)):
+        raise ValueError(f"{name} needs Settings, a class made from tagseg.methods.method.MethodSettings")
     return found

@@ -20,6 +20,7 @@ from tagseg.cues.cam_labels import CamLabelSettings, cam_labels, refined_cam
 from tagseg.cues.views import SMALLEST_VIEW, min_max
 from tagseg.data.batch import Batch
 from tagseg.decoders import SegFormerHead
+from tagseg.decoders.segformer import without_trace
 from tagseg.distributed import rank
 from tagseg.losses import affinity_labels, affinity_loss, tag_loss
 from tagseg.methods.heads import AffinityHead, ClassHead, predicted_tags
@@ -138,8 +139,8 @@ class AFANetwork(Method):
         if self.settings.pooling == "soft":
             score_BCn = self.classifier(feature_BFhw).float().flatten(2)
             # counted by torch: a graph that is exported would hold the number of one size of photos for all
-            cells = torch.ones_like(score_BCn[:1, :1], dtype=torch.float64).sum(2)
-            return ((SHARPNESS * score_BCn).logsumexp(2) - cells.log().float()) / SHARPNESS
+            cells = torch.ones_like(score_BCn[:1, :1]).sum(2)
+            return ((SHARPNESS * score_BCn).logsumexp(2) - cells.log()) / SHARPNESS
         pool = F.adaptive_max_pool2d if self.settings.pooling == "max" else F.adaptive_avg_pool2d
         return self.classifier(pool(feature_BFhw, 1)).flatten(1).float()
 
@@ -163,15 +164,16 @@ class AFANetwork(Method):
 
         settings = self.settings
         known_BChw = None if feature_BFhw is None else self.classifier(feature_BFhw)
-        summed_BCHW = summed_cam(
-            activation,
-            image_B3HW,
-            settings.cam_scales,
-            settings.cam_flip,
-            known_BChw,
-            smallest=SMALLEST_VIEW,
-            precision=settings.cam_precision,
-        )
+        with without_trace(self.backbone):
+            summed_BCHW = summed_cam(
+                activation,
+                image_B3HW,
+                settings.cam_scales,
+                settings.cam_flip,
+                known_BChw,
+                smallest=SMALLEST_VIEW,
+                precision=settings.cam_precision,
+            )
         return min_max(summed_BCHW)
 
     def cam_labels(self, batch: Batch, image_B3HW: Tensor, cam_BCHW: Tensor) -> Tensor:

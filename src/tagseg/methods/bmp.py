@@ -26,6 +26,7 @@ from tagseg.cues.background_aware import (
 from tagseg.cues.cam_labels import CamLabelSettings
 from tagseg.cues.views import SMALLEST_VIEW
 from tagseg.data.batch import Batch, Facts
+from tagseg.decoders.segformer import without_trace
 from tagseg.losses import PixelLoss, normalized_loss, pixel_loss
 from tagseg.mask_values import IGNORE
 from tagseg.methods.afa_network import AFANetwork, AFANetworkSettings
@@ -83,7 +84,8 @@ class SegToClassSettings(Settings):
     @classmethod
     def _before(cls, given: dict[str, Any], say: Callable[[str], object]) -> dict[str, Any]:
         compared = {"as_released": "logit", "as_meant": "probability"}
-        if given.get("threshold") in compared:
+        threshold = given.get("threshold")
+        if isinstance(threshold, str) and threshold in compared:
             given["compare"] = compared[given.pop("threshold")]
             say(f"threshold is now compare: {given['compare']}")
         return given
@@ -183,7 +185,7 @@ class BMP(AFANetwork):
 
         settings = self.settings
         known_BKHW = None if known is None else torch.cat([known[0][:, :1], known[1]], 1)
-        with evaluating(self.decoder):
+        with evaluating(self.decoder), without_trace(self.backbone):
             return background_and_cam(
                 maps,
                 image_B3HW,

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from pydantic import Field
-from torch import Tensor
+from torch import Tensor, nn
 
 from tagseg.cues.cam import cam_probabilities, multi_scale_cam, normalize_cam, tagged_cam
+from tagseg.decoders.segformer import without_trace
 from tagseg.methods.heads import ClassHead, predicted_tags
 from tagseg.methods.method import MethodSettings, cam_precision_before
 from tagseg.precision import Precision
@@ -44,20 +45,21 @@ class ClassTeacher:
     features: photos (B, 3, H, W) in [0, 1] to features (B, F, h, w).
     """
 
-    features: Callable[[Tensor], Tensor]
+    features: nn.Module
     head: ClassHead
     settings: ClassTeacherSettings
 
     def raw_cams(self, image_B3HW: Tensor, feature_BFhw: Tensor | None = None) -> Tensor:
         """The multi-scale CAM (B, C, h, w) before any normalization; features at scale 1 are used where given."""
-        return multi_scale_cam(
-            self.features,
-            self.head.weight_CF,
-            image_B3HW,
-            scales=self.settings.cam_scales,
-            feature_BFhw=None if feature_BFhw is None else feature_BFhw.detach().float(),
-            precision=self.settings.cam_precision,
-        )
+        with without_trace(self.features):
+            return multi_scale_cam(
+                self.features,
+                self.head.weight_CF,
+                image_B3HW,
+                scales=self.settings.cam_scales,
+                feature_BFhw=None if feature_BFhw is None else feature_BFhw.detach().float(),
+                precision=self.settings.cam_precision,
+            )
 
     def cams(self, image_B3HW: Tensor) -> Tensor:
         """Multi-scale CAMs (B, C, h, w), each divided by its maximum."""

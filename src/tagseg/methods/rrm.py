@@ -24,6 +24,7 @@ from tagseg.cues.reliable import ReliableSettings, reliable_labels
 from tagseg.cues.views import SMALLEST_VIEW
 from tagseg.data.batch import Batch
 from tagseg.decoders import DecoderOptions, create_decoder
+from tagseg.decoders.segformer import without_trace
 from tagseg.losses import seg_cross_entropy, tag_loss
 from tagseg.methods.class_teacher import ClassTeacher, ClassTeacherSettings
 from tagseg.methods.energy import begin_energy, energy_of
@@ -33,7 +34,7 @@ from tagseg.refine import PixelAdaptive
 from tagseg.refine.lattice import Lattice
 from tagseg.refine.settings import EnergySettings
 from tagseg.resize import size_of, upsample
-from tagseg.settings import Channels, Steps, Weight
+from tagseg.settings import Channels, Steps, Weight, old_number
 
 AWARE_SCALE = 0.5  # size at which background-aware scores are refined, against the crop
 
@@ -70,7 +71,10 @@ class RRMSettings(ClassTeacherSettings):
     def _before(cls, given: dict[str, Any], say: Callable[[str], object]) -> dict[str, Any]:
         given = super()._before(given, say)
         if given.keys() & {"background_weight", "foreground_weight"}:
-            background, foreground = (given.pop(f"{part}_weight", 1.0) for part in ("background", "foreground"))
+            background, foreground = (old_number(given, f"{part}_weight", 1.0) for part in ("background", "foreground"))
+            given = {
+                key: value for key, value in given.items() if key not in ("background_weight", "foreground_weight")
+            }
             if (background, foreground) != (1, 1) and background + foreground != 1:
                 raise ValueError(
                     "background_weight and foreground_weight are now foreground_share, the part of a whole that foreground has"
@@ -220,7 +224,7 @@ class RRM(Method):
         if logit_BKHW is not None:
             cam_BCHW = upsample(classifier(feature_BFhw), size_of(image_B3HW))
             known_BKHW = torch.cat([background_odds(logit_BKHW), cam_BCHW], 1)
-        with evaluating(self.heads[head]):
+        with evaluating(self.heads[head]), without_trace(self.backbone):
             return background_and_cam(
                 maps,
                 image_B3HW,

@@ -26,7 +26,7 @@ from tagseg.methods.method import MethodSettings
 from tagseg.refine.lattice import Lattice
 from tagseg.refine.settings import EnergySettings
 from tagseg.resize import resize
-from tagseg.settings import Settings, Weight
+from tagseg.settings import Settings, Weight, old_number
 
 
 class CorrespondenceSettings(Settings):
@@ -69,11 +69,12 @@ class TSCDSettings(AFANetworkSettings):
         block = given.pop("equivariance", None)
         if not isinstance(block, dict):
             return given
-        if "form" not in block and block.get("weight", 0) != 0:
+        weight = old_number(block, "weight", 0.1 if "form" in block else 0.0)
+        if "form" not in block and weight != 0:
             raise ValueError(
                 "equivariance is now equivariance_weight, that of the loss with gradient; the released one has none: 0"
             )
-        weight = block.get("weight", 0.1) if block.get("form") == "as_meant" else 0.0
+        weight = weight if block.get("form") == "as_meant" else 0.0
         say(f"equivariance is now equivariance_weight: {weight:g}")
         return given | {"equivariance_weight": weight}
 
@@ -124,17 +125,17 @@ class TSCD(AFANetwork):
             return {}
         small = scaled_size(batch.size, distil.view_scale, SMALLEST_VIEW)
         view_B3hw = F.interpolate(image_B3HW, small, mode="bilinear", align_corners=True)
-        stages = self.backbone.stages(view_B3hw)
+        # Prediction reads photos at scale 1: the small view's statistics in its batch norms would mislead it.
+        with without_trace(self.backbone):
+            stages = self.backbone.stages(view_B3hw)
         terms = {}
         if distil.weight > 0:
-            kind_BCHW, view_kind_BChw = self.kinds(batch, cam_BCHW, view_B3hw, stages[-1])
-            # Prediction reads photos at scale 1: the small view's statistics in its batch norm would mislead it.
-            with without_trace(self.decoder.norm):
+            with without_trace(self.decoder):
                 # the mask of its dropout is another one than the photo's
                 view_logit_BKhw = self.decoder(stages, ~batch.seed_B).float()
             terms["correspondence"] = distil.weight * correspondence_loss(
-                kind_BCHW,
-                view_kind_BChw,
+                cam_BCHW,
+                self.view_cams(view_B3hw, stages[-1]),
                 logit_BKHW,
                 F.interpolate(view_logit_BKhw, small, mode="bilinear", align_corners=True),
                 batch.seed_B,
@@ -147,10 +148,6 @@ class TSCD(AFANetwork):
             view_cam_BChw = self.scale1_cam(stages[-1], small) * batch.tag_BC[:, :, None, None]
             terms["equivariance"] = equivariance_weight * equivariance_loss(cam_BCHW, view_cam_BChw)
         return terms
-
-    def kinds(self, batch: Batch, cam_BCHW: Tensor, view_B3hw: Tensor, feature_BFhw: Tensor) -> tuple[Tensor, Tensor]:
-        """What says which pixels of the photo and of its small view are alike: their CAMs."""
-        return cam_BCHW, self.view_cams(view_B3hw, feature_BFhw)
 
     def scale1_cam(self, feature_BFhw: Tensor, size: tuple[int, int]) -> Tensor:
         """The CAM of one view (B, C, H, W) in [0, 1), with gradient."""
