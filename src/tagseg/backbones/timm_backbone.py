@@ -247,10 +247,8 @@ def _stage_indices(network: Any) -> list[int] | None:
 
 def _patch_sides(network: Any) -> tuple[int, ...]:
     """The sides of a transformer's patches; none of another network."""
-    from timm.layers import to_2tuple
-
-    sides = getattr(getattr(network, "patch_embed", None), "patch_size", None)
-    return () if sides is None else tuple(to_2tuple(sides))
+    sides = getattr(getattr(network, "patch_embed", None), "patch_size", ())
+    return (sides,) if isinstance(sides, int) else tuple(sides or ())
 
 
 @contextmanager
