@@ -140,7 +140,7 @@ def test_proposals_of_a_review_are_its_own(tmp_path: Path) -> None:
         folder.mkdir(parents=True)
         (folder / name).symlink_to(victim)
         with pytest.raises(UserError, match=OUTSIDE):
-            ModelProposals(segmenter(), folder)
+            ModelProposals(segmenter(), folder).begin()
     with pytest.raises(UserError, match=OUTSIDE):
         read_facts(tmp_path / "facts.jsonl" / "proposed")
     assert victim.read_text(encoding="utf-8") == "precious"
