@@ -29,7 +29,7 @@ from tagseg.workflows.run import rooted
 
 PROTOCOL = "without tags"
 PAGE, MARKDOWN = "table.html", "table.md"
-PHOTOS = 6
+PHOTOS, ROWS_SHOWN = 6, 9  # of a table; nine rows: a grid of three by three
 Results = Sequence[dict[str, dict[str, Any]]]
 
 
@@ -198,10 +198,8 @@ def _grid(table: PaperTable, results: Results) -> ScoreTable | None:
 def _examples(
     table: PaperTable, setting: Setting, seed: int, place: Path, results: dict[str, dict[str, Any]]
 ) -> list[Example]:
-    """A few photos with the final mask of every row's model."""
-    stages = {row.name: row.stage for row in table.rows}
-    if len(stages) > 8:
-        stages = dict(list(stages.items())[:8])
+    """A few photos with the final masks of the models of the first ROWS_SHOWN rows."""
+    stages = {row.name: row.stage for row in table.rows[:ROWS_SHOWN]}
     first = next(iter(stages.values()))
     recipe = next(training.recipe for training in trainings(table, setting, seed) if training.name == first)
     val = open_sources(rooted(recipe.data, place), place).val
