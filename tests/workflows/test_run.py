@@ -261,6 +261,9 @@ def test_photos_that_were_copied_elsewhere_are_the_same_until_one_changes(
     text = own(third, out, stages=few)
     assert text.count("nothing has changed") == len(json.loads((out / "chain.json").read_text())["stages"])
     assert (out / "teacher/model.safetensors").stat().st_mtime_ns == before
+    out = out.rename(tmp_path / "moved")
+    text = own(third, out, stages=few)
+    assert "inputs have changed" not in text, "a chain that was moved is the same, whatever its stages start from"
 
     file = sorted(third.iterdir())[0]
     file.write_bytes(sorted(third.iterdir())[1].read_bytes())

@@ -127,15 +127,29 @@ def differences_to(stored: Path, recipe: Recipe) -> list[str]:
 
 
 def same_but_for_places(stored: Path, recipe: Recipe) -> bool:
-    """Whether the recipe in a file is the one given, wherever the data of either lie.
+    """Whether the recipe in a file is the one given, wherever the data of either, or the chain that it is a stage of, lie.
 
     That of a run which is not finished may differ in what a run can be resumed with besides.
     """
     places = {f"data.{name}" for name in recipe.data.places()}
+    if _starts_from_the_same_stage(stored, recipe):
+        places.add("model.start")
     different = differences_to(stored, recipe)
     if not RunFolder(stored.parent).finished:
         different = _that_count(different)
     return {difference.partition(":")[0] for difference in different} <= places
+
+
+def _starts_from_the_same_stage(stored: Path, recipe: Recipe) -> bool:
+    """Whether both start from the stage of one name beside the run: another path, where the chain's folder was moved."""
+    start, chain = recipe.model.start, stored.absolute().parent.parent
+    if start is None or Path(start).absolute().parent != chain:
+        return False
+    try:
+        before = load_recipe(stored, stored=True).model.start
+    except UserError:  # of another version
+        return False
+    return before is not None and Path(before).name == Path(start).name
 
 
 def differences(there: Recipe, here: Recipe) -> list[str]:
