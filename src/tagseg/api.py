@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -59,19 +60,11 @@ def train(
     """
     if (recipe is None) == (images is None):
         raise UserError("Give either a recipe or images to tagseg.train.")
+    own = _Own(tags, masks, classes, separator, file_column, tags_column)
     if recipe is not None:
-        check_beside(
-            "recipe",
-            tags=tags,
-            masks=masks,
-            classes=classes,
-            separator=separator,
-            file_column=file_column,
-            tags_column=tags_column,
-            method=method,
-        )
+        own.check_beside("recipe", method)
     if images is not None:
-        data = _own(images, tags, masks, classes, separator, file_column, tags_column, review)
+        data = own.data(images, review)
         chosen = own_recipe(data, method, list(settings), device=device, say=say)
     elif isinstance(recipe, Recipe):
         if settings or review is not None:
@@ -107,19 +100,11 @@ def run(
     """
     if (chain is None) == (images is None):
         raise UserError("Give either a chain or images to tagseg.run.")
+    own = _Own(tags, masks, classes, separator, file_column, tags_column)
     if chain is not None:
-        check_beside(
-            "chain",
-            tags=tags,
-            masks=masks,
-            classes=classes,
-            separator=separator,
-            file_column=file_column,
-            tags_column=tags_column,
-            method=method,
-        )
+        own.check_beside("chain", method)
     if images is not None:
-        data = _own(images, tags, masks, classes, separator, file_column, tags_column, review)
+        data = own.data(images, review)
         chosen = own_chain(data, method, list(settings), device=device, say=say)
     elif isinstance(chain, Chain):
         if settings or review is not None:
@@ -274,18 +259,24 @@ def open_tagged(
     )
 
 
-def _own(
-    images: StrPath,
-    tags: StrPath | None,
-    masks: StrPath | None,
-    classes: Sequence[str] | None,
-    separator: str | None,
-    file_column: str | None,
-    tags_column: str | None,
-    review: StrPath | None,
-) -> DataSettings:
-    names = None if classes is None else check_classes(classes)
-    return own_data(Path(images), _path(tags), _path(masks), names, separator, file_column, tags_column, _path(review))
+@dataclass(frozen=True)
+class _Own:
+    """What `train` and `run` are told of own photos, besides their folder."""
+
+    tags: StrPath | None
+    masks: StrPath | None
+    classes: Sequence[str] | None
+    separator: str | None
+    file_column: str | None
+    tags_column: str | None
+
+    def data(self, images: StrPath, review: StrPath | None) -> DataSettings:
+        names = None if self.classes is None else check_classes(self.classes)
+        columns = (self.separator, self.file_column, self.tags_column)
+        return own_data(Path(images), _path(self.tags), _path(self.masks), names, *columns, _path(review))
+
+    def check_beside(self, what: str, method: str | None) -> None:
+        check_beside(what, **vars(self), method=method)
 
 
 def _segmenter(model: Model, device: str) -> Segmenter:

@@ -5,8 +5,7 @@ Shapes: B photos, F channels of a stage, D hidden channels, K classes with backg
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -47,24 +46,6 @@ class GlobalBatchNorm2d(nn.BatchNorm2d):
         self.running_mean.lerp_(mean_F, self.momentum)
         self.running_var.lerp_(variance_F, self.momentum)
         self.num_batches_tracked.add_(1)
-
-
-@contextmanager
-def without_trace(*networks: nn.Module) -> Iterator[None]:
-    """Let batch norms that are trained leave the running statistics, which prediction uses, as they are for a while."""
-    norms = [
-        module
-        for network in networks
-        for module in network.modules()
-        if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.training and module.track_running_stats
-    ]
-    for norm in norms:
-        norm.track_running_stats = False
-    try:
-        yield
-    finally:
-        for norm in norms:
-            norm.track_running_stats = True
 
 
 class SegFormerHead(nn.Module):

@@ -20,10 +20,9 @@ from tagseg.cues.cam_labels import CamLabelSettings, cam_labels, refined_cam
 from tagseg.cues.views import SMALLEST_VIEW, min_max
 from tagseg.data.batch import Batch
 from tagseg.decoders import SegFormerHead
-from tagseg.decoders.segformer import without_trace
 from tagseg.distributed import rank
 from tagseg.losses import affinity_labels, affinity_loss, tag_loss
-from tagseg.methods.heads import AffinityHead, ClassHead, predicted_tags
+from tagseg.methods.heads import AffinityHead, ClassHead, predicted_tags, without_trace
 from tagseg.methods.method import Method, MethodSettings, ParameterGroup, cam_precision_before, scaled_steps
 from tagseg.precision import Precision
 from tagseg.refine.settings import Refinement

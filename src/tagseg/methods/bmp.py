@@ -26,11 +26,10 @@ from tagseg.cues.background_aware import (
 from tagseg.cues.cam_labels import CamLabelSettings
 from tagseg.cues.views import SMALLEST_VIEW
 from tagseg.data.batch import Batch, Facts
-from tagseg.decoders.segformer import without_trace
 from tagseg.losses import PixelLoss, normalized_loss, pixel_loss
 from tagseg.mask_values import IGNORE
 from tagseg.methods.afa_network import AFANetwork, AFANetworkSettings
-from tagseg.methods.heads import evaluating, predicted_tags
+from tagseg.methods.heads import evaluating, predicted_tags, without_trace
 from tagseg.methods.method import MethodSettings, scaled_steps
 from tagseg.resize import resize, size_of, upsample
 from tagseg.settings import Settings, Steps, Weight

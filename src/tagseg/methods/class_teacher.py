@@ -13,8 +13,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from tagseg.cues.cam import cam_probabilities, multi_scale_cam, normalize_cam, tagged_cam
-from tagseg.decoders.segformer import without_trace
-from tagseg.methods.heads import ClassHead, predicted_tags
+from tagseg.methods.heads import ClassHead, predicted_tags, without_trace
 from tagseg.methods.method import MethodSettings, cam_precision_before
 from tagseg.precision import Precision
 from tagseg.resize import size_of

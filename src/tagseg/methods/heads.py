@@ -114,3 +114,21 @@ def evaluating(module: nn.Module) -> Iterator[None]:
         yield
     finally:
         module.train(was)
+
+
+@contextmanager
+def without_trace(*networks: nn.Module) -> Iterator[None]:
+    """Let batch norms that are trained leave the running statistics, which prediction uses, as they are for a while."""
+    norms = [
+        module
+        for network in networks
+        for module in network.modules()
+        if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.training and module.track_running_stats
+    ]
+    for norm in norms:
+        norm.track_running_stats = False
+    try:
+        yield
+    finally:
+        for norm in norms:
+            norm.track_running_stats = True

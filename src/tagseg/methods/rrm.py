@@ -24,11 +24,10 @@ from tagseg.cues.reliable import ReliableSettings, reliable_labels
 from tagseg.cues.views import SMALLEST_VIEW
 from tagseg.data.batch import Batch
 from tagseg.decoders import DecoderOptions, create_decoder
-from tagseg.decoders.segformer import without_trace
 from tagseg.losses import seg_cross_entropy, tag_loss
 from tagseg.methods.class_teacher import ClassTeacher, ClassTeacherSettings
 from tagseg.methods.energy import begin_energy, energy_of
-from tagseg.methods.heads import ClassHead, evaluating, parameter_groups
+from tagseg.methods.heads import ClassHead, evaluating, parameter_groups, without_trace
 from tagseg.methods.method import Method, MethodSettings, ParameterGroup, scaled_steps
 from tagseg.refine import PixelAdaptive
 from tagseg.refine.lattice import Lattice

@@ -18,10 +18,10 @@ from torch import Tensor
 
 from tagseg.cues.views import SMALLEST_VIEW, min_max, scaled_size
 from tagseg.data.batch import Batch
-from tagseg.decoders.segformer import without_trace
 from tagseg.losses import correspondence_loss, equivariance_loss, seg_cross_entropy
 from tagseg.methods.afa_network import AFANetwork, AFANetworkSettings
 from tagseg.methods.energy import begin_energy, energy_of
+from tagseg.methods.heads import without_trace
 from tagseg.methods.method import MethodSettings
 from tagseg.refine.lattice import Lattice
 from tagseg.refine.settings import EnergySettings

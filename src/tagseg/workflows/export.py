@@ -17,6 +17,7 @@ from tagseg.places import check_output, is_link
 from tagseg.prediction.load import HEADER
 from tagseg.prediction.model_card import CARD, license_of, model_card
 from tagseg.prediction.segmenter import Segmenter
+from tagseg.quoting import shell_line
 
 # A path from the root, a home folder, a drive or a share, at the start of a word or behind "="; links have a scheme before.
 _START = r"(?<![\w:.~/\\-])(?:~\w*|[A-Za-z]:)?[/\\]"
@@ -128,7 +129,7 @@ def _without_places(command: str) -> str:
         words = list(lexer)
     except ValueError:  # from before words were quoted, with an odd quote
         return str(_traveling(command))
-    return shlex.join(_PLACE_OF_WORD.sub(_last_name, word) for word in words)
+    return shell_line(*(_PLACE_OF_WORD.sub(_last_name, word) for word in words))
 
 
 def _last_name(place: re.Match[str]) -> str:
