@@ -93,7 +93,7 @@ METHOD: dict[str, tuple[str, type[Method], type[Method]]] = {  # its name, as it
 }
 
 
-def trained(part: str, out: Path, seeds: list[int]) -> None:
+def trained(part: str, out: Path, seeds: list[int], device: str) -> None:
     """Train every row for every seed, passing over what is there, and print the table."""
     name, plain, told = METHOD[part]
     print("| row |" + "".join(f" {branch} | seeds |" for branch in BRANCHES) + "\n|---|" + "---:|---|" * len(BRANCHES))
@@ -103,7 +103,7 @@ def trained(part: str, out: Path, seeds: list[int]) -> None:
         for seed in seeds:
             run = out / f"{part}-{number}-seed-{seed}"
             recipe = load_recipe(f"{name}-scenes", [*changes, f"train.seed={seed}"])
-            train(recipe, run, device="cpu", say=nothing_said)
+            train(recipe, run, device=device, say=nothing_said)
             runs.append(RunFolder(run).result()["scores"]["without tags"])
         cells = []
         for branch in BRANCHES:
@@ -209,13 +209,14 @@ def main() -> None:
     parser.add_argument("run", type=Path, nargs="?", help="teachers: a finished run of ASDT; background: any")
     parser.add_argument("--out", type=Path, default=Path("oracles"))
     parser.add_argument("--seeds", default="0,1,2")
+    parser.add_argument("--device", default="cpu", help="of trainings: auto, cpu, cuda, cuda:N, mps")
     given = parser.parse_args()
     if given.part in ("teachers", "background"):
         if given.run is None:
             parser.error(f"{given.part} needs a finished run.")
         (teachers if given.part == "teachers" else background)(given.run)
     else:
-        trained(given.part, given.out, [int(seed) for seed in given.seeds.split(",")])
+        trained(given.part, given.out, [int(seed) for seed in given.seeds.split(",")], given.device)
 
 
 if __name__ == "__main__":

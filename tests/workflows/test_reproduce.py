@@ -25,6 +25,7 @@ from tagseg.reproduce.table import DATA
 from tagseg.reproduce.tables import PAPER_TABLES, figure_5
 from tagseg.workflows import efficiency
 from tagseg.workflows.reproduce import TEST_PLACE, pack_test_masks, reproduce
+from tagseg.workflows.reproduce_page import markdown
 
 SMALL = (
     "data.scenes.train=4",
@@ -144,6 +145,41 @@ def test_every_claim_has_recipes_on_its_twin(name: str, tmp_path: Path) -> None:
     assert len(set(recipes)) == len(recipes)
     with pytest.raises(UserError, match="is of voc-animals alone"):
         trainings(CLAIMS[name], Setting("scenes", tmp_path), 1)
+
+
+def scored(**branches: float) -> dict[str, object]:
+    """What a run's scores.json holds of one stage."""
+    by_branch = {name: {"miou": value} for name, value in branches.items()}
+    return {"scores": {"without tags": by_branch}, "minutes": 5.0, "photos": 8, "machine": "here", "tags_from": "tags"}
+
+
+def test_a_row_is_compared_with_the_one_that_differs_in_the_claim_alone(tmp_path: Path) -> None:
+    rows = ("no feedback", "feedback", "max pooling, no feedback", "max pooling, normalized")
+    table = CLAIMS["claim-feedback"].only(rows)
+    stages = [row.stage for row in table.rows]
+    figures = (
+        [(40, 30, 44), (39, 29, 43), (35, 36, 40), (38.5, 38, 40.5)],
+        [(38, 28, 42), (38, 28, 42), (33, 32, 38), (35.5, 35, 37)],
+    )
+    results = [
+        {stage: scored(CAM=cam, BSP=bsp, P_s=p_s) for stage, (cam, bsp, p_s) in zip(stages, one, strict=True)}
+        for one in figures
+    ]
+    lines = markdown(table, Setting("voc-animals", tmp_path), (0, 1), results).splitlines()
+    gains = lines[lines.index("Seed by seed:") + 4 :]
+    assert gains[:2] == [
+        "| feedback | no feedback | CAM | -0.50 | 0.50 | -1.0, +0.0 |",
+        "| feedback | no feedback | P_s | -0.50 | 0.50 | -1.0, +0.0 |",
+    ]
+    assert "| max pooling, no feedback | no feedback | CAM | -5.00 | 0.00 | -5.0, -5.0 |" in gains
+    assert "| max pooling, normalized | max pooling, no feedback | CAM | +3.00 | 0.50 | +3.5, +2.5 |" in gains
+    assert "| max pooling, normalized | max pooling, no feedback | P_s | -0.25 | 0.75 | +0.5, -1.0 |" in gains
+
+
+def test_what_a_row_is_compared_with_is_another_row_of_its_table() -> None:
+    for table in CLAIMS.values():
+        names = [row.name for row in table.rows]
+        assert all(row.above is None or names.index(row.above) < names.index(row.name) for row in table.rows)
 
 
 def test_row_i_is_rrm_and_the_rows_differ_in_who_teaches(tmp_path: Path) -> None:

@@ -37,11 +37,12 @@ class Cell:
 
 @dataclass(frozen=True)
 class Row:
-    """One row of a table: the stage that it scores."""
+    """One row of a table: the stage that it scores. above: the row that it is compared with; None: the table's first."""
 
     name: str
     stage: str
     cells: tuple[Cell, ...]
+    above: str | None = None
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from statistics import fmean, stdev
+from typing import Any, NamedTuple
 
 from tagseg.data.sources import open_sources
 from tagseg.files import write_text
@@ -73,27 +74,57 @@ def markdown(table: PaperTable, setting: Setting, seeds: Sequence[int], results:
     return "\n".join([*lines, "", f"`{command()}`; {machines}.", ""])
 
 
-def _paired(table: PaperTable, results: Results) -> list[str]:
-    """By how much each row is above the first one, seed by seed: runs of a seed start from the same weights."""
-    first, column = table.rows[0], _columns(table)[-1]
-    if len(table.rows) < 2 or len(results) < 2:
-        return []
-    lines = ["", f"Above {first.name}, seed by seed ({column}; the last branch where a row lacks it):", ""]
-    lines += ["| row | mean | standard error | by seed |", "|---|---:|---:|---|"]
+class Gain(NamedTuple):
+    """By how much a row is above another in one column, seed by seed: runs of a seed start from the same weights."""
+
+    row: str
+    above: str
+    column: str
+    values: tuple[float, ...]
+
+    @property
+    def mean(self) -> float:
+        """Over seeds."""
+        return fmean(self.values)
+
+    @property
+    def error(self) -> float:
+        """The standard error of the mean."""
+        return stdev(self.values) / len(self.values) ** 0.5
+
+    @property
+    def by_seed(self) -> str:
+        """Each seed's, in their order."""
+        return ", ".join(f"{value:+.1f}" for value in self.values)
+
+
+def gains(table: PaperTable, results: Results) -> list[Gain]:
+    """Each row against the one that it is compared with, in every column; none of a single row or a single seed.
+
+    A branch that a row lacks is its last one: RRM's student stands against ASDT's combination.
+    """
+    by_name = {row.name: row for row in table.rows}
+    found = []
     for row in table.rows[1:]:
-        gains = []
-        for one in results:
-            values = [
-                measured(one[r.stage], next((c for c in r.cells if c.column == column), r.cells[-1]))
-                for r in (row, first)
-            ]
-            if values[0] is not None and values[1] is not None:
-                gains.append(values[0] - values[1])
-        if len(gains) > 1:
-            mean = sum(gains) / len(gains)
-            error = (sum((gain - mean) ** 2 for gain in gains) / (len(gains) - 1) / len(gains)) ** 0.5
-            lines.append(_line([row.name, f"{mean:+.2f}", f"{error:.2f}", ", ".join(f"{gain:+.1f}" for gain in gains)]))
-    return lines
+        other = by_name.get(row.above or "", table.rows[0])
+        for cell in row.cells:
+            twin = next((c for c in other.cells if c.column == cell.column), None)
+            pairs = [(measured(one[row.stage], cell), measured(one[other.stage], twin or cell)) for one in results]
+            values = tuple(a - b for a, b in pairs if a is not None and b is not None)
+            if len(values) > 1:
+                found.append(Gain(row.name, other.name, cell.column, values))
+    return found
+
+
+def _paired(table: PaperTable, results: Results) -> list[str]:
+    lines = [
+        _line([gain.row, gain.above, gain.column, f"{gain.mean:+.2f}", f"{gain.error:.2f}", gain.by_seed])
+        for gain in gains(table, results)
+    ]
+    if not lines:
+        return []
+    head = ["row", "above", "score", "mean", "standard error", "by seed"]
+    return ["", "Seed by seed:", "", _line(head), "|---|---|---|---:|---:|---|", *lines]
 
 
 def protocol(table: PaperTable, setting: Setting, seeds: Sequence[int], results: Results) -> str:
@@ -156,6 +187,9 @@ def _page(table: PaperTable, setting: Setting, out: Path, seeds: Sequence[int], 
     grid = _grid(table, results)
     if grid is not None:
         tables.append(grid)
+    pairs = gains(table, results)
+    if pairs:
+        tables.append(_gain_table(pairs))
     place = out / f"seed-{seeds[0]}"
     stages = list(dict.fromkeys(row.stage for row in table.rows))
     write_report(
@@ -176,6 +210,18 @@ def _page(table: PaperTable, setting: Setting, out: Path, seeds: Sequence[int], 
         ),
         out / PAGE,
     )
+
+
+def _gain_table(pairs: Sequence[Gain]) -> ScoreTable:
+    """The means of the gains, a column each; the words of a row have every seed's."""
+    columns = tuple(dict.fromkeys(pair.column for pair in pairs))
+    rows = []
+    for name in dict.fromkeys(pair.row for pair in pairs):
+        own = {pair.column: pair for pair in pairs if pair.row == name}
+        words = "; ".join(f"{column} {pair.by_seed}" for column, pair in own.items())
+        means = tuple(own[column].mean if column in own else None for column in columns)
+        rows.append(ScoreRow(name, means, f"above {next(iter(own.values())).above}: {words}"))
+    return ScoreTable("Points gained, means over seeds", columns, tuple(rows))
 
 
 def _grid(table: PaperTable, results: Results) -> ScoreTable | None:
