@@ -10,6 +10,7 @@ from PIL import Image
 
 from tagseg.data.folders import look_into
 from tagseg.errors import UserError
+from tagseg.files import make_folder
 from tagseg.places import check_output
 
 
@@ -63,3 +64,12 @@ def test_a_folder_that_stands_there_twice_is_told(root: Path, monkeypatch: pytes
         assert any("(b): nothing there, or leading in circles" in problem.text for problem in found.not_read())
     else:
         assert list(found.photos) == ["a/1.png", "b/1.png"]
+
+
+@pytest.mark.parametrize("address", ["s3://bucket/results", "gs://bucket", "hf://datasets/owner/name"])
+def test_the_address_of_a_store_makes_no_folder(address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=f"^{address} is no place on this machine"):
+        make_folder(Path(address))
+    make_folder(Path("s3/results"))
+    assert [path.name for path in tmp_path.iterdir()] == ["s3"]

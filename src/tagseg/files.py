@@ -18,6 +18,7 @@ from safetensors import SafetensorError
 from tagseg.errors import UnwritableNameError, UserError
 
 _TEMPORARY = ".tagseg-saving-"
+_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")  # a drive of Windows has one letter
 _OF_THE_NAME = {errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL, errno.ENOTDIR, errno.EISDIR, errno.EEXIST}
 """Errors that another name would not have met; a full disk or a read-only folder meets every name."""
 
@@ -71,8 +72,20 @@ def to_json(value: Any, *, indent: int | None = None) -> str:
     return re.sub("[\ud800-\udfff]", lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
+def check_of_this_machine(place: Path) -> None:
+    """Raise UserError for an address such as s3://bucket/results, of which a `Path` would make a folder named `s3:`."""
+    text = place.as_posix()
+    if _ADDRESS.match(text):
+        address = text.replace(":/", "://", 1)
+        raise UserError(f"{address} is no place on this machine: name a folder or file, and copy from or to the store.")
+
+
 def make_folder(folder: Path) -> None:
-    """Make a folder for results and those above it. Raises UserError when that fails, UnwritableNameError as `replacing`."""
+    """Make a folder for results and those above it.
+
+    Raises UserError when that fails and for the address of a store, UnwritableNameError as `replacing`.
+    """
+    check_of_this_machine(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

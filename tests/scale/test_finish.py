@@ -110,5 +110,5 @@ def test_masks_are_not_written_to_a_folder_named_like_a_store(tmp_path: Path, mo
     monkeypatch.chdir(tmp_path)
     result = CliRunner().invoke(app, ["finish", "out", "--format", "png", "--to", "s3://bucket/masks"])
     assert isinstance(result.exception, UserError)
-    assert "s3://bucket/masks is no folder of this machine" in str(result.exception)
+    assert "s3://bucket/masks is no place on this machine" in str(result.exception)
     assert not (tmp_path / "s3:").exists()

@@ -68,6 +68,18 @@ BAD = {
         ["review", "masks", "--images", "photos", "--review", "out", "--set", "data.root=photos"],
         "give one of them",
     ),
+    "convert: classes of masks that name their own": (
+        ["convert", "coco", "--from", "coco", "--to", "png", "--out", "out", "--classes", "dog,cat"],
+        "coco has the classes cat, dog: leave --classes out",
+    ),
+    "export-tasks: classes of a review that has its own": (
+        ["export-tasks", "reviewed", "--images", "photos", "--out", "out", "--classes", "dog,cat"],
+        "reviewed has the classes cat, dog: leave --classes out",
+    ),
+    "import: other classes than the review's": (
+        ["import", "coco", "--from", "coco", "--images", "photos", "--review", "reviewed", "--classes", "dog,cat"],
+        "reviewed has the classes cat, dog: leave --classes out",
+    ),
     "serve: a folder": (["serve", "run", "--images", "photos"], "--images goes with --label-studio"),
     "run: no photos": (["run", "--out", "out", "--tags", "tables/tags.csv"], "--tags goes with --images"),
     "run: no photos of a method": (["run", "--out", "out", "--method", "bogus"], "--method goes with --images"),
@@ -116,6 +128,14 @@ OF_A_RUN = {
         ["review", "run", "--review", "out", "--tags", "tables/tags.csv", "--no-browser"],
         "--tags goes with --images",
     ),
+    "review: a second model": (
+        ["review", "run", "--review", "out", "--model", "run", "--no-browser"],
+        "--model goes with a folder of masks",
+    ),
+    "review: classes of a run": (
+        ["review", "run", "--images", "photos", "--review", "out", "--classes", "dog,cat", "--no-browser"],
+        "run has the classes cat, dog: leave --classes out",
+    ),
     "predict: classes without tags": (
         ["predict", "run", "photos", "--out", "out", "--classes", "cat,dog"],
         "--classes goes with --tags",
@@ -159,7 +179,11 @@ def named(project: Project, words: list[str], sentence: str, monkeypatch: pytest
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    return write_project(tmp_path_factory.mktemp("options") / "project")
+    project = write_project(tmp_path_factory.mktemp("options") / "project")
+    masks = (project.masks, "--from", "masks", "--classes", "cat,dog")
+    command("convert", *masks, "--to", "coco", "--out", project.path / "coco")
+    command("import", *masks, "--images", project.photos, "--review", project.path / "reviewed")
+    return project
 
 
 @pytest.mark.parametrize("name", BAD)
@@ -167,6 +191,32 @@ def test_a_bad_option_is_named_before_anything_is_made(
     name: str, photos: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     named(photos, *BAD[name], monkeypatch)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["demo", "--out"],
+        ["check", "--images"],
+        ["check", *DATA, "--out"],
+        ["train", "classifier-scenes", "--out"],
+        ["train", "classifier-scenes", "--dry-run", "--out"],
+        ["run", "chain-scenes", "--out"],
+        ["reproduce", "asdt-table4", "--on", "scenes", "--out"],
+        ["data", "prepare", "voc12", "--root"],
+        ["data", "check", "voc12", "--root"],
+        ["review", "masks", "--images", "photos", "--classes", "cat,dog", "--no-browser", "--review"],
+        ["import", "coco", "--from", "coco", "--images", "photos", "--review"],
+        ["convert", "coco", "--from", "coco", "--to", "png", "--out"],
+        ["evaluate", "masks", "masks", "--classes", "cat,dog", "--out"],
+        ["export", "hf://owner/name", "--out"],
+        ["finish", "masks", "--format", "png", "--to"],
+    ],
+)
+def test_no_folder_is_made_of_the_address_of_a_store(
+    words: list[str], photos: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    named(photos, [*words, "s3://bucket/results"], "^s3://bucket/results is no place on this machine", monkeypatch)
 
 
 @pytest.mark.parametrize("name", OF_A_RUN)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import signal
 import sys
 import threading
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import typer
+from typer.core import TyperCommand
 
 from tagseg.cli import (  # noqa: F401  (their commands join the app)
     data,
@@ -24,6 +26,8 @@ from tagseg.cli import (  # noqa: F401  (their commands join the app)
 )
 from tagseg.cli.frame import app, complaints, open_terminal, warnings_once
 from tagseg.errors import UserError
+from tagseg.files import check_of_this_machine
+from tagseg.prediction.hub import is_address
 
 ClickException: Any = typer.BadParameter.__mro__[2]  # typer carries click inside itself or beside, by version
 
@@ -38,6 +42,18 @@ PANELS = {
 """The commands as `tagseg --help` lists them."""
 
 
+class _Command(TyperCommand):
+    """A command whose folders and files are of this machine, before it does anything: a store's address is refused."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Look at what was given, then run."""
+        for given in ctx.params.values():
+            for place in given if isinstance(given, (list, tuple)) else [given]:
+                if isinstance(place, Path) and not is_address(place):
+                    check_of_this_machine(place)
+        return super().invoke(ctx)
+
+
 def _arrange() -> None:
     """Put the commands into their panels, in the panels' order."""
     panels = {name: panel for panel, names in PANELS.items() for name in names}
@@ -46,6 +62,8 @@ def _arrange() -> None:
     for command in commands:
         command.name = command.name or command.callback.__name__.replace("_", "-")
         command.rich_help_panel = panels[command.name]
+    for command in (*app.registered_commands, *data.data.registered_commands):
+        command.cls = _Command
     app.registered_commands.sort(key=lambda command: places.index(str(command.name)))
 
 

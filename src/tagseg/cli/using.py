@@ -17,7 +17,7 @@ from tagseg.errors import UserError
 def finish(
     out: Annotated[str, typer.Argument(help="where `tagseg predict --shards` wrote")],
     format: Annotated[str | None, typer.Option(help="png, coco, label-studio, cvat, json: write all masks so")] = None,
-    to: Annotated[str | None, typer.Option("--to", help="folder for them")] = None,
+    to: Annotated[Path | None, typer.Option("--to", help="folder for them")] = None,
 ) -> None:
     """Check that all shards are done, and write their index; with --format, write their masks in another form.
 
@@ -29,13 +29,11 @@ def finish(
     place = open_place(out)
     if (format is None) != (to is None):
         raise UserError("--format and --to DIR go together.")
-    if to is not None and "://" in to:
-        raise UserError(f"--to {to} is no folder of this machine: write to one, and copy it to the store.")
     if format is not None:
         check_format(format)
     whole = finish(place)
     if format is not None and to is not None:
-        say(f"{merge(place, format, Path(to))} masks written to {to}.")
+        say(f"{merge(place, format, to)} masks written to {to}.")
     say_finished(whole, out)
 
 

@@ -20,7 +20,7 @@ from filelock import FileLock, Timeout
 
 from tagseg.data.paths import held
 from tagseg.errors import UserError
-from tagseg.files import to_json, write_text
+from tagseg.files import check_of_this_machine, to_json, write_text
 from tagseg.foreign import DATA_CAP, read_bytes, read_json, reading
 from tagseg.places import safe_name
 
@@ -203,6 +203,7 @@ def _state(value: Any) -> State:
 
 
 def _make(folder: Path) -> None:
+    check_of_this_machine(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

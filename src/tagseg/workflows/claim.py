@@ -11,7 +11,7 @@ from tagseg.alone import Alone
 from tagseg.data.scenes import WRITTEN as SCENES
 from tagseg.engine.settings import TrainSettings
 from tagseg.errors import UserError
-from tagseg.files import remove_temporaries, write_text
+from tagseg.files import make_folder, remove_temporaries, write_text
 from tagseg.places import entries, is_link, remove_empty
 from tagseg.recipe import Recipe, load_recipe
 from tagseg.run_folder import RunFolder
@@ -38,7 +38,7 @@ def claimed(
         _check(recipe, run, overwrite=overwrite)
         wait()  # every process has looked before one changes anything
         if main:
-            out.mkdir(parents=True, exist_ok=True)
+            make_folder(out)
             alone.take(_busy(out))
             _recover(run)
             remove_temporaries(out)

@@ -76,6 +76,7 @@ def export_tasks(
     names = read_classes(source)
     ticked = dict(tags or {})
     if names is not None:
+        _agree(classes, names, source)
         masks = _reviewed(source, states)
         corrected = {name: v.tags for name, v in read_verdicts(source).items() if v.tags is not None}
         ticked |= corrected
@@ -106,6 +107,7 @@ def convert(
     check_output(out, [source, *([] if images is None else [images])])
     problems: list[str] = []
     stored = read(source, read_as, images, classes, problems)
+    _agree(classes, stored.classes, source)
     formats = [name for name in OUTPUTS if name != "json"]
     if to not in formats:
         raise UserError(f"There is no format {to!r} to convert to; there are {', '.join(formats)}.")
@@ -140,6 +142,12 @@ def read(
     return Stored(tuple(classes) or (listed and (BACKGROUND, *listed)), stored.masks)
 
 
+def _agree(given: Sequence[str], own: Sequence[str], source: Path) -> None:
+    """Raise UserError for classes, background first, other than those that a source names itself: they would do nothing."""
+    if given and tuple(given[1:]) != tuple(own[1:]):
+        raise UserError(f"{source} has the classes {', '.join(own[1:])}: leave --classes out.")
+
+
 def _names(stored: Stored, source: Path) -> tuple[str, ...]:
     if not stored.classes:
         raise UserError(f"The classes of {source} are not known: give their names in order with --classes cat,dog.")
@@ -158,7 +166,10 @@ def import_masks(source: Path, review: Path, *, read_as: str, images: Path, clas
     result = Exchanged()
     stored = read(source, read_as, images, classes, result.problems)
     own = [name for name in stored.classes if name != BACKGROUND]  # CVAT's list may begin with another
-    names = read_classes(review) or tuple(classes) or (_names(stored, source) and (BACKGROUND, *own))
+    kept = read_classes(review)
+    if kept is not None and stored.classes != tuple(classes):  # else they are the numbers of the masks
+        _agree(classes, kept, review)
+    names = kept or tuple(classes) or (_names(stored, source) and (BACKGROUND, *own))
     index = {name: k for k, name in enumerate(names)}
     values = np.array([index.get(name, UNKNOWN) for name in stored.classes or names], dtype=np.uint8)
     values = np.concatenate([values, np.full(255 - len(values), UNKNOWN, np.uint8), [np.uint8(255)]])

@@ -65,6 +65,10 @@ def open_review(
         raise UserError(f"{source} is not finished: `tagseg train` with the same --out goes on with it.")
     if is_model:
         segmenter = _load(source)
+        if model is not None:
+            raise UserError(f"{source} labels its photos itself: --model goes with a folder of masks; leave it out.")
+        if classes and tuple(classes) != segmenter.classes[1:]:
+            raise UserError(f"{source} has the classes {', '.join(segmenter.classes[1:])}: leave --classes out.")
         photos = (
             _run_photos(source, places)
             if images is None
