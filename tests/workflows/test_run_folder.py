@@ -18,7 +18,7 @@ from tagseg.run_folder import ChainFolder, RunFolder
 from tagseg.workflows.claim import claimed
 from tagseg.workflows.train import start_method
 from tagseg.workflows.trusted import is_sealed, seal
-from tests.workflows.small_project import Project, command
+from tests.workflows.small_project import Project, command, settings
 
 
 def chain_of(project: Project, path: Path, *, last: str | None = "segmenter", done: bool = True) -> ChainFolder:
@@ -167,6 +167,24 @@ def test_a_refused_recipe_is_named_by_what_differs(project: Project) -> None:
     more = [word for key in ("steps=2", "lr=0.5", "seed=4", "workers=1") for word in ("--set", f"train.{key}")]
     with pytest.raises(UserError, match=r"there, .* here; .* and 1 more\): choose another --out"):
         project.train(project.run, *more)
+
+
+def test_a_folder_in_which_nothing_was_learned_takes_a_corrected_recipe(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    given = ["train", "rrm-scenes", "--out", out, *settings("data.scenes.train=2", "data.scenes.val=1")]
+    for setting, problem in (
+        ("model.backbone=nonsense", "nonsense has no embedded weights"),
+        ("model.weights=missing.safetensors", r"missing\.safetensors"),
+    ):
+        with pytest.raises(UserError, match=problem):
+            command(*given, "--set", setting)
+        assert (out / "recipe.yaml").is_file()
+    (out / "notes.md").write_text("mine", encoding="utf-8")
+    command(*given, "--set", "model.weights=none", "--set", "data.scenes.train=3")
+    assert len(list((out / "scenes/JPEGImages").iterdir())) == 4
+    assert (out / "notes.md").read_text(encoding="utf-8") == "mine"
+    with pytest.raises(UserError, match=r"another recipe \(data\.scenes\.train: 3 there, 2 here\)"):
+        command(*given, "--set", "model.weights=none")
 
 
 @pytest.mark.slow

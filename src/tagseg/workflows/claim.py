@@ -14,7 +14,7 @@ from tagseg.errors import UserError
 from tagseg.files import make_folder, remove_temporaries, write_text
 from tagseg.places import entries, is_link, remove_empty
 from tagseg.recipe import Recipe, load_recipe
-from tagseg.run_folder import RunFolder
+from tagseg.run_folder import CHECKPOINT, RunFolder
 from tagseg.workflows.trusted import seal
 
 SHOWN = 3  # differences between recipes
@@ -42,6 +42,8 @@ def claimed(
             alone.take(_busy(out))
             _recover(run)
             remove_temporaries(out)
+            if run.recipe.is_file() and not _learned(run):
+                _remove(run)
             run.checkpoints.mkdir(exist_ok=True)  # with it a recipe.yaml is a run
             if overwrite and run.recipe.is_file() and not _goes_on(recipe, run):
                 _set_aside(run)
@@ -88,18 +90,35 @@ def _check(recipe: Recipe, run: RunFolder, *, overwrite: bool) -> None:
     for place in (*(out / name for name in sorted(names)), run.lock, run.scenes, run.start, run.replaced):
         if is_link(place):
             raise UserError(f"{place} is a link, and training writes through none: remove it, or choose another --out.")
-    stored = run.recipe if run.recipe.is_file() else RunFolder(run.replaced).recipe
     if not (run.holds_run() or RunFolder(run.replaced).holds_run()):
         if any(not _begun(path, run) for path in entries(out)):
             raise UserError(f"{out} is not empty and holds no run: choose another --out.")
         return
-    different = differences_to(stored, recipe) if run.finished else _that_count(differences_to(stored, recipe))
+    different = refused_differences(recipe, run)
     if different and not overwrite:
         more = f" and {len(different) - SHOWN} more" if len(different) > SHOWN else ""
         raise UserError(
             f"{out} holds a run of another recipe ({'; '.join(different[:SHOWN])}{more}): choose another --out. "
             "--overwrite trains anew here and drops that run once this one is complete."
         )
+
+
+def refused_differences(recipe: Recipe, run: RunFolder) -> list[str]:
+    """What differs between the run in a folder and a recipe that may not go on there; nothing where none was learned yet."""
+    if not _learned(run):
+        return []
+    different = differences_to(run.recipe if run.recipe.is_file() else RunFolder(run.replaced).recipe, recipe)
+    return different if run.finished else _that_count(different)
+
+
+def _learned(run: RunFolder) -> bool:
+    """Whether a step was taken in a folder, by this training, the one it starts from, or the one it replaces.
+
+    A folder that this account did not train in counts as if: its recipe may be a person's own file.
+    """
+    if not run.seal.is_file() or run.finished or run.metrics.is_file() or any(run.checkpoints.glob(CHECKPOINT)):
+        return True
+    return any(inner.is_dir() and (is_link(inner) or _learned(RunFolder(inner))) for inner in (run.start, run.replaced))
 
 
 def _begun(path: Path, run: RunFolder) -> bool:

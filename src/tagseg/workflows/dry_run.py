@@ -14,7 +14,7 @@ from tagseg.reproduce.cost import measure, step_seconds
 from tagseg.run_folder import RunFolder
 from tagseg.shipped import shipped_recipes
 from tagseg.workflows.chain import Chain
-from tagseg.workflows.claim import differences_to
+from tagseg.workflows.claim import refused_differences
 
 
 def plan_training(recipe: Recipe, out: Path, *, device: str = AUTO) -> list[str]:
@@ -59,7 +59,7 @@ def _there(recipe: Recipe, out: Path) -> str:
     run = RunFolder(out)
     if not run.holds_run():
         return f"{out} would be made." if not out.exists() else f"{out} is there and holds no run."
-    different = differences_to(run.recipe, recipe.placed())
+    different = refused_differences(recipe.placed(), run)
     if different:
         return f"{out} holds a run of another recipe ({'; '.join(different[:3])}): it would be refused without --overwrite."
     return f"{out} holds this run, finished." if run.finished else f"{out} holds this run, begun: it would go on."
