@@ -169,6 +169,20 @@ def test_a_refused_recipe_is_named_by_what_differs(project: Project) -> None:
         project.train(project.run, *more)
 
 
+def test_a_training_goes_on_with_its_own_photos_and_tags_alone(project: Project, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    project.train(run)
+    (run / "scores.json").unlink()  # as a kill before the end leaves it
+    tags = project.table.read_text(encoding="utf-8")
+    for changed in (tags.replace("2,dog", "2,cat"), tags.replace("3,dog\n", "")):
+        project.table.write_text(changed, encoding="utf-8")
+        with pytest.raises(UserError, match=f"The run in {run} was begun with other photos or tags"):
+            project.train(run)
+    project.table.write_text(tags.replace("0,cat\n1,cat", "1,cat\n0,cat"), encoding="utf-8")  # rows alone
+    project.train(run)
+    assert (run / "scores.json").is_file()
+
+
 def test_a_folder_in_which_nothing_was_learned_takes_a_corrected_recipe(tmp_path: Path) -> None:
     out = tmp_path / "out"
     given = ["train", "rrm-scenes", "--out", out, *settings("data.scenes.train=2", "data.scenes.val=1")]

@@ -5,6 +5,7 @@ Shapes: H W pixels of a photo or of the crop.
 
 from __future__ import annotations
 
+import hashlib
 import multiprocessing
 import signal
 from collections.abc import Iterator, Sequence
@@ -18,6 +19,7 @@ from tagseg.data.augment import Augment
 from tagseg.data.batch import Batch
 from tagseg.data.tagged import TaggedImages, TaggedPhoto
 from tagseg.errors import UserError
+from tagseg.files import to_json
 
 
 class StepBatches:
@@ -67,6 +69,12 @@ class StepBatches:
         self.order = [*range(len(data)), *true * (_times(len(true), len(data)) - 1)]
         self.counts = _counts([data.photos[i] for i in self.order], balance)
         self.places = range(rank * (batch_size // world_size), (rank + 1) * (batch_size // world_size))
+
+    @property
+    def listed(self) -> str:
+        """A digest of what steps draw from: names, tags, and which photos have masks to learn from, in their order."""
+        photos = [[p.name, list(p.tags), p.true is not None, self.with_masks and bool(p.mask)] for p in self.data.photos]
+        return hashlib.sha256(to_json(photos).encode()).hexdigest()[:32]
 
     def batch(self, step: int) -> Batch:
         """The share of this process in the batch of a step, counted from 0. Raises UserError naming a broken photo."""

@@ -20,7 +20,7 @@ from tagseg.allocator import freed_memory_kept
 from tagseg.backbones.compiled import compile_for_training
 from tagseg.data.batch import Batch
 from tagseg.engine.checkpoint import Checkpoint, Checkpoints, pack, unpack
-from tagseg.engine.identity import check_identity, identity
+from tagseg.engine.identity import check_identity, check_listed, identity
 from tagseg.engine.log import RunLog
 from tagseg.engine.optim import build_average, build_optimizer, build_schedule, lr_factor
 from tagseg.engine.processes import check_parts, check_processes, create_accelerator, loading_workers
@@ -69,6 +69,7 @@ def fit(
     best: str | None = None,
     accelerator: Accelerator | None = None,
     later: float = 0.0,
+    listed: str | None = None,
 ) -> FitResult:
     """Train `method` to the end, going on from the newest checkpoint in `out`, and write the weights there.
 
@@ -76,6 +77,7 @@ def fit(
     pictures: (H, W, 3) uint8 by name for TensorBoard, after each evaluation.
     best: the score whose highest value marks a checkpoint to keep besides the newest.
     later: what follows this training, in steps of it that take as long, for an estimate of the whole.
+    listed: stands for the photos and tags that batches are drawn from; a run goes on with the same alone.
     A run that was killed or interrupted and then resumed computes the same as one that was not, to the bit on a CPU.
     Raises UserError for an `out` that cannot be used or holds a run of other settings, TrainingDiverged for NaN.
     """
@@ -84,7 +86,7 @@ def fit(
     check_processes(settings, accelerator.num_processes)
     check_parts(settings, method)
     _make_run_folder(out)
-    run = _Run(method, settings, out, evaluate, pictures, best, accelerator, later)
+    run = _Run(method, settings, out, evaluate, pictures, best, accelerator, later, listed)
     try:
         with freed_memory_kept(), Interruption() as interruption:
             try:
@@ -123,7 +125,9 @@ class _Run:
         best: str | None,
         accelerator: Accelerator,
         later: float,
+        listed: str | None,
     ) -> None:
+        self.listed = listed
         self.settings, self.out, self.accelerator = settings, out, accelerator
         self.evaluate, self.pictures, self.best_score = evaluate, pictures, best
         self.is_main = accelerator.is_main_process
@@ -158,6 +162,7 @@ class _Run:
             checkpoint, tensors, facts = found
             with reading(checkpoint.path, "a checkpoint of this run", "start over with another --out"):
                 check_identity(self.out, facts["identity"], identity(self.method, self.settings))
+                check_listed(self.out, facts.get("listed"), self.listed)
                 unpack(tensors, self.method, self.optimizer, self.average, checkpoint.step)
                 self.done, self.row, self.scores = checkpoint.step, dict(facts["row"]), checkpoint.scores
                 self._seconds_before = float(facts["seconds"])
@@ -270,7 +275,8 @@ class _Run:
     def _save(self) -> None:
         check_weights(self.method, self.done)
         if self.is_main:
-            facts = {"identity": identity(self.method, self.settings), "row": self.row, "seconds": self.seconds}
+            own = identity(self.method, self.settings)
+            facts = {"identity": own, "listed": self.listed, "row": self.row, "seconds": self.seconds}
             self.checkpoints.save(self.done, pack(self.method, self.optimizer, self.average), facts)
 
 

@@ -30,3 +30,15 @@ def check_identity(out: Path, saved: dict[str, Any], given: dict[str, Any]) -> N
             f"The run in {out} was begun with {was} and cannot go on with {now}: "
             "give the old values, or another --out for a new run."
         )
+
+
+def check_listed(out: Path, saved: str | None, given: str | None) -> None:
+    """Raises UserError where the photos or tags are others than those that the run in `out` was begun with.
+
+    None, as in checkpoints from before they were kept, fits all.
+    """
+    if saved is not None and given is not None and saved != given:
+        raise UserError(
+            f"The run in {out} was begun with other photos or tags, and would mix both: "
+            "put the former back to go on, or choose another --out for a new run."
+        )

@@ -143,6 +143,7 @@ def _train_claimed(
             best=None if watched is None else "miou",
             accelerator=accelerator,
             later=own.later,
+            listed=batches.listed,
         )
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
