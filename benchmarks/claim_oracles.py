@@ -93,11 +93,13 @@ METHOD: dict[str, tuple[str, type[Method], type[Method]]] = {  # its name, as it
 }
 
 
-def trained(part: str, out: Path, seeds: list[int], device: str) -> None:
-    """Train every row for every seed, passing over what is there, and print the table."""
+def trained(part: str, out: Path, seeds: list[int], device: str, wanted: list[str]) -> None:
+    """Train rows, all or those that are wanted, for every seed, passing over what is there, and print the table."""
     name, plain, told = METHOD[part]
     print("| row |" + "".join(f" {branch} | seeds |" for branch in BRANCHES) + "\n|---|" + "---:|---|" * len(BRANCHES))
     for number, (row, (oracle, changes)) in enumerate(ROWS[part].items()):
+        if wanted and row not in wanted:
+            continue
         METHODS[name] = told if oracle else plain
         runs = []
         for seed in seeds:
@@ -210,13 +212,17 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("oracles"))
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--device", default="cpu", help="of trainings: auto, cpu, cuda, cuda:N, mps")
+    parser.add_argument("--row", action="append", default=[], help="only this row, may be given several times")
     given = parser.parse_args()
     if given.part in ("teachers", "background"):
         if given.run is None:
             parser.error(f"{given.part} needs a finished run.")
         (teachers if given.part == "teachers" else background)(given.run)
     else:
-        trained(given.part, given.out, [int(seed) for seed in given.seeds.split(",")], given.device)
+        for row in given.row:
+            if row not in ROWS[given.part]:
+                parser.error(f"{given.part} has no row {row!r}; there are {'; '.join(ROWS[given.part])}")
+        trained(given.part, given.out, [int(seed) for seed in given.seeds.split(",")], given.device, given.row)
 
 
 if __name__ == "__main__":
