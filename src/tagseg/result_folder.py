@@ -163,6 +163,13 @@ class ResultFolder:
             if results._is_changed(name):
                 raise UserError(_changed(out / name))
 
+    @classmethod
+    def makers(cls, out: Path, marker: str) -> set[str]:
+        """What made the finished results that are there."""
+        results = cls(out, out / marker, "", Alone(out / IN_USE), {})
+        results._read()
+        return {one.by for name, one in results.made.items() if one.checksum is not None and (out / name).is_file()}
+
     def has(self, name: str) -> bool:
         """Whether a finished result of these settings is there."""
         done = self.made.get(name, None if self.all_by is None else _Made(self.all_by, ""))

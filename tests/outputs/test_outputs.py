@@ -198,10 +198,31 @@ def test_coco_keeps_the_photo_s_own_file_name(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("image", "sentence"),
+    [
+        ({"id": 1, "file_name": "b.jpg", "height": 2, "width": 3}, "two images of one id"),
+        ({"id": 2, "file_name": "b.jpg", "height": 2, "width": 3}, None),
+    ],
+)
+def test_annotations_of_coco_belong_to_one_image(tmp_path, image, sentence):
+    write("coco", tmp_path, {"x": np.ones((2, 3), np.uint8)}, ("background", "cat"))
+    path = tmp_path / "annotations.json"
+    content = json.loads(path.read_text(encoding="utf-8"))
+    content["images"].append(image)
+    path.write_text(json.dumps(content), encoding="utf-8")
+    if sentence is None:
+        assert [name for name, _ in READERS["coco"](tmp_path).masks] == ["x", "b"]
+        content["annotations"][0]["image_id"], sentence = 7, "annotations of the image 7, which no image's id is"
+        path.write_text(json.dumps(content), encoding="utf-8")
+    with pytest.raises(UserError, match=sentence):
+        READERS["coco"](tmp_path)
+
+
+@pytest.mark.parametrize(
     ("change", "sentence"),
     [
         ({"height": 10**6, "width": 10**6}, "the cap is"),
-        ({"height": 7}, "cover 6 pixels"),
+        ({"height": 7}, r"its size is \[2, 3\], that of its image \[7, 3\]"),
         ({"file_name": "../x.jpg"}, "leads outside"),
         ({"height": "x"}, "cannot be read as COCO"),
     ],

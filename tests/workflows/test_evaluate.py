@@ -73,6 +73,35 @@ def test_a_list_beside_the_masks_names_their_numbers_and_not_the_table(tmp_path,
     assert evaluate(masks, truth, tags=tags, classes=["horse", "cat"]).classes == ("background", "horse", "cat")
 
 
+@pytest.mark.parametrize("tagged", [False, True])
+def test_lists_in_another_order_are_matched_by_name(tmp_path, truth, masks, tagged):
+    expected = evaluate(masks, truth).scores.miou
+    (truth / "classes.txt").write_text("background\ncat\ndog\n", encoding="utf-8")
+    swapped = write(tmp_path / "swapped", {name: mask(2) for name in ("a b", "猫")} | {"sub/c,d": mask(1, slice(3, 6))})
+    (swapped / "classes.txt").write_text("background\ndog\ncat\n", encoding="utf-8")
+    tags = TagTable(tmp_path / "tags.csv") if tagged else None
+    (tmp_path / "tags.csv").write_text(
+        "file,tags\na b,cat\nsub/c.d,dog\n猫,cat\n".replace("c.d", '"sub/c,d"'), encoding="utf-8"
+    )
+    result = evaluate(swapped, truth, tags=tags)
+    assert result.classes == ("background", "cat", "dog")
+    assert result.scores.miou == expected
+    for given in (["dog", "cat"], ["cat", "dog"]):  # one of the lists has another order
+        with pytest.raises(UserError, match="leave --classes out"):
+            evaluate(swapped, truth, classes=given)
+    (swapped / "classes.txt").write_text("background\ndog\ncat\ncow\n", encoding="utf-8")
+    write(swapped, {"a b": mask(3)})
+    with pytest.raises(UserError, match=r"a b\.png holds the class cow, which is not among .* cat, dog"):
+        evaluate(swapped, truth)
+
+
+def test_a_list_beside_masks_is_followed_against_a_voc_folder(tmp_path):
+    root = voc(tmp_path / "voc")
+    masks = write(tmp_path / "masks", {"x": mask(2), "y": mask(1), "z": mask(3)})
+    (masks / "classes.txt").write_text("background\ncrab\nant\nbee\n", encoding="utf-8")
+    assert evaluate(masks, root, split="val").scores.miou == 1
+
+
 def test_gaps_are_reported(tmp_path, truth, masks):
     write(masks, {"a b": np.where(mask(1) == 1, 255, 0).astype(np.uint8)})
     result = evaluate(masks, truth, classes=["cat", "dog"])

@@ -1,6 +1,7 @@
 """Masks out to labeling tools and back, and between all formats."""
 
 import json
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -14,10 +15,10 @@ from tagseg.data.review_journal import Journal, read_verdicts
 from tagseg.errors import UserError
 from tagseg.outputs import OUTPUTS, READERS
 from tagseg.outputs.label_studio import choices, regions
-from tagseg.review.proposals import ModelProposals
+from tagseg.review.proposals import FolderProposals, ModelProposals
 from tagseg.review.session import Session
 from tagseg.workflows.exchange import SOURCES, convert, export_tasks, import_masks
-from tests.review.photos import segmenter, write_photos
+from tests.review.photos import SIZE, segmenter, write_masks, write_photos
 
 CLASSES = ("background", "cat", "dog")
 
@@ -217,6 +218,111 @@ def test_ticks_of_another_control_are_no_tags(tmp_path, photos, masks) -> None: 
     assert "sub/b c has the tag cow, which the review of cat, dog does not know" in result.problems[0]
 
 
+def test_choices_that_are_no_tags_lose_no_mask(tmp_path, photos, masks) -> None:  # type: ignore[no-untyped-def]
+    kept = regions(masks["a"], CLASSES)
+    for name, asked, ticked, tags in (
+        ("quality", ("blurry", "sharp"), ["blurry"], None),  # under tagseg's name, of another question
+        ("none", ("cat", "dog", "none"), ["none"], ()),
+        ("some", ("cat", "dog", "none"), ["dog", "none"], ("dog",)),
+    ):
+        tasks = tasks_of(tmp_path / name, task("photos/a.png", *kept, choices(ticked, id="t")))
+        interface = tasks / "label-studio.xml"
+        own = "".join(f'<Choice value="{value}"/>' for value in asked)
+        question = f'<Choices name="tags" toName="image">{own}</Choices></View>'
+        interface.write_text(interface.read_text(encoding="utf-8").replace("</View>", question), encoding="utf-8")
+        review = tmp_path / f"review-{name}"
+        result = import_masks(tasks, review, read_as="label-studio", images=photos)
+        assert (result.done, result.problems) == (1, [])
+        assert read_verdicts(review)["a"].tags == tags
+
+
+def test_an_imported_mask_is_a_persons_as_a_whole(tmp_path: Path) -> None:
+    photos = write_photos(tmp_path / "photos", 2)
+    proposed = write_masks(tmp_path / "proposed", photos)
+    corrected, fixed = tmp_path / "corrected", np.full(SIZE, 2, np.uint8)
+    corrected.mkdir()
+    for photo in photos:
+        write_mask(corrected / f"{photo.name}.png", fixed)
+    names, folder = ("background", "green", "blue"), tmp_path / "review"
+
+    def opened() -> Session:
+        proposals = FolderProposals(proposed, names, {}, ModelProposals(segmenter(), folder / "proposed", names))
+        return Session(folder, photos, proposals)
+
+    with closing(opened()) as session:  # a stroke from before the import
+        stroke = np.zeros(SIZE, np.uint8)
+        stroke[:5] = 1
+        session.paint(1, np.where(stroke > 0, 1, session.mask(1)[0]).astype(np.uint8), stroke, 0)
+    assert import_masks(corrected, folder, read_as="masks", images=tmp_path / "photos", classes=names).done == 2
+    with closing(opened()) as session:
+        for number in range(2):
+            session.look(number)
+            session.retag(number, ["blue"], session.mask(number)[2])
+            assert (read_mask(folder / "masks" / f"p{number}.png") == fixed).all()
+
+
+@pytest.mark.parametrize("to", ["png", "folders", "yolo"])
+def test_masks_of_other_classes_are_not_mixed_in_a_folder(tmp_path, photos, masks, to) -> None:  # type: ignore[no-untyped-def]
+    given = {"read_as": "masks", "to": to, "images": photos}
+    for _ in range(2):
+        convert(tmp_path / "masks", tmp_path / "out", classes=CLASSES, **given)
+    before = {path: path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file()}
+    with pytest.raises(UserError, match=f"{tmp_path / 'out'} holds masks of other classes"):
+        convert(tmp_path / "masks", tmp_path / "out", classes=("background", "dog", "cat"), **given)
+    assert before == {path: path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("to", ["coco", "label-studio", "cvat"])
+def test_what_an_earlier_call_wrote_outlasts_one_that_fails(tmp_path, photos, masks, to) -> None:  # type: ignore[no-untyped-def]
+    out = tmp_path / "out"
+    convert(tmp_path / "masks", out, read_as="masks", to=to, images=photos, classes=CLASSES)
+    before = {path.name: path.read_bytes() for path in out.glob("[!.]*")}
+    (tmp_path / "empty").mkdir()
+    Image.new("RGB", (4, 4)).save(tmp_path / "empty" / "other.png")
+    other = ("background", "dog", "cat")
+    with pytest.raises(UserError, match="No mask could be written"):
+        convert(tmp_path / "masks", out, read_as="masks", to=to, images=tmp_path / "empty", classes=other)
+    (tmp_path / "masks" / "sub" / "d.png").write_bytes(b"broken")
+    with pytest.raises(UserError, match=r"d\.png"):
+        convert(tmp_path / "masks", out, read_as="masks", to=to, images=photos, classes=other)
+    assert before == {path.name: path.read_bytes() for path in out.glob("[!.]*")}
+
+
+def test_folders_of_other_tools_may_list_their_classes_without_background(tmp_path, photos, masks) -> None:  # type: ignore[no-untyped-def]
+    convert(tmp_path / "masks", tmp_path / "out", read_as="masks", to="folders", images=photos, classes=CLASSES)
+    for text in ("cat\ndog\n", "__background__\ncat\ndog\n"):
+        (tmp_path / "out" / "classes.txt").write_text(text, encoding="utf-8")
+        stored = READERS["folders"](tmp_path / "out")
+        assert stored.classes == CLASSES
+        same(dict(stored.masks), masks)
+
+
+def test_the_mask_of_a_photos_very_name_goes_before_one_in_a_folder(tmp_path, photos, masks) -> None:  # type: ignore[no-untyped-def]
+    (tmp_path / "masks" / "a-before").mkdir()
+    write_mask(tmp_path / "masks" / "a-before" / "a.png", np.zeros((7, 9), np.uint8))
+    (tmp_path / "masks" / "1-before").mkdir()
+    write_mask(tmp_path / "masks" / "1-before" / "a.png", np.zeros((7, 9), np.uint8))
+    result = import_masks(tmp_path / "masks", tmp_path / "review", read_as="masks", images=photos, classes=CLASSES)
+    assert result.done == 3
+    assert [problem.partition(" is ")[0] for problem in result.problems] == ["1-before/a", "a-before/a"]
+    assert (read_mask(tmp_path / "review" / "masks" / "a.png") == masks["a"]).all()
+
+
+def test_names_that_no_training_takes_make_no_review(tmp_path, photos, masks) -> None:  # type: ignore[no-untyped-def]
+    convert(tmp_path / "masks", tmp_path / "coco", read_as="masks", to="coco", classes=CLASSES)
+    path = tmp_path / "coco" / "annotations.json"
+    for name in ("none", "dog"):
+        path.write_text(
+            path.read_text(encoding="utf-8").replace('"name": "cat"', f'"name": "{name}"'), encoding="utf-8"
+        )
+        with pytest.raises(UserError, match=name):
+            import_masks(tmp_path / "coco", tmp_path / "review", read_as="coco", images=photos)
+        assert not (tmp_path / "review").exists()
+        path.write_text(
+            path.read_text(encoding="utf-8").replace(f'"name": "{name}"', '"name": "cat"', 1), encoding="utf-8"
+        )
+
+
 def test_a_photo_has_one_mask_and_a_mask_one_photo(tmp_path, photos, masks) -> None:  # type: ignore[no-untyped-def]
     first, second = np.zeros((7, 9), np.uint8), np.ones((7, 9), np.uint8)
     # two tasks of one photo
@@ -268,6 +374,9 @@ def test_photos_of_a_review_go_to_a_tool_by_their_state(tmp_path: Path) -> None:
         export_tasks(folder, tmp_path / "photos", tmp_path / "tasks", to="label-studio", states=states)
         return sorted(dict(READERS["label-studio"](tmp_path / "tasks").masks))
 
+    def left(folder: Path) -> list[str]:
+        return export_tasks(folder, tmp_path / "photos", tmp_path / "few", to="label-studio").problems
+
     assert sent() == ["p0", "p1", "p2", "p3"]
     assert sent("later", "rejected") == ["p1", "p2"]
     with pytest.raises(UserError, match="no state 'done'"):
@@ -275,6 +384,14 @@ def test_photos_of_a_review_go_to_a_tool_by_their_state(tmp_path: Path) -> None:
     assert sent("later") == ["p1"]
     (task,) = json.loads((tmp_path / "tasks" / "label-studio.json").read_text())
     assert task["predictions"][0]["result"][-1]["value"] == {"choices": ["blue"]}
+    # of a folder of masks without a model, what was not accepted lies in that folder alone
+    masks = write_masks(tmp_path / "made", photos)
+    session = Session(tmp_path / "other", photos, FolderProposals(masks, session.classes, {}))
+    session.decide(0, "accepted", 0)
+    session.decide(1, "later", 0)
+    session.close()
+    (problem,) = left(tmp_path / "other")
+    assert problem.startswith(f"p1 is later, and {tmp_path / 'other'} has no mask of it")
 
 
 @pytest.mark.parametrize(

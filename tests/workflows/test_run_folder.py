@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from PIL import Image
 
 import tagseg
 from tagseg.data.palette import write_mask
@@ -393,6 +394,21 @@ def test_masks_of_other_classes_are_named(project: Project, tmp_path: Path) -> N
     write_mask(tmp_path / "masks" / "1.png", np.full((48, 64), 7, np.uint8))
     with pytest.raises(UserError, match=r"masks/1\.png: the prediction holds the value 7, but there are 3 classes"):
         command("compare", project.run, tmp_path / "masks", "--out", tmp_path / "out")
+
+
+def test_masks_of_another_order_and_a_truth_without_a_score_are_compared(project: Project, tmp_path: Path) -> None:
+    swapped = tmp_path / "swapped"
+    shutil.copytree(project.masks, swapped)
+    (swapped / "classes.txt").write_text("background\ndog\ncat\n", encoding="utf-8")
+    for path in swapped.glob("*.png"):
+        write_mask(path, np.array([0, 2, 1], np.uint8)[np.array(Image.open(path))])
+    command("compare", project.run, swapped, "--out", tmp_path / "out")
+    *_, masks = json.loads((tmp_path / "out" / "compare.json").read_text(encoding="utf-8"))
+    assert masks["after CRF"] == [100]
+    write_mask(project.masks / "3.png", np.full((48, 64), 255, np.uint8))
+    scores = tmp_path / "scores.json"
+    command("evaluate", project.masks, project.masks, "--classes", "cat,dog", "--out", scores)
+    assert "100" in command("compare", project.run, scores, "--out", tmp_path / "out")
 
 
 def test_weights_of_single_classes_are_those_of_the_same_classes(project: Project, tmp_path: Path) -> None:

@@ -73,7 +73,9 @@ class StepBatches:
     @property
     def listed(self) -> str:
         """A digest of what steps draw from: names, tags, and which photos have masks to learn from, in their order."""
-        photos = [[p.name, list(p.tags), p.true is not None, self.with_masks and bool(p.mask)] for p in self.data.photos]
+        photos = [
+            [p.name, list(p.tags), p.true is not None, self.with_masks and bool(p.mask)] for p in self.data.photos
+        ]
         return hashlib.sha256(to_json(photos).encode()).hexdigest()[:32]
 
     def batch(self, step: int) -> Batch:

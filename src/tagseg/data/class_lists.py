@@ -66,17 +66,25 @@ def _pairs(path: Path, lines: list[str]) -> list[tuple[int, str]] | None:
         rest = lines[1:] if len(lines) > 1 and _HEADER.fullmatch(lines[0].lower()) else lines
         found = [pattern.fullmatch(line) for line in rest]
         pairs = [(int(match["number"]), clean(match["name"])) for match in found if match]
-        counted = pattern is _NUMBERED and pairs and pairs[0][0] in (0, 1)
-        if len({name for _, name in pairs}) < len(pairs) and not counted:
-            continue  # 2 wheels, 4 wheels: the numbers belong to the names
-        if pairs and len(pairs) == len(rest):
+        has_background = any(_is(_BACKGROUND, name) for _, name in pairs)
+        if not (has_background or _count(pairs)):
+            continue  # 2 wheels, 4 wheels; boeing 737, airbus 320: the numbers belong to the names
+        if len(pairs) == len(rest):
             return pairs
         for match, line in zip(found, rest, strict=True):
-            if match and (counted or _is(_BACKGROUND, clean(match["name"]))):
+            if match and (has_background or (pattern is _NUMBERED and min(pairs)[0] <= 1)):
                 raise UserError(
                     f"{path} numbers {quoted(line)}, but not every class; give each line its number, or none: `1 cat`"
                 )
     return None
+
+
+def _count(pairs: list[tuple[int, str]]) -> bool:
+    """Whether numbers count the classes: from 0 or 1 on, perhaps with a gap, which is refused later, or without a gap."""
+    numbers = sorted(number for number, _ in pairs if number != IGNORE)
+    if not numbers or len({name for _, name in pairs}) < len(pairs):
+        return False
+    return numbers[0] <= 1 or numbers == [*range(numbers[0], numbers[0] + len(numbers))]
 
 
 def _by_number(path: Path, pairs: list[tuple[int, str]]) -> list[str]:
@@ -94,7 +102,12 @@ def _by_number(path: Path, pairs: list[tuple[int, str]]) -> list[str]:
             f"{path} gives the number 0 to {quoted(zero)}, but masks store background as 0; number the classes from 1, in "
             "the masks too"
         )
-    kept = sorted((number, name) for number, name in names.items() if number != IGNORE and not _is(_IGNORE, name))
+    if (last := names.pop(IGNORE, None)) is not None and not _is(_IGNORE, last):
+        raise UserError(
+            f"{path} gives the number {IGNORE} to {quoted(last)}, but masks store ignored pixels as {IGNORE}; number the "
+            "classes 1, 2, 3 ..., in the masks too"
+        )
+    kept = sorted((number, name) for number, name in names.items() if not _is(_IGNORE, name))
     for place, (number, name) in enumerate(kept, start=1):
         if _is(_BACKGROUND, name):
             raise UserError(f"{path} gives the number {number} to {quoted(name)}, but masks store background as 0")

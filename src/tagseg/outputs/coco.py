@@ -17,7 +17,7 @@ from tagseg.data.paths import held
 from tagseg.data.photo import PIXEL_CAP
 from tagseg.errors import UserError
 from tagseg.files import replacing, to_json
-from tagseg.foreign import DATA_CAP, read_json, reading
+from tagseg.foreign import DATA_CAP, read_json, reading, shown
 from tagseg.mask_values import BACKGROUND, IGNORE
 from tagseg.outputs.rle import compress, decode_rle, decompress, encode_rle
 from tagseg.outputs.writer import IGNORE_NAME, Stored, Writer, box, present
@@ -106,9 +106,14 @@ def read_coco(out: Path) -> Stored:
         content = read_json(path, KIND, DATA_CAP)
         categories = [(int(c["id"]), str(c["name"])) for c in content["categories"]]
         images = {int(i["id"]): (str(i["file_name"]), int(i["height"]), int(i["width"])) for i in content["images"]}
-        annotations: dict[int, list[tuple[int, Any]]] = {}
+        doubled = len(images) < len(content["images"])
+        annotations: dict[int, list[tuple[int, dict[str, Any]]]] = {}
         for a in content["annotations"]:
-            annotations.setdefault(int(a["image_id"]), []).append((int(a["category_id"]), a["segmentation"]["counts"]))
+            annotations.setdefault(int(a["image_id"]), []).append((int(a["category_id"]), a["segmentation"]))
+    if doubled:
+        raise UserError(f"{path} has two images of one id; give each its own")
+    if orphans := annotations.keys() - images.keys():
+        raise UserError(f"{path} has annotations of the image {min(orphans)}, which no image's id is; add it")
     names = dict(sorted(categories))
     if len(names) < len(categories):
         raise UserError(f"{path} has two categories of one id; give each its own")
@@ -118,23 +123,28 @@ def read_coco(out: Path) -> Stored:
         raise UserError(f"{path} has {len(classes):,} categories; masks hold 1 to {IGNORE - 1}")
     values = {k: special.get(name, 0) for k, name in names.items()}
     values |= {k: value for value, k in enumerate(classes, start=1)}
-    return Stored((BACKGROUND, *(names[k] for k in classes)), _masks(path, images, annotations, values))
+    masks = _masks(path, images, annotations, values)
+    files = {stem(file_name) for file_name, _, _ in images.values()}
+    return Stored((BACKGROUND, *(names[k] for k in classes)), masks, names=files)
 
 
 def _masks(
     path: Path,
     images: dict[int, tuple[str, int, int]],
-    annotations: dict[int, list[tuple[int, Any]]],
+    annotations: dict[int, list[tuple[int, dict[str, Any]]]],
     values: dict[int, int],
 ) -> Iterator[tuple[str, NDArray[np.uint8]]]:
     for number, (file_name, height, width) in images.items():
         if not (height > 0 and width > 0 and height * width <= PIXEL_CAP):
             raise UserError(f"{path}: {file_name} has {width} x {height} pixels; the cap is {PIXEL_CAP:,}")
         mask_HW = np.zeros((height, width), dtype=np.uint8)
-        for category, counts in annotations.get(number, []):
+        for category, region in annotations.get(number, []):
             if category not in values:
                 raise UserError(f"{path}: {file_name} has the category {category}, which no category's id is; add it")
             with reading(f"{path}: the mask of {file_name}", "RLE"):
+                counts, size = region["counts"], region.get("size", [height, width])
+                if list(size) != [height, width]:
+                    raise ValueError(f"its size is {shown(size)}, that of its image {[height, width]}")
                 runs = decompress(counts) if isinstance(counts, str) else np.asarray(counts)
                 mask_HW[decode_rle(runs, height, width)] = values[category]
         yield safe_name(stem(file_name)), mask_HW

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 from xml.parsers import expat
 
+from tagseg.data.text import NO_TAG
 from tagseg.errors import UserError
 from tagseg.foreign import reading, shown
 from tagseg.outputs.writer import IGNORE_NAME
@@ -18,14 +19,15 @@ TAGS = "tags"  # what tagseg calls the control of tags
 class Controls:
     """What the labeling interface calls its parts.
 
-    labels: names that may be painted, in their order. tags: the control whose choices are such names. smart: controls
-    that only ask the model.
+    labels: names that may be painted, in their order. asked: all controls of choices. tags: the one whose choices are such
+    names. smart: controls that only ask the model.
     """
 
     brush: str = "tag"
     image: str = "image"
     value: str = "image"
     labels: tuple[str, ...] = ()
+    asked: frozenset[str] = frozenset()
     tags: str | None = None
     smart: frozenset[str] = frozenset()
 
@@ -42,11 +44,11 @@ class Controls:
             names = value.get("choices") if isinstance(value, dict) else None
             if not isinstance(names, list):
                 raise UserError(f"The choices {shown(value)} are no list of names.")
-            ticks = tuple(map(str, names))
-            own = self.tags or TAGS
-            if result.get("from_name", own) == own:
+            ticks = tuple(name for name in map(str, names) if name.lower() not in NO_TAG)
+            own = self.tags or (None if TAGS in self.asked else TAGS)
+            if own is not None and result.get("from_name", own) == own:
                 return ticks
-            if found is None and ticks and set(ticks) <= set(self.labels):
+            if found is None and names and set(ticks) <= set(self.labels):
                 found = ticks
         return found
 
@@ -92,12 +94,15 @@ def read_controls(interface: str | bytes, source: object = "The labeling interfa
         parser.Parse(interface, True)
     if "brush" not in found:
         raise UserError(f"{source} has no <BrushLabels>; paste the label-studio.xml of `tagseg export-tasks`.")
-    return Controls(**found, labels=tuple(labels), tags=_tags(asked, labels), smart=frozenset(smart))
+    return Controls(
+        **found, labels=tuple(labels), asked=frozenset(asked), tags=_tags(asked, labels), smart=frozenset(smart)
+    )
 
 
 def _tags(asked: Mapping[str, set[str]], labels: Mapping[str, None]) -> str | None:
-    """The control of tags: the one that asks for labels alone, or bears the name that tagseg gives it."""
-    fitting = [name for name, choices in asked.items() if choices and choices <= labels.keys()]
-    if TAGS in asked and (TAGS in fitting or not fitting):
+    """The control of tags: the one that asks for labels alone, or asks for some and bears the name that tagseg gives it."""
+    named = {name: {choice for choice in choices if choice.lower() not in NO_TAG} for name, choices in asked.items()}
+    fitting = [name for name, choices in named.items() if choices and choices <= labels.keys()]
+    if TAGS in named and (TAGS in fitting or not fitting) and named[TAGS] & labels.keys():
         return TAGS
     return fitting[0] if fitting else None

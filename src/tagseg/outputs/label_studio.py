@@ -70,13 +70,12 @@ class LabelStudioBrush(Writer):
         if tags is not None:
             ticks = "".join(f"    <Choice value={quoteattr(name)}/>\n" for name in self.classes[1:])
             choices = f'  <Choices name="{TAGS}" toName="image" choice="multiple">\n{ticks}  </Choices>\n'
-        with replacing(out / INTERFACE) as temporary:
-            temporary.write_text(
-                '<View>\n  <Image name="image" value="$image" zoom="true"/>\n'
-                f'  <BrushLabels name="tag" toName="image">\n{rows}  </BrushLabels>\n{choices}</View>\n',
-                encoding="utf-8",
-                newline="\n",
-            )
+        self.files.enter_context(replacing(out / INTERFACE)).write_text(
+            '<View>\n  <Image name="image" value="$image" zoom="true"/>\n'
+            f'  <BrushLabels name="tag" toName="image">\n{rows}  </BrushLabels>\n{choices}</View>\n',
+            encoding="utf-8",
+            newline="\n",
+        )
         path = self.files.enter_context(replacing(out / TASKS))
         try:
             self._stream = self.files.enter_context(path.open("w", encoding="utf-8", newline="\n"))

@@ -5,7 +5,7 @@ Shapes: H W pixels.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -13,12 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from tagseg.data.class_lists import find_class_list
 from tagseg.data.folders import find_masks
 from tagseg.data.palette import overlay, write_mask
 from tagseg.data.paths import held
 from tagseg.data.photo import read_mask
 from tagseg.files import replacing
 from tagseg.foreign import read_text
+from tagseg.mask_values import BACKGROUND
 from tagseg.outputs.writer import Stored, Writer
 
 CLASSES_FILE = "classes.txt"
@@ -85,8 +87,8 @@ class ImagesAndMasks(Writer):
 
     def __init__(self, out: Path, classes: Sequence[str]) -> None:
         super().__init__(out, classes)
-        with replacing(out / CLASSES_FILE) as temporary:
-            temporary.write_text("".join(f"{name}\n" for name in classes), encoding="utf-8", newline="\n")
+        temporary = self.files.enter_context(replacing(out / CLASSES_FILE))
+        temporary.write_text("".join(f"{name}\n" for name in classes), encoding="utf-8", newline="\n")
 
     def write(
         self,
@@ -110,16 +112,20 @@ class ImagesAndMasks(Writer):
 
 def read_masks(out: Path) -> Stored:
     """The masks that PaletteMasks wrote."""
-    return Stored((), _read(out))
+    return _read(out, ())
 
 
 def read_folders(out: Path) -> Stored:
     """The masks that ImagesAndMasks wrote."""
     path = held(out / CLASSES_FILE, out)
     text = read_text(path, "a list of classes").removesuffix("\n")
-    return Stored(tuple(text.split("\n")) if text else (), _read(held(out / "masks", out)))
+    classes = tuple(text.split("\n")) if text else ()
+    if classes and classes[0] != BACKGROUND:  # another tool's
+        listed = find_class_list(out)
+        classes = (BACKGROUND, *(listed.names if listed else ()))
+    return _read(held(out / "masks", out), classes)
 
 
-def _read(folder: Path) -> Iterator[tuple[str, NDArray[np.uint8]]]:
-    for name, path in find_masks(folder).items():
-        yield name, read_mask(path)
+def _read(folder: Path, classes: tuple[str, ...]) -> Stored:
+    files = find_masks(folder)
+    return Stored(classes, ((name, read_mask(path)) for name, path in files.items()), names=files.keys())

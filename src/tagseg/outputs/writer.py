@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,12 +34,13 @@ class Stored:
     """Masks read back.
 
     classes: the K names, empty where the format keeps none. masks: (name, mask), one at a time. tags: those that a person
-    ticked, by name, known once the mask has come.
+    ticked, by name, known once the mask has come. names: of the masks, where they are known before.
     """
 
     classes: tuple[str, ...]
     masks: Iterator[tuple[str, NDArray[np.uint8]]]
     tags: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    names: Collection[str] = ()
 
 
 class Writer(ABC):

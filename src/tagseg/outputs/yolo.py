@@ -43,9 +43,8 @@ class YoloPolygons(Writer):
         super().__init__(out, classes)
         # Without `path`, Ultralytics takes the folder of data.yaml; a relative one it would join to its own settings.
         content = {"train": "images", "val": "images", "names": dict(enumerate(self.classes[1:]))}
-        with replacing(out / FILE) as temporary:
-            text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
-            temporary.write_text(text, encoding="utf-8", newline="\n")
+        text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
+        self.files.enter_context(replacing(out / FILE)).write_text(text, encoding="utf-8", newline="\n")
 
     def write(
         self,

@@ -148,8 +148,9 @@ class Session:
             verdict = self.verdict(index)
             if (verdict.painted or verdict.state == "accepted") and kept.is_file():
                 mask_HW, touched = read_mask(kept), place(self.folder, TOUCHED, photo.name)
-                painted = verdict.painted and touched.is_file()
-                touched_HW = read_mask(touched) if painted else np.zeros_like(mask_HW)
+                # without the file a mask came from elsewhere, and is a person's as a whole
+                whole_HW = np.full_like(mask_HW, verdict.painted)
+                touched_HW = read_mask(touched) if verdict.painted and touched.is_file() else whole_HW
                 return mask_HW, (touched_HW > 0).astype(np.uint8), verdict.version
             version = verdict.version
         mask_HW = self._proposed(index)

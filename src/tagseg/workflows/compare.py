@@ -36,6 +36,7 @@ from tagseg.run_folder import ChainFolder, RunFolder
 from tagseg.scores import Scores
 from tagseg.workflows.compare_tables import NUMBERS, markdown_table, mean, terminal_table
 from tagseg.workflows.label import add_mask
+from tagseg.workflows.numbering import Numbering
 from tagseg.workflows.opened import run_recipe, run_sources
 from tagseg.workflows.report import score_note
 
@@ -125,13 +126,14 @@ def _masks(path: Path, val: TaggedImages) -> Masks:
     """The scores of masks on the photos that runs were scored on. Raises UserError where they are of others."""
     if path.is_dir():
         scores, known = Scores(val.num_classes), dict[Path, bool]()
+        renumber = Numbering.of(path, val.classes)
         for index, photo in enumerate(val.photos):
             file, truth = held(path / f"{photo.name}.png", path, known), val.mask(index)
             if not file.is_file():
                 raise UserError(
                     f"{path} is no run, and it holds no mask {photo.name}.png of the photos that are compared."
                 )
-            mask = read_mask(file)
+            mask = renumber(file, read_mask(file))
             if truth is not None and mask.shape != truth.shape:
                 raise UserError(f"{file} has another size than the photo's true mask: masks need the photos' size.")
             if truth is not None:
@@ -141,7 +143,9 @@ def _masks(path: Path, val: TaggedImages) -> Masks:
         facts = read_json(path, "scores of `tagseg evaluate`", DATA_CAP)
         names, classes = set(facts["photo_miou"]), tuple(facts["classes"][1:])
         miou, labels = float(facts["miou"]), str(facts["labels_used"] or "not stated")
-    if names != {photo.name for photo in val.photos} or classes != val.classes:
+        count = int(facts.get("photos", len(names)))
+    # a true mask of nothing but 255 has no score of its own
+    if not names <= {photo.name for photo in val.photos} or count != len(val) or classes != val.classes:
         raise UserError(f"{path} holds scores of other photos or classes than the runs: evaluate on the same ones.")
     return Masks(str(path), miou, labels)
 

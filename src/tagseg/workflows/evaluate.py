@@ -31,6 +31,7 @@ from tagseg.mask_values import BACKGROUND, IGNORE, UNKNOWN
 from tagseg.places import check_output, is_link
 from tagseg.progress import tracked
 from tagseg.scores import Scores, in_percent
+from tagseg.workflows.numbering import Numbering, check_order, disagree
 from tagseg.workflows.review import listed_classes
 
 LARGEST_CONFUSION = 12  # classes up to which the confusion matrix is shown
@@ -105,7 +106,8 @@ def evaluate(
     masks: folder of index PNGs, as `label` and `predict` write them; no link in it may lead outside.
     truth: folder of index masks; or, with `split`, a folder in the PASCAL VOC layout, scored on that list's photos.
     classes: the names 1..C in the masks' order; with `split` a subset of the folder's classes, the others counting as
-        background. Without names, with `tags` those of a list beside the masks, else the tags; else numbers.
+        background. Without names, with `tags` those of a list beside the masks, else the tags; else numbers. Where the
+        list beside the masks has another order than the truth, numbers are told apart by their names.
     tags: the photos' tags; a class that they promise and no true mask holds is named in a note. With `split` the list's.
     labels_used: which labels the masks were made with, kept with the result.
     Masks without a truth are passed over. Raises UserError for missing masks, other sizes, values outside the classes.
@@ -127,14 +129,21 @@ def evaluate(
             raise UserError(f"{truth} is in the VOC layout: name the list to score with --split, such as --split val")
         wanted = _files(truth, "true masks")
     _refuse_missing(wanted, files, masks)
+    beside, theirs = listed_classes(masks), () if split is not None else listed_classes(truth)
+    if classes is not None and split is None:
+        check_order(classes, masks)
+        check_order(classes, truth)
+    listed = theirs if disagree(beside, theirs) else beside or theirs
     if tags is not None:
-        order = classes or tags.classes or listed_classes(masks) or listed_classes(truth) or None
-        classes, tags_of = tags.of_masks(wanted, [truth], order)
+        classes, tags_of = tags.of_masks(wanted, [truth], classes or tags.classes or listed or None)
+    elif classes is None and disagree(beside, theirs):
+        classes = theirs
 
     if classes is None:
         names = _numbered([*wanted.values(), *(files[name] for name in wanted)])
     else:
         names = (BACKGROUND, *check_classes(classes))
+    renumber = Numbering.of(masks, names[1:])
     total = Scores(len(names), boundary=boundary)
     photos: dict[str, float] = {}
     numbers = MaskNumbers(names[1:], str(truth))
@@ -143,6 +152,7 @@ def evaluate(
     for name, path in tracked(wanted.items(), "Scoring", len(wanted), least=100):
         check()
         prediction_HW, truth_HW = read_mask(files[name]), read_mask(path, colors=colors)
+        prediction_HW = renumber(files[name], prediction_HW)
         for row, mask_HW in zip(seen, (truth_HW, prediction_HW), strict=True):
             row |= present(mask_HW)
         _check_values(files[name], prediction_HW, names)

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing
-from dataclasses import dataclass, field
+from contextlib import closing, nullcontext
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tagseg.data.classes import check_classes
 from tagseg.data.folders import find_masks
-from tagseg.data.palette import write_mask
 from tagseg.data.paths import held
 from tagseg.data.photo import read_mask, read_photo
 from tagseg.data.review_journal import MASKS, STATES, Journal, place, read_classes, read_verdicts
@@ -26,6 +26,7 @@ from tagseg.outputs.label_studio import LabelStudioBrush, read_label_studio
 from tagseg.outputs.masks import PaletteMasks
 from tagseg.places import check_output, safe_name
 from tagseg.result_folder import ResultFolder
+from tagseg.review.kept import written as kept_written
 from tagseg.review.proposals import read_facts
 from tagseg.workflows.photos_of_masks import PhotosOfMasks
 from tagseg.workflows.review import listed_classes
@@ -39,6 +40,7 @@ SOURCES = {
     "label-studio": "label-studio",
     "cvat": "cvat",
 }
+CONVERTED = "convert"
 MARKER = ".tagseg-convert"  # beside results: which of the files are tagseg's
 PROPOSED = "proposed"
 NEED_PHOTOS = ("overlay", "overlay-png", "folders", "yolo")  # formats that hold the photos themselves
@@ -73,11 +75,11 @@ def export_tasks(
     check_output(out, [source, images])
     if to not in TOOLS:
         raise UserError(f"There is no tool {to!r}; there are {', '.join(TOOLS)}.")
-    names = read_classes(source)
+    names, problems = read_classes(source), list[str]()
     ticked = dict(tags or {})
     if names is not None:
         _agree(classes, names, source)
-        masks = _reviewed(source, states)
+        masks = _reviewed(source, states, problems)
         corrected = {name: v.tags for name, v in read_verdicts(source).items() if v.tags is not None}
         ticked |= corrected
     elif states:
@@ -88,7 +90,7 @@ def export_tasks(
     make: Callable[..., Writer] = OUTPUTS[to]
     if to == "label-studio":
         make = partial(LabelStudioBrush, photo_url=photo_url, version=source.resolve().name, tags=ticked)
-    return _write(Stored(names, masks), OUTPUTS[to], out, images, make)
+    return _write(Stored(names, masks), OUTPUTS[to], out, images, make, problems)
 
 
 def kept_classes(source: Path) -> tuple[str, ...]:
@@ -139,7 +141,7 @@ def read(
     if stored.classes:
         return stored
     listed = () if classes else listed_classes(source)
-    return Stored(tuple(classes) or (listed and (BACKGROUND, *listed)), stored.masks)
+    return replace(stored, classes=tuple(classes) or (listed and (BACKGROUND, *listed)))
 
 
 def _agree(given: Sequence[str], own: Sequence[str], source: Path) -> None:
@@ -170,10 +172,12 @@ def import_masks(source: Path, review: Path, *, read_as: str, images: Path, clas
     if kept is not None and stored.classes != tuple(classes):  # else they are the numbers of the masks
         _agree(classes, kept, review)
     names = kept or tuple(classes) or (_names(stored, source) and (BACKGROUND, *own))
+    if kept is None:
+        check_classes(names[1:])
     index = {name: k for k, name in enumerate(names)}
     values = np.array([index.get(name, UNKNOWN) for name in stored.classes or names], dtype=np.uint8)
     values = np.concatenate([values, np.full(255 - len(values), UNKNOWN, np.uint8), [np.uint8(255)]])
-    photos = PhotosOfMasks(images, review / MASKS)
+    photos = PhotosOfMasks(images, review / MASKS, stored.names)
     with closing(Journal(review, names)) as journal:
         for written, mask_HW in stored.masks:
             try:
@@ -206,20 +210,28 @@ def _take(journal: Journal, name: str, mask_HW: NDArray[np.uint8], tags: Sequenc
     """Note a mask as accepted; False where it is already."""
     verdict, file = journal.decisions.of(name), place(journal.folder, MASKS, name)
     events: list[dict[str, object]] = []
+    painted_HW = None
     if tags is not None and tuple(tags) != verdict.tags:
         events.append({"event": "tags", "tags": list(tags)})
     if verdict.state != "accepted" or not file.is_file() or not np.array_equal(read_mask(file), mask_HW):
-        file.parent.mkdir(parents=True, exist_ok=True)
-        write_mask(file, mask_HW)
+        painted_HW = np.ones_like(mask_HW)
         events += [{"event": "mask", "painted": True}, {"event": "decision", "state": "accepted"}]
-    for event in events:
-        version = journal.decisions.of(name).version + 1
-        journal.append({"time": round(time.time(), 3), **event, "photo": name, "version": version, "from": read_as})
+    with nullcontext() if painted_HW is None else kept_written(journal.folder, name, mask_HW, painted_HW):
+        _note(journal, name, events, read_as)
     return bool(events)
 
 
-def _reviewed(review: Path, states: Sequence[str]) -> Iterator[tuple[str, NDArray[np.uint8]]]:
-    """The masks of a review's photos: kept ones, else the model's."""
+def _note(journal: Journal, name: str, events: list[dict[str, object]], read_as: str) -> None:
+    for event in events:
+        version = journal.decisions.of(name).version + 1
+        journal.append({"time": round(time.time(), 3), **event, "photo": name, "version": version, "from": read_as})
+
+
+def _reviewed(review: Path, states: Sequence[str], problems: list[str]) -> Iterator[tuple[str, NDArray[np.uint8]]]:
+    """The masks of a review's photos: kept ones, else the model's.
+
+    problems: takes a sentence about each photo with a decision whose mask lies elsewhere, in a folder that was reviewed.
+    """
     unknown = [state for state in states if state not in STATES]
     if unknown:
         raise UserError(f"There is no state {unknown[0]!r}; there are {', '.join(STATES)}.")
@@ -229,13 +241,19 @@ def _reviewed(review: Path, states: Sequence[str]) -> Iterator[tuple[str, NDArra
     made = {name: held(proposed / f"{name}.png", review) for name in map(safe_name, read_facts(proposed))}
 
     def masks() -> Iterator[tuple[str, NDArray[np.uint8]]]:
-        for name in sorted(kept.keys() | made.keys()):
+        for name in sorted(kept.keys() | made.keys() | verdicts.keys()):
             verdict = verdicts.get(name)
             state = "open" if verdict is None else verdict.state
             decided = verdict is not None and (verdict.painted or state == "accepted")
             path = kept.get(name) if decided else made.get(name)
-            if path is not None and path.is_file() and (not states or state in states):
+            if states and state not in states:
+                continue
+            if path is not None and path.is_file():
                 yield name, read_mask(path)
+            elif verdict is not None:
+                problems.append(
+                    f"{name} is {state}, and {review} has no mask of it: it lies in the folder that was reviewed; convert that"
+                )
 
     return masks()
 
@@ -249,10 +267,12 @@ def _write(
     problems: list[str] | None = None,
 ) -> Exchanged:
     """Write masks in a format; make: opens its writer on a folder for some classes. problems: what reading them found."""
-    photos = PhotosOfMasks(images, out)
+    photos = PhotosOfMasks(images, out, stored.names)
     kind.check_classes(stored.classes)
     result = Exchanged(problems=[] if problems is None else problems)
-    results = ResultFolder.claim(out, MARKER, "convert", [], overwrite=False, rewritten=kind.shared)
+    results = ResultFolder.claim(
+        out, MARKER, _maker(kind, stored.classes, out), [], overwrite=False, rewritten=kind.shared
+    )
     with results.rewriting(), make(out, stored.classes) as writer:
         for written, mask_HW in stored.masks:
             try:
@@ -271,7 +291,22 @@ def _write(
             results.wrote(files)
             photos.take(name, written)
             result.done += 1
-    if not result.done:
-        first = f": {result.problems[0]}" if result.problems else "; the source holds none"
-        raise UserError(f"No mask could be written to {out}{first}.")
+        if not result.done:  # inside the block: what an earlier call wrote for all photos stays as it was
+            first = f": {result.problems[0]}" if result.problems else "; the source holds none"
+            raise UserError(f"No mask could be written to {out}{first}.")
     return result
+
+
+def _maker(kind: type[Writer], classes: Sequence[str], out: Path) -> str:
+    """What a folder keeps of who wrote there. Raises UserError where masks of other classes, a file each, would be mixed.
+
+    A file for all photos is written anew as a whole, so that nothing is mixed there.
+    """
+    if not kind.paths("name"):
+        return CONVERTED
+    by, there = f"{CONVERTED} to {kind.__name__}: {', '.join(classes)}", ResultFolder.makers(out, MARKER)
+    if there == {CONVERTED}:  # of a version that did not keep the classes
+        return CONVERTED
+    if there - {by, CONVERTED}:
+        raise UserError(f"{out} holds masks of other classes, or in another format: choose another --out.")
+    return by

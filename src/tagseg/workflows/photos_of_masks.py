@@ -5,6 +5,7 @@ Shapes: H W pixels.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
@@ -20,11 +21,12 @@ from tagseg.places import ignores_case
 class PhotosOfMasks:
     """The photos that masks find by their names, each photo one mask at most.
 
-    images: their folder; without it a mask keeps its own name. out: where the names become files.
+    images: their folder; without it a mask keeps its own name. out: where the names become files. names: of masks that are
+    still to come, where they are known: a photo's mask is the one of its very name, if there is one.
     """
 
-    def __init__(self, images: Path | None, out: Path) -> None:
-        self.images = images
+    def __init__(self, images: Path | None, out: Path, names: Collection[str] = ()) -> None:
+        self.images, self.names = images, frozenset(names)
         self.photos = None if images is None else photos_by_name(images)
         self.fold = ignores_case(out)
         self.taken: dict[str, str] = {}
@@ -38,6 +40,8 @@ class PhotosOfMasks:
                 raise UserError(
                     f"{written} is the name of no photo; rename the mask, or give the folder of the photos that it belongs to"
                 )
+            if name != written and name in self.names:
+                raise UserError(f"{written} is a second mask of {name}, which has the mask {name}; keep one of the two")
             if len(found := self.photos[name]) > 1:
                 raise UserError(
                     f"{written} has two photos, {found[0].name} and {found[1].name}, in {self.images}; rename or move one"

@@ -1,0 +1,62 @@
+"""Which class a number in scored masks means, where a list beside the masks says so.
+
+Shapes: H W pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tagseg.errors import UserError
+from tagseg.mask_values import IGNORE
+from tagseg.workflows.review import listed_classes
+
+
+def disagree(one: Sequence[str], other: Sequence[str]) -> bool:
+    """Whether two lists of the classes 1, 2, ... give a class different numbers."""
+    return any(one.index(name) != other.index(name) for name in set(one) & set(other))
+
+
+@dataclass(frozen=True)
+class Numbering:
+    """The numbers of a folder's masks as those of the classes that are scored.
+
+    own: the classes 1, 2, ... by the list beside the masks, empty without one. scored: those that are scored. Lists that
+    share no name, or give no class another number, leave the masks as they are.
+    """
+
+    own: tuple[str, ...]
+    scored: tuple[str, ...]
+
+    @classmethod
+    def of(cls, masks: Path, scored: Sequence[str]) -> Numbering:
+        """By the list in a folder of masks, or beside it."""
+        return cls(listed_classes(masks), tuple(scored))
+
+    def __call__(self, path: Path, mask_HW: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """The mask of a file in the scored classes. Raises UserError where it shows another class of its list."""
+        if not disagree(self.own, self.scored):
+            return mask_HW
+        for k in np.flatnonzero(np.bincount(mask_HW.ravel(), minlength=256)[1:IGNORE]).tolist():
+            if k >= len(self.own) or self.own[k] not in self.scored:
+                shown = f"the class {self.own[k]}" if k < len(self.own) else f"the value {k + 1}"
+                raise UserError(
+                    f"mask {path} holds {shown}, which is not among the classes that are scored: {', '.join(self.scored)}; "
+                    "name all classes, or correct the mask"
+                )
+        numbers = np.arange(256, dtype=np.uint8)
+        for value, name in enumerate(self.own, start=1):
+            numbers[value] = self.scored.index(name) + 1 if name in self.scored else 0
+        return numbers[mask_HW]
+
+
+def check_order(given: Sequence[str], folder: Path) -> None:
+    """Raise UserError where classes are given in another order than a list beside the masks of a folder has."""
+    listed = listed_classes(folder)
+    if disagree(given, listed):
+        raise UserError(f"{folder} has a list of classes beside it, {', '.join(listed)}: leave --classes out.")
