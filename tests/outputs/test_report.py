@@ -216,3 +216,13 @@ def test_spread_of_few_photos(photos, count):
     chosen = spread(scores, 0, count)
     assert len({name for name, _ in chosen}) == len(chosen) == min(photos, count)
     assert "none" not in dict(chosen)
+
+
+def test_points_gained_have_their_sign_and_no_bar(tmp_path):
+    rows = (ScoreRow("feedback", (0.35, None)), ScoreRow("both", (-2.0, 12.0)))
+    page = tmp_path / "page.html"
+    write_report(full(tables=(ScoreTable("Points", ("CAM", "P_s"), rows, gains=True),)), page)
+    table = page.read_text(encoding="utf-8").split("</table>")[0].split("<table")[1]
+    assert re.findall(r"<b>(.*?)</b>", table) == ["+0.3", "-2.0", "+12.0"]
+    assert "in points" in table
+    assert "track" not in table

@@ -62,12 +62,13 @@ class ScoreRow:
 
 @dataclass(frozen=True)
 class ScoreTable:
-    """Scores in percent by row and column; note: which photos and labels."""
+    """Scores in percent by row and column; note: which photos and labels. gains: points, with their sign, instead."""
 
     title: str
     columns: tuple[str, ...]
     rows: tuple[ScoreRow, ...]
     note: str = ""
+    gains: bool = False
 
     @property
     def best(self) -> float | None:

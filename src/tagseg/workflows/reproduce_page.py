@@ -221,7 +221,7 @@ def _gain_table(pairs: Sequence[Gain]) -> ScoreTable:
         words = "; ".join(f"{column} {pair.by_seed}" for column, pair in own.items())
         means = tuple(own[column].mean if column in own else None for column in columns)
         rows.append(ScoreRow(name, means, f"above {next(iter(own.values())).above}: {words}"))
-    return ScoreTable("Points gained, means over seeds", columns, tuple(rows))
+    return ScoreTable("Points gained, means over seeds", columns, tuple(rows), gains=True)
 
 
 def _grid(table: PaperTable, results: Results) -> ScoreTable | None:
