@@ -37,7 +37,8 @@ class Alone:
             try:
                 self._lock.acquire(timeout=0)
             except Timeout as error:
-                raise UserError(busy) from error
+                if _has_locks(self.path):
+                    raise UserError(busy) from error
             except OSError as error:
                 if error.errno not in _NO_LOCKS:
                     raise
@@ -51,3 +52,17 @@ class Alone:
             self.path.unlink(missing_ok=True)  # first: afterwards it may be another's
         self._lock.release()
         self.taken = False
+
+
+def _has_locks(path: Path) -> bool:
+    """Whether the file system of a lock has any: older versions of filelock take each error for a lock of another."""
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        return True
+    try:
+        with path.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError as error:
+        return error.errno not in _NO_LOCKS
+    return True

@@ -44,7 +44,7 @@ def check_listed(out: Path, saved: str | None, given: str | None) -> None:
     if saved is not None and given is not None and saved != given:
         raise UserError(
             f"The run in {out} was begun with other photos or tags, and would mix both: "
-            "put the former back to go on, choose another --out for a new run, or train anew here with --overwrite."
+            "put the former back, choose another --out, or train anew with --overwrite."
         )
 
 
