@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from contextlib import suppress
 from pathlib import Path
 
@@ -9,21 +10,38 @@ from filelock import FileLock, Timeout
 
 from tagseg.errors import UserError
 
+_NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
+"""What file systems say that have no locks, as some clusters have."""
+
+
+class _Lock(FileLock):
+    """A lock of the system alone: filelock's other kind outlives a process that is killed, and would refuse for ever."""
+
+    def _fallback_to_soft_lock(self) -> None:
+        raise OSError(errno.ENOSYS, "no locks")
+
 
 class Alone:
-    """The lock on a file, which is made when the lock is taken and removed when it is let go."""
+    """The lock on a file, which is made when the lock is taken and removed when it is let go.
+
+    On a file system without locks there is none: the work is done all the same.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path, self.taken = path, False
-        self._lock = FileLock(path, thread_local=False)
+        self._lock = _Lock(path, thread_local=False)
 
     def take(self, busy: str) -> None:
         """Hold the lock. Raises UserError with the sentence `busy` where another holds it, OSError as writing does."""
-        with suppress(NotImplementedError):  # a file system without locks, as some clusters have: work all the same
+        with suppress(NotImplementedError):  # what older versions of filelock make of ENOSYS
             try:
                 self._lock.acquire(timeout=0)
             except Timeout as error:
-                raise UserError(busy) from error
+                if _has_locks(self.path):
+                    raise UserError(busy) from error
+            except OSError as error:
+                if error.errno not in _NO_LOCKS:
+                    raise
         self.taken = True
 
     def release(self) -> None:
@@ -34,3 +52,17 @@ class Alone:
             self.path.unlink(missing_ok=True)  # first: afterwards it may be another's
         self._lock.release()
         self.taken = False
+
+
+def _has_locks(path: Path) -> bool:
+    """Whether the file system of a lock has any: older versions of filelock take each error for a lock of another."""
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        return True
+    try:
+        with path.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError as error:
+        return error.errno not in _NO_LOCKS
+    return True

@@ -176,10 +176,6 @@ class ResultFolder:
         finished = done is not None and done.by == self.by and done.checksum is not None
         return finished and name not in self.outdated and (self.out / name).is_file()
 
-    def finished(self) -> Iterator[str]:
-        """The names of all finished results of these settings that are there, whichever call wrote them."""
-        return (name for name in self.made if self.has(name))
-
     def begin(self, names: Iterable[str]) -> None:
         """Note that these files are about to be written. Raises UserError where a link would lead one elsewhere."""
         names = list(names)

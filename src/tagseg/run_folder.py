@@ -150,6 +150,8 @@ class ChainFolder:
         self.path = Path(path)
         self.record = self.path / "chain.json"
         """Which stages are done, and from which inputs."""
+        self.lock = self.path / ".in-use"
+        """As that of a run."""
         self.scores = self.path / "scores.json"
         self.report = self.path / "report.html"
         self.scenes = self.path / "scenes"

@@ -88,10 +88,21 @@ def read_with_facts(path: Path) -> tuple[dict[str, Tensor], dict[str, Any] | Non
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no dict)
-        facts = json.loads(metadata["facts"]) if "facts" in metadata else None
-        if not isinstance(facts, dict | None):
-            raise ValueError("its facts are no table")
-        return tensors, facts
+        return tensors, _facts(metadata)
+
+
+def read_facts(path: Path) -> dict[str, Any] | None:
+    """The facts of a checkpoint, by the file's header alone; None of other weights. Raises as `read_weights`."""
+    _check_file(path)
+    with reading(path, KIND, FIX), safe_open(path, framework="pt") as file:
+        return _facts(file.metadata() or {})
+
+
+def _facts(metadata: dict[str, str]) -> dict[str, Any] | None:
+    facts = json.loads(metadata["facts"]) if "facts" in metadata else None
+    if not isinstance(facts, dict | None):
+        raise ValueError("its facts are no table")
+    return facts
 
 
 def _check_file(path: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tagseg.data.scenes import SCENE_CLASSES, draw_scene, write_scenes
+from tagseg.data.scenes import SCENE_CLASSES, draw_scene, remove_unfinished, write_scenes
 from tagseg.data.voc import open_voc
 from tagseg.errors import UserError
 
@@ -79,6 +79,17 @@ def test_other_folders_are_not_written_into(tmp_path: Path) -> None:
         write_scenes(tmp_path / "a", train=2, val=1, size=(64, 64))
     with pytest.raises(UserError, match="sides of at least 32 pixels"):
         write_scenes(tmp_path / "b", train=1, val=1, size=(64, 16))
+
+
+def test_what_a_system_or_a_kill_leaves_makes_a_folder_no_other(tmp_path: Path) -> None:
+    left = tmp_path / "JPEGImages" / ".tagseg-saving-1"
+    left.mkdir(parents=True)
+    for file in (left / "new.jpg", tmp_path / ".DS_Store", tmp_path / "JPEGImages" / "Thumbs.db"):
+        file.touch()
+    write_scenes(tmp_path, train=1, val=1, size=(64, 64))
+    remove_unfinished(tmp_path)
+    assert not left.exists()
+    assert (tmp_path / ".DS_Store").is_file()
 
 
 def test_the_class_shows_in_a_small_part() -> None:

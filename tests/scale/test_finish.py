@@ -59,6 +59,20 @@ def test_a_retry_that_was_interrupted_is_ended_by_the_same_command(tmp_path: Pat
     assert not (out / "retry-2").exists()
 
 
+def test_a_late_task_of_an_array_ends_a_retry_and_begins_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    draw(tmp_path / "photos", 9)
+    photos, out = [tmp_path / "photos"], tmp_path / "out"
+    predict_shards(failing, photos, out, Shards(4))  # three photos fail
+    for number in range(4):  # as many shards as tasks, though photos are fewer
+        monkeypatch.setenv("JOB_COMPLETION_INDEX", str(number))
+        assert predict_shards(failing, photos, out, Shards(4, retry_errors=True)) is None
+    said: list[str] = []
+    predict_shards(failing, photos, out, Shards(4, shard="4/6", retry_errors=True), say=said.append)
+    assert said == ["None of the 4 shards is for this task, as --shard says."]
+    assert not (out / "retry-2").exists()
+    assert len(finish(open_place(out)).errors) == 3
+
+
 def test_a_retry_leads_to_no_photo_that_was_not_given_and_keeps_its_tags(tmp_path: Path) -> None:
     draw(tmp_path / "private", 4)
     draw(tmp_path / "photos", 4)

@@ -13,6 +13,7 @@ from tagseg.errors import UserError
 from tagseg.recipe import Recipe, load_recipe
 from tagseg.workflows import demo
 from tagseg.workflows.chain import Chain, load_chain
+from tagseg.workflows.run import chain_alone
 
 DATA = ("data.scenes.train=4", "data.scenes.val=2", "data.scenes.size=[64,64]")
 TRAIN = ("train.steps=1", "train.warmup_steps=0", "train.batch_size=2", "train.crop=64", "train.workers=0")
@@ -76,6 +77,14 @@ def test_the_demo_ends_in_a_model_and_overwrite_drops_it_for_another(
         run(out, monkeypatch, "--no-open", "--seed", "1", "--overwrite")
     assert (out / "scenes" / "scenes.json").is_file(), "nothing is lost"
     mask.write_bytes(before)
+    with chain_alone(out):
+        for words in (["--overwrite"], []):
+            with pytest.raises(UserError, match=r"Another command makes the chain in .* at this moment"):
+                run(out, monkeypatch, "--no-open", *words)
+    assert (out / "scenes" / "scenes.json").is_file(), "another demo trains on them"
+    (out / "scenes" / "JPEGImages" / ".tagseg-saving-1").mkdir()
+    for name in (".DS_Store", ".tagseg-saving-1/new.jpg"):
+        (out / "scenes" / "JPEGImages" / name).touch()
     run(out, monkeypatch, "--no-open", "--seed", "1", "--overwrite")
     assert "seed: 1" in (out / "segmenter" / "recipe.yaml").read_text(encoding="utf-8")
     assert all(file.read_text(encoding="utf-8") == "kept" for file in own)

@@ -13,10 +13,12 @@ from PIL import Image
 
 import tagseg
 from tagseg.data.palette import write_mask
+from tagseg.data.sources import open_sources
 from tagseg.errors import UserError
 from tagseg.recipe import Recipe, load_recipe
 from tagseg.run_folder import ChainFolder, RunFolder
-from tagseg.workflows.claim import claimed
+from tagseg.workflows.claim import claimed, drop_begun
+from tagseg.workflows.export import export
 from tagseg.workflows.train import start_method
 from tagseg.workflows.trusted import is_sealed, seal
 from tests.workflows.small_project import Project, command, settings
@@ -184,6 +186,24 @@ def test_a_training_goes_on_with_its_own_photos_and_tags_alone(project: Project,
     assert (run / "scores.json").is_file()
 
 
+def test_a_start_that_learned_from_other_tags_is_refused(project: Project, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    shutil.copytree(project.run, out / "start")
+    recipe = load_recipe(project.run / "recipe.yaml", ["model.start=photos-classifier"], stored=True)
+    photos = open_sources(recipe.data, out).train
+    with pytest.raises(UserError, match="another recipe"):  # the tags are the same
+        start_method(recipe, photos.classes, out, photos=photos)
+    project.table.write_text("file,tags\n0,cat\n1,dog\n2,dog\n3,dog\n", encoding="utf-8")
+    photos = open_sources(recipe.data, out).train
+    with pytest.raises(UserError, match=r"start was begun with other photos or tags"):
+        start_method(recipe, photos.classes, out, photos=photos)
+    scores = json.loads((out / "start" / "scores.json").read_text(encoding="utf-8"))
+    del scores["listed"]  # of a version that kept none
+    (out / "start" / "scores.json").write_text(json.dumps(scores), encoding="utf-8")
+    with pytest.raises(UserError, match="another recipe"):
+        start_method(recipe, photos.classes, out, photos=photos)
+
+
 def test_a_folder_in_which_nothing_was_learned_takes_a_corrected_recipe(tmp_path: Path) -> None:
     out = tmp_path / "out"
     given = ["train", "rrm-scenes", "--out", out, *settings("data.scenes.train=2", "data.scenes.val=1")]
@@ -195,8 +215,13 @@ def test_a_folder_in_which_nothing_was_learned_takes_a_corrected_recipe(tmp_path
             command(*given, "--set", setting)
         assert (out / "recipe.yaml").is_file()
     (out / "notes.md").write_text("mine", encoding="utf-8")
+    left = out / "scenes" / "JPEGImages" / ".tagseg-saving-1"  # by a kill while scenes are written
+    left.mkdir()
+    for file in (left / "new.jpg", left.parent / ".DS_Store"):
+        file.touch()
     command(*given, "--set", "model.weights=none", "--set", "data.scenes.train=3")
-    assert len(list((out / "scenes/JPEGImages").iterdir())) == 4
+    assert len(list((out / "scenes/JPEGImages").glob("*.jpg"))) == 4
+    assert not left.exists()
     assert (out / "notes.md").read_text(encoding="utf-8") == "mine"
     with pytest.raises(UserError, match=r"another recipe \(data\.scenes\.train: 3 there, 2 here\)"):
         command(*given, "--set", "model.weights=none")
@@ -317,6 +342,60 @@ def test_an_overwriting_that_cannot_begin_gives_the_old_run_back(project: Projec
     assert {path: path.read_bytes() for path in project.run.rglob("*") if path.is_file()} == before
 
 
+def test_a_systems_file_in_replaced_is_no_run_that_waits_there(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    old, new = old_run(out), load_recipe("asdt-scenes", ["train.seed=5"])
+    (out / "replaced").mkdir()
+    (out / "replaced" / ".DS_Store").touch()
+    with suppress(UserError), claimed(new, out, overwrite=True, main=True):
+        assert is_whole(out / "replaced", old)
+        raise UserError("no room")
+    assert is_whole(out, old)
+
+
+def test_dropping_what_was_begun_keeps_an_old_run_that_lies_in_halves(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    old = old_run(out)
+    (out / "replaced").mkdir()
+    for name in OLD[:4]:  # as a kill leaves it while the run is set aside
+        (out / name).replace(out / "replaced" / name)
+    drop_begun(out)
+    assert is_whole(out, old)
+
+
+def test_a_recipe_that_a_person_changed_is_not_removed(tmp_path: Path) -> None:
+    with suppress(KilledError), claimed(load_recipe("asdt-scenes"), tmp_path, overwrite=False, main=True):
+        raise KilledError
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(text := recipe.read_text(encoding="utf-8") + "# mine\n", encoding="utf-8")
+    with (
+        pytest.raises(UserError, match="another recipe"),
+        claimed(load_recipe("asdt-scenes", ["train.seed=5"]), tmp_path, overwrite=False, main=True),
+    ):
+        pass
+    assert recipe.read_text(encoding="utf-8") == text
+
+
+def test_an_interrupted_overwriting_begins_anew_with_other_tags(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*_: object) -> str:
+        raise KilledError
+
+    with monkeypatch.context() as patched:
+        patched.setattr("tagseg.workflows.train.machine", killed)  # after the last checkpoint
+        with pytest.raises(KilledError):
+            project.train(project.run, "--overwrite")
+    assert RunFolder(project.run / "replaced").finished
+    tags = project.table.read_text(encoding="utf-8")
+    project.table.write_text(tags.replace("1,cat", "1,dog"), encoding="utf-8")
+    with pytest.raises(UserError, match=r"was begun with other photos or tags.* or train anew with --overwrite"):
+        project.train(project.run)
+    project.train(project.run, "--overwrite")
+    assert RunFolder(project.run).finished
+    assert not (project.run / "replaced").exists()
+
+
 def test_an_interrupted_overwriting_goes_on_with_the_same_command(tmp_path: Path) -> None:
     out = tmp_path / "run"
     old, new = old_run(out), load_recipe("asdt-scenes", ["train.seed=5"])
@@ -422,3 +501,20 @@ def test_weights_of_single_classes_are_those_of_the_same_classes(project: Projec
     assert not torch.equal(other.state_dict()[key], stored.state_dict()[key])
     assert torch.equal(other.backbone.state_dict()[inner], stored.backbone.state_dict()[inner])
     assert "knows the classes cat, dog" in said[0]
+
+
+def test_a_file_of_weights_tells_its_classes_where_it_can(project: Project, tmp_path: Path) -> None:
+    exported, bare = tmp_path / "exported.safetensors", tmp_path / "bare.safetensors"
+    export(tagseg.load(project.run, device="cpu"), exported)
+    shutil.copy(project.run / "model.safetensors", bare)
+    stored, key = tagseg.load(project.run, device="cpu").method, "heads.class.classifier.weight"
+    for file, words, taken in (
+        (exported, "knows the classes cat, dog", False),
+        (project.run / "model.safetensors", "knows the classes cat, dog", False),
+        (bare, "names no classes, so those of its weights are taken to be in this run's order", True),
+    ):
+        recipe = load_recipe(project.run / "recipe.yaml", [f"model.start={file}"], stored=True)
+        said: list[str] = []
+        method, _ = start_method(recipe, ("dog", "cat"), tmp_path, say=said.append)
+        assert words in said[0]
+        assert torch.equal(method.state_dict()[key], stored.state_dict()[key]) == taken

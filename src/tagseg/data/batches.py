@@ -72,11 +72,8 @@ class StepBatches:
 
     @property
     def listed(self) -> str:
-        """A digest of what steps draw from: names, tags, and which photos have masks to learn from, in their order."""
-        photos = [
-            [p.name, list(p.tags), p.true is not None, self.with_masks and bool(p.mask)] for p in self.data.photos
-        ]
-        return hashlib.sha256(to_json(photos).encode()).hexdigest()[:32]
+        """The digest of what steps draw from."""
+        return digest_listed(self.data, with_masks=self.with_masks)
 
     def batch(self, step: int) -> Batch:
         """The share of this process in the batch of a step, counted from 0. Raises UserError naming a broken photo."""
@@ -132,6 +129,12 @@ class StepBatches:
             if isinstance(item, UserError):
                 raise item
             yield item
+
+
+def digest_listed(data: TaggedImages, *, with_masks: bool) -> str:
+    """A digest of names, tags, and which photos have masks to learn from, in their order; with_masks: as StepBatches."""
+    photos = [[p.name, list(p.tags), p.true is not None, with_masks and bool(p.mask)] for p in data.photos]
+    return hashlib.sha256(to_json(photos).encode()).hexdigest()[:32]
 
 
 def _leave_signals_to_the_parent(worker: int) -> None:

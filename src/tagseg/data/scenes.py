@@ -10,7 +10,7 @@ Shapes: H W pixels. Coordinates of a fish: its length is 1, it looks to the left
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -21,8 +21,9 @@ from PIL import Image, ImageDraw, ImageFilter
 from tagseg.cores import cores
 from tagseg.data.palette import write_mask
 from tagseg.errors import UserError
-from tagseg.files import replacing
+from tagseg.files import remove_temporaries, replacing
 from tagseg.foreign import read_json
+from tagseg.places import is_hidden, is_link
 
 SCENE_CLASSES = ("banded", "chequered", "dotted", "ringed", "starred", "striped")
 
@@ -120,9 +121,23 @@ def write_scenes(root: Path, *, train: int, val: int, size: tuple[int, int] = (1
     _write_text(marker, json.dumps(settings | {"finished": True}))
 
 
+def remove_unfinished(root: Path) -> None:
+    """Remove what a process that was killed while it wrote scenes left half written."""
+    for folder in sorted({(root / pattern).parent for pattern in WRITTEN}):
+        if not any(is_link(place) for place in (folder, *folder.parents) if place.is_relative_to(root)):
+            remove_temporaries(folder)
+
+
+def visible_files(root: Path) -> Iterator[Path]:
+    """The files and links below `root`, whoever wrote them, but for what systems hide or put there and what a kill left."""
+    for path in root.rglob("*"):
+        if (is_link(path) or not path.is_dir()) and not is_hidden(path.relative_to(root)):
+            yield path
+
+
 def _read_marker(root: Path) -> dict[str, object] | None:
-    """What `root` says it holds; None when it is empty or absent."""
-    if not root.exists() or (root.is_dir() and not any(root.iterdir())):
+    """What `root` says it holds; None when it holds no file or is absent."""
+    if not root.exists() or (root.is_dir() and not any(visible_files(root))):
         return None
     found = None
     with suppress(UserError):

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from tagseg.engine.checkpoint import Checkpoints
 from tagseg.engine.settings import TrainSettings
 from tagseg.errors import UserError
 from tagseg.methods.method import Method
+from tagseg.run_folder import RunFolder
+from tagseg.weights import read_facts
 
 
 def identity(method: Method, settings: TrainSettings) -> dict[str, Any]:
@@ -35,10 +39,19 @@ def check_identity(out: Path, saved: dict[str, Any], given: dict[str, Any]) -> N
 def check_listed(out: Path, saved: str | None, given: str | None) -> None:
     """Raises UserError where the photos or tags are others than those that the run in `out` was begun with.
 
-    None, as in checkpoints from before they were kept, fits all.
+    None, as in checkpoints and scores from before they were kept, fits all.
     """
     if saved is not None and given is not None and saved != given:
         raise UserError(
             f"The run in {out} was begun with other photos or tags, and would mix both: "
-            "put the former back to go on, or choose another --out for a new run."
+            "put the former back, choose another --out, or train anew with --overwrite."
         )
+
+
+def begun_with(run: RunFolder) -> set[str]:
+    """What stands for the photos and tags of a run, finished or not, as far as its scores and checkpoints tell."""
+    told = [run.result().get("listed")] if run.finished else []
+    for checkpoint in Checkpoints(run.checkpoints).all():
+        with suppress(UserError):  # a damaged one is passed over, as by `resume`
+            told.append((read_facts(checkpoint.path) or {}).get("listed"))
+    return {listed for listed in told if listed is not None}

@@ -71,6 +71,14 @@ def load(path: str | Path, *, device: str | torch.device = AUTO) -> Segmenter:
     return segmenter
 
 
+def is_described(file: Path) -> bool:
+    """Whether a file of weights says which model it is of, in its header or beside it, as in a run folder."""
+    if file.suffix != ".safetensors" or not file.is_file():
+        return False
+    run = RunFolder(file.parent)
+    return (file.name == run.weights.name and run.model.is_file()) or _header(file) is not None
+
+
 def _header(file: Path) -> str | None:
     """The description in the header of a bare .safetensors file, where it has one."""
     if file.suffix != ".safetensors":

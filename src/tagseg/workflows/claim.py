@@ -2,33 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from tagseg.alone import Alone
 from tagseg.data.scenes import WRITTEN as SCENES
+from tagseg.data.scenes import remove_unfinished
+from tagseg.engine.identity import begun_with
 from tagseg.engine.settings import TrainSettings
 from tagseg.errors import UserError
 from tagseg.files import make_folder, remove_temporaries, write_text
 from tagseg.places import entries, is_link, remove_empty
 from tagseg.recipe import Recipe, load_recipe
 from tagseg.run_folder import CHECKPOINT, RunFolder
-from tagseg.workflows.trusted import seal
+from tagseg.workflows.trusted import is_sealed, seal
 
 SHOWN = 3  # differences between recipes
 
 
 @contextmanager
 def claimed(
-    recipe: Recipe, out: Path, *, overwrite: bool, main: bool, wait: Callable[[], None] = lambda: None
+    recipe: Recipe,
+    out: Path,
+    *,
+    overwrite: bool,
+    main: bool,
+    wait: Callable[[], None] = lambda: None,
+    listed: Collection[str] = (),
 ) -> Iterator[None]:
     """Hold the run folder `out` for a recipe, or refuse it in one sentence; the `main` process of a run does both.
 
     With `overwrite` the run that is there is kept in `replaced` until the new one is complete, and comes back when the
     new one fails before its first checkpoint. Files that training did not write stay where they are.
-    wait: returns when every process has come that far.
+    wait: returns when every process has come that far. listed: digests of the photos and tags, where they are known; what
+    an earlier call with `overwrite` began with others is dropped.
     Raises UserError for a folder that another training works in, that holds something else, or cannot be written.
     """
     run = RunFolder(out)
@@ -45,7 +54,7 @@ def claimed(
             if run.recipe.is_file() and not _learned(run):
                 _remove(run)
             run.checkpoints.mkdir(exist_ok=True)  # with it a recipe.yaml is a run
-            if overwrite and run.recipe.is_file() and not _goes_on(recipe, run):
+            if overwrite and run.recipe.is_file() and not _goes_on(recipe, run, listed):
                 _set_aside(run)
                 replaces = True
             if not run.recipe.is_file() or (not run.finished and differences_to(run.recipe, recipe)):
@@ -55,7 +64,7 @@ def claimed(
         raise UserError(f"The run folder {out} cannot be written: {error.strerror or error}.") from error
     try:
         yield
-        if main and run.finished and run.replaced.is_dir():
+        if main and run.finished and _replaces(run):
             _remove(RunFolder(run.replaced))
     except UserError:
         if replaces and not any(run.checkpoints.glob("step-*.json")):
@@ -72,10 +81,12 @@ def drop_begun(out: Path) -> None:
     Nothing where no such training is. Raises UserError where it is at work.
     """
     run, alone = RunFolder(out), Alone(RunFolder(out).lock)
-    if run.replaced.is_dir() and not is_link(run.replaced) and not run.finished:
+    if _replaces(run) and not is_link(run.replaced) and not run.finished:
         alone.take(_busy(out))
         try:
-            _remove(run)
+            _recover(run)  # a kill may have left half of the old run in either place
+            if _replaces(run):
+                _remove(run)
         finally:
             alone.release()
 
@@ -116,9 +127,10 @@ def _learned(run: RunFolder) -> bool:
 
     A folder that this account did not train in counts as if: its recipe may be a person's own file.
     """
-    if not run.seal.is_file() or run.finished or run.metrics.is_file() or any(run.checkpoints.glob(CHECKPOINT)):
+    if not is_sealed(run) or run.finished or run.metrics.is_file() or any(run.checkpoints.glob(CHECKPOINT)):
         return True
-    return any(inner.is_dir() and (is_link(inner) or _learned(RunFolder(inner))) for inner in (run.start, run.replaced))
+    inner = [folder for folder in (run.start, run.replaced) if folder.is_dir()]
+    return any(is_link(folder) or (_files(folder) and _learned(RunFolder(folder))) for folder in inner)
 
 
 def _begun(path: Path, run: RunFolder) -> bool:
@@ -126,9 +138,16 @@ def _begun(path: Path, run: RunFolder) -> bool:
     return path == run.checkpoints and path.is_dir() and not entries(path)
 
 
-def _goes_on(recipe: Recipe, run: RunFolder) -> bool:
-    """Whether the folder holds what an earlier call with --overwrite began, and did not end."""
-    return run.replaced.is_dir() and not run.finished and not _that_count(differences_to(run.recipe, recipe))
+def _replaces(run: RunFolder) -> bool:
+    """Whether another run waits in `replaced`, whole or in part; a system's files alone are none."""
+    return run.replaced.is_dir() and bool(_files(run.replaced))
+
+
+def _goes_on(recipe: Recipe, run: RunFolder, listed: Collection[str]) -> bool:
+    """Whether the folder holds what an earlier call with --overwrite began, of the same photos and tags, and did not end."""
+    if not _replaces(run) or run.finished or _that_count(differences_to(run.recipe, recipe)):
+        return False
+    return not listed or (begun_with(run) | begun_with(RunFolder(run.start))) <= set(listed)
 
 
 def _that_count(differences: list[str]) -> list[str]:
@@ -205,7 +224,7 @@ def _files(folder: Path) -> list[Path]:
 
 def _set_aside(run: RunFolder) -> None:
     """Move the run into `replaced`; where a run waits there already, the one begun in its place is dropped."""
-    if run.replaced.is_dir():
+    if _replaces(run):
         _remove(run)
     else:
         _move(run.path, run.replaced)
@@ -214,7 +233,7 @@ def _set_aside(run: RunFolder) -> None:
 def _recover(run: RunFolder) -> None:
     """After a kill in the middle of an overwriting: the old run is back, or whole in `replaced`, or no longer needed."""
     old = RunFolder(run.replaced)
-    if not run.replaced.is_dir():
+    if not run.replaced.is_dir():  # an empty one goes too
         return
     if not (old.recipe.is_file() and run.recipe.is_file()):  # the recipe goes last: not all had been moved
         _move(run.replaced, run.path)
@@ -237,6 +256,8 @@ def _remove(run: RunFolder) -> None:
 
 def _remove_empty_folders(folder: Path) -> None:
     run = RunFolder(folder)
+    for scenes in (run.scenes, RunFolder(run.start).scenes):
+        remove_unfinished(scenes)
     for inner in (run.checkpoints, run.events, run.start, run.scenes):
         remove_empty(inner)
     if run.path.name == run.replaced.name and not any(folder.iterdir()):

@@ -8,7 +8,7 @@ from typing import Any
 
 from rich.console import Console
 
-from tagseg.data.scenes import SCENE_CLASSES, WRITTEN
+from tagseg.data.scenes import SCENE_CLASSES, WRITTEN, remove_unfinished, visible_files
 from tagseg.data.sources import LABELED
 from tagseg.devices import AUTO
 from tagseg.errors import UserError
@@ -23,7 +23,7 @@ from tagseg.run_folder import MOST_ROUNDS, ChainFolder, RunFolder
 from tagseg.workflows.chain import Chain, load_chain
 from tagseg.workflows.chain_report import chain_minutes
 from tagseg.workflows.report import report
-from tagseg.workflows.run import run
+from tagseg.workflows.run import chain_alone, run
 from tagseg.workflows.train import train
 
 CHAIN = "chain-scenes-classifier"
@@ -56,8 +56,9 @@ def demo(
     else:
         chain, folder = load_chain(CHAIN, [drawn, f"seed={seed}"]), ChainFolder(out)
         _check(folder, chain)
-        if overwrite:
-            _renew(folder)
+        if overwrite and folder.record.is_file():
+            with chain_alone(out):
+                _renew(folder)
         with compiled_ahead(len(SCENE_CLASSES) + 1):
             page = run(chain, out, device=device, say=say)
         stages = {name: folder.stage(name) for name in chain.stages}
@@ -87,15 +88,14 @@ def _check(folder: ChainFolder, chain: Chain) -> None:
 
 def _renew(folder: ChainFolder) -> None:
     """Have every stage made anew in place of what is there, and remove the scenes, which may be others."""
-    if not folder.record.is_file():
-        return
     known, _ = folder.read_record()
     for name in (*ChainFolder.masks(MOST_ROUNDS), ChainFolder.MARKS):
         if name in known:
             ResultFolder.check_unchanged(folder.path / name, LABELED)
-    scenes = [] if is_link(folder.scenes) else [path for path in folder.scenes.rglob("*") if not path.is_dir()]
+    remove_unfinished(folder.scenes)
+    scenes = set[Path]() if is_link(folder.scenes) else set(visible_files(folder.scenes))
     own = {path for pattern in WRITTEN for path in folder.scenes.glob(pattern)}
-    others = sorted({*scenes} - own)
+    others = sorted(scenes - own)
     if others:
         raise UserError(f"{others[0]} lies among the demo's scenes, which --overwrite removes: move it away.")
     for path in scenes:

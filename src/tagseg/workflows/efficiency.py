@@ -128,7 +128,7 @@ def _tables(
 
 
 def _known(networks: Sequence[Network], on: str) -> list[Network]:
-    """The networks, or their twins where there are any, each pair of recipes once."""
+    """The networks, or their twins where there are any."""
     if on == PUBLISHED:
         return list(networks)
     twins = TWINS[on]

@@ -217,10 +217,10 @@ class _Fit:
         return values
 
     def view(self, train: TrainSettings, few: bool, given: int | None) -> dict[str, Any]:
-        """How large photos are in training, and how much of them a crop shows; given: the crop, of few photos."""
+        """How large photos are in training, and how much of them a crop shows; given: the crop, which they follow."""
         if not few:
             most = GPU_CROP if self.gpu else FEW_CROP if self.few else CPU_CROP
-            crop = _side(min(most, self.short))
+            crop = given or _side(min(most, self.short))
             return {"crop": crop, "short_side": round(crop * 1.1)}
         most = max(train.crop, GPU_CROP) if self.gpu else train.crop
         if train.long_side is None:  # masks: at their own size, unless that is much larger

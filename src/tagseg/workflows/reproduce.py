@@ -102,8 +102,8 @@ def reproduce(
     with held:
         for seed in seeds:
             wait()
-            stages = Stages.open(_place(out, seed), main, wait, say, device)
-            _one_seed(table, setting, stages, seed, accelerator.device)
+            with Stages.open(_place(out, seed), main, wait, say, device) as stages:
+                _one_seed(table, setting, stages, seed, accelerator.device)
         if not main:
             return None
         results = [

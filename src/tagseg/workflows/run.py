@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from accelerate import Accelerator
+
+from tagseg.alone import Alone
 from tagseg.data.sources import DataSettings, Sources, open_sources
 from tagseg.devices import AUTO
 from tagseg.engine.processes import create_accelerator
@@ -41,11 +45,27 @@ from tagseg.workflows.train import train
 def run(chain: Chain, out: Path, *, device: str = AUTO, say: Callable[[str], object] = print) -> Path:
     """Carry out a chain in the folder `out` and return its report; the same call goes on with an unfinished one.
 
-    Raises UserError where `out` holds something else, or is, holds or lies inside what the stages read; Interrupted when
-    asked to stop; and what the stages raise.
+    Raises UserError where `out` holds something else, or is, holds or lies inside what the stages read, and where another
+    call works in it; Interrupted when asked to stop; and what the stages raise.
     """
     with Interruption():
         return _run(chain, Path(out), device, say)
+
+
+@contextmanager
+def chain_alone(out: Path) -> Iterator[None]:
+    """One call at a time in a chain's folder, which is there; its stages have locks of their own besides."""
+    alone = Alone(ChainFolder(out).lock)
+    try:
+        alone.take(
+            f"Another command makes the chain in {out} at this moment: wait for its end, or choose another --out."
+        )
+    except OSError as error:
+        raise UserError(f"{out} cannot be written: {error.strerror or error}; choose another --out.") from error
+    try:
+        yield
+    finally:
+        alone.release()
 
 
 def _run(chain: Chain, out: Path, device: str, say: Callable[[str], object]) -> Path:
@@ -53,13 +73,17 @@ def _run(chain: Chain, out: Path, device: str, say: Callable[[str], object]) -> 
     main = accelerator.is_main_process
     if not main:
         say = nothing_said
-    folder = ChainFolder(out)
-    recipes = [recipe for recipe in (chain.classifier, chain.teacher, chain.segmenter) if recipe is not None]
-    check_output(out, [place for recipe in recipes for place in recipe_places(recipe)])
+    check_output(out, [place for recipe in _recipes(chain) for place in recipe_places(recipe)])
     data = rooted(chain.teacher.data, out)
     if data.format != "scenes":
         open_sources(data, out)  # a mistake is said before anything is written
-    stages = Stages.open(out, main, accelerator.wait_for_everyone, say, device)
+    with Stages.open(out, main, accelerator.wait_for_everyone, say, device) as stages:
+        return _run_claimed(chain, data, stages, accelerator)
+
+
+def _run_claimed(chain: Chain, data: DataSettings, stages: Stages, accelerator: Accelerator) -> Path:
+    folder, main, say = stages.folder, stages.main, stages.say
+    out = folder.path
     sources = open_together(data, out, main, accelerator.wait_for_everyone)
     photos = stages.known_photos(sources)
 
@@ -96,7 +120,7 @@ def _run(chain: Chain, out: Path, device: str, say: Callable[[str], object]) -> 
         made_by += [digest, digest_file(folder.stage(place).weights)]
         predict = segmenter.predict
 
-    shown = [photos, *made_by, *(recipe.predict.model_dump(mode="json") for recipe in recipes)]
+    shown = [photos, *made_by, *(recipe.predict.model_dump(mode="json") for recipe in _recipes(chain))]
     if stages.due("evaluation", shown):
         if main:
             evaluate_chain(out, sources, chain)
@@ -140,25 +164,35 @@ class Stages:
     photos: dict[str, str] = field(default_factory=dict)  # digests of stamps and of contents: what stages know them by
 
     @classmethod
-    def open(cls, out: Path, main: bool, wait: Callable[[], None], say: Callable[[str], object], device: str) -> Stages:
-        """Take the folder for a chain. Raises UserError where it holds something else or cannot be used."""
+    @contextmanager
+    def open(
+        cls, out: Path, main: bool, wait: Callable[[], None], say: Callable[[str], object], device: str
+    ) -> Iterator[Stages]:
+        """Hold the folder for a chain. Raises UserError where it holds something else, is in use, or cannot be used."""
         folder = ChainFolder(out)
-        stages = cls(folder, main, wait, say, device)
+        if not folder.record.is_file() and out.exists() and (not out.is_dir() or entries(out)):
+            raise UserError(f"{out} is not empty and holds no chain: choose another --out.")
+        wait()  # every process has looked before one changes anything
+        if main:
+            make_folder(out)
+        with chain_alone(out) if main else nullcontext():
+            stages = cls(folder, main, wait, say, device)
+            stages._read()
+            wait()
+            stages._write()
+            wait()
+            yield stages
+
+    def _read(self) -> None:
+        """Take up what the record says. Raises UserError where a file of the chain is a link."""
+        folder, out = self.folder, self.folder.path
         if folder.record.is_file():
-            stages.record, stages.last = folder.read_record()
-            stages.photos = folder.read_photos()
-            names = [*stages.record, folder.record.name, folder.scores.name, folder.report.name, folder.scenes.name]
+            self.record, self.last = folder.read_record()
+            self.photos = folder.read_photos()
+            names = [*self.record, folder.record.name, folder.scores.name, folder.report.name, folder.scenes.name]
             links = [out / name for name in names if is_link(out / name)]
             if links:
                 raise UserError(f"{links[0]} is a link, and a chain writes through none: remove it.")
-        elif out.exists() and (not out.is_dir() or entries(out)):
-            raise UserError(f"{out} is not empty and holds no chain: choose another --out.")
-        wait()
-        if main:
-            make_folder(out)
-        stages._write()
-        wait()
-        return stages
 
     def known_photos(self, sources: Sources) -> str:
         """The digest that the chain knows photos by: the same for copies of them, wherever and whenever they were made.
@@ -258,6 +292,10 @@ def _truth(data: DataSettings, sources: Sources) -> dict[str, Any]:
     if data.format != "tagged":
         return {}
     return {"truth": data.truth or data.masks} if sources.val is not None else {"val": None}
+
+
+def _recipes(chain: Chain) -> list[Recipe]:
+    return [recipe for recipe in (chain.classifier, chain.teacher, chain.segmenter) if recipe is not None]
 
 
 def _starting_from(recipe: Recipe, start: str) -> Recipe:

@@ -203,7 +203,7 @@ def run_shards(
     if shards.engine not in ("local", "ray"):
         raise UserError(f"--engine should be local or ray, not {shards.engine!r}.")
     CONTAINERS[shards.container].check()
-    own_shards(shards.shard, shards.count, os.environ)  # what cannot be is said before anything is made
+    mine = own_shards(shards.shard, shards.count, os.environ)  # what cannot be is said before anything is made
     check_timeout(shards.timeout)
     if shards.engine == "ray":
         if shards.shard is not None:
@@ -218,10 +218,14 @@ def run_shards(
     whole, count = place, shards.count
     again: list[Photo] = []
     if shards.retry_errors:
+        if mine is not None and not mine[0]:  # it would plan a retry for other tasks, which may have ended
+            say(f"None of the {count} shards is for this task, as {mine[1]} says.")
+            return None
         place, again = to_retry(place)
         if not again:
             raise UserError(f"{out}: no photo failed, so there is nothing to retry.")
-        count = read_plan(place).shards if place.exists(PLAN) else min(count, len(again))
+        if place.exists(PLAN):
+            count = read_plan(place).shards  # else as many as are asked for, so that each task has a part again
 
     def listed() -> tuple[Sequence[Photo], list[str]]:
         if again:

@@ -13,22 +13,23 @@ import torch
 from accelerate import Accelerator
 
 from tagseg.data.augment import Augment
-from tagseg.data.batches import StepBatches
+from tagseg.data.batches import StepBatches, digest_listed
 from tagseg.data.reviewed import Reviewed
 from tagseg.data.sources import Sources, open_sources
 from tagseg.data.tagged import TaggedImages
 from tagseg.devices import AUTO, choose_device, is_out_of_memory, memory_sentence
 from tagseg.engine.fit import fit
+from tagseg.engine.identity import check_listed
 from tagseg.engine.processes import create_accelerator
 from tagseg.engine.settings import TrainSettings
 from tagseg.errors import UserError
 from tagseg.files import to_json, write_text
 from tagseg.footprint import device_memory_gib, multiply_adds, peak_memory_gib
 from tagseg.interrupt import Interrupted, Interruption
-from tagseg.methods import Method
+from tagseg.methods import Method, find_method
 from tagseg.methods.build import build_method
 from tagseg.places import check_output
-from tagseg.prediction.load import load
+from tagseg.prediction.load import is_described, load
 from tagseg.prediction.score import score_branches, summary
 from tagseg.prediction.segmenter import Segmenter
 from tagseg.progress import nothing_said
@@ -87,7 +88,9 @@ def _train(
     main = accelerator.is_main_process
     if not main:
         say = nothing_said
-    with claimed(recipe, out, overwrite=overwrite, main=main, wait=accelerator.wait_for_everyone):
+    # What was begun may be of a method that reads masks, or of its start that reads none.
+    listed = {digest_listed(sources.train, with_masks=with_masks) for with_masks in (False, True)} if sources else ()
+    with claimed(recipe, out, overwrite=overwrite, main=main, wait=accelerator.wait_for_everyone, listed=listed):
         return _train_claimed(recipe, out, sources, accelerator, device, say, stage, scored)
 
 
@@ -116,7 +119,9 @@ def _train_claimed(
         for note in dict.fromkeys((*sources.train.notes, *(sources.val.notes if sources.val else ()))):
             say(note)
 
-    method, start_minutes = start_method(recipe, sources.train.classes, out, device=device, say=say, stage=first)
+    method, start_minutes = start_method(
+        recipe, sources.train.classes, out, device=device, say=say, stage=first, photos=sources.train
+    )
     about_classes = f"{len(sources.train)} photos, classes: {', '.join(sources.train.classes)}"
     say(f"{own}{recipe.method.name} on {about_classes}; {recipe.train.steps} steps.")
     settings = recipe.train
@@ -171,6 +176,7 @@ def _train_claimed(
             "classes": list(sources.train.classes),
             "scores": scores,
             "photo_miou": photo_miou,
+            "listed": batches.listed,
             "minutes": round((result.seconds + time.monotonic() - scoring) / 60 + start_minutes, 2),
             "peak_memory_gib": round(peak_memory_gib(), 2),
             "device_memory_gib": None if on_device is None else round(on_device, 2),
@@ -179,7 +185,7 @@ def _train_claimed(
             "machine": machine(accelerator.device),
             "command": command(),
         }
-        about = {key: value for key, value in facts.items() if key != "photo_miou"}
+        about = {key: value for key, value in facts.items() if key not in ("photo_miou", "listed")}
         Segmenter(method, recipe.predict).save(out, {"training": about})
         write_text(run.scores, to_json(facts, indent=2))
     accelerator.wait_for_everyone()
@@ -213,11 +219,12 @@ def start_method(
     device: str = AUTO,
     say: Callable[[str], object] = print,
     stage: Stage | None = None,
+    photos: TaggedImages | None = None,
 ) -> tuple[Method, float]:
     """The method with the weights it starts from, and the minutes it took to train them.
 
     A start that is a recipe's name is trained first, in `out`/start: same data, backbone, weights and seed, and with the
-    changes of `model.start_train`.
+    changes of `model.start_train`. photos: those that are trained on; a start that learned from others is refused.
     """
     start, minutes = recipe.model.start, 0.0
     torch.manual_seed(recipe.train.seed)  # the heads' first weights
@@ -227,16 +234,21 @@ def start_method(
     if start in shipped_recipes():
         first = start_recipe(recipe, start)
         file = RunFolder(out).start
-        done = " is done" if RunFolder(file).finished else f" learns the tags, {first.train.steps} steps"
+        begun, done = RunFolder(file), f" learns the tags, {first.train.steps} steps"
+        if begun.finished:
+            done = " is done"
+            if photos is not None:
+                with_masks = find_method(first.method.name).needs_masks
+                check_listed(file, begun.result().get("listed"), digest_listed(photos, with_masks=with_masks))
         say(f"{stage or 'First: '}a {first.method.name}{done}, in {file}.")
         train(first, file, device=device, say=nothing_said, stage=stage, scored=False)
-    license, learned = "unknown", classes
+    source = None
     if file.is_dir():
-        begun = RunFolder.of(file)
-        minutes = float(begun.result()["minutes"])
+        run = RunFolder.of(file)
+        minutes = float(run.result()["minutes"])
+        source, file = load(file, device="cpu").method, run.weights
+    elif is_described(file):
         source = load(file, device="cpu").method
-        license, learned = source.backbone.license, source.classes
-        file = begun.weights
     if not file.is_file():
         raise UserError(f"model.start: {start!r} is neither a shipped recipe, nor a run folder, nor a file of weights.")
     torch.manual_seed(recipe.train.seed)
@@ -246,11 +258,14 @@ def start_method(
         return method, minutes
     method = build_method(recipe.method, recipe.model, classes, weights="none")
     apart = set[str]()
-    if learned != classes:
+    if source is None:
+        say(f"model.start: {start} names no classes, so those of its weights are taken to be in this run's order.")
+    elif source.classes != classes:
         apart = weights_of_classes(recipe, method)
-        say(f"model.start: {start} knows the classes {', '.join(learned)}, so weights of single classes start anew.")
+        known = ", ".join(source.classes)
+        say(f"model.start: {start} knows the classes {known}, so weights of single classes start anew.")
     take_fitting(file, method, apart=apart)
-    method.backbone.license = license
+    method.backbone.license = "unknown" if source is None else source.backbone.license
     return method, minutes
 
 
