@@ -85,6 +85,14 @@ def test_a_former_key_is_understood_and_the_present_one_named(
         ),
         ("tscd-scenes", "method.equivariance={weight: a}", "weight: should be a number (given: 'a')"),
         ("tscd-scenes", "method.equivariance={weight: 0.2}", "equivariance is now equivariance_weight"),
+        ("tscd-scenes", "method.equivariance=0.1", "method.equivariance: there is no such key"),
+        ("tscd-scenes", "method.equivariance=null", "method.equivariance: there is no such key"),
+        ("asdt-scenes", "method.cam_bf16='\"no\"'", "method.cam_bf16: should be true or false"),
+        (
+            "bmp-scenes",
+            "method.seg_to_class={threshold: as_meant, compare: logit}",
+            "threshold is now compare: probability, but compare is 'logit'",
+        ),
         (
             "bmp-scenes",
             "method.seg_to_class.threshold=[as_meant]",

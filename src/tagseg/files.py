@@ -66,9 +66,12 @@ def write_text(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8", errors="surrogateescape", newline="\n")
 
 
-def to_json(value: Any, *, indent: int | None = None) -> str:
-    """A value as JSON that UTF-8 can hold: the bytes of a file name that is not UTF-8 are escaped."""
-    text = json.dumps(value, indent=indent, ensure_ascii=False)
+def to_json(value: Any, *, indent: int | None = None, allow_nan: bool = True) -> str:
+    """A value as JSON that UTF-8 can hold: the bytes of a file name that is not UTF-8 are escaped.
+
+    allow_nan: whether NaN and Infinity, which browsers do not read, are written; else they raise ValueError.
+    """
+    text = json.dumps(value, indent=indent, ensure_ascii=False, allow_nan=allow_nan)
     return re.sub("[\ud800-\udfff]", lambda found: f"\\u{ord(found[0]):04x}", text)
 
 

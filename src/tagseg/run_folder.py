@@ -174,6 +174,13 @@ class ChainFolder:
         """The run of a stage."""
         return RunFolder(self.path / name)
 
+    def places(self) -> list[Path]:
+        """What no result may be written over: the chain's own files and folders. Other folders beside them are free."""
+        runs = [self.classifier, *map(self.stage, self.stages(MOST_ROUNDS))]
+        own = [self.record, self.scores, self.report, self.scenes, self.marks]
+        masks = [self.path / name for name in self.masks(MOST_ROUNDS)]
+        return [*own, *masks, *(place for run in runs for place in run.places())]
+
     def read_record(self) -> tuple[dict[str, dict[str, Any]], str]:
         """What is known of each stage by its name, in the order in which they were begun, and the last stage's name."""
         content = self._content()

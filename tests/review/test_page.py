@@ -113,14 +113,14 @@ def test_decisions_by_keys_are_on_disk_at_once_and_can_be_undone(tmp_path: Path,
 
 
 class Held:
-    """Answers to some addresses, kept back until they are let go."""
+    """Answers to some addresses, to all methods or one, kept back until they are let go."""
 
-    def __init__(self, page, numbers, what):
-        self.waiting, self.free = [], False
+    def __init__(self, page, numbers, what, method=None):
+        self.waiting, self.free, self.method = [], False, method
         page.route(re.compile(rf"/api/photos/({'|'.join(map(str, numbers))})/{what}$"), self.meet)
 
     def meet(self, route):
-        if self.free:
+        if self.free or self.method not in (None, route.request.method):
             route.continue_()
         else:
             self.waiting.append(route)
@@ -178,6 +178,62 @@ def test_what_is_done_while_the_next_photo_loads_does_not_go_to_it(tmp_path: Pat
             read_mask(tmp_path / "review" / "proposed" / f"{second}.png"),
         )
         assert page.faults == []
+
+
+def test_a_photo_comes_back_with_the_stroke_that_is_on_its_way(tmp_path: Path, browser) -> None:  # type: ignore[no-untyped-def]
+    with served(open_session(tmp_path)) as url:
+        page = opened(browser, url)
+        first, number = shown(page), page.evaluate("tagsegReview.current")
+        held = Held(page, [number], "mask", "PUT")
+        paint_a_stroke(page)
+        page.mouse.up()
+        page.keyboard.press("j")
+        until(page, "tagsegReview.mask && tagsegReview.current !== " + str(number))
+        page.wait_for_timeout(200)  # the photos ahead are fetched, this one among them
+        page.keyboard.press("k")
+        page.wait_for_timeout(200)
+        held.let_go()
+        shows(page, first)
+        assert page.evaluate("tagsegReview.mask.data[10 * 80 + 10]") == 2
+        page.mouse.move(*spot(page, 5, 40))
+        page.mouse.down()
+        page.mouse.up()
+        saved(page)
+        kept = read_mask(tmp_path / "review" / "masks" / f"{first}.png")
+        assert (kept[10, 5:16] == 2).all()
+        assert kept[40, 5] == 2
+        assert page.faults == []
+
+
+def test_a_step_taken_back_in_the_midst_of_a_stroke_is_that_stroke(tmp_path: Path, browser) -> None:  # type: ignore[no-untyped-def]
+    with served(open_session(tmp_path)) as url:
+        page = opened(browser, url)
+        paint_a_stroke(page)
+        page.mouse.up()
+        before = page.evaluate("[...tagsegReview.mask.data]")
+        page.mouse.move(*spot(page, 5, 40))
+        page.mouse.down()
+        page.mouse.move(*spot(page, 10, 40))
+        page.keyboard.press("Control+z")
+        page.mouse.move(*spot(page, 15, 50), steps=3)
+        page.mouse.up()
+        assert page.evaluate("[...tagsegReview.mask.data]") == before
+        assert page.evaluate("[tagsegReview.mask.undos.length, tagsegReview.mask.redos.length]") == [1, 1]
+        page.mouse.move(*spot(page, 5, 40))
+        page.mouse.down()
+        decide = "tagsegReview.decide('accepted') ?? tagsegReview.queue.rows.get(i).painted"
+        assert page.evaluate(f"(() => {{ const i = tagsegReview.current; return {decide}; }})()"), "before it is sent"
+        page.mouse.up()
+        assert page.faults == []
+
+
+def test_a_page_without_rows_says_why(tmp_path: Path, browser) -> None:  # type: ignore[no-untyped-def]
+    with served(open_session(tmp_path)) as url:
+        page = browser.new_page()
+        page.route(re.compile("/api/rows"), lambda route: route.fulfill(status=500, json={"detail": "No luck today."}))
+        page.goto(url)
+        until(page, "document.getElementById('notice').textContent === 'No luck today.'")
+        assert page.is_visible("#notice")
 
 
 def test_a_photo_that_cannot_be_shown_can_be_rejected_and_not_accepted(tmp_path: Path, browser) -> None:  # type: ignore[no-untyped-def]

@@ -7,11 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tagseg.data.palette import write_mask
 from tagseg.data.photo import read_mask
 from tagseg.data.review_journal import read_verdicts
 from tagseg.errors import UserError
 from tagseg.review.proposals import FACTS, FolderProposals, ModelProposals, read_facts
-from tagseg.review.session import Session
+from tagseg.review.session import Photo, Session
 from tests.review.photos import SIZE, open_session, segmenter, write_masks, write_photos
 
 CLASSES = ("background", "green", "blue")
@@ -50,6 +51,25 @@ def test_an_undo_gives_an_accepted_photo_the_mask_of_its_tags(session: Session) 
     assert kept(session) == [0, 1]
 
 
+def test_an_undo_gives_the_mask_that_was_accepted_whatever_is_proposed_now(tmp_path: Path) -> None:
+    photos = write_photos(tmp_path / "photos", 2)
+    masks = write_masks(tmp_path / "masks", photos)
+    session = Session(tmp_path / "review", photos, FolderProposals(masks, CLASSES))
+    for index in (0, 1):
+        session.decide(index, "accepted", None)
+    session.close()
+    write_mask(masks / "p0.png", np.full(SIZE, 2, np.uint8))
+    write_mask(masks / "p1.png", np.ones((2, 2), np.uint8))  # no mask of its photo
+    session = Session(tmp_path / "review", photos, FolderProposals(masks, CLASSES))
+    for index in (0, 1):
+        session.decide(index, "rejected", None)
+    assert [session.step("undo"), session.step("undo")] == [1, 0]
+    assert [session.verdict(index).state for index in (0, 1)] == ["accepted", "accepted"]
+    assert [np.unique(session.mask(index)[0]).tolist() for index in (0, 1)] == [[0, 1], [0, 1]]
+    assert kept(session) == [0, 1]
+    session.close()
+
+
 def test_an_undo_brings_no_dropped_stroke_back(session: Session) -> None:
     session.paint(0, *stroke(), None)
     session.decide(0, "accepted", None)
@@ -83,7 +103,7 @@ def test_a_mask_is_there_before_the_journal_and_put_back_where_that_is_refused(
     session.decide(0, "accepted", None)
     if deed in ("decide", "undo"):
         session.decide(0, "rejected", None)
-        session.retag(0, ["blue"], None)
+        (session.folder / "masks" / "p0.png").unlink()
     before, verdict, seen = files(session), str(session.verdict(0)), []
 
     def full(entry: Any) -> None:
@@ -104,7 +124,7 @@ def test_a_mask_is_there_before_the_journal_and_put_back_where_that_is_refused(
     assert files(session) == before
     assert str(session.verdict(0)) == verdict
     deeds[deed]()  # what the page sends again
-    assert seen[0]["p0.pngmasks"] == files(session)["p0.pngmasks"] != before["p0.pngmasks"]
+    assert seen[0]["p0.pngmasks"] == files(session)["p0.pngmasks"] != before.get("p0.pngmasks")
 
 
 def test_tags_that_cannot_be_labeled_are_not_kept(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -118,6 +138,27 @@ def test_tags_that_cannot_be_labeled_are_not_kept(session: Session, monkeypatch:
         session.retag(0, ["green"], None)
     assert read_verdicts(session.folder)["p0"].tags is None
     assert kept(session) == [0, 1, 2]
+
+
+def test_a_name_that_is_not_utf_8_is_labeled_once(tmp_path: Path) -> None:
+    name = b"caf\xe9".decode("utf-8", "surrogateescape")
+    path = write_photos(tmp_path / "photos", 1)[0].path
+    path = path.rename(path.with_name(f"{name}.png"))
+    session = Session(tmp_path / "review", [Photo(name, path, None)], ModelProposals(segmenter(), tmp_path / "own"))
+    assert session.look(0).problem == ""
+    assert list(read_facts(tmp_path / "own")) == [name]
+    session.close()
+
+
+def test_a_photo_whose_probabilities_are_no_numbers_is_a_problem(
+    session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = session.proposals.segmenter.probabilities  # type: ignore[attr-defined]
+    monkeypatch.setattr(session.proposals.segmenter, "probabilities", lambda *given: whole(*given) * np.nan)  # type: ignore[attr-defined]
+    assert "the model's probabilities are no numbers" in session.look(0).problem
+    assert session.row(0)["doubt"] is None
+    monkeypatch.undo()
+    assert session.look(1).problem == ""
 
 
 def test_a_tick_that_is_taken_back_gives_the_mask_of_the_folder(tmp_path: Path) -> None:

@@ -146,6 +146,7 @@ def test_connected_pixels_are_those_of_a_flood() -> None:
     "address",
     ["/data/local-files/?d=secret.png", "/data/local-files/?d=my%20photos/../secret.png",
      "/data/local-files/?d=my%20photos/link.png", "/data/local-files/?d=/etc/passwd", "/data/local-files/?d=",
+     "/data/local-files/?d=my%20photos/%00.png",
      "/data/local-files/?d=my%20photos/none.png", "/data/upload/1/x.png", "http://169.254.169.254/latest", "file:///etc/passwd"],
 )  # fmt: skip
 def test_photos_elsewhere_are_refused(client: TestClient, address: str) -> None:
@@ -163,6 +164,19 @@ def test_interfaces_without_a_brush_or_with_entities_are_refused() -> None:
         with pytest.raises(UserError, match=said):
             read_controls(text)
     assert read_controls(INTERFACE).labels == ("green", "blue")
+
+
+@pytest.mark.parametrize("url", ["http://[::1", "localhost:8080", "https://", "ftp://a", "http://a:x", ""])
+def test_an_address_of_label_studio_that_is_none_is_refused_at_the_start(url: str) -> None:
+    with pytest.raises(UserError, match=r"--label-studio-url .* is no address"):
+        Backend(Service(segmenter()), url=url)
+    assert Backend(Service(segmenter()), url="https://studio.example:8080/").url == "https://studio.example:8080"
+
+
+def test_a_model_whose_name_is_not_utf_8_is_healthy() -> None:
+    routes = Backend(Service(segmenter(), name="caf\udce9")).routes()
+    with TestClient(create_app(Service(segmenter()), routes=routes), base_url="http://127.0.0.1:9090") as one:
+        assert one.get("/health").json()["model_class"] == "caf\udce9"
 
 
 def test_uploaded_photos_are_fetched_from_the_given_label_studio_alone() -> None:

@@ -141,6 +141,13 @@ def test_health_info_and_metrics(client: TestClient) -> None:
     assert client.get("/page/app.py").status_code == 404
 
 
+def test_a_model_whose_name_is_not_utf_8_is_served() -> None:
+    one = started(Service(segmenter(), name=b"caf\xe9".decode("utf-8", "surrogateescape")))
+    assert one.get("/info").json()["name"] == "caf\udce9"
+    assert one.get("/openapi.json").status_code == 200
+    one.__exit__(None, None, None)
+
+
 class Slow(Segmenter):
     """A model that waits until it is let go."""
 

@@ -406,7 +406,6 @@ def test_an_export_says_that_no_graph_scales_photos(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "training",
     [
-        None,
         [],
         "x",
         {"scores": [1]},
@@ -420,6 +419,8 @@ def test_a_description_of_training_that_no_card_can_show_is_refused(training: ob
     Segmenter(model.method, model.settings).save(tmp_path, {"training": training})
     with pytest.raises(UserError, match=r"model\.json cannot be read .*its (training|scores)"):
         tagseg.load(tmp_path)
+    Segmenter(model.method, model.settings).save(tmp_path, {"training": None})
+    assert "None were measured" in model_card(tagseg.load(tmp_path).describe())
     # a score without its photos, or with no true pixel, is shown
     Segmenter(model.method, model.settings).save(tmp_path, {"training": {"scores": {"p": {"main": {"miou": None}}}}})
     assert "| main | - | ? |" in model_card(tagseg.load(tmp_path).describe())

@@ -16,7 +16,7 @@ from tagseg.errors import UserError
 from tagseg.review.proposals import read_facts
 from tagseg.segmenter import Segmenter
 from tagseg.weights import save_weights
-from tagseg.workflows.review import open_review
+from tagseg.workflows.review import listed_classes, open_review
 from tests.methods.small import build
 from tests.review.photos import write_masks, write_photos
 
@@ -70,6 +70,15 @@ def test_a_chain_s_folder_is_reviewed_by_its_last_stage(tmp_path: Path, photos: 
     session = open_review(chain, tmp_path / "review", images=photos)
     assert (session.title, session.classes) == ("chain", ("background", "cat", "dog", "sheep"))
     session.close()
+    for place in (chain, chain / "masks", chain / "segmenter", chain / "segmenter/checkpoints"):
+        with pytest.raises(UserError, match=r"choose another --review"):
+            open_review(chain, place, images=photos)
+        assert not (place / "review.json").exists()
+    open_review(chain, chain / "review", images=photos).close()
+    open_review(chain, chain / "segmenter/review", images=photos).close()
+    masks = write_masks(tmp_path / "masks", write_photos(photos, 3))
+    with pytest.raises(UserError, match=r"choose another --review"):
+        open_review(masks, chain, images=photos, model=chain)
     (chain / "segmenter/scores.json").unlink()
     with pytest.raises(UserError, match="is a chain that is not complete"):
         open_review(chain, tmp_path / "other", images=photos)
@@ -107,6 +116,38 @@ def test_a_list_beside_the_masks_numbers_them_whatever_the_model_s_order_is(tmp_
         session.close()
     with pytest.raises(UserError, match="does not know 'fish'"):
         open_review(masks, tmp_path / "other", images=photos, model=model, classes=("fish", "cat"))
+
+
+@pytest.mark.parametrize(
+    ("lines", "names"),
+    [
+        ("background/cat/dog", ("cat", "dog")),
+        ("background/1 euro/2 euro/5 cent/255-dpi", ("1 euro", "2 euro", "5 cent", "255-dpi")),
+        ("background/cat//dog", ("cat", "dog")),
+        ("background/cat/dog/__ignore__", ("cat", "dog")),
+        ("0 background/1 cat/2 dog", ("cat", "dog")),
+        ("cat/dog", ("cat", "dog")),
+        ("background/1 cat/2 dog", "not every class"),
+        ("background/cat/cat", "stands twice"),
+        ("background", ()),
+    ],
+)
+def test_a_list_beside_masks_is_read_as_people_write_it(tmp_path: Path, lines: str, names: tuple[str, ...]) -> None:
+    (tmp_path / "labels.txt").write_text("another\nlist\n")
+    (tmp_path / "classes.txt").write_text(lines.replace("/", "\n") + "\n")
+    if isinstance(names, str):
+        with pytest.raises(UserError, match=names):
+            listed_classes(tmp_path)
+    else:
+        assert listed_classes(tmp_path) == names
+
+
+@pytest.mark.parametrize("row", ["p0.png,nan,", "p0.png,0.5,nan", "p0.png,inf,0.5"])
+def test_a_confidence_that_is_no_number_is_said(tmp_path: Path, photos: Path, row: str) -> None:
+    masks = write_masks(tmp_path / "masks", write_photos(photos, 3))
+    (masks / "confidence.csv").write_text(f"file,confidence,expected_iou\np1.png,0.5,\n{row}\n")
+    with pytest.raises(UserError, match=r"confidence.csv, line 3: the table needs .* with a number"):
+        open_review(masks, tmp_path / "review", images=photos, classes=("green", "blue"))
 
 
 @pytest.mark.parametrize(

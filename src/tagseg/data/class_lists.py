@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,6 +46,26 @@ def find_class_list(folder: Path) -> ClassList | None:
             return ClassList(_numbered_names(path, _lines(path)))
     path = folder / LABELMAP
     return _read_labelmap(path) if path.exists() else None
+
+
+def read_class_list(path: Path) -> tuple[str, ...]:
+    """The classes 1, 2, ... of one list, read as `find_class_list` does, or line by line where tagseg may have written it.
+
+    That is background and then names of classes, whatever these look like; none where background stands alone.
+    Raises UserError.
+    """
+    first, *names = read_text(path, "a list of classes", fix="write one class a line").rstrip("\n").split("\n")
+    if first == BACKGROUND and not _counts(names) and not any(_is(_IGNORE, name) for name in names):
+        with suppress(UserError):
+            return check_classes(names)
+    return _numbered_names(path, _lines(path))
+
+
+def _counts(names: list[str]) -> bool:
+    """Whether each line bears its number and a name of its own: `1 cat`, `2 dog`, but not the coins `1 euro`, `2 euro`."""
+    found = [match for match in map(_NUMBERED.fullmatch, names) if match]
+    numbers, bare = {int(match["number"]) for match in found}, {match["name"] for match in found}
+    return bool(names) and len(bare) == len(names) and numbers == set(range(1, len(names) + 1))
 
 
 def _lines(path: Path) -> list[str]:

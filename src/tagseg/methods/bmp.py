@@ -26,6 +26,7 @@ from tagseg.cues.background_aware import (
 from tagseg.cues.cam_labels import CamLabelSettings
 from tagseg.cues.views import SMALLEST_VIEW
 from tagseg.data.batch import Batch, Facts
+from tagseg.foreign import shown
 from tagseg.losses import PixelLoss, normalized_loss, pixel_loss
 from tagseg.mask_values import IGNORE
 from tagseg.methods.afa_network import AFANetwork, AFANetworkSettings
@@ -85,7 +86,12 @@ class SegToClassSettings(Settings):
         compared = {"as_released": "logit", "as_meant": "probability"}
         threshold = given.get("threshold")
         if isinstance(threshold, str) and threshold in compared:
-            given["compare"] = compared[given.pop("threshold")]
+            now = compared[given.pop("threshold")]
+            if given.get("compare", now) != now:
+                raise ValueError(
+                    f"threshold is now compare: {now}, but compare is {shown(given['compare'])}; take threshold away"
+                )
+            given["compare"] = now
             say(f"threshold is now compare: {given['compare']}")
         return given
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from tagseg.backbones.backbone import Backbone
 from tagseg.data.batch import Batch
+from tagseg.foreign import shown
 from tagseg.settings import Settings
 
 
@@ -130,6 +131,8 @@ def cam_precision_before(given: dict[str, Any], say: Callable[[str], object]) ->
     """Settings whose switch `cam_bf16` became `cam_precision`."""
     if "cam_bf16" in given:
         wanted = given.pop("cam_bf16")
+        if not isinstance(wanted, bool):  # a quoted "no" is no false
+            raise ValueError(f"cam_bf16: should be true or false (given: {shown(wanted)})")
         say(f"cam_bf16 is now cam_precision: {'bf16' if wanted else 'null'}")
         given["cam_precision"] = "bf16" if wanted else None
     return given

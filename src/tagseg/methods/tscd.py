@@ -66,9 +66,10 @@ class TSCDSettings(AFANetworkSettings):
     @classmethod
     def _before(cls, given: dict[str, Any], say: Callable[[str], object]) -> dict[str, Any]:
         given = super()._before(given, say)
-        block = given.pop("equivariance", None)
+        block = given.get("equivariance")
         if not isinstance(block, dict):
-            return given
+            return given  # which says that there is no such key, where it stands
+        del given["equivariance"]
         weight = old_number(block, "weight", 0.1 if "form" in block else 0.0)
         if "form" not in block and weight != 0:
             raise ValueError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -53,24 +54,28 @@ def write_table(path: Path, rows: Mapping[str, Sureness]) -> None:
     write_text(path, text.getvalue())
 
 
-def read_rows(path: Path, *, torn: bool = False) -> dict[str, Sureness]:
+def read_rows(path: Path, *, own: bool = False) -> dict[str, Sureness]:
     """The rows of such a table by the photo's name; of a photo with several the last. Raises UserError for what is none.
 
-    torn: whether a kill may have cut the last row, which is then left out.
+    own: whether this call writes it. Then a last row that a kill has cut is left out, and numbers that are none stay.
     """
     rows = {}
     with reading(path, "a table of confidences"):
         content = read_bytes(path, "a table of confidences", DATA_CAP)
         # line ends are left as they are: one may stand in a name
-        text = StringIO(content[: content.rfind(b"\n") + 1 if torn else None].decode("utf-8-sig"), newline="")
+        text = StringIO(content[: content.rfind(b"\n") + 1 if own else None].decode("utf-8-sig"), newline="")
     for number, row in enumerate(csv.DictReader(text), start=2):
         try:
             name, expected = path_of_cell(row["file"]), row.get("expected_iou")
             rows[name] = Sureness(float(row["confidence"]), float(expected) if expected else None)
+            if not own and not all(math.isfinite(number) for number in rows[name] if number is not None):
+                raise ValueError("no finite number")
         except (KeyError, TypeError, ValueError) as error:
-            if torn and next(text, None) is None:
+            if own and next(text, None) is None:
                 break
-            raise UserError(f"{path}, line {number}: the table needs the columns file and confidence.") from error
+            raise UserError(
+                f"{path}, line {number}: the table needs the columns file and confidence, with a number."
+            ) from error
     return rows
 
 
@@ -81,7 +86,7 @@ def confidence_table(path: Path, keep: Callable[[str], bool]) -> Iterator[Table]
     keep: whether the row of a photo that is there stays, by its name. A row is on the disk when the call returns.
     """
     # the photo of a torn row has no mask yet and comes again
-    there = read_rows(path, torn=True) if path.is_file() else {}
+    there = read_rows(path, own=True) if path.is_file() else {}
     write_table(path, {name: sure for name, sure in there.items() if keep(name) or keep(_as_given(name))})
 
     def add(name: str, sure: Sureness) -> None:
@@ -94,7 +99,7 @@ def confidence_table(path: Path, keep: Callable[[str], bool]) -> Iterator[Table]
             ) from error
 
     yield add
-    write_table(path, read_rows(path))
+    write_table(path, read_rows(path, own=True))
 
 
 def _encodable(name: str) -> str:

@@ -22,10 +22,10 @@ def license_of(description: dict[str, Any]) -> str:
 
 def check_training(facts: Mapping[str, Any]) -> None:
     """Raise ValueError where what is said of a model's training, and of its scores, cannot be shown."""
-    training = facts.get("training", {})
-    if not isinstance(training, dict):
+    training = facts.get("training")
+    if not isinstance(training, dict | None):
         raise ValueError(f"its training is no mapping: {shown(training)}")
-    scores = training.get("scores") or {}
+    scores = (training or {}).get("scores") or {}
     for protocol in scores.values() if isinstance(scores, dict) else [scores]:
         for values in protocol.values() if isinstance(protocol, dict) else [protocol]:
             if not isinstance(values, dict) or not isinstance(values.get("miou"), int | float | None):
@@ -34,7 +34,7 @@ def check_training(facts: Mapping[str, Any]) -> None:
 
 def model_card(description: dict[str, Any]) -> str:
     """The model's card as Markdown: what it is, what it learned from, its scores with their protocol, licences."""
-    training = description.get("training", {})
+    training = description.get("training") or {}
     classes, method = description["classes"], description["method"]["name"]
     lines = [
         *CARD.splitlines(),

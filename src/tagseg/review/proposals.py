@@ -23,7 +23,7 @@ from tagseg.data.palette import write_mask
 from tagseg.data.paths import held
 from tagseg.data.photo import photo_size, read_mask, read_photo
 from tagseg.errors import UserError
-from tagseg.files import make_folder, write_text
+from tagseg.files import make_folder, to_json, write_text
 from tagseg.outputs.confidence import Sureness
 from tagseg.places import safe_name
 from tagseg.review.doubt import Doubt, doubt_of_mask, doubt_of_probabilities
@@ -233,7 +233,7 @@ class ModelProposals(Proposals):
             "features": base64.b64encode(self._features(photo_HW3).astype(np.float16).tobytes()).decode(),
         }
         with (self.folder / FACTS).open("a", encoding="utf-8", newline="\n") as file:
-            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+            file.write(to_json(row) + "\n")
         self.known[name] = row
         return row
 

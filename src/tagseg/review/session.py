@@ -5,6 +5,7 @@ Shapes: H W pixels.
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -199,7 +200,7 @@ class Session:
                 raise UserError(f"The last decision was about {name}, which is not among these photos.")
             index = self.number[name]
             _, before, after = stack[-1]
-            with self._accepted(index, before if event == "undo" else after):
+            with self._accepted(index, before if event == "undo" else after, again=True):
                 self._append(event, self.photos[index], decisions.of(name), id=id or None)
             return index
 
@@ -215,7 +216,7 @@ class Session:
             if problem:
                 raise UserError(problem)
             fresh_HW = self._proposed_for(photo, chosen)
-            kept = verdict.painted or verdict.state == "accepted"
+            kept = verdict.painted or self._keeps(photo, verdict)
             with written(self.folder, photo.name, np.where(touched_HW > 0, mask_HW, fresh_HW) if kept else None):
                 self._append("tags", photo, verdict, tags=list(chosen))
             photo.proposal, photo.problem = proposal, ""
@@ -240,9 +241,13 @@ class Session:
         with self._writing(index, version) as (photo, verdict):
             photo.proposal, photo.problem = None, ""
             fresh_HW = self._proposed(index)
-            with written(self.folder, photo.name, fresh_HW if verdict.state == "accepted" else None):
+            with written(self.folder, photo.name, fresh_HW if self._keeps(photo, verdict) else None):
                 self._append("mask", photo, verdict, painted=False)
             place(self.folder, TOUCHED, photo.name).unlink(missing_ok=True)
+
+    def _keeps(self, photo: Photo, verdict: Verdict) -> bool:
+        """Whether a photo's mask is kept: it is accepted, or was, and may be again by an undo."""
+        return verdict.state == "accepted" or place(self.folder, MASKS, photo.name).is_file()
 
     def _proposed(self, index: int) -> NDArray[np.uint8]:
         photo = self.look(index)
@@ -256,7 +261,10 @@ class Session:
     def _described(self, photo: Photo, tags: Tags) -> tuple[Proposal | None, str]:
         """What the photo's mask would be with some tags, or why there is none."""
         try:
-            return self.proposals.describe(photo.name, photo.path, tags, _is_retagged(photo, tags)), ""
+            proposal = self.proposals.describe(photo.name, photo.path, tags, _is_retagged(photo, tags))
+            if not math.isfinite(proposal.doubt.value):
+                raise UserError(f"{photo.name} could not be labeled (the model's probabilities are no numbers)")
+            return proposal, ""
         except UserError as error:
             return None, str(error)
         except Exception as error:  # one photo that a network cannot take must not end the work on all others
@@ -282,10 +290,14 @@ class Session:
         photo.revision = self.revision
 
     @contextmanager
-    def _accepted(self, index: int, state: State) -> Iterator[None]:
-        """The mask of a photo that becomes accepted, as it is now; one that was painted is there already."""
-        fresh = state == "accepted" and not self.verdict(index).painted
-        with written(self.folder, self.photos[index].name, self.mask(index)[0] if fresh else None):
+    def _accepted(self, index: int, state: State, *, again: bool = False) -> Iterator[None]:
+        """The mask of a photo that becomes accepted, as it is now; one that was painted is there already.
+
+        again: whether it was accepted before. The mask of then counts: today's may be another model's.
+        """
+        photo = self.photos[index]
+        there = self.verdict(index).painted or (again and place(self.folder, MASKS, photo.name).is_file())
+        with written(self.folder, photo.name, self.mask(index)[0] if state == "accepted" and not there else None):
             yield
 
 

@@ -19,7 +19,7 @@ from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -29,7 +29,7 @@ from tagseg.segmenter import Prediction
 from tagseg.serve.forms import MASKS, as_huggingface, as_json, mask_png, overlay_jpeg
 from tagseg.serve.openapi import FORMS, document
 from tagseg.serve.service import Busy, Service, TooLarge
-from tagseg.web.body import json_object
+from tagseg.web.body import Answer, json_object
 from tagseg.web.guard import LOOPBACK, Guard, problem
 
 PAGE = {"index.html": "text/html", "serve.css": "text/css", "serve.js": "text/javascript"}
@@ -63,7 +63,7 @@ def create_app(
         return Response(page[name], media_type=PAGE[name], headers={"cache-control": "no-cache"})
 
     async def openapi(_: Request) -> Response:
-        return JSONResponse(described)
+        return Answer(described)
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
@@ -150,7 +150,7 @@ def _shaped(asked: Asked, photos: list[NDArray[np.uint8]], found: list[Predictio
         if asked.form == "huggingface"
         else [{"name": name, **as_json(each, asked.masks)} for (name, _), each in zip(asked.photos, found, strict=True)]
     )
-    return JSONResponse(results if asked.several else results[0])
+    return Answer(results if asked.several else results[0])
 
 
 async def _asked(request: Request, service: Service) -> Asked:
@@ -235,19 +235,19 @@ def _name(name: str | None) -> str:
 
 
 async def _health(_: Request) -> Response:
-    return JSONResponse({"status": "UP"})
+    return Answer({"status": "UP"})
 
 
 async def _ready(request: Request) -> Response:
     service: Service = request.app.state.service
     if not service.ready.is_set():
         return problem(503, "The model is warming up.", status_text="DOWN")
-    return JSONResponse({"status": "UP"})
+    return Answer({"status": "UP"})
 
 
 async def _info(request: Request) -> Response:
     service: Service = request.app.state.service
-    return JSONResponse(
+    return Answer(
         {
             "name": service.name,
             "version": service.version,

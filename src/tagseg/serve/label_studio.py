@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 
 from tagseg.errors import UserError
@@ -29,7 +29,7 @@ from tagseg.outputs.label_studio import LOCAL_FILES, choices, regions
 from tagseg.segmenter import Prediction
 from tagseg.serve.app import predict_all
 from tagseg.serve.service import Service
-from tagseg.web.body import json_object
+from tagseg.web.body import Answer, json_object
 
 LOOPBACK_HINT = (
     "Label Studio asks addresses of its own machine only when it was started with ML_BLOCK_LOCAL_IP=false and "
@@ -42,13 +42,14 @@ class Backend:
     """Answers of one model to one Label Studio.
 
     images: folder of the photos that tasks name as local files. url, access: a Label Studio from which photos that were
-    uploaded there are fetched, and its token; no other address is ever asked.
+    uploaded there are fetched, and its token; no other address is ever asked. Raises UserError for an address that is none.
     """
 
     def __init__(
         self, service: Service, *, images: Path | None = None, url: str | None = None, access: str | None = None
     ) -> None:
-        self.service, self.images, self.url, self.access = service, images, url and url.rstrip("/"), access
+        self.service, self.images, self.access = service, images, access
+        self.url = None if url is None else _checked(url).rstrip("/")
 
     def routes(self) -> list[Route]:
         """The five addresses that Label Studio knows."""
@@ -61,18 +62,18 @@ class Backend:
         ]
 
     async def _health(self, _: Request) -> Response:
-        return JSONResponse({"status": "UP", "model_class": self.service.name})
+        return Answer({"status": "UP", "model_class": self.service.name})
 
     async def _setup(self, request: Request) -> Response:
         await json_object(request)
-        return JSONResponse({"model_version": self.service.version})
+        return Answer({"model_version": self.service.version})
 
     async def _versions(self, _: Request) -> Response:
-        return JSONResponse({"versions": [self.service.version]})
+        return Answer({"versions": [self.service.version]})
 
     async def _webhook(self, request: Request) -> Response:
         await json_object(request)  # taken note of by nobody: masks come back by `tagseg import`
-        return JSONResponse({"status": "ok"})
+        return Answer({"status": "ok"})
 
     async def _predict(self, request: Request) -> Response:
         asked = await json_object(request)
@@ -88,7 +89,7 @@ class Backend:
             tags = clicked_tags(clicks) or task_tags(task, controls, self.service.classes[1:])
             (prediction,) = await predict_all(self.service, [photo_HW3], tags)
             results.append(await run_in_threadpool(self._answer, prediction, controls, clicks, tags))
-        return JSONResponse({"results": results})
+        return Answer({"results": results})
 
     def _answer(
         self, prediction: Prediction, controls: Controls, clicks: list[dict[str, Any]], tags: tuple[str, ...] | None
@@ -118,7 +119,10 @@ class Backend:
         if parts.path == urlsplit(LOCAL_FILES).path and self.images is not None:
             named = parse_qs(parts.query).get("d", [""])[0]
             root = self.images.resolve()
-            path = (root.parent / named).resolve()
+            try:
+                path = (root.parent / named).resolve()
+            except (OSError, ValueError) as error:  # a NUL, which no name holds
+                raise UserError(f"The address {shown(address)} of a photo is none: {error}.") from error
             if not path.is_relative_to(root):
                 raise UserError(f"{shown(named)} lies outside {root.name}, the folder given with --images.")
             return read_bytes(path, "a photo", self.service.limits.bytes)
@@ -145,6 +149,17 @@ class Backend:
         if len(content) > cap:
             raise UserError(f"The photo {shown(url)} has more than {cap:,} bytes.")
         return content
+
+
+def _checked(url: str) -> str:
+    try:
+        parts = urlsplit(url)
+        whole = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0  # `port` may raise
+    except ValueError:
+        whole = False
+    if not whole:
+        raise UserError(f"--label-studio-url {shown(url)} is no address: give one such as http://localhost:8080.")
+    return url
 
 
 class _NoRedirects(HTTPRedirectHandler):

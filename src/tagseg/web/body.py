@@ -15,8 +15,8 @@ class Answer(JSONResponse):
     """JSON that may name files whose names are not UTF-8: their bytes are escaped."""
 
     def render(self, content: Any) -> bytes:
-        """The body."""
-        return to_json(content).encode()
+        """The body. Raises ValueError for a number that is none: a browser could read nothing of it."""
+        return to_json(content, allow_nan=False).encode()
 
 
 async def json_object(request: Request) -> dict[str, Any]:

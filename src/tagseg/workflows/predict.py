@@ -177,7 +177,7 @@ def predict(
 
 def _open_writer(format: str, out: Path, segmenter: Segmenter, photo_url: str | None) -> Writer:
     if format == "label-studio":
-        version = str(segmenter.facts.get("training", {}).get("title") or "tagseg")
+        version = str((segmenter.facts.get("training") or {}).get("title") or "tagseg")
         return LabelStudioBrush(out, segmenter.classes, photo_url=photo_url, version=version)
     return OUTPUTS[format](out, segmenter.classes)
 

@@ -7,20 +7,18 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tagseg.data.class_lists import find_class_list
+from tagseg.data.class_lists import read_class_list
 from tagseg.data.folders import find_photos, stem
 from tagseg.data.paths import held
 from tagseg.data.tagged import TaggedImages, open_tagged
 from tagseg.errors import UserError
-from tagseg.foreign import read_text
-from tagseg.mask_values import BACKGROUND
 from tagseg.outputs.confidence import CONFIDENCES, Sureness, read_rows
 from tagseg.outputs.masks import CLASSES_FILE
 from tagseg.places import check_output
 from tagseg.prediction.hub import is_address
 from tagseg.review.proposals import FolderProposals, ModelProposals, Proposals
 from tagseg.review.session import Photo, Session
-from tagseg.run_folder import RunFolder
+from tagseg.run_folder import ChainFolder, RunFolder
 
 if TYPE_CHECKING:
     from tagseg.segmenter import Segmenter
@@ -56,6 +54,7 @@ def open_review(
     table: Table = partial(open_tagged, tags=tags, **given)
     check_output(folder, [place for place in (images, tags) if place is not None], "--review")
     title = source.name or source.resolve().name
+    named = source
     if not is_address(source) and source.is_dir():
         source = RunFolder.of(source).path  # of a chain its last stage
     is_model = is_address(source) or source.is_file() or RunFolder(source).model.is_file()
@@ -64,7 +63,7 @@ def open_review(
     if not is_model and RunFolder(source).holds_run():
         raise UserError(f"{source} is not finished: `tagseg train` with the same --out goes on with it.")
     if is_model:
-        segmenter = _load(source)
+        segmenter = _load(named, folder)
         if model is not None:
             raise UserError(f"{source} labels its photos itself: --model goes with a folder of masks; leave it out.")
         if classes and tuple(classes) != segmenter.classes[1:]:
@@ -81,7 +80,7 @@ def open_review(
         if images is None:
             raise UserError(f"{source} is a folder of masks: give the folder of the photos too, with --images.")
         check_output(folder, [source], "--review")
-        labeler = None if model is None else _load(model)
+        labeler = None if model is None else _load(model, folder)
         names = classes or _class_names(source, images, table if tags is not None else None, labeler)
         photos = _photos(images, tags is not None, table, names, say)
         known = ("background", *names)
@@ -95,10 +94,13 @@ def open_review(
     return Session(folder, photos, proposals, title=title)
 
 
-def _load(run: Path) -> Segmenter:
+def _load(run: Path, review: Path) -> Segmenter:
+    """A model, whose run and chain the review keeps away from."""
     from tagseg.segmenter import load  # torch is not needed to look at a folder of masks
 
-    return load(run)
+    segmenter, chain = load(run), ChainFolder(run)
+    check_output(review, [*segmenter.places, *(chain.places() if chain.record.is_file() else [])], "--review")
+    return segmenter
 
 
 def _run_photos(run: Path, places: Sequence[str]) -> list[Photo]:
@@ -144,12 +146,7 @@ def listed_classes(masks: Path) -> tuple[str, ...]:
     folder = next((f for f in (masks, masks.parent) if (f / CLASSES_FILE).is_file()), None)
     if folder is None:
         return ()
-    text = read_text(held(folder / CLASSES_FILE, folder), "a list of classes")
-    first, *names = text.rstrip("\n").split("\n")
-    if first == BACKGROUND:  # as tagseg writes it, whatever the names look like
-        return tuple(names)
-    listed = find_class_list(folder)
-    return () if listed is None else listed.names
+    return read_class_list(held(folder / CLASSES_FILE, folder))
 
 
 def _confidences(masks: Path) -> dict[str, Sureness]:

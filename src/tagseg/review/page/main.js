@@ -26,7 +26,7 @@ class App {
       conflict: (i) => this.conflict(i),
       refused: (i, text) => this.refused(i, text),
     });
-    this.photos = new Photos();
+    this.photos = new Photos((i) => this.writes.settled(i));
     this.current = null;
     this.revision = 0;
     this.painting = new Painting(this);
@@ -144,12 +144,13 @@ class App {
     if (i === null || this.loading || (!this.mask && state === "accepted")) return;
     this.gestures.end();
     const next = this.queue.after(i);
+    const painted = this.queue.rows.get(i).painted || this.dirty;
     this.flush();
     const seconds = (performance.now() - this.opened) / 1000;
     this.photos.keep(i, this.mask);
     this.writes.decide(i, state, seconds).then((row) => row && this.took(row));
     byId("live").textContent = `${this.queue.rows.get(i).name} ${state === "later" ? "put off" : state}.`;
-    this.queue.update([{ ...this.queue.rows.get(i), state, painted: this.queue.rows.get(i).painted || this.dirty }], { keep: true });
+    this.queue.update([{ ...this.queue.rows.get(i), state, painted }], { keep: true });
     if (next === null) this.notice("Every photo in this list is decided. Choose another filter, or end the server and train again.");
     else this.open(next).then(() => this.queue.arrange());
   }
@@ -157,6 +158,7 @@ class App {
   took(row) {
     this.queue.update([row], { keep: true });
     this.photos.saved(row.i, row.version);
+    this.photos.stale(row.i);
     if (row.i === this.current) {
       this.row = row;
       this.headline(row);
@@ -170,11 +172,13 @@ class App {
 
   // Undo: strokes first, then decisions.
   async undo() {
+    this.gestures.end();
     if (this.mask?.undos.length) return this.painting.stepped(this.mask.undo());
     if (!this.labeling) await this.decision("undo");
   }
 
   async redo() {
+    this.gestures.end();
     if (this.mask?.redos.length) return this.painting.stepped(this.mask.redo());
     if (!this.labeling) await this.decision("redo");
   }
@@ -304,7 +308,7 @@ read("/api/session").then((about) => {
   const app = new App(about);
   window.tagsegReview = app; // for whoever watches the page
   return app.begin();
-}, (error) => {
+}).catch((error) => {
   Object.assign(byId("notice"), { textContent: error.message, hidden: false });
 });
 

@@ -7,12 +7,15 @@ export const AHEAD = 3;
 const KEPT = 5;
 
 export class Photos {
-  constructor() {
+  // settled: gives a promise that the server has answered all writes of a photo.
+  constructor(settled) {
+    this.settled = settled;
     this.ready = new Map(); // promises of [image, mask, facts]
     this.kept = new Map(); // masks with the version that they were saved as, null until the server has answered
   }
 
-  fetch(i) {
+  async fetch(i) {
+    await this.settled(i); // else the mask might come without the stroke that is on its way
     if (!this.ready.has(i)) {
       const image = new Image();
       image.src = `/api/photos/${i}/photo`;

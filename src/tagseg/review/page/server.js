@@ -49,6 +49,11 @@ export class Writes {
     if (!this.jobs.some((job) => job.i === i)) this.versions.set(i, version);
   }
 
+  // All that was told of a photo is answered.
+  async settled(i) {
+    for (let job; (job = this.jobs.find((each) => each.i === i)); ) await job.promise;
+  }
+
   decide(i, state, seconds) {
     return this.add({ i, method: "PUT", path: `/api/photos/${i}/decision`, json: { state, seconds } });
   }
