@@ -145,7 +145,7 @@ def test_every_system_that_segments_can_be_exported(name: str, tmp_path: Path) -
     ("name", "values"),
     [
         ("mentor", {"pooling": "soft"}),  # what few photos get
-        ("bmp", {"pooling": "soft"}),
+        pytest.param("bmp", {"pooling": "soft"}, marks=pytest.mark.slow),
         ("supervised", {"decoder": "segformer", "tag_weight": 1, "gate": {"power": 1, "tagged_background": 0.6}}),
     ],
 )
