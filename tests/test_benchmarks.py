@@ -40,6 +40,18 @@ def test_what_a_program_imports_is_there(program: Path) -> None:
         assert hasattr(found, name) or importlib.util.find_spec(f"{module}.{name}"), f"{module} has no {name}"
 
 
+def test_oracles_take_the_place_of_what_their_methods_do() -> None:
+    spec = importlib.util.spec_from_file_location("claim_oracles", ROOT / "benchmarks/claim_oracles.py")
+    assert spec is not None
+    assert spec.loader is not None
+    oracles = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(oracles)
+    for part, (_, plain, told) in oracles.METHOD.items():
+        own = {name for name, value in vars(told).items() if callable(value) and not name.startswith("_")}
+        assert own, part
+        assert own <= vars(plain).keys(), f"{part}: {own - vars(plain).keys()} is called by nothing"
+
+
 def test_a_step_is_measured_in_its_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     spec = importlib.util.spec_from_file_location("step", ROOT / "benchmarks/step.py")
     assert spec is not None

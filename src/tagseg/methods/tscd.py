@@ -134,9 +134,10 @@ class TSCD(AFANetwork):
             with without_trace(self.decoder):
                 # the mask of its dropout is another one than the photo's
                 view_logit_BKhw = self.decoder(stages, ~batch.seed_B).float()
+            kind_BCHW, view_kind_BChw = self.kinds(batch, cam_BCHW, view_B3hw, stages[-1])
             terms["correspondence"] = distil.weight * correspondence_loss(
-                cam_BCHW,
-                self.view_cams(view_B3hw, stages[-1]),
+                kind_BCHW,
+                view_kind_BChw,
                 logit_BKHW,
                 F.interpolate(view_logit_BKhw, small, mode="bilinear", align_corners=True),
                 batch.seed_B,
@@ -149,6 +150,10 @@ class TSCD(AFANetwork):
             view_cam_BChw = self.scale1_cam(stages[-1], small) * batch.tag_BC[:, :, None, None]
             terms["equivariance"] = equivariance_weight * equivariance_loss(cam_BCHW, view_cam_BChw)
         return terms
+
+    def kinds(self, batch: Batch, cam_BCHW: Tensor, view_B3hw: Tensor, feature_BFhw: Tensor) -> tuple[Tensor, Tensor]:
+        """What says which pixels of the photo and of its small view are alike: their CAMs, in an oracle the truth."""
+        return cam_BCHW, self.view_cams(view_B3hw, feature_BFhw)
 
     def scale1_cam(self, feature_BFhw: Tensor, size: tuple[int, int]) -> Tensor:
         """The CAM of one view (B, C, H, W) in [0, 1), with gradient."""
