@@ -219,10 +219,10 @@ def test_spread_of_few_photos(photos, count):
 
 
 def test_points_gained_have_their_sign_and_no_bar(tmp_path):
-    rows = (ScoreRow("feedback", (0.35, None)), ScoreRow("both", (-2.0, 12.0)))
+    rows = (ScoreRow("feedback", (0.35, -0.04)), ScoreRow("both", (-2.0, None)))
     page = tmp_path / "page.html"
     write_report(full(tables=(ScoreTable("Points", ("CAM", "P_s"), rows, gains=True),)), page)
     table = page.read_text(encoding="utf-8").split("</table>")[0].split("<table")[1]
-    assert re.findall(r"<b>(.*?)</b>", table) == ["+0.3", "-2.0", "+12.0"]
+    assert re.findall(r"<b>(.*?)</b>", table) == ["+0.3", "+0.0", "-2.0"]
     assert "in points" in table
     assert "track" not in table

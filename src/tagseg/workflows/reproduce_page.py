@@ -95,7 +95,7 @@ class Gain(NamedTuple):
     @property
     def by_seed(self) -> str:
         """Each seed's, in their order."""
-        return ", ".join(f"{value:+.1f}" for value in self.values)
+        return ", ".join(f"{round(value, 1) + 0:+.1f}" for value in self.values)  # no -0.0
 
 
 def gains(table: PaperTable, results: Results) -> list[Gain]:
