@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import errno
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -44,6 +45,14 @@ class Alone:
                     raise
         self.taken = True
 
+    def take_or_say(self, busy: str, option: str = "--out") -> None:
+        """`take`, where a folder that cannot be written raises UserError as well; option: the word that it was given by."""
+        try:
+            self.take(busy)
+        except OSError as error:
+            why = error.strerror or error
+            raise UserError(f"{self.path.parent} cannot be written: {why}; choose another {option}.") from error
+
     def release(self) -> None:
         """Let go; nothing where the lock is not held."""
         if not self.taken:
@@ -52,6 +61,17 @@ class Alone:
             self.path.unlink(missing_ok=True)  # first: afterwards it may be another's
         self._lock.release()
         self.taken = False
+
+
+@contextmanager
+def held_alone(path: Path, busy: str, option: str = "--out") -> Iterator[None]:
+    """Hold the lock on a file, whose folder is there, while the block runs. Raises UserError as `Alone.take_or_say`."""
+    alone = Alone(path)
+    alone.take_or_say(busy, option)
+    try:
+        yield
+    finally:
+        alone.release()
 
 
 def _has_locks(path: Path) -> bool:

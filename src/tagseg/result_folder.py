@@ -111,10 +111,7 @@ class ResultFolder:
         make_folder(out)
         alone = Alone(out / IN_USE)
         results = cls(out, out / marker, by, alone, made_from or {}, rewritten=tuple(rewritten))
-        try:
-            alone.take(f"Another command writes to {out} at this moment: wait for its end, or choose another --out.")
-        except OSError as error:
-            raise UserError(f"{out} cannot be written: {error.strerror or error}; choose another --out.") from error
+        alone.take_or_say(f"Another command writes to {out} at this moment: wait for its end, or choose another --out.")
         if older and not results.record.exists():
             results.all_by = by
         try:

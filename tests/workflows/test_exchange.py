@@ -295,6 +295,9 @@ def test_folders_of_other_tools_may_list_their_classes_without_background(tmp_pa
         stored = READERS["folders"](tmp_path / "out")
         assert stored.classes == CLASSES
         same(dict(stored.masks), masks)
+    (tmp_path / "out" / "labels.txt").write_text("dog\ncat\n", encoding="utf-8")  # of something else
+    (tmp_path / "out" / "classes.txt").write_text("cat\ndog\n", encoding="utf-8")
+    assert READERS["folders"](tmp_path / "out").classes == CLASSES
 
 
 def test_the_mask_of_a_photos_very_name_goes_before_one_in_a_folder(tmp_path, photos, masks) -> None:  # type: ignore[no-untyped-def]

@@ -55,13 +55,13 @@ def read_class_list(path: Path) -> tuple[str, ...]:
     Raises UserError.
     """
     first, *names = read_text(path, "a list of classes", fix="write one class a line").rstrip("\n").split("\n")
-    if first == BACKGROUND and not _counts(names) and not any(_is(_IGNORE, name) for name in names):
+    if first == BACKGROUND and not _numbers_each_place(names) and not any(_is(_IGNORE, name) for name in names):
         with suppress(UserError):
             return check_classes(names)
     return _numbered_names(path, _lines(path))
 
 
-def _counts(names: list[str]) -> bool:
+def _numbers_each_place(names: list[str]) -> bool:
     """Whether each line bears its number and a name of its own: `1 cat`, `2 dog`, but not the coins `1 euro`, `2 euro`."""
     found = [match for match in map(_NUMBERED.fullmatch, names) if match]
     numbers, bare = {int(match["number"]) for match in found}, {match["name"] for match in found}
@@ -88,7 +88,7 @@ def _pairs(path: Path, lines: list[str]) -> list[tuple[int, str]] | None:
         found = [pattern.fullmatch(line) for line in rest]
         pairs = [(int(match["number"]), clean(match["name"])) for match in found if match]
         has_background = any(_is(_BACKGROUND, name) for _, name in pairs)
-        if not (has_background or _count(pairs)):
+        if not (has_background or _counts_classes(pairs)):
             continue  # 2 wheels, 4 wheels; boeing 737, airbus 320: the numbers belong to the names
         if len(pairs) == len(rest):
             return pairs
@@ -100,7 +100,7 @@ def _pairs(path: Path, lines: list[str]) -> list[tuple[int, str]] | None:
     return None
 
 
-def _count(pairs: list[tuple[int, str]]) -> bool:
+def _counts_classes(pairs: list[tuple[int, str]]) -> bool:
     """Whether numbers count the classes: from 0 or 1 on, perhaps with a gap, which is refused later, or without a gap."""
     numbers = sorted(number for number, _ in pairs if number != IGNORE)
     if not numbers or len({name for _, name in pairs}) < len(pairs):

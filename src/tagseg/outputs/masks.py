@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from tagseg.data.class_lists import find_class_list
+from tagseg.data.class_lists import read_class_list
 from tagseg.data.folders import find_masks
 from tagseg.data.palette import overlay, write_mask
 from tagseg.data.paths import held
@@ -121,8 +121,7 @@ def read_folders(out: Path) -> Stored:
     text = read_text(path, "a list of classes").removesuffix("\n")
     classes = tuple(text.split("\n")) if text else ()
     if classes and classes[0] != BACKGROUND:  # another tool's
-        listed = find_class_list(out)
-        classes = (BACKGROUND, *(listed.names if listed else ()))
+        classes = (BACKGROUND, *read_class_list(path))
     return _read(held(out / "masks", out), classes)
 
 

@@ -39,6 +39,7 @@ from tagseg.workflows.label import add_mask
 from tagseg.workflows.numbering import Numbering
 from tagseg.workflows.opened import run_recipe, run_sources
 from tagseg.workflows.report import score_note
+from tagseg.workflows.review import listed_classes
 
 PHOTOS = 10
 PROTOCOL = "without tags"
@@ -126,7 +127,7 @@ def _masks(path: Path, val: TaggedImages) -> Masks:
     """The scores of masks on the photos that runs were scored on. Raises UserError where they are of others."""
     if path.is_dir():
         scores, known = Scores(val.num_classes), dict[Path, bool]()
-        renumber = Numbering.of(path, val.classes)
+        renumber = Numbering(listed_classes(path), val.classes)
         for index, photo in enumerate(val.photos):
             file, truth = held(path / f"{photo.name}.png", path, known), val.mask(index)
             if not file.is_file():

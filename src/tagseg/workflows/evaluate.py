@@ -131,8 +131,8 @@ def evaluate(
     _refuse_missing(wanted, files, masks)
     beside, theirs = listed_classes(masks), () if split is not None else listed_classes(truth)
     if classes is not None and split is None:
-        check_order(classes, masks)
-        check_order(classes, truth)
+        check_order(classes, beside, masks)
+        check_order(classes, theirs, truth)
     listed = theirs if disagree(beside, theirs) else beside or theirs
     if tags is not None:
         classes, tags_of = tags.of_masks(wanted, [truth], classes or tags.classes or listed or None)
@@ -143,7 +143,7 @@ def evaluate(
         names = _numbered([*wanted.values(), *(files[name] for name in wanted)])
     else:
         names = (BACKGROUND, *check_classes(classes))
-    renumber = Numbering.of(masks, names[1:])
+    renumber = Numbering(beside, names[1:])
     total = Scores(len(names), boundary=boundary)
     photos: dict[str, float] = {}
     numbers = MaskNumbers(names[1:], str(truth))

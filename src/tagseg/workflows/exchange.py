@@ -29,7 +29,7 @@ from tagseg.result_folder import ResultFolder
 from tagseg.review.kept import written as kept_written
 from tagseg.review.proposals import read_facts
 from tagseg.workflows.photos_of_masks import PhotosOfMasks
-from tagseg.workflows.review import listed_classes
+from tagseg.workflows.review import check_own_classes, listed_classes
 
 TOOLS = ("label-studio", "cvat")
 SOURCES = {
@@ -78,7 +78,7 @@ def export_tasks(
     names, problems = read_classes(source), list[str]()
     ticked = dict(tags or {})
     if names is not None:
-        _agree(classes, names, source)
+        check_own_classes(classes[1:], names[1:], source)
         masks = _reviewed(source, states, problems)
         corrected = {name: v.tags for name, v in read_verdicts(source).items() if v.tags is not None}
         ticked |= corrected
@@ -109,7 +109,7 @@ def convert(
     check_output(out, [source, *([] if images is None else [images])])
     problems: list[str] = []
     stored = read(source, read_as, images, classes, problems)
-    _agree(classes, stored.classes, source)
+    check_own_classes(classes[1:], stored.classes[1:], source)
     formats = [name for name in OUTPUTS if name != "json"]
     if to not in formats:
         raise UserError(f"There is no format {to!r} to convert to; there are {', '.join(formats)}.")
@@ -144,12 +144,6 @@ def read(
     return replace(stored, classes=tuple(classes) or (listed and (BACKGROUND, *listed)))
 
 
-def _agree(given: Sequence[str], own: Sequence[str], source: Path) -> None:
-    """Raise UserError for classes, background first, other than those that a source names itself: they would do nothing."""
-    if given and tuple(given[1:]) != tuple(own[1:]):
-        raise UserError(f"{source} has the classes {', '.join(own[1:])}: leave --classes out.")
-
-
 def _names(stored: Stored, source: Path) -> tuple[str, ...]:
     if not stored.classes:
         raise UserError(f"The classes of {source} are not known: give their names in order with --classes cat,dog.")
@@ -170,7 +164,7 @@ def import_masks(source: Path, review: Path, *, read_as: str, images: Path, clas
     own = [name for name in stored.classes if name != BACKGROUND]  # CVAT's list may begin with another
     kept = read_classes(review)
     if kept is not None and stored.classes != tuple(classes):  # else they are the numbers of the masks
-        _agree(classes, kept, review)
+        check_own_classes(classes[1:], kept[1:], review)
     names = kept or tuple(classes) or (_names(stored, source) and (BACKGROUND, *own))
     if kept is None:
         check_classes(names[1:])
@@ -217,14 +211,10 @@ def _take(journal: Journal, name: str, mask_HW: NDArray[np.uint8], tags: Sequenc
         painted_HW = np.ones_like(mask_HW)
         events += [{"event": "mask", "painted": True}, {"event": "decision", "state": "accepted"}]
     with nullcontext() if painted_HW is None else kept_written(journal.folder, name, mask_HW, painted_HW):
-        _note(journal, name, events, read_as)
+        for event in events:
+            version = journal.decisions.of(name).version + 1
+            journal.append({"time": round(time.time(), 3), **event, "photo": name, "version": version, "from": read_as})
     return bool(events)
-
-
-def _note(journal: Journal, name: str, events: list[dict[str, object]], read_as: str) -> None:
-    for event in events:
-        version = journal.decisions.of(name).version + 1
-        journal.append({"time": round(time.time(), 3), **event, "photo": name, "version": version, "from": read_as})
 
 
 def _reviewed(review: Path, states: Sequence[str], problems: list[str]) -> Iterator[tuple[str, NDArray[np.uint8]]]:

@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 
 from tagseg.errors import UserError
 from tagseg.mask_values import IGNORE
-from tagseg.workflows.review import listed_classes
 
 
 def disagree(one: Sequence[str], other: Sequence[str]) -> bool:
@@ -33,11 +32,6 @@ class Numbering:
     own: tuple[str, ...]
     scored: tuple[str, ...]
 
-    @classmethod
-    def of(cls, masks: Path, scored: Sequence[str]) -> Numbering:
-        """By the list in a folder of masks, or beside it."""
-        return cls(listed_classes(masks), tuple(scored))
-
     def __call__(self, path: Path, mask_HW: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """The mask of a file in the scored classes. Raises UserError where it shows another class of its list."""
         if not disagree(self.own, self.scored):
@@ -55,8 +49,7 @@ class Numbering:
         return numbers[mask_HW]
 
 
-def check_order(given: Sequence[str], folder: Path) -> None:
-    """Raise UserError where classes are given in another order than a list beside the masks of a folder has."""
-    listed = listed_classes(folder)
+def check_order(given: Sequence[str], listed: Sequence[str], folder: Path) -> None:
+    """Raise UserError where classes are given in another order than the list beside the masks of a folder has."""
     if disagree(given, listed):
         raise UserError(f"{folder} has a list of classes beside it, {', '.join(listed)}: leave --classes out.")

@@ -18,7 +18,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from tagseg import __version__
-from tagseg.alone import Alone
+from tagseg.alone import held_alone
 from tagseg.datasets import DATASETS
 from tagseg.datasets.archive import Archive, At
 from tagseg.datasets.dataset import DataSet, Finding, Options, Part, Workspace
@@ -68,7 +68,8 @@ def prepare(
         return []
     make_folder(root)
     plan.check_room(root)
-    with Interruption(), _alone(root), _Bars() as bars:
+    busy = f"Another command prepares {root} at this moment: wait for it."
+    with Interruption(), held_alone(root / LOCK, busy, "--root"), _Bars() as bars:
         got = _Archives(plan, root / STAGING / "verified.json", bars.bar)
         for part in plan.todo:
             _make(part, dataset, root, got, bars.bar, options)
@@ -193,20 +194,6 @@ def _record(dataset: DataSet, root: Path, options: Options, digests: dict[str, s
         "tagseg": __version__,
     }
     write_text(path, json.dumps(facts, indent=2))
-
-
-@contextmanager
-def _alone(root: Path) -> Iterator[None]:
-    """One preparation of a folder at a time."""
-    alone = Alone(root / LOCK)
-    try:
-        alone.take(f"Another command prepares {root} at this moment: wait for it.")
-    except OSError as error:
-        raise UserError(f"{root} cannot be written: {error.strerror or error}; choose another --root.") from error
-    try:
-        yield
-    finally:
-        alone.release()
 
 
 class _Bars:

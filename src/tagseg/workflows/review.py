@@ -66,8 +66,7 @@ def open_review(
         segmenter = _load(named, folder)
         if model is not None:
             raise UserError(f"{source} labels its photos itself: --model goes with a folder of masks; leave it out.")
-        if classes and tuple(classes) != segmenter.classes[1:]:
-            raise UserError(f"{source} has the classes {', '.join(segmenter.classes[1:])}: leave --classes out.")
+        check_own_classes(classes or (), segmenter.classes[1:], source)
         photos = (
             _run_photos(source, places)
             if images is None
@@ -139,6 +138,12 @@ def _class_names(masks: Path, images: Path, table: Table | None, model: Segmente
     if table is not None:
         return table(images).classes
     raise UserError(f"The classes of {masks} are not known: give their names in order with --classes cat,dog.")
+
+
+def check_own_classes(given: Sequence[str], own: Sequence[str], source: Path) -> None:
+    """Raise UserError for classes 1.. other than those that a source names itself: they would do nothing."""
+    if given and tuple(given) != tuple(own):
+        raise UserError(f"{source} has the classes {', '.join(own)}: leave --classes out.")
 
 
 def listed_classes(masks: Path) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -17,7 +17,7 @@ from typing import Any
 
 from accelerate import Accelerator
 
-from tagseg.alone import Alone
+from tagseg.alone import held_alone
 from tagseg.data.sources import DataSettings, Sources, open_sources
 from tagseg.devices import AUTO
 from tagseg.engine.processes import create_accelerator
@@ -52,20 +52,10 @@ def run(chain: Chain, out: Path, *, device: str = AUTO, say: Callable[[str], obj
         return _run(chain, Path(out), device, say)
 
 
-@contextmanager
-def chain_alone(out: Path) -> Iterator[None]:
+def chain_alone(out: Path) -> AbstractContextManager[None]:
     """One call at a time in a chain's folder, which is there; its stages have locks of their own besides."""
-    alone = Alone(ChainFolder(out).lock)
-    try:
-        alone.take(
-            f"Another command makes the chain in {out} at this moment: wait for its end, or choose another --out."
-        )
-    except OSError as error:
-        raise UserError(f"{out} cannot be written: {error.strerror or error}; choose another --out.") from error
-    try:
-        yield
-    finally:
-        alone.release()
+    busy = f"Another command makes the chain in {out} at this moment: wait for its end, or choose another --out."
+    return held_alone(ChainFolder(out).lock, busy)
 
 
 def _run(chain: Chain, out: Path, device: str, say: Callable[[str], object]) -> Path:

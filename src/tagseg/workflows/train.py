@@ -88,8 +88,11 @@ def _train(
     main = accelerator.is_main_process
     if not main:
         say = nothing_said
-    # What was begun may be of a method that reads masks, or of its start that reads none.
-    listed = {digest_listed(sources.train, with_masks=with_masks) for with_masks in (False, True)} if sources else ()
+    listed = set[str]()
+    if (
+        overwrite and sources is not None
+    ):  # what was begun may be of a method that reads masks, or its start that reads none
+        listed = {digest_listed(sources.train, with_masks=with_masks) for with_masks in (False, True)}
     with claimed(recipe, out, overwrite=overwrite, main=main, wait=accelerator.wait_for_everyone, listed=listed):
         return _train_claimed(recipe, out, sources, accelerator, device, say, stage, scored)
 
