@@ -13,6 +13,8 @@ from PIL import Image
 import tagseg
 from tagseg.data.palette import write_mask
 from tagseg.data.sources import open_sources
+from tagseg.engine.checkpoint import Checkpoints, pack
+from tagseg.engine.identity import identity
 from tagseg.errors import UserError
 from tagseg.recipe import load_recipe
 from tagseg.run_folder import ChainFolder, RunFolder
@@ -314,9 +316,13 @@ def test_a_file_of_weights_tells_its_classes_where_it_can(project: Project, tmp_
     export(tagseg.load(project.run, device="cpu"), exported)
     shutil.copy(project.run / "model.safetensors", bare)
     stored, key = tagseg.load(project.run, device="cpu").method, "heads.class.classifier.weight"
+    settings = load_recipe(project.run / "recipe.yaml", stored=True).train
+    optimizer = torch.optim.SGD(stored.parameters(), lr=0.1)
+    Checkpoints(tmp_path).save(1, pack(stored, optimizer), {"identity": identity(stored, settings)})
     for file, words, taken in (
         (exported, "knows the classes cat, dog", False),
         (project.run / "model.safetensors", "knows the classes cat, dog", False),
+        (tmp_path / "step-0000001.safetensors", "knows the classes cat, dog", False),
         (bare, "names no classes, so those of its weights are taken to be in this run's order", True),
     ):
         recipe = load_recipe(project.run / "recipe.yaml", [f"model.start={file}"], stored=True)

@@ -55,35 +55,34 @@ def read_record(place: Place, plan: Plan, shard: int) -> Record | None:
     return record
 
 
-def work(
-    place: Place,
-    plan: Plan,
-    shard: int,
-    photos: list[Photo],
-    job: Job,
-    *,
-    timeout: float | None = None,
-    progress: Callable[[int], None] = lambda done: None,
-) -> Record:
-    """Do a shard, unless its record is there, and give the record.
+def shard_worker(job: Job, place: Place, plan: Plan, timeout: float | None) -> Callable[[int], Record]:
+    """The function that does a shard by its number, unless its record is there.
 
-    photos: those of the shard. timeout: seconds after which a photo is given up; needs a system with alarms, and the
-    main thread. A photo that fails becomes a row with its reason; the others are done all the same.
+    timeout: seconds after which a photo is given up; needs a system with alarms, and the main thread. A photo that fails
+    becomes a row with its reason; the others are done all the same.
     """
     check_timeout(timeout)
-    if (there := read_record(place, plan, shard)) is not None:
-        return there
+
+    def one(shard: int) -> Record:
+        if (there := read_record(place, plan, shard)) is not None:
+            return there
+        photos = [photo for _, photo in read_manifest(place, plan, shard)]
+        return _work(place, plan, shard, photos, job, timeout)
+
+    return one
+
+
+def _work(place: Place, plan: Plan, shard: int, photos: list[Photo], job: Job, timeout: float | None) -> Record:
     begin, kind = time.monotonic(), CONTAINERS[plan.container]
     with tempfile.TemporaryDirectory(prefix="tagseg-") as folder:
         file = Path(folder, f"{plan.key(shard)}{kind.suffix}")
         container = _open(kind, file, plan, place)
         errors: list[tuple[str, str]] = []
-        for done, (photo, answer) in enumerate(_answers(job, photos, timeout), start=1):
+        for photo, answer in _answers(job, photos, timeout):
             facts, png = _row(plan, photo, answer)
             if png is None:
                 errors.append((photo.name, facts["error"]))
             container.add(facts, png)
-            progress(done)
         container.close()
         if (others := _commit(place, plan, shard, file, kind)) is not None:
             errors = others
@@ -102,18 +101,6 @@ def work(
         assert other is not None
         return other
     return record
-
-
-def shard_worker(job: Job, place: Place, plan: Plan, timeout: float | None) -> Callable[[int], Record]:
-    """The function that does a shard by its number, unless its record is there."""
-
-    def one(shard: int) -> Record:
-        if (there := read_record(place, plan, shard)) is not None:
-            return there
-        photos = [photo for _, photo in read_manifest(place, plan, shard)]
-        return work(place, plan, shard, photos, job, timeout=timeout)
-
-    return one
 
 
 def check_timeout(timeout: float | None) -> None:

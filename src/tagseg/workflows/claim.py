@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tagseg.alone import Alone
+from tagseg.alone import Alone, held_alone
 from tagseg.data.scenes import WRITTEN as SCENES
 from tagseg.data.scenes import remove_unfinished
 from tagseg.engine.identity import begun_with
@@ -80,15 +80,12 @@ def drop_begun(out: Path) -> None:
 
     Nothing where no such training is. Raises UserError where it is at work.
     """
-    run, alone = RunFolder(out), Alone(RunFolder(out).lock)
+    run = RunFolder(out)
     if _replaces(run) and not is_link(run.replaced) and not run.finished:
-        alone.take(_busy(out))
-        try:
+        with held_alone(run.lock, _busy(out)):
             _recover(run)  # a kill may have left half of the old run in either place
             if _replaces(run):
                 _remove(run)
-        finally:
-            alone.release()
 
 
 def _check(recipe: Recipe, run: RunFolder, *, overwrite: bool) -> None:

@@ -11,10 +11,20 @@ from tagseg.backbones.weights import read_weights as read_published
 from tagseg.backbones.wide_resnet38 import PSA_CLASSIFIER
 from tagseg.data.layouts import VOC_CLASSES
 from tagseg.errors import UserError
+from tagseg.foreign import reading
 from tagseg.methods import Method
 from tagseg.methods.build import build_method
 from tagseg.recipe import Recipe
-from tagseg.weights import read_weights
+from tagseg.weights import read_facts, read_weights
+
+
+def checkpoint_classes(file: Path) -> tuple[str, ...] | None:
+    """The classes of the training that a file of weights is a checkpoint of; None of other files, and of one that is not there."""
+    if file.suffix != ".safetensors" or not file.is_file():
+        return None
+    facts = read_facts(file)
+    with reading(file, "a checkpoint"):
+        return None if facts is None else tuple(map(str, facts["identity"]["classes"]))
 
 
 def take_classifier(file: Path, method: Method) -> None:

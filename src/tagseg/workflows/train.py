@@ -40,7 +40,7 @@ from tagseg.workflows.claim import claimed
 from tagseg.workflows.given_command import command
 from tagseg.workflows.opened import check_run_classes, open_together, recipe_places
 from tagseg.workflows.stages import Stage, stages
-from tagseg.workflows.start_weights import take_classifier, take_fitting, weights_of_classes
+from tagseg.workflows.start_weights import checkpoint_classes, take_classifier, take_fitting, weights_of_classes
 from tagseg.workflows.watching import Evaluation, Pictures
 
 
@@ -252,6 +252,7 @@ def start_method(
         source, file = load(file, device="cpu").method, run.weights
     elif is_described(file):
         source = load(file, device="cpu").method
+    known = source.classes if source is not None else checkpoint_classes(file)
     if not file.is_file():
         raise UserError(f"model.start: {start!r} is neither a shipped recipe, nor a run folder, nor a file of weights.")
     torch.manual_seed(recipe.train.seed)
@@ -261,12 +262,11 @@ def start_method(
         return method, minutes
     method = build_method(recipe.method, recipe.model, classes, weights="none")
     apart = set[str]()
-    if source is None:
+    if known is None:
         say(f"model.start: {start} names no classes, so those of its weights are taken to be in this run's order.")
-    elif source.classes != classes:
+    elif known != classes:
         apart = weights_of_classes(recipe, method)
-        known = ", ".join(source.classes)
-        say(f"model.start: {start} knows the classes {known}, so weights of single classes start anew.")
+        say(f"model.start: {start} knows the classes {', '.join(known)}, so weights of single classes start anew.")
     take_fitting(file, method, apart=apart)
     method.backbone.license = "unknown" if source is None else source.backbone.license
     return method, minutes
