@@ -42,9 +42,9 @@ def main() -> None:
         photo, truth = read_photo(photos[name]), read_mask(truths[name])
         before = segmenter.probabilities(photo)
         (after,) = segmenter.refine([photo], [before])
-        mask = after.max(0).indices.to(torch.uint8)
-        expected.append(float(Expected.of(before, mask).photo))
-        true.append(photo_iou(mask.cpu().numpy(), truth, len(segmenter.classes)))
+        mask = after.max(0).indices.to(torch.uint8).cpu().numpy()
+        expected.append(float(Expected.of(before, mask, photo).photo))
+        true.append(photo_iou(mask, truth, len(segmenter.classes)))
         looked_at = (truth != 255)[::STEP, ::STEP]
         for where, probability in zip(sure, (before, after), strict=True):
             best, label = probability[:, ::STEP, ::STEP].max(0)

@@ -17,30 +17,40 @@ def certain(mask: np.ndarray, sure: float) -> torch.Tensor:
     return torch.from_numpy(probabilities)
 
 
+def photo_of(mask: np.ndarray) -> np.ndarray:
+    """A photo (H, W, 3) whose edges are the mask's."""
+    return np.repeat((50 + 100 * mask)[..., None], 3, axis=-1).astype(np.uint8)
+
+
 def test_doubt_is_the_expected_iou_s_complement() -> None:
-    mask = np.zeros((20, 30), np.uint8)
-    mask[5:15, 5:20] = 1
+    mask = np.zeros((40, 60), np.uint8)
+    mask[15:25, 15:35] = 1
     p = certain(mask, 0.8)
-    doubt = doubt_of_probabilities(p, mask, CLASSES, ["cat"])
-    inside, all_of_it = 0.8 * 150, 0.8 * 150 + 0.1 * 450
-    dice = 2 * inside / (all_of_it + 150)
+    doubt = doubt_of_probabilities(photo_of(mask), p, mask, CLASSES, ["cat"])
+    inside, all_of_it = 0.8 * 200, 0.8 * 200 + 0.1 * 2200
+    dice = 2 * inside / (all_of_it + 200)
     expected = dice / (2 - dice)
-    # Before and after the CRF are the same here; a dog, of which every patch has a tenth, counts as a tenth, with IoU 0.
+    # Before and after the CRF are the same here, and the photo's edges are the mask's.
+    # A dog, of which every patch has a tenth, counts as a tenth, with IoU 0.
     assert doubt.value == pytest.approx(1 - np.sqrt(expected) / 1.1, abs=1e-6)
     assert doubt.reason == f"cat: expected IoU {expected:.2f}"
-    assert doubt_of_probabilities(certain(mask, 0.99), mask, CLASSES, ["cat"]).value < doubt.value
+    sure = certain(mask, 0.99)
+    assert doubt_of_probabilities(photo_of(mask), sure, mask, CLASSES, ["cat"]).value < doubt.value
+    flat = doubt_of_probabilities(np.full((40, 60, 3), 90, np.uint8), sure, mask, CLASSES, ["cat"])
+    assert flat.value == 1
+    assert flat.reason == "cat: the mask ends where the photo shows hardly an edge"
 
 
 def test_what_contradicts_the_tags_comes_first() -> None:
     mask = np.zeros((20, 30), np.uint8)
     mask[:10] = 1
-    contradiction = doubt_of_probabilities(certain(mask, 0.99), mask, CLASSES, ["cat", "dog"])
+    contradiction = doubt_of_probabilities(photo_of(mask), certain(mask, 0.99), mask, CLASSES, ["cat", "dog"])
     assert contradiction.value > 1
     assert contradiction.reason == "dog is tagged, but not found"
-    unsure = doubt_of_probabilities(certain(mask, 0.34), mask, CLASSES, ["cat"])
+    unsure = doubt_of_probabilities(photo_of(mask), certain(mask, 0.34), mask, CLASSES, ["cat"])
     assert unsure.value < 1
     free = certain(np.where(np.arange(30) < 6, 2, mask).astype(np.uint8), 0.9)
-    extra = doubt_of_probabilities(certain(mask, 0.99), mask, CLASSES, ["cat"], free)
+    extra = doubt_of_probabilities(photo_of(mask), certain(mask, 0.99), mask, CLASSES, ["cat"], free)
     assert extra.reason == "dog is not tagged, but looks like 20 % of the photo"
     assert doubt_of_mask(mask, CLASSES, ["cat"], Sureness(0.75)).value == 0.25
     assert doubt_of_mask(mask, CLASSES, ["cat"], Sureness(0.75, 0.5)).reason == "expected IoU 0.50"
@@ -51,7 +61,7 @@ def test_the_doubtful_spot_is_where_two_classes_are_equal() -> None:
     mask = np.zeros((60, 120), np.uint8)
     p = certain(mask, 0.98)
     p[:, 30:36, 90:99] = 1 / 3
-    left, top, width, height = doubt_of_probabilities(p, mask, CLASSES, []).spots[0]
+    left, top, width, height = doubt_of_probabilities(photo_of(mask), p, mask, CLASSES, []).spots[0]
     assert left <= 93 / 120 <= left + width
     assert top <= 33 / 60 <= top + height
 
@@ -61,7 +71,7 @@ def test_photos_of_a_few_pixels_have_spots_too(size: tuple[int, int]) -> None:
     mask = np.zeros(size, np.uint8)
     p = certain(mask, 0.98)
     p[:, -1, -1] = 1 / 3
-    left, top, width, height = doubt_of_probabilities(p, mask, CLASSES, []).spots[0]
+    left, top, width, height = doubt_of_probabilities(photo_of(mask), p, mask, CLASSES, []).spots[0]
     assert left <= 1 - 0.5 / size[1] <= left + width
     assert top <= 1 - 0.5 / size[0] <= top + height
 

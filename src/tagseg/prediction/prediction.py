@@ -43,7 +43,8 @@ class Prediction:
     def expected_iou(self) -> float | None:
         """How good the mask is likely to be: the mean IoU of its objects, 0 to 1; None of a photo read tile by tile.
 
-        From the probabilities before the CRF and how much the CRF changed; no true mask is needed.
+        From the probabilities before the CRF, how much the CRF changed, and whether the mask ends at edges of the photo; no
+        true mask is needed.
         """
         return None if self._expected_iou is None else round(float(self._expected_iou), 4)
 

@@ -49,19 +49,18 @@ def doubt_of_mask(
 
 
 def doubt_of_probabilities(
+    photo: NDArray[np.uint8],
     probabilities: Tensor,
     mask: NDArray[np.uint8],
     classes: Sequence[str],
     tags: Sequence[str] | None,
     untagged: NDArray[np.float32] | None = None,
 ) -> Doubt:
-    """Doubt from a model's probabilities (K, H, W) before the CRF and the mask after it.
+    """Doubt from a photo (H, W, 3), a model's probabilities (K, H, W) before the CRF, and the mask after it.
 
     The photo's doubt is one less its expected IoU; the smallest factor of a class that is tagged or found is the reason.
     untagged: probabilities without tags, which show classes that the tags lack.
     """
-    import torch
-
     from tagseg.prediction.expected import Expected
 
     share = np.bincount(mask.ravel(), minlength=256)[: len(classes)] / mask.size
@@ -69,13 +68,14 @@ def doubt_of_probabilities(
     if untagged is not None and tags is not None:
         free = np.bincount(untagged.argmax(0).ravel(), minlength=len(classes)) / mask.size
         wrong += _not_tagged(free, classes, tags)
-    expected = Expected.of(probabilities, torch.from_numpy(mask))
+    expected = Expected.of(probabilities, mask, photo)
     value = 1 - float(expected.photo)
     factors: list[tuple[float, str]] = []
     for k in [k for k in range(1, len(classes)) if share[k] > 0 or classes[k] in (tags or ())] or [0]:
-        iou, kept = float(expected.iou_K[k]), float(expected.kept_K[k])
+        iou, kept, edge = (float(of_K[k]) for of_K in (expected.iou_K, expected.kept_K, expected.edge_K))
         factors.append((iou, f"{classes[k]}: expected IoU {iou:.2f}"))
         factors.append((kept, f"{classes[k]}: the mask changed much at the photo's edges (IoU {kept:.2f})"))
+        factors.append((edge, f"{classes[k]}: the mask ends where the photo shows hardly an edge"))
     spots = _spots(probabilities.numpy())
     if wrong:
         return _contradicted(wrong, value, spots)

@@ -215,7 +215,7 @@ class ModelProposals(Proposals):
         free = None if chosen is None else self.segmenter.probabilities(photo_HW3).cpu().numpy()
         (after,) = self.segmenter.refine([photo_HW3], [before])
         mask_HW = after.max(0).indices.cpu().numpy().astype(np.uint8)
-        doubt = doubt_of_probabilities(before.float().cpu(), mask_HW, self.segmenter.classes, tags, free)
+        doubt = doubt_of_probabilities(photo_HW3, before.float().cpu(), mask_HW, self.segmenter.classes, tags, free)
         mask_HW = self._numbers[mask_HW]
         path = self._path(name)
         path.parent.mkdir(parents=True, exist_ok=True)
