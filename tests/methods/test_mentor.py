@@ -42,6 +42,17 @@ def test_the_averaged_weights_label_the_plain_photo(step: int) -> None:
     assert not torch.equal(own.teacher_labels(given, given.image(), step), before)
 
 
+def test_the_cams_labels_can_teach_to_the_end() -> None:
+    method, given = tiny(labels={"background_from": None, "seg_from": None}), batch(TWO)
+    first, last, later = (method.teacher_labels(given, given.image(), step) for step in (0, 1000, 1))
+    assert torch.equal(first, last)
+    other = tiny()
+    other.load_state_dict(method.state_dict())
+    assert torch.equal(other.teacher_labels(given, given.image(), 0), first)
+    assert not torch.equal(other.teacher_labels(given, given.image(), 1), later)
+    assert method.settings.scaled(2).labels.background_from is None
+
+
 def test_the_teacher_is_no_part_of_the_weights_and_stays_as_it_is() -> None:
     method, given = tiny(mixing={"boxes": 1.0}), batch(TWO)
     names = set(method.state_dict())

@@ -38,7 +38,10 @@ from tagseg.settings import Steps
 class MentorLabelSettings(CamLabelSettings):
     """What the labels are made of, as training goes on."""
 
-    background_from: Steps = Field(50, description="step from which background is the segmentation's (BMP)")
+    background_from: Steps | None = Field(
+        50,
+        description="step from which background is the segmentation's (BMP); none: the CAM's labels to the end",
+    )
     seg_from: Steps | None = Field(
         100,
         description="step from which the segmentation has a say in where objects are; none: the CAM alone to the end",
@@ -165,7 +168,7 @@ class Mentor(AFANetwork):
         teacher = self._average[0] if self._average and self.settings.teacher == "average" else self
         with evaluating(teacher):
             sight = teacher.look(image_B3HW)
-        if step < settings.background_from:
+        if settings.background_from is None or step < settings.background_from:
             return self.cam_labels(batch, image_B3HW, min_max_within(sight.cam_BCHW, batch.valid_BHW))
         share = 0.0 if settings.seg_from is None or step < settings.seg_from else settings.seg_share
         given = batch.valid_BHW, batch.tag_BC, share, batch.most_tags
