@@ -37,7 +37,13 @@ RENAMED: list[tuple[str, str, str, str, Any]] = [
 
 
 BEFORE = {  # values of shipped recipes that were others when the runs were stored
-    "tscd": ["method.labels.background_scores=[0.35, 0.55]", "method.labels.mask_background_score=0.45"]
+    "tscd": ["method.labels.background_scores=[0.35, 0.55]", "method.labels.mask_background_score=0.45"],
+    "mentor": [
+        "method.labels.background_scores=[0.2, 0.35]",
+        "method.labels.background_from=30",
+        "method.labels.seg_from=60",
+        "method.foreground=3",
+    ],
 }
 
 
