@@ -58,10 +58,9 @@ def read_record(place: Place, plan: Plan, shard: int) -> Record | None:
 def shard_worker(job: Job, place: Place, plan: Plan, timeout: float | None) -> Callable[[int], Record]:
     """The function that does a shard by its number, unless its record is there.
 
-    timeout: seconds after which a photo is given up; needs a system with alarms, and the main thread. A photo that fails
-    becomes a row with its reason; the others are done all the same.
+    timeout: seconds after which a photo is given up, where `check_timeout` allows it. A photo that fails becomes a row with
+    its reason; the others are done all the same.
     """
-    check_timeout(timeout)
 
     def one(shard: int) -> Record:
         if (there := read_record(place, plan, shard)) is not None:

@@ -78,7 +78,7 @@ def claimed(
 def drop_begun(out: Path) -> None:
     """Remove a training that was begun in place of the run in `replaced`; that run comes back when `out` is claimed.
 
-    Nothing where no such training is. Raises UserError where it is at work.
+    Nothing where no such training is. Raises UserError where it is at work, or the folder cannot be written.
     """
     run = RunFolder(out)
     if _replaces(run) and not is_link(run.replaced) and not run.finished:
