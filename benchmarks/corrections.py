@@ -4,9 +4,10 @@
         --out FOLDER --set train.steps=100
 
 RUN is a finished run, MASKS its masks of the photos (`tagseg label`, or a chain's). The person corrects 0, 10, 30 and 100
-photos: those that `tagseg review` proposes, or photos drawn at random. Each segmenter starts from RUN. First comes a table of
-how good the masks are that would be learned from, more numbers and more draws; `--seeds` alone ends there. The same call goes
-on where it was stopped; `FOLDER/scores.json` holds what was measured. Masks learned from are scored where they are sure.
+photos: those that `tagseg review` proposes, or photos drawn at random (`--ways` leaves one of both out). Each segmenter
+starts from RUN. First comes a table of how good the masks are that would be learned from, more numbers and more draws;
+`--seeds` alone ends there. The same call goes on where it was stopped; `FOLDER/scores.json` holds what was measured. Masks
+learned from are scored where they are sure.
 """
 
 from __future__ import annotations
@@ -43,6 +44,7 @@ def main() -> None:
     for name in ("images", "tags", "truth", "val", "val-truth", "out"):
         parser.add_argument(f"--{name}", type=Path, required=True)
     parser.add_argument("--counts", type=int, nargs="+", default=[0, 10, 30, 100])
+    parser.add_argument("--ways", choices=WAYS, nargs="+", default=WAYS)
     parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1, 2])
     parser.add_argument("--set", action="append", default=[], dest="settings")
     given = parser.parse_args()
@@ -60,8 +62,8 @@ def main() -> None:
             "random": np.random.default_rng(seed).permutation(len(looked.photos)).tolist(),
         }
         for count in given.counts:
-            for way in WAYS if count else WAYS[:1]:
-                name = f"{way}-{count}-{seed}"
+            for way in given.ways:
+                name = named(way, count, seed)
                 if name not in scores:
                     scores[name] = measure(given, looked, masks, orders[way][:count], name, seed)
                     write_text(kept, to_json(scores, indent=2))
@@ -69,14 +71,19 @@ def main() -> None:
     looked.close()
     if not given.seeds:
         return
-    print("| corrected |" + "".join(f" {way}: masks learned from | mIoU | classes alone |" for way in WAYS))
-    print("|---:|" + "---:|" * 3 * len(WAYS))
+    print("| corrected |" + "".join(f" {way}: masks learned from | mIoU | classes alone |" for way in given.ways))
+    print("|---:|" + "---:|" * 3 * len(given.ways))
     for count in given.counts:
         cells = []
-        for way in WAYS:
-            runs = [scores[f"{way if count else WAYS[0]}-{count}-{seed}"] for seed in given.seeds]
+        for way in given.ways:
+            runs = [scores[named(way, count, seed)] for seed in given.seeds]
             cells += [spread([run[key] for run in runs]) for key in ("masks", "miou", "classes")]
         print(f"| {count} | {' | '.join(cells)} |")
+
+
+def named(way: str, count: int, seed: int) -> str:
+    """A training's key; without corrections both ways are one."""
+    return f"{way if count else WAYS[0]}-{count}-{seed}"
 
 
 def spread(values: list[float]) -> str:

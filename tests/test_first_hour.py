@@ -16,6 +16,7 @@ from tagseg.errors import UserError
 from tagseg.methods import METHODS
 from tagseg.progress import silence, silent, tracked
 from tagseg.recipe import load_recipe
+from tagseg.reproduce import cost
 from tagseg.reproduce.cost import Cost
 from tagseg.run_folder import RunFolder
 from tagseg.workflows import dry_run, train
@@ -165,7 +166,7 @@ def test_the_way_to_a_page_is_printed_with_quiet_too(
 
 
 def test_dry_runs_write_nothing(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
-    monkeypatch.setattr(dry_run, "step_seconds", lambda *_: 2.0)
+    monkeypatch.setattr(dry_run, "training_seconds", lambda recipe, *_: 2.0 * recipe.train.steps)
     monkeypatch.setattr(dry_run, "measure", lambda *_, **__: Cost(1, 1, 1, 2.0, 1, 1.5, 2, 64))
     out = project.path / "new"
     data = ["--images", project.photos, "--tags", project.table, "--out", out, "--dry-run"]
@@ -182,6 +183,14 @@ def test_dry_runs_write_nothing(project: Project, monkeypatch: pytest.MonkeyPatc
     said = command("predict", project.run, "--images", project.photos, "--out", out, "--dry-run", "--format", "coco")
     assert f"4 photos would be segmented as coco into {out}." in said
     assert not out.exists()
+
+
+def test_steps_of_the_classifier_alone_are_measured_by_themselves(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cost, "step_seconds", lambda recipe, classes, device, step: 1.0 if step == 0 else 3.0)
+    recipe = load_recipe("mentor-tile-defects")
+    assert cost.training_seconds(recipe, 5, "cpu") == 200 * 1.0 + 250 * 3.0
+    assert cost.training_seconds(load_recipe("mentor-tile-defects", ["train.steps=150"]), 5, "cpu") == 150.0
+    assert cost.training_seconds(load_recipe("bmp-scenes"), 6, "cpu") == 250 * 3.0
 
 
 def test_stages_have_one_estimate(tmp_path: Path) -> None:

@@ -4,6 +4,9 @@ import pytest
 from rich.console import Console
 
 from tagseg.engine.progress import TrainProgress
+from tagseg.methods.mentor import MentorSettings
+from tagseg.methods.method import LIGHT_STEP
+from tagseg.progress import clock_text
 
 
 @pytest.fixture
@@ -63,3 +66,16 @@ def test_on_a_terminal_a_bar(clock):
     shown = screen.getvalue()
     assert "a [sentence] above the bar" in shown
     assert "step 5/10 2.0 s/step 0:10 left" in shown
+
+
+def test_light_steps_at_the_start_do_not_promise_an_early_end(capsys, clock):
+    settings = MentorSettings(class_steps=100)
+    progress = TrainProgress(steps=200, later=50, effort=settings.effort)
+    progress.begin(0)
+    advance(progress, clock, 77, seconds=LIGHT_STEP * 2.0)
+    assert "step 77/200 1.2 steps/s 3:38 left, about 5:18 with what follows" in capsys.readouterr().err.splitlines()[-1]
+    advance(progress, clock, 23, seconds=LIGHT_STEP * 2.0)
+    advance(progress, clock, 99)
+    last = capsys.readouterr().err.splitlines()[-1]
+    done = int(last.split()[1].split("/")[0])
+    assert f"{clock_text(2 * (200 - done))} left" in last

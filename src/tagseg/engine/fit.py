@@ -141,7 +141,7 @@ class _Run:
         if self.average is not None:
             method.follow(self.scored)
         self.checkpoints = Checkpoints(RunFolder(out).checkpoints, settings.keep_checkpoints, best)
-        self.progress = TrainProgress(settings.steps, enabled=self.is_main, later=later)
+        self.progress = TrainProgress(settings.steps, enabled=self.is_main, later=later, effort=method.settings.effort)
         self.log: RunLog | None = None
 
         self.done = 0  # steps

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -18,9 +18,14 @@ FIRST_ESTIMATE = 5  # steps after which a rate is worth something
 class TrainProgress:
     """Rate, time left, losses and current scores on standard error; silent when not `enabled`."""
 
-    def __init__(self, steps: int, enabled: bool = True, later: float = 0.0) -> None:
-        """later: what comes after this training, in steps of it that take as long."""
+    def __init__(
+        self, steps: int, enabled: bool = True, later: float = 0.0, effort: Callable[[int], float] = float
+    ) -> None:
+        """later: what comes after this training, in steps of it that take as long. effort: what the first N steps take, in
+        steps too: the first ones may take less.
+        """
         self.steps, self.start, self.done, self.later = steps, 0, 0, later
+        self.effort = effort
         self.enabled = enabled and not silent()
         self.console = Console(stderr=True)
         self.scores: dict[str, float] = {}
@@ -69,19 +74,21 @@ class TrainProgress:
         losses = " ".join(f"{name} {row[name]:.3g}" for name in ["loss", *terms])
         scores = "".join(f" | {name} {value:.2f}" for name, value in self.scores.items())
         speed = f"{rate:.1f} steps/s" if rate >= 1 else f"{1 / max(rate, 1e-9):.1f} s/step"
-        text = f"step {self.done}/{self.steps} {speed}{self._left(rate)} | {losses}{scores}"
+        text = f"step {self.done}/{self.steps} {speed}{self._left()} | {losses}{scores}"
         if self._bar is not None:
             self._bar.update(self._task, completed=self.done, description=text)
         else:
             self.say(text)
 
-    def _left(self, rate: float) -> str:
-        """How long it will take, once some steps have shown the rate; the first ones are slow."""
+    def _left(self) -> str:
+        """How long it will take, once some steps have shown it; the first ones are slow."""
         if self.done - self.start < FIRST_ESTIMATE and self.done < self.steps:
             return ""
-        left = (self.steps - self.done) / max(rate, 1e-9)
-        whole = f", about {clock_text(left + self.later / max(rate, 1e-9))} with what follows" if self.later else ""
-        return f" {clock_text(left)} left{whole}"
+        done, whole = self.effort(self.done), self.effort(self.steps)
+        seconds = self._training_seconds / (done - self.effort(self.start))
+        left, later = (whole - done) * seconds, self.later * seconds
+        followed = f", about {clock_text(left + later)} with what follows" if later else ""
+        return f" {clock_text(left)} left{followed}"
 
     def _line_is_due(self, now: float) -> bool:
         due = self.done == self.steps or now - self._last_line >= SECONDS_BETWEEN_LINES

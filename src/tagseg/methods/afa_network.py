@@ -72,6 +72,11 @@ class AFANetworkSettings(MethodSettings):
     def _before(cls, given: dict[str, Any], say: Callable[[str], object]) -> dict[str, Any]:
         return cam_precision_before(given, say)
 
+    @property
+    def light_steps(self) -> int:
+        """Those of the classifier alone."""
+        return self.class_steps
+
     def scaled(self, factor: float) -> Self:
         """The steps of the classifier alone follow."""
         return self.model_copy(update={"class_steps": scaled_steps(self.class_steps, factor)})

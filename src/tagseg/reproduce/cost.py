@@ -1,6 +1,6 @@
 """What a recipe's network costs: parameters, multiply-adds, memory, milliseconds of a training step and of a photo.
 
-Measured with random weights on random pictures, after every part of the loss has begun.
+Measured with random weights on random pictures, and where no step is named, after every part of the loss has begun.
 """
 
 from __future__ import annotations
@@ -46,9 +46,15 @@ class Cost:
 
 
 def measure(
-    recipe: Recipe, classes: int, *, batch: int | None = None, crop: int | None = None, device: str = "cpu"
+    recipe: Recipe,
+    classes: int,
+    *,
+    batch: int | None = None,
+    crop: int | None = None,
+    step: int | None = None,
+    device: str = "cpu",
 ) -> Cost:
-    """Train some steps and segment some photos. batch, crop: in place of the recipe's."""
+    """Train some steps and segment some photos. batch, crop: in place of the recipe's. step: which is trained, else the last."""
     train = recipe.train
     batch, crop = batch or train.micro_batch or train.batch_size, crop or train.crop
     method = build(recipe, classes).to(device).train()
@@ -58,7 +64,7 @@ def measure(
     if device.startswith("cuda"):
         torch.cuda.reset_peak_memory_stats()
     clock = _Clock(device)
-    step = max(train.steps - 1, 0)
+    step = max(train.steps - 1, 0) if step is None else step
 
     def one_step() -> None:
         seed_step(0, step)
@@ -86,15 +92,23 @@ def measure(
     return Cost(parameters, photo_macs, step_macs, step_seconds, photo_seconds, memory, batch * parts, crop)
 
 
-def step_seconds(recipe: Recipe, classes: int, device: str) -> float:
+def training_seconds(recipe: Recipe, classes: int, device: str) -> float:
+    """About how long a recipe's steps take here. Light steps at the start are measured by themselves."""
+    steps = recipe.train.steps
+    light = min(recipe.method.light_steps, steps)
+    like = ((0, light), (steps - 1, steps - light))  # a step, and how many are like it
+    return sum(step_seconds(recipe, classes, device, step) * count for step, count in like if count)
+
+
+def step_seconds(recipe: Recipe, classes: int, device: str, step: int | None = None) -> float:
     """About how long a step of a recipe takes here: measured, on a large network at a part of its crop and batch."""
     train = recipe.train
     if device.startswith("cuda"):
-        return measure(recipe, classes, device=device).step
+        return measure(recipe, classes, step=step, device=device).step
     crop = min(train.crop, max(SMALLEST, train.crop // 2))
-    small = measure(recipe, classes, batch=1, crop=crop, device=device)
+    small = measure(recipe, classes, batch=1, crop=crop, step=step, device=device)
     whole = small.step / small.batch * train.batch_size * (train.crop / crop) ** 2
-    return whole if whole > 4 * FAST else measure(recipe, classes, device=device).step
+    return whole if whole > 4 * FAST else measure(recipe, classes, step=step, device=device).step
 
 
 def build(recipe: Recipe, classes: int) -> Method:

@@ -9,7 +9,7 @@ from pathlib import Path
 from tagseg.errors import UserError
 from tagseg.quoting import shell_line
 from tagseg.recipe import Recipe, load_recipe, make_recipe, start_recipe
-from tagseg.reproduce.cost import measure, predict_seconds, step_seconds
+from tagseg.reproduce.cost import measure, predict_seconds, training_seconds
 from tagseg.reproduce.table import DATA, EXTRA, TWINS, DataNeed, PaperTable, Stage
 from tagseg.shipped import shipped_recipes
 
@@ -123,10 +123,10 @@ class Estimate:
 def estimate(training: Training, need: DataNeed, labels: bool, device: str) -> Estimate:
     """About what a training takes on this machine, from a step and a photo measured now; labels: whether it labels too."""
     train = training.recipe.train
-    step = step_seconds(training.recipe, need.classes, device)
+    steps = training_seconds(training.recipe, need.classes, device)
     photo = measure(training.recipe, need.classes, batch=1, crop=64, device=device)
     scored = need.val + (need.train if labels else 0)
-    seconds = step * train.steps + predict_seconds(training.recipe, photo.photo) * scored
+    seconds = steps + predict_seconds(training.recipe, photo.photo) * scored
     copies = 1 + train.keep_checkpoints * (2 if train.optimizer == "sgd" else 3)
     return Estimate(seconds / 3600, 4 * photo.parameters * copies)
 

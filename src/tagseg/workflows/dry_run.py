@@ -10,7 +10,7 @@ from tagseg.data.sources import open_sources
 from tagseg.devices import AUTO, choose_device
 from tagseg.progress import clock_text
 from tagseg.recipe import Recipe, start_recipe
-from tagseg.reproduce.cost import measure, step_seconds
+from tagseg.reproduce.cost import measure, training_seconds
 from tagseg.run_folder import RunFolder
 from tagseg.shipped import shipped_recipes
 from tagseg.workflows.chain import Chain
@@ -44,7 +44,7 @@ def _lines(recipe: Recipe, recipes: Sequence[Recipe], device: str) -> list[str]:
     for number, each in enumerate(recipes, 1):
         key = each.to_yaml()
         if key not in seconds:
-            seconds[key] = step_seconds(each, classes, str(kind)) * each.train.steps
+            seconds[key] = training_seconds(each, classes, str(kind))
         whole += seconds[key]
         lines.append(
             f"Stage {number} of {len(recipes)}: {each.method.name} on {each.model.backbone}, {each.train.steps} steps of "

@@ -25,5 +25,5 @@ class Stage:
 def stages(recipes: Sequence[Recipe]) -> list[Stage]:
     """The stages of trainings that follow each other."""
     costs = [find_method(recipe.method.name).step_cost for recipe in recipes]
-    whole = [cost * recipe.train.steps for cost, recipe in zip(costs, recipes, strict=True)]
+    whole = [cost * recipe.method.effort(recipe.train.steps) for cost, recipe in zip(costs, recipes, strict=True)]
     return [Stage(i + 1, len(recipes), sum(whole[i + 1 :]) / costs[i]) for i in range(len(recipes))]
