@@ -108,6 +108,9 @@ def own_chain(
     chain = make_chain(fitted, _one_side(overrides), "for own photos")
     for note in fit.notes:
         say(note)
+    larger = chain.segmenter.model.backbone
+    if larger != chain.teacher.model.backbone:
+        say(f"Segmenters learn the masks on backbone {larger}.")
     say(fit.sentence(chain.teacher, "Change them with --set teacher.KEY=VALUE, and so for classifier and segmenter."))
     return chain
 

@@ -46,10 +46,11 @@ def take_classifier(file: Path, method: Method) -> None:
         head.classifier.weight.copy_(weight.view_as(head.classifier.weight))
 
 
-def take_fitting(file: Path, method: Method, *, apart: Collection[str] = ()) -> None:
+def take_fitting(file: Path, method: Method, *, apart: Collection[str] = (), source: Method | None = None) -> None:
     """Take over the weights of another method on the same backbone; heads it does not have keep their first weights.
 
-    apart: names of weights that keep their first values too.
+    apart: names of weights that keep their first values too. source: the model that the file is of, where that is known.
+    Raises UserError where the backbone is another.
     """
     own, tensors = method.state_dict(), read_weights(file)
     fitting = {
@@ -57,9 +58,10 @@ def take_fitting(file: Path, method: Method, *, apart: Collection[str] = ()) -> 
     }
     missing = [name for name in own if name.startswith("backbone.") and name not in fitting]
     if missing:
-        raise UserError(
-            f"{file} holds no weights of the backbone {method.backbone.name}: {missing[0]} is missing or of another shape."
-        )
+        why = f"{missing[0]} is missing or of another shape"
+        if source is not None and source.backbone.name != method.backbone.name:
+            why = f"it is of a model on {source.backbone.name}; set model.backbone to {source.backbone.name}"
+        raise UserError(f"{file} holds no weights of the backbone {method.backbone.name}: {why}.")
     method.load_state_dict(fitting, strict=False)
 
 

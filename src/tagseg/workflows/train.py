@@ -267,7 +267,7 @@ def start_method(
     elif known != classes:
         apart = weights_of_classes(recipe, method)
         say(f"model.start: {start} knows the classes {', '.join(known)}, so weights of single classes start anew.")
-    take_fitting(file, method, apart=apart)
+    take_fitting(file, method, apart=apart, source=source)
     method.backbone.license = "unknown" if source is None else source.backbone.license
     return method, minutes
 
