@@ -1,8 +1,9 @@
-"""Files that are there whole or not at all, and the folders they lie in."""
+"""Files that are there whole or not at all, the folders they lie in, and whether a file has changed."""
 
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import os
 import re
@@ -118,3 +119,15 @@ def _sync_folder(folder: Path) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+def stamp(path: Path) -> tuple[int, int]:
+    """Size and time of a file: cheap to ask, and another after the file was copied."""
+    facts = path.stat()
+    return facts.st_size, facts.st_mtime_ns
+
+
+def digest_file(path: Path) -> str:
+    """The SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

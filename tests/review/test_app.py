@@ -55,6 +55,20 @@ def test_a_photo_its_mask_and_its_reason(tmp_path: Path) -> None:
         assert one.get("/api/photos/0/cam?class=1").headers["content-type"] == "image/png"
 
 
+@pytest.mark.parametrize("what", ["photo", "thumb", "cam?class=1"])
+def test_a_browser_asks_before_it_shows_a_picture_again(tmp_path: Path, what: str) -> None:
+    session = open_session(tmp_path)
+    with client(session) as one:
+        first = one.get(f"/api/photos/0/{what}")
+        assert first.headers["cache-control"] == "private, no-cache"
+        again = one.get(f"/api/photos/0/{what}", headers={"if-none-match": first.headers["etag"]})
+        assert (again.status_code, again.content) == (304, b"")
+        Image.fromarray(np.full((30, 40, 3), 90, np.uint8)).save(session.photos[0].path)
+        new = one.get(f"/api/photos/0/{what}", headers={"if-none-match": first.headers["etag"]})
+        assert new.status_code == 200
+        assert new.content != first.content
+
+
 def test_painted_masks_outlast_the_server(tmp_path: Path) -> None:
     painted, touched = np.zeros(SIZE, np.uint8), np.zeros(SIZE, np.uint8)
     painted[5:9, 5:9], touched[5:9, 5:9] = 255, 1

@@ -205,6 +205,38 @@ def test_a_photo_comes_back_with_the_stroke_that_is_on_its_way(tmp_path: Path, b
         assert page.faults == []
 
 
+def test_a_photo_taken_back_keeps_what_is_painted_on_it_from_then_on(tmp_path: Path, browser) -> None:  # type: ignore[no-untyped-def]
+    with served(open_session(tmp_path)) as url:
+        page = opened(browser, url)
+        first = shown(page)
+        paint_a_stroke(page)
+        page.mouse.up()
+        page.keyboard.press("a")
+        until(page, f"tagsegReview.row.name !== '{first}'")
+        saved(page)
+        page.keyboard.press("u")
+        shows(page, first)
+        page.keyboard.press("b")
+        page.mouse.move(*spot(page, 5, 40))
+        page.mouse.down()
+        page.mouse.move(*spot(page, 15, 40), steps=5)
+        page.mouse.up()
+        saved(page)
+        for key in ("j", "k"):
+            until(page, "tagsegReview.mask")
+            page.keyboard.press(key)
+            page.wait_for_timeout(200)
+        shows(page, first)
+        assert page.evaluate("[10, 40].map((y) => tagsegReview.mask.data[80 * y + 10])") == [2, 2]
+        page.mouse.move(*spot(page, 5, 50))
+        page.mouse.down()
+        page.mouse.up()
+        saved(page)
+        kept = read_mask(tmp_path / "review" / "masks" / f"{first}.png")
+        assert [kept[10, 10], kept[40, 10], kept[50, 5]] == [2, 2, 2]
+        assert page.faults == []
+
+
 def test_a_step_taken_back_in_the_midst_of_a_stroke_is_that_stroke(tmp_path: Path, browser) -> None:  # type: ignore[no-untyped-def]
     with served(open_session(tmp_path)) as url:
         page = opened(browser, url)

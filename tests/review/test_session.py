@@ -1,11 +1,14 @@
 """A review's masks and its journal agree, whatever is taken back, refused or torn."""
 
+import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from tagseg.data.palette import write_mask
 from tagseg.data.photo import read_mask
@@ -23,6 +26,12 @@ def session(tmp_path: Path) -> Iterator[Session]:
     one = open_session(tmp_path)
     yield one
     one.close()
+
+
+def again(folder: Path, count: int = 4) -> Session:
+    """The session of `open_session` once more, its photos as they are now."""
+    photos = [Photo(f"p{number}", folder / "photos" / f"p{number}.png", ("green", "blue")) for number in range(count)]
+    return Session(folder / "review", photos, ModelProposals(segmenter(), folder / "review" / "proposed"))
 
 
 def kept(session: Session) -> list[int]:
@@ -147,6 +156,39 @@ def test_a_name_that_is_not_utf_8_is_labeled_once(tmp_path: Path) -> None:
     session = Session(tmp_path / "review", [Photo(name, path, None)], ModelProposals(segmenter(), tmp_path / "own"))
     assert session.look(0).problem == ""
     assert list(read_facts(tmp_path / "own")) == [name]
+    session.close()
+
+
+@pytest.mark.parametrize("side", [(60, 80), (40, 50)])
+def test_a_photo_that_was_replaced_is_labeled_again(tmp_path: Path, side: tuple[int, int]) -> None:
+    session = open_session(tmp_path)
+    before, path = session.mask(0)[0].copy(), session.photos[0].path
+    session.close()
+    Image.fromarray(np.full((*side, 3), (0, 0, 200), np.uint8)).save(path)
+    session = again(tmp_path)
+    assert session.mask(0)[0].shape == side
+    assert np.unique(session.mask(0)[0]).tolist() == [2]
+    assert session.row(0)["found"] == [2]
+    assert not np.array_equal(before, session.mask(0)[0])
+    session.close()
+
+
+def test_copied_photos_and_the_facts_of_an_older_version_are_not_labeled_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = open_session(tmp_path)
+    for index in (0, 1):
+        session.look(index)
+    os.utime(session.photos[0].path, (1, 1))
+    session.close()
+    facts = tmp_path / "review" / "proposed" / FACTS
+    rows = [json.loads(line) for line in facts.read_text().splitlines()]
+    for key in ("stamp", "sha256"):
+        del rows[1][key]
+    facts.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    session = again(tmp_path)
+    monkeypatch.setattr(session.proposals, "_label", lambda *_: pytest.fail("labeled again"))
+    assert [session.look(index).problem for index in (0, 1)] == ["", ""]
     session.close()
 
 

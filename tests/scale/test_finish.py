@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from tagseg.cli.frame import app
+from tagseg.data.photo import PIXEL_CAP
 from tagseg.errors import UserError
 from tagseg.scale.containers import CONTAINERS, Parquet
 from tagseg.scale.finish import finish, merge
@@ -88,6 +90,41 @@ def test_a_retry_leads_to_no_photo_that_was_not_given_and_keeps_its_tags(tmp_pat
             tags=lambda segmenter, files: dict.fromkeys(files, ("green",)),
         )
     assert not (tmp_path / "out/retry-1").exists()
+
+
+def test_a_retry_is_of_the_same_model_and_settings(tmp_path: Path) -> None:
+    draw(tmp_path / "photos", 4)
+    predict_shards(failing, [tmp_path / "photos"], tmp_path / "out", Shards(2))
+    with pytest.raises(UserError, match="the plan of other model or settings"):
+        predict_shards(
+            build, [tmp_path / "photos"], tmp_path / "out", Shards(2, retry_errors=True), pixel_cap=PIXEL_CAP - 1
+        )
+    assert not (tmp_path / "out/retry-1").exists()
+
+
+def test_photos_that_changed_since_their_masks_were_made_are_refused_and_repaired_ones_are_not(tmp_path: Path) -> None:
+    draw(tmp_path / "photos", 4)
+    photos, out = [tmp_path / "photos"], tmp_path / "out"
+    first = predict_shards(failing, photos, out, Shards(2, shard="0/2"))
+    assert first is None
+    broken = json.loads((out / "records/00000.json").read_text())["errors"][0][0]
+    os.utime(tmp_path / f"photos/{broken}.png", (1, 1))  # repaired
+    os.utime(tmp_path / "photos/p.03.png", (1, 1))  # its turn is still to come
+    assert predict_shards(failing, photos, out, Shards(2)) is not None
+    whole = next(path for path in sorted((tmp_path / "photos").iterdir()) if path.stem != broken)
+    os.utime(whole, (1, 1))
+    with pytest.raises(UserError, match=f"'{whole.name}' in .* has changed since its mask in .* was made"):
+        predict_shards(failing, photos, out, Shards(2))
+
+
+def test_photos_that_came_later_are_refused(tmp_path: Path) -> None:
+    draw(tmp_path / "photos", 3)
+    photos, out = [tmp_path / "photos"], tmp_path / "out"
+    predict_shards(build, photos, out, Shards(2))
+    predict_shards(build, photos, out, Shards(2))
+    (tmp_path / "photos/q.png").write_bytes((tmp_path / "photos/p.00.png").read_bytes())
+    with pytest.raises(UserError, match=r"the plan of 3 photos, made without 1 .* such as 'q.png'"):
+        predict_shards(build, photos, out, Shards(2))
 
 
 @pytest.mark.parametrize("container", CONTAINERS)

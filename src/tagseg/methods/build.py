@@ -58,6 +58,12 @@ def build_method(
     return build(backbone, classes, settings)
 
 
+def check_weights(settings: MethodSettings, model: ModelSettings) -> None:
+    """Raise UserError where the weights of a backbone cannot be had; a model that starts from another needs none."""
+    if model.start is None:
+        build_method(settings, model, ("any",))
+
+
 def share_statistics(network: nn.Module) -> None:
     """Let batch norms that are trained take their statistics over all processes.
 

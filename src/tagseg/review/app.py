@@ -7,7 +7,6 @@ canvas, which may change them.
 from __future__ import annotations
 
 import gzip
-import io
 import zlib
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -16,7 +15,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
@@ -26,16 +24,14 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from tagseg.data.palette import color
-from tagseg.data.photo import photo_size, read_photo
+from tagseg.data.photo import photo_size
 from tagseg.errors import UserError
-from tagseg.outputs.heat import HEAT
+from tagseg.review.pictures import asked_again, heat, shown, small
 from tagseg.review.session import Changed, Session
 from tagseg.web.body import Answer, json_object
 from tagseg.web.guard import LOOPBACK, Guard, problem
 
 BODY_CAP = 64 << 20  # bytes of a packed mask; what it unpacks to is limited by the photo's size
-SHOWN_CAP = 12_000_000  # pixels: a larger photo is shown smaller
-THUMB = 144
 PAGE = {
     "index.html": "text/html",
     "review.css": "text/css",
@@ -50,7 +46,6 @@ PAGE = {
     "keys.js": "text/javascript",
     "gestures.js": "text/javascript",
 }
-AS_IS = {".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".png": "image/png", ".webp": "image/webp"}
 
 
 def create_app(session: Session, *, hosts: Sequence[str] = LOOPBACK, token: str | None = None) -> Starlette:
@@ -166,41 +161,11 @@ def _described(session: Session, index: int) -> dict[str, Any]:
 
 
 async def _picture(request: Request) -> Response:
-    return await run_in_threadpool(_shown, _session(request), _index(request))
-
-
-def _shown(session: Session, index: int) -> Response:
-    path = session.photos[index].path
-    height, width = photo_size(path)
-    kind = AS_IS.get(path.suffix.lower())
-    if kind is not None and height * width <= SHOWN_CAP:
-        try:
-            content = path.read_bytes()
-        except OSError as error:
-            raise UserError(f"photo {path.name} cannot be read: {error.strerror or error}") from error
-        return Response(content, media_type=kind, headers={"cache-control": "private, max-age=300"})
-    shrunk = min((SHOWN_CAP / (height * width)) ** 0.5, 1)
-    return _jpeg(path, (max(round(width * shrunk), 1), max(round(height * shrunk), 1)), 92)
+    return await asked_again(request, _session(request), _index(request), shown)
 
 
 async def _thumb(request: Request) -> Response:
-    return await run_in_threadpool(_small, _session(request), _index(request))
-
-
-def _small(session: Session, index: int) -> Response:
-    path = session.photos[index].path
-    height, width = photo_size(path)
-    shrunk = min(THUMB / min(height, width), 1)
-    # A photo of a very long side is cut to twice the short one: the list shows squares.
-    size = (max(min(round(width * shrunk), 2 * THUMB), 1), max(min(round(height * shrunk), 2 * THUMB), 1))
-    return _jpeg(path, size, 80)
-
-
-def _jpeg(path: Any, size: tuple[int, int], quality: int) -> Response:
-    picture = Image.fromarray(read_photo(path, min_side=min(size))).resize(size, Image.Resampling.BILINEAR)
-    buffer = io.BytesIO()
-    picture.save(buffer, format="JPEG", quality=quality)
-    return Response(buffer.getvalue(), media_type="image/jpeg", headers={"cache-control": "private, max-age=300"})
+    return await asked_again(request, _session(request), _index(request), small)
 
 
 async def _mask(request: Request) -> Response:
@@ -265,21 +230,12 @@ async def _change(request: Request, change: Callable[[Session, int, int], None])
 
 
 async def _cam(request: Request) -> Response:
-    session, index = _session(request), _index(request)
+    session = _session(request)
     given = request.query_params.get("class", "")
     k = int(given) if given.isdecimal() and len(given) < 4 else 0
     if not 0 < k < len(session.classes):
         raise HTTPException(400, f"class should be a number from 1 to {len(session.classes) - 1}.")
-    heat = await run_in_threadpool(session.proposals.cam, session.photos[index].path, k)
-    if heat is None:
-        raise HTTPException(
-            404, "Without a model there is no activation map; start with a run folder, or with --model."
-        )
-    value = np.rint(np.clip(np.nan_to_num(heat), 0, 1) * 255).astype(np.uint8)
-    picture = np.dstack([HEAT[value], (60 + 0.6 * value).astype(np.uint8)])
-    buffer = io.BytesIO()
-    Image.fromarray(picture).save(buffer, format="PNG")
-    return Response(buffer.getvalue(), media_type="image/png", headers={"cache-control": "private, max-age=300"})
+    return await asked_again(request, session, _index(request), lambda session, index: heat(session, index, k))
 
 
 def _packed(request: Request, response: Response) -> Response:

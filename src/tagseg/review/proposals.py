@@ -23,7 +23,7 @@ from tagseg.data.palette import write_mask
 from tagseg.data.paths import held
 from tagseg.data.photo import photo_size, read_mask, read_photo
 from tagseg.errors import UserError
-from tagseg.files import make_folder, to_json, write_text
+from tagseg.files import digest_file, make_folder, stamp, to_json, write_text
 from tagseg.outputs.confidence import Sureness
 from tagseg.places import safe_name
 from tagseg.review.doubt import Doubt, doubt_of_mask, doubt_of_probabilities
@@ -175,11 +175,11 @@ class ModelProposals(Proposals):
         self.known = read_facts(self.folder)
 
     def describe(self, name: str, photo: Path, tags: Sequence[str] | None, retagged: bool = False) -> Proposal:
-        """Label a photo, or take what is there for these tags."""
-        row = self._found(name, tags)
+        """Label a photo, or take what is there for its file and these tags."""
+        row = self._found(name, photo, tags)
         if row is None:
             with self.lock:  # another thread may have labeled it while this one waited
-                row = self._found(name, tags) or self._label(name, photo, tags)
+                row = self._found(name, photo, tags) or self._label(name, photo, tags)
         features = base64.b64decode(row["features"])
         doubt = Doubt(row["doubt"], row["reason"], tuple(tuple(spot) for spot in row["spots"]))
         return Proposal((row["size"][0], row["size"][1]), tuple(row["found"]), tuple(row["areas"]), doubt, features)
@@ -202,13 +202,15 @@ class ModelProposals(Proposals):
                 self.segmenter.method.cams(image_13hw.to(self.segmenter.device))[0, its_own - 1].float().cpu().numpy()
             )
 
-    def _found(self, name: str, tags: Sequence[str] | None) -> dict[str, Any] | None:
+    def _found(self, name: str, photo: Path, tags: Sequence[str] | None) -> dict[str, Any] | None:
         row = self.known.get(name)
         if row is None or "areas" not in row:  # of a version that did not measure them
             return None
-        return row if row["tags"] == _listed(tags) and self._path(name).is_file() else None
+        fits = row["tags"] == _listed(tags) and self._path(name).is_file() and _is_of(row, photo)
+        return row if fits else None
 
     def _label(self, name: str, photo: Path, tags: Sequence[str] | None) -> dict[str, Any]:
+        before_it_was_read = stamp(photo)
         photo_HW3 = read_photo(photo)
         chosen = None if tags is None else self.segmenter.tag_vector(list(tags))
         before = self.segmenter.probabilities(photo_HW3, chosen)
@@ -223,6 +225,8 @@ class ModelProposals(Proposals):
         found, areas = classes_in(mask_HW)
         row = {
             "photo": name,
+            "stamp": list(before_it_was_read),
+            "sha256": digest_file(photo),
             "tags": _listed(tags),
             "size": list(mask_HW.shape),
             "found": list(found),
@@ -264,6 +268,17 @@ def read_facts(folder: Path) -> dict[str, dict[str, Any]]:
         except (ValueError, KeyError, TypeError, RecursionError):  # torn by a kill: that photo is labeled again
             continue
     return known
+
+
+def _is_of(row: dict[str, Any], photo: Path) -> bool:
+    """Whether a row is of the photo's file as it is now; the row of a version that did not note it, where the size is."""
+    if "sha256" not in row:
+        return tuple(row["size"]) == photo_size(photo)
+    if tuple(row["stamp"]) != stamp(photo):
+        if row["sha256"] != digest_file(photo):
+            return False
+        row["stamp"] = list(stamp(photo))  # a copy
+    return True
 
 
 def _listed(tags: Sequence[str] | None) -> list[str] | None:

@@ -32,7 +32,7 @@ def own_shards(told: str | None, shards: int, environment: Mapping[str, str]) ->
         return _every(int(number), int(of or shards), shards, "--shard"), "--shard"
     for variable, count, from_one in _ENGINES:
         text, many = environment.get(variable, ""), environment.get(count, "")
-        if text.isdecimal():
+        if text.isdecimal() and not (from_one and int(text) == 0):  # LSF gives 0 to a job that is no array
             lowest = int(environment.get("SLURM_ARRAY_TASK_MIN", "0")) if count.startswith("SLURM") else int(from_one)
             return _every(int(text) - lowest, int(many) if many.isdecimal() else shards, shards, variable), variable
     return None

@@ -22,6 +22,7 @@ from tagseg.data.folders import stem
 from tagseg.data.inputs import open_inputs
 from tagseg.data.photo import PHOTO_SUFFIXES, read_photo
 from tagseg.errors import UserError
+from tagseg.files import stamp
 from tagseg.foreign import reading, shown
 from tagseg.scale.places import Folder, Place, open_place
 
@@ -66,8 +67,18 @@ class Photo:
     def at(cls, path: Path, name: str, file_name: str, tags: tuple[str, ...] | None = None) -> Photo:
         """One that is a file of this machine."""
         path = absolute(path)
-        found = path.stat()
-        return cls(name, file_name, str(path.parent), path.name, found.st_size, str(found.st_mtime_ns), tags=tags)
+        size, time = stamp(path)
+        return cls(name, file_name, str(path.parent), path.name, size, str(time), tags=tags)
+
+    def changed(self) -> bool:
+        """Whether a file of this machine is another than the one that was listed; False of others, and of one that is gone."""
+        if self.offset >= 0 or "://" in self.place:
+            return False
+        try:
+            found = stamp(Path(self.place, self.key))
+        except OSError:
+            return False
+        return (found[0], str(found[1])) != (self.size, self.version)
 
     def read(self, places: dict[str, Place], *, pixel_cap: int) -> NDArray[np.uint8]:
         """The pixels, uint8 (H, W, 3). places: those opened before. Raises UserError that names the photo."""

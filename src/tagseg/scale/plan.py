@@ -55,11 +55,7 @@ def make_plan(
     """
     if place.exists(PLAN):
         plan = read_plan(place)
-        wanted = {"shards": shards, "container": container, "job": job.name, "made_by": job.made_by}
-        other = [what for what, value in wanted.items() if getattr(plan, what) != value]
-        if other:
-            what = {"job": f"command, `tagseg {plan.job}`", "made_by": "model or settings"}.get(other[0], other[0])
-            raise UserError(f"{place.url} holds the plan of other {what}: choose another --out, or give the same.")
+        check_same(place, plan, shards=shards, container=container, job=job.name, made_by=job.made_by)
         return plan, []
     taken = next((name for name in RESULTS if place.holds(name)), None)
     if taken is not None and not place.exists(PLAN):  # else another worker has just made it
@@ -90,6 +86,14 @@ def make_plan(
     if plan.made_by != job.made_by or plan.shards != shards:
         raise UserError(f"{place.url}: another command has begun there with other settings; choose another --out.")
     return plan, problems
+
+
+def check_same(place: Place, plan: Plan, **wanted: object) -> None:
+    """Raise UserError where the plan at a place differs in what is wanted, the names and values of its facts."""
+    other = [what for what, value in wanted.items() if getattr(plan, what) != value]
+    if other:
+        what = {"job": f"command, `tagseg {plan.job}`", "made_by": "model or settings"}.get(other[0], other[0])
+        raise UserError(f"{place.url} holds the plan of other {what}: choose another --out, or give the same.")
 
 
 def read_plan(place: Place) -> Plan:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from tagseg.data.sources import Sources
+from tagseg.files import digest_file, stamp
 from tagseg.interrupt import check
 from tagseg.result_folder import MadeFrom
 
@@ -32,22 +33,10 @@ def _rows(sources: Sources, of: Callable[[Path], object]) -> Iterator[str]:
             yield from (repr((p.name, facts(p.true))) for p in data.photos if p.true is not None)
 
 
-def stamp(path: Path) -> tuple[int, int]:
-    """Size and time of a file: cheap to ask, and another after the file was copied."""
-    facts = path.stat()
-    return facts.st_size, facts.st_mtime_ns
-
-
 def contents(path: Path) -> str:
     """What is in a file, one of so many that reading them all may be asked to stop."""
     check()
     return digest_file(path)
-
-
-def digest_file(path: Path) -> str:
-    """The SHA-256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def made_from(files: Sequence[Path], facts: object = None, *, fits_older: bool = True) -> MadeFrom:

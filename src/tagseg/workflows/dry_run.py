@@ -8,6 +8,7 @@ from pathlib import Path
 from tagseg.data.scenes import SCENE_CLASSES
 from tagseg.data.sources import open_sources
 from tagseg.devices import AUTO, choose_device
+from tagseg.methods.build import check_weights
 from tagseg.progress import clock_text
 from tagseg.recipe import Recipe, start_recipe
 from tagseg.reproduce.cost import measure, training_seconds
@@ -42,6 +43,8 @@ def _lines(recipe: Recipe, recipes: Sequence[Recipe], device: str) -> list[str]:
     lines, whole = [f"{photos}; on {kind}."], 0.0
     seconds: dict[str, float] = {}
     for number, each in enumerate(recipes, 1):
+        if not each.model.weights.startswith("hub"):  # what would be fetched is not fetched
+            check_weights(each.method, each.model)
         key = each.to_yaml()
         if key not in seconds:
             seconds[key] = training_seconds(each, classes, str(kind))

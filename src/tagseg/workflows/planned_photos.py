@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from tagseg.errors import UserError
 from tagseg.foreign import shown
 from tagseg.scale.photos import Photo
 from tagseg.scale.places import Place
-from tagseg.scale.plan import MANIFEST
+from tagseg.scale.plan import MANIFEST, Plan, read_manifest
+from tagseg.scale.work import read_record
 
 Known = Callable[[Photo], Photo | None]
 """A photo of a plan as the command has it now, with the tags that it gives it; None for one that it was not given."""
@@ -33,6 +34,35 @@ def check_given(place: Place, photos: Iterable[Photo], known: Known) -> None:
                 f"{place.url}/{MANIFEST} has {shown(photo.file_name)} with {_in_words(photo.tags)}, not with "
                 f"{_in_words(now.tags)}: give the tags of the first time, or choose another --out."
             )
+
+
+def check_unchanged(place: Place, plan: Plan, shards: Iterable[int]) -> None:
+    """Raise UserError where a photo of a shard that is done is another file of this machine than the one that was worked at.
+
+    A photo that failed may have been repaired since.
+    """
+    records = {shard: read_record(place, plan, shard) for shard in shards}
+    failed = {shard: {name for name, _ in record.errors} for shard, record in records.items() if record is not None}
+    for shard, photo in read_manifest(place, plan) if failed else ():
+        if shard not in failed or photo.name in failed[shard]:
+            continue
+        for each in (photo, *([] if photo.beside is None else [photo.beside])):
+            if each.changed():
+                raise UserError(
+                    f"{shown(each.file_name)} in {shown(each.place)} has changed since its mask in {place.url} was made: put "
+                    "the former file back, or choose another --out."
+                )
+
+
+def check_all_planned(place: Place, plan: Plan, photos: Sequence[Photo]) -> None:
+    """Raise UserError where photos are given that the plan was made without."""
+    planned = {photo.lies for _, photo in read_manifest(place, plan)}
+    more = [photo.file_name for photo in photos if photo.lies not in planned]
+    if more:
+        raise UserError(
+            f"{place.url} holds the plan of {plan.photos} photos, made without {len(more)} that are there now, such as "
+            f"{shown(more[0])}: choose another --out for them."
+        )
 
 
 def _sorted(tags: Iterable[str] | None) -> list[str] | None:

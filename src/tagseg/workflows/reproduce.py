@@ -21,7 +21,7 @@ from tagseg.data.voc import list_splits, listed_photos
 from tagseg.devices import AUTO
 from tagseg.engine.processes import create_accelerator
 from tagseg.errors import UserError
-from tagseg.files import make_folder, replacing, to_json, write_text
+from tagseg.files import digest_file, make_folder, replacing, to_json, write_text
 from tagseg.foreign import read_json
 from tagseg.interrupt import Interruption, check
 from tagseg.prediction.load import load
@@ -34,7 +34,7 @@ from tagseg.reproduce.table import PaperTable
 from tagseg.result_folder import ResultFolder
 from tagseg.run_folder import RunFolder
 from tagseg.workflows.claim import same_but_for_places
-from tagseg.workflows.digests import digest_file, digest_masks, made_from
+from tagseg.workflows.digests import digest_masks, made_from
 from tagseg.workflows.label import label
 from tagseg.workflows.opened import open_together
 from tagseg.workflows.reproduce_page import MARKDOWN, PAGE, write_results

@@ -22,8 +22,9 @@ from tagseg.data.sources import DataSettings, Sources, open_sources
 from tagseg.devices import AUTO
 from tagseg.engine.processes import create_accelerator
 from tagseg.errors import UserError
-from tagseg.files import make_folder, write_text
+from tagseg.files import digest_file, make_folder, stamp, write_text
 from tagseg.interrupt import Interruption
+from tagseg.methods.build import check_weights
 from tagseg.places import check_output, entries, is_link
 from tagseg.prediction.load import load
 from tagseg.prediction.segmenter import Segmenter
@@ -33,7 +34,7 @@ from tagseg.run_folder import ChainFolder
 from tagseg.workflows.chain import Chain
 from tagseg.workflows.chain_report import chain_report, evaluate_chain
 from tagseg.workflows.claim import drop_begun, same_but_for_places
-from tagseg.workflows.digests import contents, digest_file, digest_masks, digest_photos, stamp
+from tagseg.workflows.digests import contents, digest_masks, digest_photos
 from tagseg.workflows.label import label
 from tagseg.workflows.opened import open_together, recipe_places
 from tagseg.workflows.small_marks import small_marks
@@ -67,6 +68,8 @@ def _run(chain: Chain, out: Path, device: str, say: Callable[[str], object]) -> 
     data = rooted(chain.teacher.data, out)
     if data.format != "scenes":
         open_sources(data, out)  # a mistake is said before anything is written
+    if not chain.from_teacher:  # and weights that are missing before hours of the stages before
+        check_weights(chain.segmenter.method, chain.segmenter.model)
     with Stages.open(out, main, accelerator.wait_for_everyone, say, device) as stages:
         return _run_claimed(chain, data, stages, accelerator)
 

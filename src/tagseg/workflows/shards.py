@@ -24,11 +24,11 @@ from tagseg.scale.jobs import Job, Segmenting
 from tagseg.scale.numbers import own_shards
 from tagseg.scale.photos import Photo, among, list_photos
 from tagseg.scale.places import Folder, open_place
-from tagseg.scale.plan import PLAN, make_plan, read_manifest, read_plan
+from tagseg.scale.plan import PLAN, check_same, make_plan, read_manifest, read_plan
 from tagseg.scale.work import check_timeout, shard_worker
 from tagseg.segmenter import Segmenter
 from tagseg.workflows.label import check_share
-from tagseg.workflows.planned_photos import Known, check_given
+from tagseg.workflows.planned_photos import Known, check_all_planned, check_given, check_unchanged
 from tagseg.workflows.predict import writable
 from tagseg.workflows.refine import Refinement
 from tagseg.workflows.refine_shards import Refining, list_pairs
@@ -239,6 +239,7 @@ def run_shards(
         return known(job, (photo.file_name for _, photo in read_manifest(whole, read_plan(whole))))
 
     if again:
+        check_same(whole, read_plan(whole), job=job.name, made_by=job.made_by)
         check_given(whole, again, own())
     begun = place.exists(PLAN)
     plan, problems = make_plan(place, job, listed, shards=count, container=shards.container)
@@ -248,6 +249,9 @@ def run_shards(
     if begun and not again:
         todo = range(plan.shards) if mine is None else mine[0]
         check_given(place, (photo for shard, photo in read_manifest(place, plan) if shard in todo), own())
+        check_unchanged(place, plan, todo)
+        if mine is None and all(map(_quickly_listed, sources)):
+            check_all_planned(place, plan, listed()[0])
     if shards.engine == "ray":
         _on_ray(build, place.url, shards, plan.shards, on_gpu=job.device.type == "cuda")
     else:
@@ -264,6 +268,11 @@ def run_shards(
             if who:
                 return None
     return finish(open_place(out))
+
+
+def _quickly_listed(source: str | Path) -> bool:
+    """Whether it is a folder or a file of this machine, not a store or an archive that has to be read through."""
+    return "://" not in str(source) and not str(source).endswith(".tar")
 
 
 def read_tags(

@@ -43,10 +43,13 @@ export class Photos {
     if (kept) kept.version = version;
   }
 
-  // The mask that was kept, where the server still has that one, else the server's.
+  // The mask that was kept, where the server still has that one, else the server's: the one kept is then given up, lest it
+  // be taken for what is saved from now on.
   mask(i, content) {
     const before = this.kept.get(i);
-    return before?.version === content.version ? before.mask : new Mask(content);
+    if (before?.version === content.version) return before.mask;
+    this.kept.delete(i);
+    return new Mask(content);
   }
 
   forget(i) {
