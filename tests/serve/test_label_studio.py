@@ -93,6 +93,12 @@ def test_one_entry_a_task_in_order_with_the_names_of_the_interface(client: TestC
     assert sorted(masks(entry)) == ["blue", "green"]
 
 
+@pytest.mark.parametrize("tags", ["", " , ", "unknown", [], ["unknown"], None])
+def test_a_task_without_a_tag_that_the_model_knows_has_all_classes_compete(client: TestClient, tags: object) -> None:
+    (entry,) = ask(client, task(data={"photo": task()["data"]["photo"], "tags": tags})).json()["results"]  # type: ignore[index]
+    assert sorted(masks(entry)) == ["blue", "green"]
+
+
 def test_a_click_gives_the_piece_that_it_lies_in(client: TestClient) -> None:
     value = {"x": 100 * 30 / 80, "y": 50, "width": 0.3, "keypointlabels": ["green"]}
     answer = ask(client, task(), context={"result": [{"type": "keypointlabels", "value": value}]})

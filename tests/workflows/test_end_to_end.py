@@ -347,4 +347,7 @@ def test_recipes_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
 def test_a_start_without_the_backbones_weights_is_refused(trained: Path, tmp_path: Path) -> None:
     words = settings(*HEADS, "train.steps=1", f"model.start={trained}", "model.backbone=resnet18", "model.weights=none")
     text = run("train", "asdt-scenes", "--out", tmp_path / "run", *words, code=2)
-    assert "holds no weights of the backbone resnet18: it is of a model on efficientnet_lite0; set model.backbone to" in text
+    assert (
+        "holds no weights of the backbone resnet18: it is of a model on efficientnet_lite0; set model.backbone to"
+        in text
+    )

@@ -327,6 +327,16 @@ def test_shipped_chains_name_recipes_that_fit(name: str) -> None:
         ),
         ("teacher: asdt-scenes\nsegmenter: supervised-scenes", "train.steps=3", "a chain has the keys"),
         ("teacher: asdt-scenes\nsegmenter: supervised-scenes", "label.confidence=2", "from 0 to 1"),
+        (
+            "teacher: asdt-scenes\nsegmenter: supervised-scenes",
+            "segmenter.data.scenes.seed=9",
+            "the photos are those of all stages; write 'data.scenes.seed=9'",
+        ),
+        (
+            "teacher: asdt-scenes\nsegmenter: {base: supervised-scenes, data: {root: elsewhere}}",
+            "",
+            "'segmenter.data.root=.*: the photos are those of all stages",
+        ),
         ("teacher: asdt-scenes\nsegmenter: supervised-scenes", "rounds=0", "from 1 to 9"),
         ("teacher: asdt-scenes\nsegmenter: supervised-scenes\nrounds: many", "", "from 1 to 9"),
         ("[", "", "cannot be read as YAML"),

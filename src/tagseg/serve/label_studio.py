@@ -181,8 +181,8 @@ def task_tags(task: Mapping[str, Any], controls: Controls, classes: tuple[str, .
     data = task.get("data")
     given = data.get("tags") if isinstance(data, dict) else None
     if isinstance(given, str):
-        given = [part.strip() for part in given.split(",")]
-    return _known(given, classes) if given else None
+        given = [part for part in map(str.strip, given.split(",")) if part]
+    return (_known(given, classes) or None) if given else None  # tags of which the model knows none tell it nothing
 
 
 def _known(names: Any, classes: tuple[str, ...]) -> tuple[str, ...] | None:

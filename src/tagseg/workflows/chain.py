@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
@@ -92,6 +92,7 @@ def make_chain(values: dict[str, Any], overrides: list[str], name: str) -> Chain
         stage, _, rest = override.partition(".")
         key, _, text = override.partition("=")
         if stage in STAGES:
+            _check_shared(name, stage, [rest])
             own[stage].append(rest)
         elif stage == "data":
             shared.append(override)
@@ -165,8 +166,17 @@ def _recipe(chain: str, stage: str, values: Any, overrides: list[str]) -> Recipe
         return make_recipe(deepcopy(values), overrides, f"of {stage}")
     if not isinstance(values, dict) or not isinstance(values.get("base"), str):
         raise UserError(f"Chain {chain}: {stage} should be the name of a recipe, or hold it under the key base.")
-    changes = {key: value for key, value in values.items() if key != "base"}
-    return load_recipe(values["base"], [*_flat(changes), *overrides])
+    changes = list(_flat({key: value for key, value in values.items() if key != "base"}))
+    _check_shared(chain, stage, changes)
+    return load_recipe(values["base"], [*changes, *overrides])
+
+
+def _check_shared(chain: str, stage: str, overrides: Sequence[str]) -> None:
+    """Raise UserError where data are given to a stage that takes the teacher's."""
+    if stage != "teacher" and (other := next((each for each in overrides if each.startswith("data.")), None)):
+        raise UserError(
+            f"Chain {chain}: {shown(f'{stage}.{other}')}: the photos are those of all stages; write {shown(other)}."
+        )
 
 
 def _block(chain: str, values: dict[str, Any], key: str) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 // A photo in, its mask over it.
 
 const byId = (id) => document.getElementById(id);
-let info, file;
+let info, file, asked = 0;
 
 function say(text, bad = false) {
   byId("said").textContent = text;
@@ -10,6 +10,7 @@ function say(text, bad = false) {
 
 async function label() {
   if (!file) return;
+  const own = file, number = ++asked; // a later photo, or other tags, may be asked about before the answer comes
   say("Labeling …");
   const form = new FormData();
   form.append("image", file, file.name);
@@ -19,19 +20,21 @@ async function label() {
   try {
     const answer = await fetch("/predict", { method: "POST", body: form, headers: { Accept: "application/json" } });
     const content = await answer.json();
+    if (number !== asked) return;
     if (!answer.ok) return say(content.detail, true);
-    await show(content);
-    say("");
+    if (await show(content, own, number)) say("");
   } catch {
-    say("The server does not answer.", true);
+    if (number === asked) say("The server does not answer.", true);
   }
 }
 
-async function show(content) {
+// Gives whether nothing else was asked for in the meantime.
+async function show(content, own, number) {
   // Background of the palette PNG is made clear, the classes get the colors of the page.
   const image = new Image();
   image.src = `data:image/png;base64,${content.mask}`;
   await image.decode();
+  if (number !== asked) return false;
   const canvas = document.createElement("canvas");
   canvas.width = content.width;
   canvas.height = content.height;
@@ -47,7 +50,7 @@ async function show(content) {
   }
   context.putImageData(picture, 0, 0);
   byId("mask").src = canvas.toDataURL();
-  byId("photo").src = URL.createObjectURL(file);
+  byId("photo").src = URL.createObjectURL(own);
   byId("found").replaceChildren(...content.found.map(({ label, color, share, confidence }) => {
     const line = document.createElement("span"), dot = document.createElement("i");
     dot.style.background = color;
@@ -57,6 +60,7 @@ async function show(content) {
   if (!content.found.length) byId("found").textContent = "All background.";
   byId("save").href = `data:image/png;base64,${content.mask}`;
   for (const id of ["result", "again", "save"]) byId(id).hidden = false;
+  return true;
 }
 
 // The color of a class in the palette of PASCAL VOC.
