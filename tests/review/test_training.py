@@ -7,9 +7,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tagseg.data.batches import digest_listed
+from tagseg.data.palette import write_mask
 from tagseg.data.reviewed import Reviewed, with_review
 from tagseg.data.sources import DataSettings, open_sources
 from tagseg.data.tagged import open_tagged
+from tagseg.engine.identity import check_listed, same_listed
 from tagseg.errors import UserError
 from tagseg.recipe import load_recipe, make_recipe
 from tagseg.review.proposals import ModelProposals
@@ -109,3 +112,19 @@ def test_a_training_says_how_many_of_each(tmp_path: Path, base: str) -> None:
     assert json.loads((run / "model.json").read_text())["training"]["labels"] == labels
     assert "1 accepted, 1 corrected" in report(run).read_text(encoding="utf-8")
     assert open_sources(make_recipe(values, [], "small").data, run).review == Reviewed(1, 1, 1, 1)
+
+
+def test_a_training_goes_on_with_the_masks_that_it_was_begun_with(tmp_path: Path) -> None:
+    data = open_tagged(*table(tmp_path, 7))
+    folder = review(tmp_path, 7)
+    known, _ = with_review(data, folder)
+    before = digest_listed(known, with_masks=False)
+    assert digest_listed(with_review(data, folder)[0], with_masks=False) == before
+    assert same_listed(before.split("-")[0], before), "a version that knew nothing of masks"
+    (true,) = [photo.true for photo in known.photos if photo.true is not None][:1]
+    assert true is not None
+    write_mask(true, np.zeros(SIZE, np.uint8))
+    after = digest_listed(known, with_masks=False)
+    assert not same_listed(before, after)
+    with pytest.raises(UserError, match="begun with other photos, tags or masks"):
+        check_listed(tmp_path, before, after)

@@ -163,7 +163,7 @@ def test_an_interrupted_overwriting_begins_anew_with_other_tags(
     assert RunFolder(project.run / "replaced").finished
     tags = project.table.read_text(encoding="utf-8")
     project.table.write_text(tags.replace("1,cat", "1,dog"), encoding="utf-8")
-    with pytest.raises(UserError, match=r"was begun with other photos or tags.* or train anew with --overwrite"):
+    with pytest.raises(UserError, match=r"was begun with other photos, tags or masks.* or train anew with --overwrite"):
         project.train(project.run)
     project.train(project.run, "--overwrite")
     assert RunFolder(project.run).finished

@@ -180,7 +180,7 @@ def test_a_training_goes_on_with_its_own_photos_and_tags_alone(project: Project,
     tags = project.table.read_text(encoding="utf-8")
     for changed in (tags.replace("2,dog", "2,cat"), tags.replace("3,dog\n", "")):
         project.table.write_text(changed, encoding="utf-8")
-        with pytest.raises(UserError, match=f"The run in {run} was begun with other photos or tags"):
+        with pytest.raises(UserError, match=f"The run in {run} was begun with other photos, tags or masks"):
             project.train(run)
     project.table.write_text(tags.replace("0,cat\n1,cat", "1,cat\n0,cat"), encoding="utf-8")  # rows alone
     project.train(run)
@@ -196,7 +196,7 @@ def test_a_start_that_learned_from_other_tags_is_refused(project: Project, tmp_p
         start_method(recipe, photos.classes, out, photos=photos)
     project.table.write_text("file,tags\n0,cat\n1,dog\n2,dog\n3,dog\n", encoding="utf-8")
     photos = open_sources(recipe.data, out).train
-    with pytest.raises(UserError, match=r"start was begun with other photos or tags"):
+    with pytest.raises(UserError, match=r"start was begun with other photos, tags or masks"):
         start_method(recipe, photos.classes, out, photos=photos)
     scores = json.loads((out / "start" / "scores.json").read_text(encoding="utf-8"))
     del scores["listed"]  # of a version that kept none

@@ -8,8 +8,9 @@ from __future__ import annotations
 import hashlib
 import multiprocessing
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -19,7 +20,7 @@ from tagseg.data.augment import Augment
 from tagseg.data.batch import Batch
 from tagseg.data.tagged import TaggedImages, TaggedPhoto
 from tagseg.errors import UserError
-from tagseg.files import to_json
+from tagseg.files import digest_file, stamp, to_json
 
 
 class StepBatches:
@@ -132,9 +133,27 @@ class StepBatches:
 
 
 def digest_listed(data: TaggedImages, *, with_masks: bool) -> str:
-    """A digest of names, tags, and which photos have masks to learn from, in their order; with_masks: as StepBatches."""
+    """A digest of names, tags, and which photos have masks to learn from, in their order; a second one of these masks.
+
+    with_masks: as StepBatches. Masks that a person has looked at count by their content, others by their size, for there
+    may be a million of them.
+    """
     photos = [[p.name, list(p.tags), p.true is not None, with_masks and bool(p.mask)] for p in data.photos]
-    return hashlib.sha256(to_json(photos).encode()).hexdigest()[:32]
+    masks = [
+        [
+            None if p.true is None else _fact(p.true, digest_file),
+            _fact(p.mask, lambda path: stamp(path)[0]) if with_masks and p.mask else None,
+        ]
+        for p in data.photos
+    ]
+    return "-".join(hashlib.sha256(to_json(facts).encode()).hexdigest()[:32] for facts in (photos, masks))
+
+
+def _fact(path: Path, of: Callable[[Path], object]) -> object:
+    try:
+        return of(path)
+    except OSError:  # whoever reads it says so
+        return None
 
 
 def _leave_signals_to_the_parent(worker: int) -> None:

@@ -37,15 +37,21 @@ def check_identity(out: Path, saved: dict[str, Any], given: dict[str, Any]) -> N
 
 
 def check_listed(out: Path, saved: str | None, given: str | None) -> None:
-    """Raises UserError where the photos or tags are others than those that the run in `out` was begun with.
+    """Raises UserError where the photos, tags or masks are others than those that the run in `out` was begun with.
 
     None, as in checkpoints and scores from before they were kept, fits all.
     """
-    if saved is not None and given is not None and saved != given:
+    if saved is not None and given is not None and not same_listed(saved, given):
         raise UserError(
-            f"The run in {out} was begun with other photos or tags, and would mix both: "
+            f"The run in {out} was begun with other photos, tags or masks, and would mix both: "
             "put the former back, choose another --out, or train anew with --overwrite."
         )
+
+
+def same_listed(saved: str, given: str) -> bool:
+    """Whether two digests of `digest_listed` are of the same; one of an earlier version says nothing of masks."""
+    both = [each.split("-") for each in (saved, given)]
+    return all(one == other for one, other in zip(*both, strict=False))
 
 
 def begun_with(run: RunFolder) -> set[str]:

@@ -10,7 +10,7 @@ from typing import Any
 from tagseg.alone import Alone, held_alone
 from tagseg.data.scenes import WRITTEN as SCENES
 from tagseg.data.scenes import remove_unfinished
-from tagseg.engine.identity import begun_with
+from tagseg.engine.identity import begun_with, same_listed
 from tagseg.engine.settings import TrainSettings
 from tagseg.errors import UserError
 from tagseg.files import make_folder, remove_temporaries, write_text
@@ -144,7 +144,8 @@ def _goes_on(recipe: Recipe, run: RunFolder, listed: Collection[str]) -> bool:
     """Whether the folder holds what an earlier call with --overwrite began, of the same photos and tags, and did not end."""
     if not _replaces(run) or run.finished or _that_count(differences_to(run.recipe, recipe)):
         return False
-    return not listed or (begun_with(run) | begun_with(RunFolder(run.start))) <= set(listed)
+    told = begun_with(run) | begun_with(RunFolder(run.start))
+    return not listed or all(any(same_listed(each, one) for one in listed) for each in told)
 
 
 def _that_count(differences: list[str]) -> list[str]:

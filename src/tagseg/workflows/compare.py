@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from rich.table import Table
 
 from tagseg.data.paths import held
@@ -15,7 +16,7 @@ from tagseg.data.photo import read_mask
 from tagseg.data.tagged import TaggedImages
 from tagseg.devices import AUTO, choose_device
 from tagseg.errors import UserError
-from tagseg.files import to_json, write_text
+from tagseg.files import digest_file, to_json, write_text
 from tagseg.foreign import DATA_CAP, read_json, reading
 from tagseg.interrupt import check
 from tagseg.outputs.report import (
@@ -86,7 +87,7 @@ def compare(given: Sequence[Path], out: Path, *, device: str = AUTO, places: Seq
         branches = results[run]["scores"].get(PROTOCOL, {})
         if not branches or all(name.endswith(AFTER) for name in branches):
             raise UserError(f"{RunFolder.of(run).scores} holds no scores {PROTOCOL}: give a run of `tagseg train`.")
-        if val.classes != data[0].classes or [p.name for p in val.photos] != [p.name for p in data[0].photos]:  # type: ignore[union-attr]
+        if not _same_photos(val, data[0]):  # type: ignore[arg-type]
             raise UserError(
                 f"{run} was scored on other photos or classes than {runs[0]}: compare runs on one data set."
             )
@@ -117,6 +118,21 @@ def compare(given: Sequence[Path], out: Path, *, device: str = AUTO, places: Seq
         write_text(text, markdown_table(names, rows))
     many = any(len(group.runs) > 1 for group in groups)
     return terminal_table(names, rows, f"mIoU in %, {len(data[0])} photos, no tags used", many=many)
+
+
+def _same_photos(one: TaggedImages, other: TaggedImages) -> bool:
+    """Whether two sets of photos with true masks are one: their classes, their names, and what the masks hold."""
+    if one.classes != other.classes or [p.name for p in one.photos] != [p.name for p in other.photos]:
+        return False
+    for index, (mine, theirs) in enumerate(zip(one.photos, other.photos, strict=True)):
+        if mine.mask is None or theirs.mask is None or mine.mask == theirs.mask:
+            continue
+        check()
+        if digest_file(mine.mask) != digest_file(theirs.mask):
+            mine_HW, theirs_HW = np.asarray(one.mask(index)), np.asarray(other.mask(index))
+            if not np.array_equal(mine_HW, theirs_HW):
+                return False
+    return True
 
 
 def _is_run(path: Path) -> bool:
