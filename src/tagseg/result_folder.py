@@ -125,11 +125,17 @@ class ResultFolder:
         self, names: Iterable[str], overwrite: bool, refused: Callable[[str, list[object] | None], str] | None
     ) -> None:
         self._read()
+        names = list(names)
         there = [name for name in names if self._exists(name)]
         foreign = [name for name in there if self.all_by is None and name not in self.made]
         if foreign:
             raise UserError(_foreign(self.out, foreign[0]))
         afresh = overwrite and not self.renewed
+        if afresh and (stay := self._would_stay(names)) is not None:
+            raise UserError(
+                f"{self.out / stay} is a result of another model, format or setting, and --overwrite renews the results of "
+                "the photos given alone: give all of them, remove those of the others, or choose another --out."
+            )
         if not overwrite and not self.renewed and any(self._maker(name) != self.by for name in there):
             raise UserError(
                 f"{self.out} holds results of another model, format or setting: choose another --out, or renew them "
@@ -150,6 +156,15 @@ class ResultFolder:
         remove_temporaries(self.out)
         self.renewed |= overwrite
         self._add([[self.by, self.renewed]])
+
+    def _would_stay(self, names: Sequence[str]) -> str | None:
+        """A finished result of other settings that is none of `names`, but of their kind; None where there is none."""
+        renewed, kinds = set(names), {Path(name).suffix for name in set(names) - set(self.rewritten)}
+        for name, one in self.made.items():
+            of_others = one.by != self.by and one.checksum is not None and name not in renewed
+            if of_others and Path(name).suffix in kinds and (self.out / name).is_file():
+                return name
+        return None
 
     @classmethod
     def check_unchanged(cls, out: Path, marker: str) -> None:

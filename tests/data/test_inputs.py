@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 
@@ -44,3 +45,13 @@ def test_a_table_names_photos_by_the_path_above_them(photos: Make, table: Make, 
         classes=("cat",),
     )
     assert tags == {"a.jpg": ("cat",)}
+
+
+def test_a_list_names_photos_as_their_names_lie_on_the_disk(photos: Make, tmp_path: Path) -> None:
+    apart = unicodedata.normalize("NFD", "caf\xe9.jpg")
+    images = photos(apart)
+    (images / "photos.txt").write_text(f"{apart}\n", encoding="utf-8")
+    found = opened(images / "photos.txt", tmp_path / "out")
+    assert [photo.file_name for photo in found.photos] == ["caf\xe9.jpg"]
+    assert found.photos[0].path.is_file()
+    assert found.problems == []

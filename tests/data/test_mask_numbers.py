@@ -319,3 +319,32 @@ def _predicted(tmp_path: Path, mask: np.ndarray) -> Path:
     (tmp_path / "predicted").mkdir()
     write_mask(tmp_path / "predicted" / "a.png", mask)
     return tmp_path / "predicted"
+
+
+@pytest.mark.parametrize("outline", [False, True])
+def test_palettes_in_the_colors_of_a_labelmap_are_read_by_color_with_an_outline_too(
+    tmp_path: Path, outline: bool
+) -> None:
+    mask = np.zeros((40, 40), np.uint8)
+    mask[10:20] = 1
+    if outline:
+        mask[9] = mask[20] = 255
+    root = voc(tmp_path / "voc", {"a": np.zeros((40, 40), np.uint8)})
+    write_mask(root / "SegmentationClass" / "a.png", mask)  # 1 is 128,0,0 in VOC's palette
+    (root / "labelmap.txt").write_text("background:0,0,0::\ncat:0,128,0::\ndog:128,0,0::\n", encoding="utf-8")
+    data = open_voc(root, "train")
+    assert tags_of(root) == [["dog"]]
+    stored = data.mask(0)
+    assert stored is not None
+    assert stored[[0, 9, 15], 0].tolist() == [0, 255 if outline else 0, 2]
+    mask[30:] = 3  # 128,128,0
+    write_mask(root / "SegmentationClass" / "a.png", mask)
+    with pytest.raises(UserError, match="holds the color 128, 128, 0, which no class has"):
+        open_voc(root, "train")
+
+
+@pytest.mark.parametrize("values", [(0, 7, 56), (7, 56), (0, 7, 56, 63)])
+def test_masks_whose_colors_are_grays_are_read_as_they_were_written(tmp_path: Path, values: tuple[int, ...]) -> None:
+    mask = np.resize(np.array(values, np.uint8), (8, 8))
+    write_mask(tmp_path / "a.png", mask)
+    assert np.array_equal(read_mask(tmp_path / "a.png"), mask)

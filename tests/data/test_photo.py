@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from tagseg.data.photo import photo_size, read_mask, read_photo
+from tagseg.data.photo import look_at_photo, page_count, photo_size, read_mask, read_photo
 from tagseg.errors import UserError
 
 RED, GREEN, BLUE, WHITE = (220, 30, 20), (20, 200, 40), (30, 40, 210), (255, 255, 255)
@@ -281,3 +281,25 @@ def test_mutated_files_give_a_photo_or_one_sentence(
     if read_photo in found:
         assert found[read_photo].dtype == np.uint8
         assert found[read_photo].shape == (*found[photo_size], 3)
+
+
+@pytest.mark.parametrize("target", [-4, 100])
+def test_a_tiff_whose_next_page_was_cut_off_is_read_and_has_one(tmp_path: Path, target: int) -> None:
+    path = tmp_path / "scan.tif"
+    Image.fromarray(quarters()).save(path)
+    content = bytearray(path.read_bytes())
+    first = struct.unpack_from("<I", content, 4)[0]
+    entries = struct.unpack_from("<H", content, first)[0]
+    struct.pack_into("<I", content, first + 2 + 12 * entries, len(content) + target)
+    path.write_bytes(content)
+    assert np.array_equal(read_photo(path), quarters())
+    assert page_count(path) == 1
+    assert look_at_photo(path, dark=0).pages == 1
+
+
+def test_an_orientation_that_there_is_not_swaps_no_sides(tmp_path: Path) -> None:
+    image, exif = Image.fromarray(quarters()), Image.Exif()
+    exif[0x0112] = 9
+    image.save(tmp_path / "a.jpg", exif=exif)
+    facts = look_at_photo(tmp_path / "a.jpg", dark=0)
+    assert (facts.height, facts.width) == photo_size(tmp_path / "a.jpg") == (40, 60)

@@ -174,3 +174,11 @@ def test_any_bytes_give_rows_or_one_sentence(table: Write, noise: bytes, name: s
     assert name in sentence
     assert all(row.file.strip() for row in found)
     assert all(name in problem.text for problem in problems)
+
+
+@pytest.mark.parametrize(("mark", "name"), [(",", "a.jpg"), ("\t", "a.jpg"), (";", "caf\xe9.jpg")])
+def test_a_file_whose_quotation_mark_is_never_closed_is_no_name(table: Write, mark: str, name: str) -> None:
+    path = table(f'file{mark}tags\nz.jpg{mark}cat\n"{name}{mark}cat\nb.jpg{mark}dog\nc.jpg{mark}dog\n')
+    _, problems = read_table(path)
+    (fatal,) = [problem for problem in problems if problem.fatal]
+    assert "runs on for 3 lines; close its quotation mark" in fatal.text

@@ -15,6 +15,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from tagseg.data.folders import look_into
+from tagseg.data.palette import write_mask
+from tagseg.data.sources import with_masks
 from tagseg.data.tagged import TaggedImages, TaggedPhoto, open_tagged
 from tagseg.errors import UserError
 
@@ -299,3 +301,24 @@ def test_arrays_and_pickles_are_never_touched(photos: Make, table: Make) -> None
         with pytest.raises(UserError, match="must begin with the header"):
             open_tagged(images, images / name)
     assert not bait.exists()
+
+
+def test_masks_are_read_by_the_list_beside_them(photos: Make, table: Make, tmp_path: Path) -> None:
+    images, masks = photos("a.png", "b.png"), tmp_path / "masks"
+    masks.mkdir()
+    values = np.zeros((40, 48), dtype=np.uint8)
+    values[:9], values[9:12], values[12:20] = 1, 2, 255
+    write_mask(masks / "a.png", values)
+    write_mask(masks / "b.png", values + (values == 0) * np.uint8(3))
+    tags = table("file,tags\na,cat dog\nb,cat\n")
+    (masks / "classes.txt").write_text("background\ndog\ncat\nhorse\n", encoding="utf-8")
+    data = open_tagged(images, tags, masks=masks)
+    assert data.classes == ("cat", "dog")
+    assert data.mask(0)[[0, 9, 12, 30], 0].tolist() == [2, 1, 255, 0]
+    assert "masks are read by name" in data.notes[-1]
+    with pytest.raises(UserError, match="holds the value 3, which none of the 2 classes has"):
+        data.mask(1)
+    again = with_masks(open_tagged(images, tags), masks)
+    assert np.array_equal(again.mask(0), data.mask(0))
+    (masks / "classes.txt").write_text("background\ncat\ndog\nhorse\n", encoding="utf-8")
+    assert np.array_equal(open_tagged(images, tags, masks=masks).mask(0), values)

@@ -157,6 +157,36 @@ def test_label_studio_s_export_comes_back_with_tags_and_without_skipped_tasks(tm
     assert np.array_equal(read_mask(review / "masks" / "a.png"), corrected)
 
 
+@pytest.mark.parametrize("address", ["https://host/photos/sub/1.jpg", "/data/upload/3/sub/1.jpg", "/data/x/1.jpg"])
+def test_a_task_is_of_the_photo_that_its_whole_address_ends_with(tmp_path, address) -> None:  # type: ignore[no-untyped-def]
+    for name in ("1", "sub/1"):
+        path = tmp_path / "photos" / f"{name}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (9, 7)).save(path)
+    mask = np.eye(7, 9, dtype=np.uint8)
+    (tmp_path / "masks").mkdir()
+    write_mask(tmp_path / "masks" / "1.png", mask)
+    export_tasks(tmp_path / "masks", tmp_path / "photos", tmp_path / "tasks", to="label-studio", classes=CLASSES)
+    file = tmp_path / "tasks" / "label-studio.json"
+    (task,) = json.loads(file.read_text(encoding="utf-8"))
+    task["data"] = {"image": address}
+    task["annotations"] = [{"was_cancelled": False, "result": regions(mask, CLASSES)}]
+    file.write_text(json.dumps([task]), encoding="utf-8")
+    import_masks(tmp_path / "tasks", tmp_path / "review", read_as="label-studio", images=tmp_path / "photos")
+    assert list(read_verdicts(tmp_path / "review")) == ["sub/1" if "sub" in address else "1"]
+
+
+def test_photos_are_found_by_names_whose_accents_stand_apart(tmp_path) -> None:  # type: ignore[no-untyped-def]
+    (tmp_path / "photos").mkdir()
+    Image.new("RGB", (9, 7)).save(tmp_path / "photos" / "caf\xe9.png")
+    with OUTPUTS["coco"](tmp_path / "coco", CLASSES) as writer:
+        writer.add("x", np.zeros((7, 9, 3), np.uint8), np.eye(7, 9, dtype=np.uint8), file_name="cafe\u0301.png")
+    done = convert(tmp_path / "coco", tmp_path / "png", read_as="coco", to="png", images=tmp_path / "photos")
+    assert (done.done, done.problems) == (1, [])
+    assert (tmp_path / "png" / "caf\xe9.png").is_file()
+    assert (tmp_path / "png" / "classes.txt").read_text(encoding="utf-8") == "background\ncat\ndog\n"
+
+
 def test_what_does_not_fit_is_named_and_the_rest_taken(tmp_path, photos, masks) -> None:  # type: ignore[no-untyped-def]
     with OUTPUTS["coco"](tmp_path / "coco", ("background", "dog", "cow", "cat")) as writer:
         for name, mask in {

@@ -18,6 +18,7 @@ import pytest
 from filelock import FileLock
 from PIL import Image
 
+from tagseg.data.palette import write_mask
 from tagseg.data.photo import read_mask
 from tagseg.errors import UserError
 from tagseg.interrupt import Interrupted
@@ -26,6 +27,7 @@ from tagseg.outputs.coco import read_coco
 from tagseg.outputs.confidence import read_rows
 from tagseg.prediction.settings import PredictSettings
 from tagseg.segmenter import Segmenter
+from tagseg.workflows.evaluate import evaluate
 from tagseg.workflows.predict import Predicted, predict
 from tests.colors import Colors
 
@@ -132,6 +134,29 @@ def test_results_of_other_settings_are_not_mixed(tmp_path: Path) -> None:
             predict(model, tmp_path / "photos", tmp_path / "out", **words)
     assert predict(other, tmp_path / "photos", tmp_path / "out", overwrite=True).done == 1
     assert predict(other, tmp_path / "photos", tmp_path / "out").already == 1
+
+
+def test_an_overwriting_of_fewer_photos_leaves_no_results_of_others_behind(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        write(tmp_path / "photos" / f"{name}.png")
+    predict(segmenter(), tmp_path / "photos", tmp_path / "out")
+    with pytest.raises(UserError, match=r"b\.png is a result of another .* give all of them, remove"):
+        predict(segmenter(), tmp_path / "photos/a.png", tmp_path / "out", crf=False, overwrite=True)
+    done = predict(segmenter(), tmp_path / "photos", tmp_path / "out", crf=False, overwrite=True)
+    assert done.done == 2
+    again = predict(segmenter(), tmp_path / "photos/a.png", tmp_path / "out", crf=False, overwrite=True)
+    assert again.done == 1, "those of the same settings may stay"
+
+
+def test_the_classes_of_the_masks_lie_beside_them(tmp_path: Path) -> None:
+    write(tmp_path / "photos/a.png")
+    predict(segmenter(), tmp_path / "photos", tmp_path / "out")
+    assert (tmp_path / "out/classes.txt").read_text(encoding="utf-8") == "background\ngreen\nblue\n"
+    predict(segmenter(), tmp_path / "photos", tmp_path / "out")
+    (tmp_path / "truth").mkdir()
+    write_mask(tmp_path / "truth/a.png", np.full((4, 6), 2, np.uint8))
+    (tmp_path / "truth/classes.txt").write_text("background\nblue\ngreen\n", encoding="utf-8")
+    assert evaluate(tmp_path / "out", tmp_path / "truth").scores.miou == 1
 
 
 def test_another_photo_of_the_same_name_is_not_passed_over(tmp_path: Path) -> None:

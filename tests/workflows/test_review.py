@@ -12,11 +12,12 @@ from PIL import Image
 from starlette.testclient import TestClient
 
 from tagseg.cli import app
+from tagseg.data.class_lists import listed_classes
 from tagseg.errors import UserError
 from tagseg.review.proposals import read_facts
 from tagseg.segmenter import Segmenter
 from tagseg.weights import save_weights
-from tagseg.workflows.review import listed_classes, open_review
+from tagseg.workflows.review import open_review
 from tests.methods.small import build
 from tests.review.photos import write_masks, write_photos
 

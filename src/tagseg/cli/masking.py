@@ -70,8 +70,8 @@ def label(
 
     Example: tagseg label runs/mine --out pseudo-masks
     """
+    from tagseg.data.class_lists import CLASSES_FILE
     from tagseg.data.tagged import open_tagged
-    from tagseg.outputs.masks import CLASSES_FILE
     from tagseg.prediction.load import load
     from tagseg.scores import percent
     from tagseg.workflows.label import label, label_run, plan_labels

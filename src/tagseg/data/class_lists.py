@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from tagseg.data.classes import check_classes
+from tagseg.data.paths import held
 from tagseg.data.text import clean, quoted
 from tagseg.errors import UserError
+from tagseg.files import write_text
 from tagseg.foreign import read_text
-from tagseg.mask_values import BACKGROUND, IGNORE
+from tagseg.mask_values import BACKGROUND, IGNORE, UNKNOWN
 
-LISTS = ("labels.txt", "classes.txt", "class_names.txt")
+CLASSES_FILE = "classes.txt"
+LISTS = ("labels.txt", CLASSES_FILE, "class_names.txt")
+MASKS = ("masks", "SegmentationClass", "SegmentationClassAug")  # folders of masks whose list lies beside them
 LABELMAP = "labelmap.txt"
 _BACKGROUND = re.compile(r"[\W_]*background[\W_]*")  # background, _background_, __background__
 _IGNORE = re.compile(r"[\W_]*(ignored?|void)[\W_]*|255")
@@ -59,6 +64,36 @@ def read_class_list(path: Path) -> tuple[str, ...]:
         with suppress(UserError):
             return check_classes(names)
     return _numbered_names(path, _lines(path))
+
+
+def write_class_list(folder: Path, classes: Sequence[str]) -> None:
+    """Write the names of the values 0, 1, ... of the masks in a folder, a line each."""
+    write_text(folder / CLASSES_FILE, "".join(f"{name}\n" for name in classes))
+
+
+def listed_classes(masks: Path) -> tuple[str, ...]:
+    """The classes 1.. that tagseg's list in a folder of masks names, or the one beside a folder called masks; else none."""
+    folders = (masks, masks.parent) if masks.name in MASKS else (masks,)
+    folder = next((f for f in folders if (f / CLASSES_FILE).is_file()), None)
+    if folder is None:
+        return ()
+    return read_class_list(held(folder / CLASSES_FILE, folder))
+
+
+def disagree(one: Sequence[str], other: Sequence[str]) -> bool:
+    """Whether two lists of the classes 1, 2, ... give a class different numbers."""
+    return any(one.index(name) != other.index(name) for name in set(one) & set(other))
+
+
+def numbers_by_name(listed: Sequence[str], classes: Sequence[str]) -> tuple[int, ...] | None:
+    """What each value 0..255 of masks with a list means in the order of `classes`; None where both orders agree.
+
+    A value that is none of the classes becomes UNKNOWN, which is refused where a mask holds it.
+    """
+    if not disagree(listed, classes):
+        return None
+    known = [classes.index(name) + 1 if name in classes else UNKNOWN for name in listed]
+    return (0, *known, *[UNKNOWN] * (IGNORE - 1 - len(known)), IGNORE)
 
 
 def _numbers_each_place(names: list[str]) -> bool:

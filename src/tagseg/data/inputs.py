@@ -173,6 +173,11 @@ def _inside(path: Path, folder: Path) -> bool:
     return path.parent.resolve().is_relative_to(folder)
 
 
+def _names_it_so(text: str, relative: str) -> bool:
+    """Whether a file may have the name as it is written: with a backslash in it, or letters and accents apart."""
+    return "\\" in text or unicodedata.normalize("NFC", text) == relative
+
+
 def _listed(path: Path, problems: list[str]) -> Iterator[PhotoInput]:
     lines = read_text(path, "a list of photos", DATA_CAP, "write one path a line, as UTF-8").split("\n")
     known: dict[Path, bool] = {}
@@ -182,8 +187,8 @@ def _listed(path: Path, problems: list[str]) -> Iterator[PhotoInput]:
             continue
         where = f"{path}, line {number}: {quoted(text)}"
         relative = inside(text, [path.parent])
-        if relative and "\\" in text and os.path.isfile(path.parent / text):  # noqa: PTH113
-            relative = text  # the backslash is a letter of the name
+        if relative and _names_it_so(text, relative) and os.path.isfile(path.parent / text):  # noqa: PTH113
+            relative = text
         if relative is None:
             problems.append(f"{where} leads outside the list's folder; write a path below it, without `..`")
         elif any(len(os.fsencode(part)) > LONGEST_NAME for part in relative.split("/")):

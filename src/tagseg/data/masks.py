@@ -14,12 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFile
 
+from tagseg.data.palette import PALETTE
 from tagseg.data.pictures import PIXEL_CAP, check_cap, decoding, open_picture, refuse
 from tagseg.data.tiff import white_is_zero
 from tagseg.errors import UserError
 from tagseg.mask_values import IGNORE
 
 MASK_FORMATS = ("PNG", "BMP", "TIFF", "GIF")
+OUTLINE = (224, 224, 192)  # around objects in VOC's masks: ignored
 _SHADES = 64  # grays below are numbers: nobody could see them apart as pictures
 _WEB_COLORS = 8  # VOC's first colors are those of the web too (navy, green, ...): people choose them for other classes
 
@@ -76,9 +78,15 @@ def _palette_numbers(path: Path, image: Image.Image, colors: Sequence[Color] | N
     numbers = np.arange(256)
     if colors is not None:
         known = {color: i for i, color in enumerate(colors)}
-        if all(_rgb(color) in known for color in shown):
-            numbers[used] = [known[_rgb(color)] for color in shown]
+        known.setdefault(OUTLINE, IGNORE)
+        found = [known[_rgb(color)] for color in shown if _rgb(color) in known]
+        if len(found) == len(shown):
+            numbers[used] = found
             return numbers.astype(np.uint8)
+        if set(found) - {0, IGNORE}:  # else a palette of other colors: indices count
+            raise _unknown_color(path, next(_rgb(color) for color in shown if _rgb(color) not in known))
+    if len(entries) == 256 and (entries == PALETTE).all():
+        return None  # VOC's whole, whose colors of 7, 56 and 63 are grays
     if (shown == shown[:, :1]).all():
         return _gray_numbers(path, used, shown[:, 0], numbers)
     # As many entries as are used, and all of them VOC's colors: a program that shrinks files has renumbered them.
@@ -112,15 +120,20 @@ def _gray_numbers(
     )
 
 
+def _unknown_color(path: Path, color: Color) -> UserError:
+    named = ", ".join(map(str, color))
+    return UserError(f"mask {path} holds the color {named}, which no class has; correct it or the list of classes")
+
+
 def _by_color(path: Path, rgb_HW3: NDArray[np.uint8], colors: Sequence[Color]) -> NDArray[np.uint8]:
     code_HW = rgb_HW3.astype(np.uint32) @ np.array([1 << 16, 1 << 8, 1], np.uint32)
     found, inverse = np.unique(code_HW, return_inverse=True)
     known = {(r << 16) + (g << 8) + b: i for i, (r, g, b) in enumerate(colors)}
-    known.setdefault((224 << 16) + (224 << 8) + 192, IGNORE)  # the outline of objects in VOC's masks
+    known.setdefault((OUTLINE[0] << 16) + (OUTLINE[1] << 8) + OUTLINE[2], IGNORE)
     unknown = [int(code) for code in found if int(code) not in known]
     if unknown:
-        color = ", ".join(str(unknown[0] >> shift & 255) for shift in (16, 8, 0))
-        raise UserError(f"mask {path} holds the color {color}, which no class has; correct it or the list of classes")
+        red, green, blue = (unknown[0] >> shift & 255 for shift in (16, 8, 0))
+        raise _unknown_color(path, (red, green, blue))
     return np.array([known[int(code)] for code in found], np.uint8)[inverse].reshape(code_HW.shape)
 
 
@@ -130,8 +143,6 @@ def _rgb(color: NDArray[Any]) -> Color:
 
 @cache
 def _voc_numbers() -> dict[Color, int]:
-    from tagseg.data.palette import PALETTE
-
     return {_rgb(color): i for i, color in enumerate(PALETTE)}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Collection
 from pathlib import Path
 
@@ -18,6 +19,7 @@ def photos_by_name(images: Path) -> dict[str, list[Path]]:
 
 def meant_photo(written: str, photos: Collection[str]) -> str | None:
     """The photo that a name in a tool means: the same, or the only one that ends it, or is ended by it, at a slash."""
+    written = unicodedata.normalize("NFC", written)  # as photos are named; macOS writes letters and accents apart
     if written in photos:
         return written
     parts = written.split("/")

@@ -5,6 +5,7 @@ Shapes: H W pixels after EXIF orientation.
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -22,7 +23,8 @@ from tagseg.data.tiff import DeepGray, check_tiff, full_page, unpack_planes
 from tagseg.errors import UserError
 
 PHOTO_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", *("AVIF",) * HAS_AVIF, *("HEIF",) * HAS_HEIC)
-_ORIENTATION = 0x0112  # the EXIF tag; values 5 to 8 swap height and width
+_ORIENTATION = 0x0112  # the EXIF tag
+SIDEWAYS = (5, 6, 7, 8)  # its values that swap height and width
 _ROWS = 256  # of a picture that are converted at a time, where that takes several times their size
 
 
@@ -114,14 +116,14 @@ def look_at_photo(path: Path, *, dark: int, pixel_cap: int = PIXEL_CAP) -> Photo
     """
     try:
         with open_picture(path, PHOTO_FORMATS) as image:
-            pages = int(getattr(image, "n_frames", 1)) if image.format == "TIFF" else 1
+            pages = page_count(path) if image.format == "TIFF" else 1
             full_page(image)
             check_cap(str(path), image, pixel_cap)
             stored = _prepared(str(path), image)
             with decoding(image):
                 image.load()
                 if image.format != "TIFF" and _shows_something(image, dark):
-                    width, height = image.size if stored.turn < 5 else image.size[::-1]
+                    width, height = image.size[::-1] if stored.turn in SIDEWAYS else image.size
                     return PhotoFacts(height, width, pages=pages)
                 rgb_HW3 = _rgb(str(path), _upright(image, stored), stored)
                 flat = bool((rgb_HW3 == rgb_HW3[0, 0]).all())
@@ -148,20 +150,20 @@ def photo_size(path: Path) -> tuple[int, int]:
             # Pillow swaps the sides of a turned TIFF itself in some versions only: ask the file.
             tags = getattr(image, "tag_v2", None) if image.format == "TIFF" else None
             width, height = (int(tags[256]), int(tags[257])) if tags is not None else image.size
-            return (width, height) if _orientation(image) in (5, 6, 7, 8) else (height, width)
+            return (width, height) if _orientation(image) in SIDEWAYS else (height, width)
     except Exception as error:
         refuse(str(path), "photo", PHOTO_FORMATS, error)
 
 
 def page_count(path: Path) -> int:
-    """How many pages a TIFF has, of which `read_photo` reads one; 1 for all other formats."""
+    """How many pages a TIFF has, of which `read_photo` reads one; 1 for all other formats, and where that cannot be told."""
     if suffix(path.name) not in (".tif", ".tiff"):
         return 1
     try:
-        with open_picture(path, PHOTO_FORMATS) as image:
+        with warnings.catch_warnings(action="ignore"), open_picture(path, PHOTO_FORMATS) as image:
             return int(getattr(image, "n_frames", 1)) if image.format == "TIFF" else 1
-    except Exception as error:
-        refuse(str(path), "photo", PHOTO_FORMATS, error)
+    except Exception:  # a pointer to a page that was cut off does not make the first one unreadable
+        return 1
 
 
 def _orientation(image: Image.Image) -> int:

@@ -15,7 +15,7 @@ from tagseg.data.folders import by_name, find_photos
 from tagseg.data.mask_numbers import MaskNumbers
 from tagseg.data.reviewed import Reviewed, with_review
 from tagseg.data.scenes import write_scenes
-from tagseg.data.tagged import TaggedImages, no_mask_fits, open_tagged
+from tagseg.data.tagged import TaggedImages, no_mask_fits, open_tagged, values_by_list
 from tagseg.data.voc import open_voc
 from tagseg.errors import UserError
 from tagseg.foreign import read_text
@@ -224,7 +224,10 @@ def with_masks(data: TaggedImages, masks: Path) -> TaggedImages:
     if all(photo.mask is None for photo in photos):
         raise UserError(no_mask_fits(masks, there, photos[0].name))
     places = (*data.places, masks)
-    return replace(data, photos=photos, mask_values=None, mask_colors=None, places=places)
+    values, notes = values_by_list(masks, data.classes)
+    return replace(
+        data, photos=photos, mask_values=values, mask_colors=None, places=places, notes=(*data.notes, *notes)
+    )
 
 
 def _scored(settings: DataSettings, train: TaggedImages) -> TaggedImages | None:

@@ -124,6 +124,10 @@ def _rows(source: str, sheet: Sheet, columns: Columns, classes: set[str], proble
             problems.append(Problem("bad row", "", f"{where} names no file{hint}"))
             continue
         file = file.strip()
+        if sheet.delimiter is not None and sheet.delimiter in file and len(lines := re.split(r"[\r\n]+", file)) > 1:
+            text = f"{where}: the file {quoted(lines[0])} runs on for {len(lines)} lines; close its quotation mark"
+            problems.append(Problem("bad row", "", text))
+            continue
         further = cells[width:]
         if any(not is_null(cell) for cell in further) and not columns.open_end:
             text = f"{where} has {len(cells)} cells under a header of {width}; quote the tags"

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from tagseg.data.class_lists import CLASSES_FILE, listed_classes, numbers_by_name
 from tagseg.data.classes import check_classes as check_classes
 from tagseg.data.classes import derive_classes
 from tagseg.data.classes import unknown_tag as unknown_tag
@@ -224,12 +225,27 @@ def collect_tagged(
             photos.append(TaggedPhoto(name, folder.photos[file], numbers, mask_files.get(name)))
     photos.sort(key=lambda photo: photo.name)
     places = tuple(place for place in (images, tags, masks) if place is not None)
+    values, told = values_by_list(masks, known)
+    problems += [Problem("masks read by name", "", note, fatal=False) for note in told]
     if masks is not None and photos and all(photo.mask is None for photo in photos):
         problems.append(Problem("mask without photo", "", no_mask_fits(masks, masks_there, photos[0].name)))
     problems += folder.not_read(besides=_beside(images, tags))
     notes = tuple(problem.text for problem in problems if not problem.fatal)
     said = source if tags is not None else "names of folders"
-    return TaggedImages(known, tuple(photos), tags_from=said, notes=notes, places=places), problems
+    return TaggedImages(known, tuple(photos), values, tags_from=said, notes=notes, places=places), problems
+
+
+def values_by_list(masks: Path | None, classes: Sequence[str]) -> tuple[tuple[int, ...] | None, tuple[str, ...]]:
+    """`mask_values` of a folder of masks, by the list in it, and a sentence about it; None where the order is the same.
+
+    Raises UserError for a list that cannot be read.
+    """
+    values = None if masks is None else numbers_by_name(listed_classes(masks), classes)
+    if values is None:
+        return None, ()
+    return values, (
+        f"{masks}: its {CLASSES_FILE} has another order than the run's classes, so masks are read by name.",
+    )
 
 
 def tags_of_photos(

@@ -6,7 +6,7 @@ Shapes: H W pixels.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -179,7 +179,7 @@ def read_label_studio(out: Path, images: Path | None = None, problems: list[str]
                 results = chosen(path, task)
                 if results is None:
                     continue
-                name, mask_HW = _mask(path, task, results, controls, size)
+                name, mask_HW = _mask(path, task, results, controls, photos, size)
                 with reading(f"{path}: the task {shown(task['data'])}", "a task with choices"):
                     ticked = controls.ticked(results) if task.get("annotations") else None
             except UserError as error:
@@ -216,10 +216,13 @@ def chosen(path: Path, task: dict[str, Any]) -> list[dict[str, Any]] | None:
         return list(predictions[-1]["result"]) if predictions and not annotations else None
 
 
-def task_name(task: dict[str, Any]) -> str:
-    """The photo's path without suffix: as tagseg wrote it, else as far as the image's address tells it."""
+def task_name(task: dict[str, Any], photos: Callable[[], Collection[str]] = tuple) -> str:
+    """The photo's path without suffix: as tagseg wrote it, else as far as the image's address tells it.
+
+    photos: the names that it may have; without any it is the last part of the address.
+    """
     data = task["data"]
-    return safe_name(str(data.get("name") or _name(str(data["image"]))))
+    return safe_name(str(data.get("name") or _name(str(data["image"]), photos)))
 
 
 def _mask(
@@ -227,11 +230,12 @@ def _mask(
     task: dict[str, Any],
     results: list[dict[str, Any]],
     controls: Controls,
+    photos: Callable[[], Collection[str]],
     size: Callable[[str], tuple[int, int]],
 ) -> tuple[str, NDArray[np.uint8]]:
     with reading(f"{path}: the task {shown(task['data'])}", "a brush mask"):
         data = task["data"]
-        name = task_name(task)
+        name = task_name(task, photos)
         strokes = [result for result in results if result["type"] in PAINTED]
         for result in results:
             kind, control = result["type"], result.get("from_name")
@@ -269,6 +273,9 @@ def _size(data: dict[str, Any]) -> tuple[int, int] | None:
     return (int(data["height"]), int(data["width"])) if "height" in data and "width" in data else None
 
 
-def _name(image: str) -> str:
+def _name(image: str, photos: Callable[[], Collection[str]]) -> str:
     url = urlsplit(image)
-    return stem(parse_qs(url.query)["d"][0] if "d" in parse_qs(url.query) else Path(unquote(url.path)).name)
+    if (local := parse_qs(url.query).get("d")) is not None:
+        return stem(local[0])
+    whole = unquote(url.path)
+    return meant_photo(stem(whole.lstrip("/")), photos()) or stem(Path(whole).name)

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from tagseg.data.class_lists import read_class_list
+from tagseg.data.class_lists import CLASSES_FILE, read_class_list, write_class_list
 from tagseg.data.folders import find_masks
 from tagseg.data.palette import overlay, write_mask
 from tagseg.data.paths import held
@@ -23,13 +23,18 @@ from tagseg.foreign import read_text
 from tagseg.mask_values import BACKGROUND
 from tagseg.outputs.writer import Stored, Writer
 
-CLASSES_FILE = "classes.txt"
-
 
 class PaletteMasks(Writer):
-    """`<name>.png`: a palette PNG that stores the class indices, 255 = ignore, in the photo's size."""
+    """`<name>.png`: a palette PNG that stores the class indices, 255 = ignore, in the photo's size; and `classes.txt`, a class
+    a line, line 1 = index 0 = background.
+    """
 
+    shared = (CLASSES_FILE,)
     separate = True
+
+    def __init__(self, out: Path, classes: Sequence[str]) -> None:
+        super().__init__(out, classes)
+        write_class_list(out, classes)
 
     def write(
         self,

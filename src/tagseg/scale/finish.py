@@ -12,14 +12,13 @@ from pathlib import Path
 
 import numpy as np
 
+from tagseg.data.class_lists import CLASSES_FILE, write_class_list
 from tagseg.data.pictures import decoding, open_picture
 from tagseg.data.sources import LABELED
 from tagseg.errors import UserError
-from tagseg.files import write_text
 from tagseg.foreign import reading
 from tagseg.outputs import OUTPUTS
 from tagseg.outputs.confidence import CONFIDENCES, Sureness, write_table
-from tagseg.outputs.masks import CLASSES_FILE
 from tagseg.places import check_output, safe_name
 from tagseg.result_folder import ResultFolder
 from tagseg.scale.containers import CONTAINERS, Row
@@ -148,7 +147,7 @@ def merge(place: Place, format: str, out: Path) -> int:
                 sure[facts["name"]] = Sureness(facts["confidence"], facts.get("expected_iou"))
             count += 1
         if labeled:
-            write_text(out / CLASSES_FILE, "".join(f"{name}\n" for name in plan.classes))
+            write_class_list(out, plan.classes)
             write_table(out / CONFIDENCES, sure)
     return count
 

@@ -9,9 +9,9 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+from tagseg.data.class_lists import CLASSES_FILE
 from tagseg.errors import UserError
 from tagseg.foreign import reading
-from tagseg.outputs.masks import CLASSES_FILE
 from tagseg.scale.jobs import Job
 from tagseg.scale.photos import Photo
 from tagseg.scale.places import Place

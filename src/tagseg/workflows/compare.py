@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from rich.table import Table
 
+from tagseg.data.class_lists import listed_classes
 from tagseg.data.paths import held
 from tagseg.data.photo import read_mask
 from tagseg.data.tagged import TaggedImages
@@ -40,7 +41,6 @@ from tagseg.workflows.label import add_mask
 from tagseg.workflows.numbering import Numbering
 from tagseg.workflows.opened import run_recipe, run_sources
 from tagseg.workflows.report import score_note
-from tagseg.workflows.review import listed_classes
 
 PHOTOS = 10
 PROTOCOL = "without tags"

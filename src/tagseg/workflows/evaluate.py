@@ -18,6 +18,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from tagseg.data.class_lists import disagree, listed_classes
 from tagseg.data.folders import by_name, find_photos
 from tagseg.data.mask_numbers import MaskNumbers, TagTable, no_mask_holds
 from tagseg.data.masks import ignored_objects, present, read_mask
@@ -31,8 +32,7 @@ from tagseg.mask_values import BACKGROUND, IGNORE, UNKNOWN
 from tagseg.places import check_output, is_link
 from tagseg.progress import tracked
 from tagseg.scores import Scores, in_percent
-from tagseg.workflows.numbering import Numbering, check_order, disagree
-from tagseg.workflows.review import listed_classes
+from tagseg.workflows.numbering import Numbering, check_order
 
 LARGEST_CONFUSION = 12  # classes up to which the confusion matrix is shown
 

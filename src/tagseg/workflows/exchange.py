@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from tagseg.data.class_lists import listed_classes
 from tagseg.data.classes import check_classes
 from tagseg.data.folders import find_masks
 from tagseg.data.paths import held
@@ -29,7 +30,7 @@ from tagseg.result_folder import ResultFolder
 from tagseg.review.kept import written as kept_written
 from tagseg.review.proposals import read_facts
 from tagseg.workflows.photos_of_masks import PhotosOfMasks
-from tagseg.workflows.review import check_own_classes, listed_classes
+from tagseg.workflows.review import check_own_classes
 
 TOOLS = ("label-studio", "cvat")
 SOURCES = {

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tagseg.allocator import freed_memory_kept
+from tagseg.data.class_lists import CLASSES_FILE, write_class_list
 from tagseg.data.palette import write_mask
 from tagseg.data.paths import held
 from tagseg.data.photo import read_mask
@@ -21,7 +22,7 @@ from tagseg.files import make_folder, to_json, write_text
 from tagseg.interrupt import Interruption, check
 from tagseg.mask_values import BACKGROUND, IGNORE
 from tagseg.outputs.confidence import CONFIDENCES, confidence_table
-from tagseg.outputs.masks import CLASSES_FILE, PaletteMasks
+from tagseg.outputs.masks import PaletteMasks
 from tagseg.places import check_output
 from tagseg.prediction.made_by import made_by
 from tagseg.prediction.segmenter import Request, Segmenter
@@ -106,7 +107,7 @@ def label(
         confidence_table(out / CONFIDENCES, lambda name: results.has(_file(name))) as add_row,
         Behind(segmenter.device, together=True) as behind,
     ):
-        write_text(out / CLASSES_FILE, "".join(f"{name}\n" for name in segmenter.classes))
+        write_class_list(out, segmenter.classes)
         predictions = segmenter.predict_many(requests())
         for prediction in tracked(predictions, "Labeling", len(todo)):
             index = waiting.popleft()

@@ -12,13 +12,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from tagseg.data.class_lists import disagree
 from tagseg.errors import UserError
 from tagseg.mask_values import IGNORE
-
-
-def disagree(one: Sequence[str], other: Sequence[str]) -> bool:
-    """Whether two lists of the classes 1, 2, ... give a class different numbers."""
-    return any(one.index(name) != other.index(name) for name in set(one) & set(other))
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ import unicodedata
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -22,6 +23,7 @@ from pydantic import ValidationError
 
 from tagseg.allocator import freed_memory_kept
 from tagseg.cores import cores
+from tagseg.data.class_lists import CLASSES_FILE, listed_classes, write_class_list
 from tagseg.data.folders import look_into
 from tagseg.data.mask_numbers import MaskNumbers, TagTable
 from tagseg.data.masks import read_mask, refuse_ignored_objects
@@ -33,7 +35,7 @@ from tagseg.errors import UserError
 from tagseg.files import make_folder
 from tagseg.foreign import read_array
 from tagseg.interrupt import Interruption, check
-from tagseg.mask_values import IGNORE
+from tagseg.mask_values import BACKGROUND, IGNORE
 from tagseg.outputs.masks import PaletteMasks
 from tagseg.places import check_output
 from tagseg.progress import tracked
@@ -44,7 +46,6 @@ from tagseg.refine.settings import CRFSettings
 from tagseg.result_folder import ResultFolder
 from tagseg.settings import first_fault
 from tagseg.workflows.digests import made_from
-from tagseg.workflows.review import listed_classes
 
 SUFFIXES = (".png", ".npy")  # of masks, and of probabilities
 MARKER = ".tagseg-refine"  # beside the masks: what they were made by
@@ -106,7 +107,7 @@ def refine_folder(
     where = choose_device(device)
     workers = 1 if where.type != "cpu" else workers or cores()
     check_output(out, [masks_or_probabilities, images, *([] if tags is None else [tags.file])])
-    sources, photos = mask_files(masks_or_probabilities), photos_by_name(images)
+    sources, photos, listed = mask_files(masks_or_probabilities), photos_by_name(images), tuple[str, ...]()
     known, tags_of = tuple[str, ...](), dict[str, tuple[int, ...]]()
     if tags is not None:
         order = tags.classes or listed_classes(masks_or_probabilities) or None
@@ -118,7 +119,12 @@ def refine_folder(
     for name in sources:
         PaletteMasks.check_name(name)
     pairs = {f"{name}.png": made_from([path, *photos.get(name, [])]) for name, path in sources.items()}
-    results = ResultFolder.claim(out, MARKER, how.digest(), pairs, overwrite=overwrite, made_from=pairs)
+    with suppress(UserError):  # a list that cannot be read is none to hand on
+        listed = listed_classes(masks_or_probabilities)
+    beside = [CLASSES_FILE] if listed else []
+    results = ResultFolder.claim(
+        out, MARKER, how.digest(), pairs, overwrite=overwrite, rewritten=beside, made_from=pairs
+    )
     todo = [name for name in sources if not results.has(f"{name}.png")]
     problems: list[str] = []
 
@@ -143,6 +149,8 @@ def refine_folder(
             problems.append(str(error))
 
     with Interruption(), freed_memory_kept(), results.rewriting(), ThreadPoolExecutor(workers) as pool:
+        if listed:
+            write_class_list(out, (BACKGROUND, *listed))
         for name in tracked(todo, "Refining", len(todo), least=workers + 1):
             check()
             running.append(pool.submit(work, name))

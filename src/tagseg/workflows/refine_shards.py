@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tagseg.cores import cores
+from tagseg.data.class_lists import listed_classes
 from tagseg.data.mask_numbers import MaskNumbers, TagTable
 from tagseg.data.masks import read_mask, refuse_ignored_objects
 from tagseg.data.named_photos import photos_by_name
@@ -23,7 +24,6 @@ from tagseg.scale.photos import Photo, list_files, list_photos
 from tagseg.scale.places import Place
 from tagseg.threads import ordered_map
 from tagseg.workflows.refine import SUFFIXES, Refinement, Unrefined, mask_files, photo_of, refined
-from tagseg.workflows.review import listed_classes
 
 
 class Refining(Job):

@@ -7,13 +7,12 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tagseg.data.class_lists import read_class_list
+from tagseg.data.class_lists import listed_classes
 from tagseg.data.folders import find_photos, stem
 from tagseg.data.paths import held
 from tagseg.data.tagged import TaggedImages, open_tagged
 from tagseg.errors import UserError
 from tagseg.outputs.confidence import CONFIDENCES, Sureness, read_rows
-from tagseg.outputs.masks import CLASSES_FILE
 from tagseg.places import check_output
 from tagseg.prediction.hub import is_address
 from tagseg.review.proposals import FolderProposals, ModelProposals, Proposals
@@ -144,14 +143,6 @@ def check_own_classes(given: Sequence[str], own: Sequence[str], source: Path) ->
     """Raise UserError for classes 1.. other than those that a source names itself: they would do nothing."""
     if given and tuple(given) != tuple(own):
         raise UserError(f"{source} has the classes {', '.join(own)}: leave --classes out.")
-
-
-def listed_classes(masks: Path) -> tuple[str, ...]:
-    """The classes 1.. that a list in a folder of masks, or beside it, names; none where there is no list."""
-    folder = next((f for f in (masks, masks.parent) if (f / CLASSES_FILE).is_file()), None)
-    if folder is None:
-        return ()
-    return read_class_list(held(folder / CLASSES_FILE, folder))
 
 
 def _confidences(masks: Path) -> dict[str, Sureness]:

@@ -13,15 +13,15 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from tagseg.cues.erasing import Asked, Erased, Mask, erase
+from tagseg.data.class_lists import CLASSES_FILE, write_class_list
 from tagseg.data.palette import write_mask
 from tagseg.data.photo import read_mask
 from tagseg.data.sources import LABELED
 from tagseg.data.tagged import TaggedImages
 from tagseg.errors import UserError
-from tagseg.files import make_folder, write_text
+from tagseg.files import make_folder
 from tagseg.interrupt import Interruption, check
 from tagseg.mask_values import IGNORE
-from tagseg.outputs.masks import CLASSES_FILE
 from tagseg.places import check_output
 from tagseg.prediction.made_by import made_by
 from tagseg.prediction.maps import reduced
@@ -104,7 +104,7 @@ def small_marks(
         tests = _tests(segmenter, masks, data)
         found = [_found(k, name, data, tests) for k, name in enumerate(data.classes, start=1)]
         small = {k for k, marked in enumerate(found, start=1) if marked.small}
-        write_text(out / CLASSES_FILE, "".join(f"{name}\n" for name in segmenter.classes))
+        write_class_list(out, segmenter.classes)
         for index, name in enumerate(names):
             check()
             if results.has(name):
