@@ -54,6 +54,8 @@ def settings_page() -> str:
         "# Settings",
         "",
         "Every key of a recipe. A recipe file writes them as YAML blocks; `--set key.sub=value` changes one.",
+        "A chain has these keys for each of its recipes, as `classifier.KEY`, `teacher.KEY` and `segmenter.KEY`. It shares",
+        "`data.KEY` and `seed`. Its own are `rounds`, `label.ignore_below` and `label.small_marks`.",
         "`tagseg recipes NAME` shows the values of a shipped recipe. This page is made by `python -m tagseg.reference`.",
     ]
     blocks: list[tuple[str, Settings]] = [
