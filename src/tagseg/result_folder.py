@@ -94,6 +94,7 @@ class ResultFolder:
         made_from: Mapping[str, MadeFrom] | None = None,
         refused: Callable[[str, list[object] | None], str] | None = None,
         older: bool = False,
+        whole: bool = False,
     ) -> ResultFolder:
         """Take a folder for results, made if need be, until `rewriting` ends.
 
@@ -101,7 +102,8 @@ class ResultFolder:
         every call writes anew, as `rewriting` does. made_from: what files are made from, by their names; those that were
         made from something else are made anew. refused: then they are refused instead, unless `overwrite` is given: the
         sentence about one, from its name and what `MadeFrom.now` said. older: whether files in a folder without a record
-        are tagseg's, of a version that kept none.
+        are tagseg's, of a version that kept none. whole: whether an overwriting is refused where it would leave results of
+        other settings beside the new ones.
 
         An overwriting that was interrupted goes on, with `overwrite` or without.
         Raises UserError, before anything is touched, where another process writes there; where one of these is there and
@@ -115,23 +117,27 @@ class ResultFolder:
         if older and not results.record.exists():
             results.all_by = by
         try:
-            results._take([*rewritten, *names], overwrite, refused)
+            results._take([*rewritten, *names], overwrite, refused, whole)
         except BaseException:
             alone.release()
             raise
         return results
 
     def _take(
-        self, names: Iterable[str], overwrite: bool, refused: Callable[[str, list[object] | None], str] | None
+        self,
+        names: Iterable[str],
+        overwrite: bool,
+        refused: Callable[[str, list[object] | None], str] | None,
+        whole: bool,
     ) -> None:
         self._read()
         names = list(names)
         there = [name for name in names if self._exists(name)]
-        foreign = [name for name in there if self.all_by is None and name not in self.made]
+        foreign = [name for name in there if self._is_foreign(name)]
         if foreign:
             raise UserError(_foreign(self.out, foreign[0]))
         afresh = overwrite and not self.renewed
-        if afresh and (stay := self._would_stay(names)) is not None:
+        if afresh and whole and (stay := self._would_stay(names)) is not None:
             raise UserError(
                 f"{self.out / stay} is a result of another model, format or setting, and --overwrite renews the results of "
                 "the photos given alone: give all of them, remove those of the others, or choose another --out."
@@ -167,19 +173,35 @@ class ResultFolder:
         return None
 
     @classmethod
-    def check_unchanged(cls, out: Path, marker: str) -> None:
-        """Raise UserError where a person has changed one of the results in a folder since it was written."""
+    def _look(cls, out: Path, marker: str) -> ResultFolder:
         results = cls(out, out / marker, "", Alone(out / IN_USE), {})
         results._read()
+        return results
+
+    @classmethod
+    def check_unchanged(cls, out: Path, marker: str) -> None:
+        """Raise UserError where a person has changed one of the results in a folder since it was written."""
+        results = cls._look(out, marker)
         for name in results.made:
             if results._is_changed(name):
                 raise UserError(_changed(out / name))
 
     @classmethod
+    def wrote_it(cls, out: Path, marker: str, name: str) -> bool:
+        """Whether a file is there as tagseg wrote it."""
+        results = cls._look(out, marker)
+        made = results.made.get(name)
+        return made is not None and made.checksum is not None and not results._is_changed(name)
+
+    @classmethod
+    def is_foreign(cls, out: Path, marker: str, name: str) -> bool:
+        """Whether a file is there that tagseg did not write."""
+        return cls._look(out, marker)._is_foreign(name)
+
+    @classmethod
     def makers(cls, out: Path, marker: str) -> set[str]:
         """What made the finished results that are there."""
-        results = cls(out, out / marker, "", Alone(out / IN_USE), {})
-        results._read()
+        results = cls._look(out, marker)
         return {one.by for name, one in results.made.items() if one.checksum is not None and (out / name).is_file()}
 
     def has(self, name: str) -> bool:
@@ -212,7 +234,7 @@ class ResultFolder:
     def spare(self, names: Iterable[str]) -> None:
         """Raise UserError where one of these is there and tagseg did not write it, or a person has changed it since."""
         for name in names:
-            if self._exists(name) and self.all_by is None and name not in self.made:
+            if self._is_foreign(name):
                 raise UserError(_foreign(self.out, name))
             if self._is_changed(name):
                 raise UserError(_changed(self.out / name))
@@ -241,6 +263,9 @@ class ResultFolder:
             return (self.out / name).exists() or is_link(self.out / name)
         except OSError:
             return False  # a name that no file can have
+
+    def _is_foreign(self, name: str) -> bool:
+        return self._exists(name) and self.all_by is None and name not in self.made
 
     def _maker(self, name: str) -> str | None:
         return self.made[name].by if name in self.made else self.all_by

@@ -343,6 +343,31 @@ def test_palettes_in_the_colors_of_a_labelmap_are_read_by_color_with_an_outline_
         open_voc(root, "train")
 
 
+@pytest.mark.parametrize("white", [(255, 255, 255), (90, 90, 90), (255, 0, 0)])
+def test_the_index_255_is_ignored_whatever_its_color(tmp_path: Path, white: tuple[int, int, int]) -> None:
+    palette = PALETTE.copy()
+    palette[[1, 2, 255]] = (250, 50, 83), (50, 183, 250), white
+    mask = np.zeros((40, 40), np.uint8)
+    mask[10:20], mask[20:30], mask[30] = 1, 2, 255
+    root = voc(tmp_path / "voc", {"a": np.zeros((40, 40), np.uint8)})
+    write_mask(root / "SegmentationClass" / "a.png", mask, palette=palette)
+    lines = "background:0,0,0::\ncat:250,50,83::\ndog:50,183,250::\nvoid:255,255,255::\n"
+    (root / "labelmap.txt").write_text(lines, encoding="utf-8")
+    stored = open_voc(root, "train").mask(0)
+    assert stored is not None
+    assert stored[[0, 15, 25, 30], 0].tolist() == [0, 1, 2, 255]
+
+
+def test_a_palette_that_shares_a_color_with_a_labelmap_by_its_number_counts_by_index(tmp_path: Path) -> None:
+    mask = np.zeros((40, 40), np.uint8)
+    mask[10:20], mask[20:30] = 1, 2
+    root = voc(tmp_path / "voc", {"a": mask})
+    (root / "labelmap.txt").write_text("background:0,0,0::\ncat:128,0,0::\ndog:50,183,250::\n", encoding="utf-8")
+    stored = open_voc(root, "train").mask(0)
+    assert stored is not None
+    assert stored[[0, 15, 25], 0].tolist() == [0, 1, 2]
+
+
 @pytest.mark.parametrize("values", [(0, 7, 56), (7, 56), (0, 7, 56, 63)])
 def test_masks_whose_colors_are_grays_are_read_as_they_were_written(tmp_path: Path, values: tuple[int, ...]) -> None:
     mask = np.resize(np.array(values, np.uint8), (8, 8))

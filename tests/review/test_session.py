@@ -192,6 +192,14 @@ def test_copied_photos_and_the_facts_of_an_older_version_are_not_labeled_again(
     session.close()
 
 
+def test_a_photo_that_is_gone_since_it_was_labeled_keeps_its_mask(session: Session) -> None:
+    before = session.mask(0)[0].copy()
+    session.photos[0].path.unlink()
+    assert np.array_equal(session.mask(0)[0], before)
+    session.decide(0, "accepted", None)
+    assert kept(session) == [0, 1, 2]
+
+
 def test_a_photo_whose_probabilities_are_no_numbers_is_a_problem(
     session: Session, monkeypatch: pytest.MonkeyPatch
 ) -> None:

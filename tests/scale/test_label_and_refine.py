@@ -129,6 +129,9 @@ def test_refine_by_shards_is_refine(tmp_path: Path) -> None:
     assert (found.pop("3") == 4).all()
     for name, mask in found.items():
         np.testing.assert_array_equal(mask, read_mask(tmp_path / f"whole/{name}.png"))
+    assert merge(open_place(out), "png", tmp_path / "png") == 5
+    assert not (tmp_path / "png/classes.txt").exists(), "nobody has named the classes"
+    assert not (out / "classes.txt").exists()
     with pytest.raises(UserError, match="other model or settings"):
         refine_shards(masks, images, out, Shards(2), Refinement(), device="cpu")
 

@@ -42,6 +42,13 @@ def test_masks_of_other_tags_or_changed_photos_are_made_anew(tmp_path: Path) -> 
     assert set(read_rows(out / "confidence.csv")) == {"a", "b", "c"}
 
 
+def test_masks_of_photos_that_are_gone_are_in_nobodys_way(tmp_path: Path) -> None:
+    """A chain labels anew what is left."""
+    model = segmenter()
+    label(model, photos(tmp_path, a="green", b="green"), tmp_path / "masks")
+    assert label(model.set(flip=True), photos(tmp_path, a="green"), tmp_path / "masks", overwrite=True) == 1
+
+
 def test_without_tags_other_tags_change_nothing(tmp_path: Path) -> None:
     label(segmenter(), photos(tmp_path, a="green", b="blue"), tmp_path / "out", tags=False)
     assert label(segmenter(), photos(tmp_path, a="blue", b="blue"), tmp_path / "out", tags=False) == 0

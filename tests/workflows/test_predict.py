@@ -18,8 +18,10 @@ import pytest
 from filelock import FileLock
 from PIL import Image
 
+from tagseg.data.class_lists import listed_classes, own_list
 from tagseg.data.palette import write_mask
 from tagseg.data.photo import read_mask
+from tagseg.data.tagged import open_tagged
 from tagseg.errors import UserError
 from tagseg.interrupt import Interrupted
 from tagseg.outputs import OUTPUTS, Writer, read_summaries
@@ -157,6 +159,35 @@ def test_the_classes_of_the_masks_lie_beside_them(tmp_path: Path) -> None:
     write_mask(tmp_path / "truth/a.png", np.full((4, 6), 2, np.uint8))
     (tmp_path / "truth/classes.txt").write_text("background\nblue\ngreen\n", encoding="utf-8")
     assert evaluate(tmp_path / "out", tmp_path / "truth").scores.miou == 1
+
+
+@pytest.mark.parametrize(
+    "names", [("1 cat", "2 dog"), ("2 cat", "1 dog"), ("001.Albatross", "002.Auk"), ("void", "crack"), ("x", "ignore")]
+)
+def test_a_list_of_classes_that_was_written_is_read_as_it_is(tmp_path: Path, names: tuple[str, str]) -> None:
+    write(tmp_path / "photos/a.png")
+    method = Colors()
+    method.classes = names
+    model = Segmenter(method, PredictSettings(crf=None))
+    predict(model, tmp_path / "photos", tmp_path / "out")
+    assert listed_classes(tmp_path / "out") == names
+    predict(model, tmp_path / "photos", tmp_path / "folders", format="folders")
+    assert own_list(tmp_path / "folders/masks") == names
+    (tmp_path / "tags.csv").write_text(f"file,tags\na.png,{names[1]}\n", encoding="utf-8")
+    masks = open_tagged(
+        tmp_path / "photos", tmp_path / "tags.csv", classes=names[::-1], masks=tmp_path / "out", separator=";"
+    )
+    assert masks.mask(0).tolist() == np.full((4, 6), 2).tolist(), "green, the first of them"  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("text", ["green\nblue\n", "vert\nbleu\n"])
+def test_a_persons_own_list_beside_masks_stays(tmp_path: Path, text: str) -> None:
+    write(tmp_path / "photos/a.png")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/classes.txt").write_text(text, encoding="utf-8")
+    assert predict(segmenter(), tmp_path / "photos", tmp_path / "out").done == 1
+    assert predict(segmenter(), tmp_path / "photos", tmp_path / "out", crf=False, overwrite=True).done == 1
+    assert (tmp_path / "out/classes.txt").read_text(encoding="utf-8") == text
 
 
 def test_another_photo_of_the_same_name_is_not_passed_over(tmp_path: Path) -> None:

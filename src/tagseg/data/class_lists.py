@@ -15,10 +15,11 @@ from tagseg.errors import UserError
 from tagseg.files import write_text
 from tagseg.foreign import read_text
 from tagseg.mask_values import BACKGROUND, IGNORE, UNKNOWN
+from tagseg.result_folder import ResultFolder
 
 CLASSES_FILE = "classes.txt"
 LISTS = ("labels.txt", CLASSES_FILE, "class_names.txt")
-MASKS = ("masks", "SegmentationClass", "SegmentationClassAug")  # folders of masks whose list lies beside them
+RECORDS = tuple(f".tagseg-{command}" for command in ("label", "predict", "refine", "convert", "finish"))
 LABELMAP = "labelmap.txt"
 _BACKGROUND = re.compile(r"[\W_]*background[\W_]*")  # background, _background_, __background__
 _IGNORE = re.compile(r"[\W_]*(ignored?|void)[\W_]*|255")
@@ -54,13 +55,14 @@ def find_class_list(folder: Path) -> ClassList | None:
 
 
 def read_class_list(path: Path) -> tuple[str, ...]:
-    """The classes 1, 2, ... of one list, read as `find_class_list` does, or line by line where tagseg may have written it.
+    """The classes 1, 2, ... of one list, read as `find_class_list` does, or line by line where tagseg wrote it, or may have.
 
     That is background and then names of classes, whatever these look like; none where background stands alone.
     Raises UserError.
     """
     first, *names = read_text(path, "a list of classes", fix="write one class a line").rstrip("\n").split("\n")
-    if first == BACKGROUND and not _numbers_each_place(names) and not any(_is(_IGNORE, name) for name in names):
+    plain = not _numbers_each_place(names) and not any(_is(_IGNORE, name) for name in names)
+    if first == BACKGROUND and (plain or _is_tagsegs(path)):
         with suppress(UserError):
             return check_classes(names)
     return _numbered_names(path, _lines(path))
@@ -72,12 +74,22 @@ def write_class_list(folder: Path, classes: Sequence[str]) -> None:
 
 
 def listed_classes(masks: Path) -> tuple[str, ...]:
-    """The classes 1.. that tagseg's list in a folder of masks names, or the one beside a folder called masks; else none."""
-    folders = (masks, masks.parent) if masks.name in MASKS else (masks,)
-    folder = next((f for f in folders if (f / CLASSES_FILE).is_file()), None)
+    """The classes 1.. that a list in a folder of masks, or beside it, names; none where there is no list."""
+    folder = next((f for f in (masks, masks.parent) if (f / CLASSES_FILE).is_file()), None)
     if folder is None:
         return ()
     return read_class_list(held(folder / CLASSES_FILE, folder))
+
+
+def own_list(masks: Path) -> tuple[str, ...]:
+    """As `listed_classes`, but a list beside the folder counts where tagseg wrote it: others speak of other files too."""
+    inside = (masks / CLASSES_FILE).is_file()
+    return listed_classes(masks) if inside or _is_tagsegs(masks.parent / CLASSES_FILE) else ()
+
+
+def _is_tagsegs(path: Path) -> bool:
+    """Whether a list is there as a command of tagseg wrote it."""
+    return path.is_file() and any(ResultFolder.wrote_it(path.parent, record, path.name) for record in RECORDS)
 
 
 def disagree(one: Sequence[str], other: Sequence[str]) -> bool:

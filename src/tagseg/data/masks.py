@@ -79,12 +79,18 @@ def _palette_numbers(path: Path, image: Image.Image, colors: Sequence[Color] | N
     if colors is not None:
         known = {color: i for i, color in enumerate(colors)}
         known.setdefault(OUTLINE, IGNORE)
-        found = [known[_rgb(color)] for color in shown if _rgb(color) in known]
-        if len(found) == len(shown):
-            numbers[used] = found
+        found = {
+            i: IGNORE if i == IGNORE else known[_rgb(color)]
+            for i, color in zip(used.tolist(), shown, strict=True)
+            if i == IGNORE or _rgb(color) in known
+        }
+        if len(found) == len(used):
+            numbers[used] = list(found.values())
             return numbers.astype(np.uint8)
-        if set(found) - {0, IGNORE}:  # else a palette of other colors: indices count
-            raise _unknown_color(path, next(_rgb(color) for color in shown if _rgb(color) not in known))
+        if any(i != number for i, number in found.items() if number not in (0, IGNORE)):  # else the indices count
+            raise _unknown_color(
+                path, next(_rgb(color) for i, color in zip(used, shown, strict=True) if i not in found)
+            )
     if len(entries) == 256 and (entries == PALETTE).all():
         return None  # VOC's whole, whose colors of 7, 56 and 63 are grays
     if (shown == shown[:, :1]).all():

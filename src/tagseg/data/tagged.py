@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tagseg.data.class_lists import CLASSES_FILE, listed_classes, numbers_by_name
+from tagseg.data.class_lists import CLASSES_FILE, numbers_by_name, own_list
 from tagseg.data.classes import check_classes as check_classes
 from tagseg.data.classes import derive_classes
 from tagseg.data.classes import unknown_tag as unknown_tag
@@ -240,7 +240,7 @@ def values_by_list(masks: Path | None, classes: Sequence[str]) -> tuple[tuple[in
 
     Raises UserError for a list that cannot be read.
     """
-    values = None if masks is None else numbers_by_name(listed_classes(masks), classes)
+    values = None if masks is None else numbers_by_name(own_list(masks), classes)
     if values is None:
         return None, ()
     return values, (

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from tagseg.data.class_lists import CLASSES_FILE, read_class_list, write_class_list
+from tagseg.data.class_lists import CLASSES_FILE, read_class_list
 from tagseg.data.folders import find_masks
 from tagseg.data.palette import overlay, write_mask
 from tagseg.data.paths import held
@@ -22,19 +22,13 @@ from tagseg.files import replacing
 from tagseg.foreign import read_text
 from tagseg.mask_values import BACKGROUND
 from tagseg.outputs.writer import Stored, Writer
+from tagseg.result_folder import ResultFolder
 
 
 class PaletteMasks(Writer):
-    """`<name>.png`: a palette PNG that stores the class indices, 255 = ignore, in the photo's size; and `classes.txt`, a class
-    a line, line 1 = index 0 = background.
-    """
+    """`<name>.png`: a palette PNG that stores the class indices, 255 = ignore, in the photo's size."""
 
-    shared = (CLASSES_FILE,)
     separate = True
-
-    def __init__(self, out: Path, classes: Sequence[str]) -> None:
-        super().__init__(out, classes)
-        write_class_list(out, classes)
 
     def write(
         self,
@@ -113,6 +107,11 @@ class ImagesAndMasks(Writer):
     def paths(cls, name: str) -> tuple[str, ...]:
         """The photo, then the mask."""
         return f"images/{name}.png", f"masks/{name}.png"
+
+
+def list_beside(kind: type[Writer], out: Path, marker: str) -> tuple[str, ...]:
+    """`classes.txt`, where palette masks are to have it beside them; nothing where a person's own lies there."""
+    return (CLASSES_FILE,) if kind is PaletteMasks and not ResultFolder.is_foreign(out, marker, CLASSES_FILE) else ()
 
 
 def read_masks(out: Path) -> Stored:

@@ -272,6 +272,8 @@ def read_facts(folder: Path) -> dict[str, dict[str, Any]]:
 
 def _is_of(row: dict[str, Any], photo: Path) -> bool:
     """Whether a row is of the photo's file as it is now; the row of a version that did not note it, where the size is."""
+    if not photo.is_file():  # a file that is gone tells nothing
+        return True
     if "sha256" not in row:
         return tuple(row["size"]) == photo_size(photo)
     if tuple(row["stamp"]) != stamp(photo):

@@ -19,6 +19,7 @@ from tagseg.errors import UserError
 from tagseg.foreign import reading
 from tagseg.outputs import OUTPUTS
 from tagseg.outputs.confidence import CONFIDENCES, Sureness, write_table
+from tagseg.outputs.masks import list_beside
 from tagseg.places import check_output, safe_name
 from tagseg.result_folder import ResultFolder
 from tagseg.scale.containers import CONTAINERS, Row
@@ -74,7 +75,8 @@ def finish(place: Place) -> Finished:
     text = "".join(lines[name] for name in sorted(lines))
     place.write(INDEX, gzip.compress(text.encode(), mtime=0))
     plan = read_plan(place)
-    place.write(CLASSES_FILE, "".join(f"{name}\n" for name in plan.classes).encode())
+    if plan.job != "refine":  # its numbers have no names
+        place.write(CLASSES_FILE, "".join(f"{name}\n" for name in plan.classes).encode())
     result = Finished(len(lines), len(lines) - len(errors), tuple(sorted(errors.items())), round(seconds, 3))
     told = {"photos": result.photos, "masks": result.masks, "errors": len(errors), "seconds": result.seconds}
     place.write(SUCCESS, (json.dumps(told) + "\n").encode())
@@ -122,10 +124,13 @@ def merge(place: Place, format: str, out: Path) -> int:
     labeled = plan.job == "label" and format == "png"
     kind = OUTPUTS[format]
     kind.check_classes(plan.classes)
+    listed: tuple[str, ...] = (CLASSES_FILE,)
+    if not labeled:
+        listed = () if plan.job == "refine" else list_beside(kind, out, MARKER)  # its numbers have no names
     if labeled:
         results = _pseudo_masks(place, plan, out)
     else:
-        results = ResultFolder.claim(out, MARKER, "merge", [], overwrite=False, rewritten=kind.shared)
+        results = ResultFolder.claim(out, MARKER, "merge", [], overwrite=False, rewritten=(*kind.shared, *listed))
     sure: dict[str, Sureness] = {}
     count = 0
     with results.rewriting(), kind(out, plan.classes) as writer:
@@ -146,8 +151,9 @@ def merge(place: Place, format: str, out: Path) -> int:
             if labeled:
                 sure[facts["name"]] = Sureness(facts["confidence"], facts.get("expected_iou"))
             count += 1
-        if labeled:
+        if listed:
             write_class_list(out, plan.classes)
+        if labeled:
             write_table(out / CONFIDENCES, sure)
     return count
 

@@ -33,13 +33,15 @@ class Result:
 class Job(ABC):
     """name: of the command. classes: of the masks, with background.
 
-    made_by: a digest of all that results depend on but the photos. places: files and folders where no result may go.
+    made_by: a digest of all that results depend on but the photos. same: a digest of that less the largest photo that is
+    read, which a retry may raise. places: files and folders where no result may go.
     device: where it computes.
     """
 
     name: str
     classes: tuple[str, ...]
     made_by: str
+    same: str
     places: tuple[Path, ...]
     device: torch.device
 
@@ -59,14 +61,22 @@ class Job(ABC):
 class Segmenting(Job):
     """A model's masks, with the tags that the plan has for a photo.
 
-    made_by: a digest of the model and its settings. pixel_cap: the largest photo that is read. sure: a pixel whose
+    same: a digest of the model and its settings, made_by of pixel_cap too, the largest photo that is read. sure: a pixel whose
     likeliest class has a probability below it becomes 255.
     """
 
     def __init__(
-        self, name: str, segmenter: Segmenter, made_by: str, *, crf: bool = True, pixel_cap: int, sure: float = 0.0
+        self,
+        name: str,
+        segmenter: Segmenter,
+        made_by: str,
+        same: str,
+        *,
+        crf: bool = True,
+        pixel_cap: int,
+        sure: float = 0.0,
     ) -> None:
-        self.name, self.segmenter, self.made_by = name, segmenter, made_by
+        self.name, self.segmenter, self.made_by, self.same = name, segmenter, made_by, same
         self.classes, self.places, self.device = segmenter.classes, segmenter.places, segmenter.device
         self.crf, self.pixel_cap, self.sure = crf, pixel_cap, sure
 

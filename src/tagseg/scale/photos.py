@@ -71,14 +71,18 @@ class Photo:
         return cls(name, file_name, str(path.parent), path.name, size, str(time), tags=tags)
 
     def changed(self) -> bool:
-        """Whether a file of this machine is another than the one that was listed; False of others, and of one that is gone."""
+        """Whether a file of this machine, or what lies beside it, has another size than was listed; False where none can tell.
+
+        A file's time says nothing: copying and synchronizing change it.
+        """
+        if self.beside is not None and self.beside.changed():
+            return True
         if self.offset >= 0 or "://" in self.place:
             return False
         try:
-            found = stamp(Path(self.place, self.key))
+            return stamp(Path(self.place, self.key))[0] != self.size
         except OSError:
             return False
-        return (found[0], str(found[1])) != (self.size, self.version)
 
     def read(self, places: dict[str, Place], *, pixel_cap: int) -> NDArray[np.uint8]:
         """The pixels, uint8 (H, W, 3). places: those opened before. Raises UserError that names the photo."""

@@ -28,7 +28,8 @@ MOST = 100_000  # shards
 class Plan:
     """What is to be done.
 
-    classes: with background. made_by: model and settings. fingerprint: of all that the results hang on. job: the command.
+    classes: with background. made_by: model and settings. same: of these what a retry shares, empty in older plans.
+    fingerprint: of all that the results hang on. job: the command.
     """
 
     photos: int
@@ -39,6 +40,7 @@ class Plan:
     manifest: str
     fingerprint: str
     job: str = "predict"
+    same: str = ""
 
     def key(self, shard: int) -> str:
         """A shard's number as it stands in names of files."""
@@ -55,7 +57,7 @@ def make_plan(
     """
     if place.exists(PLAN):
         plan = read_plan(place)
-        check_same(place, plan, shards=shards, container=container, job=job.name, made_by=job.made_by)
+        _check(place, plan, shards=shards, container=container, job=job.name, made_by=job.made_by)
         return plan, []
     taken = next((name for name in RESULTS if place.holds(name)), None)
     if taken is not None and not place.exists(PLAN):  # else another worker has just made it
@@ -77,6 +79,7 @@ def make_plan(
         "container": container,
         "classes": list(job.classes),
         "made_by": job.made_by,
+        "same": job.same,
         "manifest": hashlib.sha256(rows).hexdigest(),
     }
     facts["fingerprint"] = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
@@ -88,11 +91,18 @@ def make_plan(
     return plan, problems
 
 
-def check_same(place: Place, plan: Plan, **wanted: object) -> None:
-    """Raise UserError where the plan at a place differs in what is wanted, the names and values of its facts."""
+def check_retry(place: Place, job: Job) -> None:
+    """Raise UserError where the plan at a place is of another command, model or settings than its retry."""
+    plan = read_plan(place)
+    known: dict[str, object] = {"same": job.same} if plan.same else {"classes": job.classes}
+    _check(place, plan, job=job.name, **known)
+
+
+def _check(place: Place, plan: Plan, **wanted: object) -> None:
     other = [what for what, value in wanted.items() if getattr(plan, what) != value]
     if other:
-        what = {"job": f"command, `tagseg {plan.job}`", "made_by": "model or settings"}.get(other[0], other[0])
+        words = {"job": f"command, `tagseg {plan.job}`", **dict.fromkeys(("made_by", "same"), "model or settings")}
+        what = words.get(other[0], other[0])
         raise UserError(f"{place.url} holds the plan of other {what}: choose another --out, or give the same.")
 
 

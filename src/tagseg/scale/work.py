@@ -31,7 +31,10 @@ Answer = Result | Exception
 
 @dataclass(frozen=True)
 class Record:
-    """What became of a shard. errors: name and reason of each photo without a mask. bytes, sha256: of its container."""
+    """What became of a shard. errors: name and reason of each photo without a mask. bytes, sha256: of its container.
+
+    replaced: the photos that were other files already than the plan tells, when they were worked at.
+    """
 
     shard: int
     photos: int
@@ -40,6 +43,7 @@ class Record:
     sha256: str
     fingerprint: str
     seconds: float
+    replaced: tuple[str, ...] = ()
 
 
 def read_record(place: Place, plan: Plan, shard: int) -> Record | None:
@@ -49,7 +53,8 @@ def read_record(place: Place, plan: Plan, shard: int) -> Record | None:
         return None
     with reading(f"{place.url}/{key}", "the record of a shard"):
         facts = json.loads(place.read(key))
-        record = Record(**facts | {"errors": tuple((name, why) for name, why in facts["errors"])})
+        facts["errors"] = tuple((name, why) for name, why in facts["errors"])
+        record = Record(**facts | {"replaced": tuple(facts.get("replaced", ()))})
     if record.fingerprint != plan.fingerprint:
         raise UserError(f"{place.url}/{key} is of another plan: choose another --out.")
     return record
@@ -73,6 +78,7 @@ def shard_worker(job: Job, place: Place, plan: Plan, timeout: float | None) -> C
 
 def _work(place: Place, plan: Plan, shard: int, photos: list[Photo], job: Job, timeout: float | None) -> Record:
     begin, kind = time.monotonic(), CONTAINERS[plan.container]
+    replaced = tuple(photo.name for photo in photos if photo.changed())
     with tempfile.TemporaryDirectory(prefix="tagseg-") as folder:
         file = Path(folder, f"{plan.key(shard)}{kind.suffix}")
         container = _open(kind, file, plan, place)
@@ -94,6 +100,7 @@ def _work(place: Place, plan: Plan, shard: int, photos: list[Photo], job: Job, t
             hashlib.sha256(content).hexdigest(),
             plan.fingerprint,
             round(time.monotonic() - begin, 3),
+            replaced,
         )
     if not place.write(f"records/{plan.key(shard)}.json", (json.dumps(asdict(record)) + "\n").encode(), new=True):
         other = read_record(place, plan, shard)  # another worker was first, with the same container

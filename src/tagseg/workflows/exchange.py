@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from tagseg.data.class_lists import listed_classes
+from tagseg.data.class_lists import listed_classes, write_class_list
 from tagseg.data.classes import check_classes
 from tagseg.data.folders import find_masks
 from tagseg.data.paths import held
@@ -24,7 +24,7 @@ from tagseg.outputs import OUTPUTS, READERS, Stored, Writer
 from tagseg.outputs.coco import CocoRLE
 from tagseg.outputs.cvat import CvatMasks
 from tagseg.outputs.label_studio import LabelStudioBrush, read_label_studio
-from tagseg.outputs.masks import PaletteMasks
+from tagseg.outputs.masks import PaletteMasks, list_beside
 from tagseg.places import check_output, safe_name
 from tagseg.result_folder import ResultFolder
 from tagseg.review.kept import written as kept_written
@@ -261,10 +261,12 @@ def _write(
     photos = PhotosOfMasks(images, out, stored.names)
     kind.check_classes(stored.classes)
     result = Exchanged(problems=[] if problems is None else problems)
-    results = ResultFolder.claim(
-        out, MARKER, _maker(kind, stored.classes, out), [], overwrite=False, rewritten=kind.shared
-    )
+    listed = list_beside(kind, out, MARKER)
+    by, beside = _maker(kind, stored.classes, out), (*kind.shared, *listed)
+    results = ResultFolder.claim(out, MARKER, by, [], overwrite=False, rewritten=beside)
     with results.rewriting(), make(out, stored.classes) as writer:
+        if listed:
+            write_class_list(out, stored.classes)
         for written, mask_HW in stored.masks:
             try:
                 name = photos.name_of(written, mask_HW)

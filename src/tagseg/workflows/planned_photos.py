@@ -42,27 +42,29 @@ def check_unchanged(place: Place, plan: Plan, shards: Iterable[int]) -> None:
     A photo that failed may have been repaired since.
     """
     records = {shard: read_record(place, plan, shard) for shard in shards}
-    failed = {shard: {name for name, _ in record.errors} for shard, record in records.items() if record is not None}
-    for shard, photo in read_manifest(place, plan) if failed else ():
-        if shard not in failed or photo.name in failed[shard]:
-            continue
-        for each in (photo, *([] if photo.beside is None else [photo.beside])):
-            if each.changed():
-                raise UserError(
-                    f"{shown(each.file_name)} in {shown(each.place)} has changed since its mask in {place.url} was made: put "
-                    "the former file back, or choose another --out."
-                )
+    spared = {
+        shard: {*record.replaced, *(name for name, _ in record.errors)}
+        for shard, record in records.items()
+        if record is not None
+    }
+    for shard, photo in read_manifest(place, plan) if spared else ():
+        if shard in spared and photo.name not in spared[shard] and photo.changed():
+            raise UserError(
+                f"{shown(photo.file_name)} in {shown(photo.place)} has changed since its mask in {place.url} was made: put "
+                "the former file back, or choose another --out."
+            )
 
 
-def check_all_planned(place: Place, plan: Plan, photos: Sequence[Photo]) -> None:
-    """Raise UserError where photos are given that the plan was made without."""
+def later_photos(place: Place, plan: Plan, photos: Sequence[Photo]) -> list[str]:
+    """A sentence about photos that are given and that the plan was made without; none where there are none."""
     planned = {photo.lies for _, photo in read_manifest(place, plan)}
     more = [photo.file_name for photo in photos if photo.lies not in planned]
-    if more:
-        raise UserError(
-            f"{place.url} holds the plan of {plan.photos} photos, made without {len(more)} that are there now, such as "
-            f"{shown(more[0])}: choose another --out for them."
-        )
+    if not more:
+        return []
+    return [
+        f"{place.url} holds the plan of {plan.photos} photos, made without {len(more)} that are there now, such as "
+        f"{shown(more[0])}: give these alone, with another --out."
+    ]
 
 
 def _sorted(tags: Iterable[str] | None) -> list[str] | None:

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tagseg.allocator import freed_memory_kept
+from tagseg.data.class_lists import write_class_list
 from tagseg.data.inputs import PhotoInput, open_inputs
 from tagseg.data.photo import PIXEL_CAP
 from tagseg.data.tagged import check_classes, tags_of_photos
@@ -24,6 +25,7 @@ from tagseg.names import did_you_mean
 from tagseg.outputs import OUTPUTS, Writer
 from tagseg.outputs.confidence import CONFIDENCES, confidence_table
 from tagseg.outputs.label_studio import LabelStudioBrush
+from tagseg.outputs.masks import list_beside
 from tagseg.places import check_output, ignores_case
 from tagseg.prediction.made_by import made_by
 from tagseg.prediction.prediction import Prediction
@@ -115,15 +117,17 @@ def predict(
         files = [path for photo in photos for path in kind.paths(photo.name)]
         by = made_by(segmenter, [format, crf, []])
         sources_of, refused = _sources(out, kind, photos, tags_of)
+        listed = list_beside(kind, out, MARKER)
         results = ResultFolder.claim(
             out,
             MARKER,
             by,
             files,
             overwrite=overwrite,
-            rewritten=(CONFIDENCES, *kind.shared),
+            rewritten=(CONFIDENCES, *kind.shared, *listed),
             made_from=sources_of,
             refused=refused,
+            whole=True,
         )
         todo = [photo for photo in photos if not any(map(results.has, kind.paths(photo.name)[-1:]))]
         result.already = len(photos) - len(todo)
@@ -132,6 +136,8 @@ def predict(
             _open_writer(format, out, segmenter, photo_url) as writer,
             confidence_table(out / CONFIDENCES, lambda name: any(map(results.has, kind.paths(name)[-1:]))) as add_row,
         ):
+            if listed:
+                write_class_list(out, segmenter.classes)
             written: set[str] = set()
             waiting: deque[tuple[PhotoInput, NDArray[np.uint8]]] = deque()
 

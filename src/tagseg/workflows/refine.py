@@ -121,6 +121,8 @@ def refine_folder(
     pairs = {f"{name}.png": made_from([path, *photos.get(name, [])]) for name, path in sources.items()}
     with suppress(UserError):  # a list that cannot be read is none to hand on
         listed = listed_classes(masks_or_probabilities)
+    if ResultFolder.is_foreign(out, MARKER, CLASSES_FILE):
+        listed = ()
     beside = [CLASSES_FILE] if listed else []
     results = ResultFolder.claim(
         out, MARKER, how.digest(), pairs, overwrite=overwrite, rewritten=beside, made_from=pairs

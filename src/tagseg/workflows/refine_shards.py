@@ -34,7 +34,8 @@ class Refining(Job):
     places = ()
 
     def __init__(self, how: Refinement, device: str) -> None:
-        self.how, self.made_by, self.device = how, how.digest(), choose_device(device)
+        self.how, self.device = how, choose_device(device)
+        self.made_by = self.same = how.digest()
 
     def read(self, photo: Photo, places: dict[str, Place]) -> Unrefined:
         """Its pixels, and its mask or probabilities."""

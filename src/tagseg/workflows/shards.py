@@ -24,11 +24,11 @@ from tagseg.scale.jobs import Job, Segmenting
 from tagseg.scale.numbers import own_shards
 from tagseg.scale.photos import Photo, among, list_photos
 from tagseg.scale.places import Folder, open_place
-from tagseg.scale.plan import PLAN, check_same, make_plan, read_manifest, read_plan
+from tagseg.scale.plan import PLAN, check_retry, make_plan, read_manifest, read_plan
 from tagseg.scale.work import check_timeout, shard_worker
 from tagseg.segmenter import Segmenter
 from tagseg.workflows.label import check_share
-from tagseg.workflows.planned_photos import Known, check_all_planned, check_given, check_unchanged
+from tagseg.workflows.planned_photos import Known, check_given, check_unchanged, later_photos
 from tagseg.workflows.predict import writable
 from tagseg.workflows.refine import Refinement
 from tagseg.workflows.refine_shards import Refining, list_pairs
@@ -77,8 +77,9 @@ def predict_shards(
 
     def job() -> Segmenting:
         segmenter = build()
-        by = made_by(segmenter, [list(segmenter.classes), crf, pixel_cap])
-        return Segmenting("predict", segmenter, by, crf=crf, pixel_cap=pixel_cap)
+        names = list(segmenter.classes)
+        by, same = made_by(segmenter, [names, crf, pixel_cap]), made_by(segmenter, [names, crf])
+        return Segmenting("predict", segmenter, by, same, crf=crf, pixel_cap=pixel_cap)
 
     def photos(job: Segmenting) -> tuple[list[Photo], list[str]]:
         found, problems = list_photos(images, out=str(out))
@@ -114,7 +115,7 @@ def label_shards(
     def job() -> Segmenting:
         segmenter = build()
         by = made_by(segmenter, ["label", list(segmenter.classes), confidence, tags])
-        return Segmenting("label", segmenter, by, pixel_cap=PIXEL_CAP, sure=confidence)
+        return Segmenting("label", segmenter, by, by, pixel_cap=PIXEL_CAP, sure=confidence)
 
     def listed(job: Segmenting) -> tuple[list[Photo], list[str]]:
         found, problems = photos(job.segmenter, out)
@@ -239,7 +240,7 @@ def run_shards(
         return known(job, (photo.file_name for _, photo in read_manifest(whole, read_plan(whole))))
 
     if again:
-        check_same(whole, read_plan(whole), job=job.name, made_by=job.made_by)
+        check_retry(whole, job)
         check_given(whole, again, own())
     begun = place.exists(PLAN)
     plan, problems = make_plan(place, job, listed, shards=count, container=shards.container)
@@ -250,8 +251,6 @@ def run_shards(
         todo = range(plan.shards) if mine is None else mine[0]
         check_given(place, (photo for shard, photo in read_manifest(place, plan) if shard in todo), own())
         check_unchanged(place, plan, todo)
-        if mine is None and all(map(_quickly_listed, sources)):
-            check_all_planned(place, plan, listed()[0])
     if shards.engine == "ray":
         _on_ray(build, place.url, shards, plan.shards, on_gpu=job.device.type == "cuda")
     else:
@@ -267,7 +266,11 @@ def run_shards(
                 say(f"Shard {number} of {plan.shards}: {record.photos} photos{failed}, {record.seconds:.0f} s.")
             if who:
                 return None
-    return finish(open_place(out))
+    done = finish(open_place(out))
+    if begun and not again and all(map(_quickly_listed, sources)):
+        for sentence in later_photos(place, plan, listed()[0]):
+            say(sentence)
+    return done
 
 
 def _quickly_listed(source: str | Path) -> bool:
