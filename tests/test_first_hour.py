@@ -12,6 +12,8 @@ from typer.testing import CliRunner
 
 import tagseg
 from tagseg import cli
+from tagseg.cli.frame import class_names
+from tagseg.data.classes import check_classes
 from tagseg.errors import UserError
 from tagseg.methods import METHODS
 from tagseg.progress import silence, silent, tracked
@@ -312,3 +314,12 @@ def test_the_page_about_the_run_folder_names_every_file() -> None:
     assert not [name for name in RunFolder.WRITTEN if name.partition("/")[0] not in page and "pseudo" not in name]
     assert "tensorboard --logdir" in page
     assert "HF_HOME" in page
+
+
+def test_names_of_classes_that_are_empty_are_refused() -> None:
+    assert class_names("cat, dog,") == ("cat", "dog")
+    for text in ("cat,,dog", ",cat", ""):
+        with pytest.raises(UserError, match="is empty"):
+            class_names(text)
+    with pytest.raises(UserError, match="not a text"):
+        check_classes("dog")

@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import pkgutil
+import shlex
 import shutil
 import signal
 import subprocess
@@ -25,6 +26,7 @@ from tagseg.datasets import DATASETS
 from tagseg.datasets.dataset import Options
 from tagseg.errors import UserError
 from tagseg.interrupt import Interrupted
+from tagseg.recipe import load_recipe
 from tagseg.workflows.prepare import check, prepare
 from tests.datasets import tiny
 
@@ -407,3 +409,10 @@ def test_names_and_folders_that_do_not_fit(archives: Archives, tmp_path: Path) -
     quiet("caltech256", tmp_path / "root", folder)
     with pytest.raises(UserError, match="holds the data set caltech256"):
         quiet("voc12", tmp_path / "root", folder)
+
+
+@pytest.mark.parametrize("name", sorted(DATASETS))
+def test_the_command_that_comes_next_names_a_recipe(name: str) -> None:
+    words = shlex.split(DATASETS[name].use.format(root="root"))
+    if words[:2] == ["tagseg", "train"]:
+        assert load_recipe(words[2], [word for word in words[3:] if "=" in word])

@@ -1,7 +1,8 @@
 """The segmenter on photos of all sizes, with a method whose answers are known."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -317,3 +318,34 @@ def test_a_photo_is_not_enlarged_beyond_all_memory(size: tuple[int, int], settin
 def test_thin_photos_are_made_smaller_and_larger_as_ever() -> None:
     for size in ((1, 3000), (3000, 1), (2, 2)):
         assert segmenter(long_side=600, scales=(0.5, 2.0)).predict(np.zeros((*size, 3), np.uint8)).mask.shape == size
+
+
+@pytest.mark.parametrize(
+    "give", [iter, lambda names: map(str, names), lambda names: dict.fromkeys(names).keys(), tuple]
+)
+def test_tags_come_in_any_form(give: Callable[[list[str]], Any]) -> None:
+    model = Segmenter(Colors(), {"crf": None})
+    photo = np.full((4, 6, 3), (0, 200, 0), np.uint8)
+    for mask in (
+        model.predict(photo, tags=give(["green"])).mask,
+        next(model.predict_many([(photo, give(["green"]))])).mask,
+    ):
+        assert (mask == 1).all()
+    with pytest.raises(UserError, match=r"a list of names, such as \['green'\]"):
+        model.predict(photo, tags="green")
+
+
+@pytest.mark.parametrize("one", [np.zeros((4, 6, 3), np.uint8), np.zeros((4, 6), np.uint8), "photo.jpg", b"x"])
+def test_one_photo_is_not_taken_apart(one: Any) -> None:
+    with pytest.raises(UserError, match="not one photo"):
+        next(Segmenter(Colors(), {"crf": None}).predict_many(one))
+
+
+def test_several_photos_may_be_one_array() -> None:
+    assert len(list(Segmenter(Colors(), {"crf": None}).predict_many(np.zeros((2, 4, 6, 3), np.uint8)))) == 2
+
+
+def test_a_key_of_a_block_leaves_the_others_as_they_are() -> None:
+    model = Segmenter(Colors(), {"crf": {"bilateral": [64, 5, 4], "iterations": 3}}).set(crf={"iterations": 7})
+    assert model.settings.crf is not None
+    assert (model.settings.crf.bilateral, model.settings.crf.iterations) == ((64, 5, 4), 7)

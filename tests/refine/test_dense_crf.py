@@ -321,6 +321,8 @@ IMAGE, MAPS = np.zeros((6, 7, 3), np.uint8), np.full((2, 6, 7), 0.5, np.float32)
         (lambda: dense_crf(np.full(IMAGE.shape, np.inf), MAPS), "NaN"),
         (lambda: dense_crf([IMAGE], [MAPS, MAPS]), "one for each"),
         (lambda: dense_crf(IMAGE, MAPS, tags=[2]), "tags"),
+        (lambda: dense_crf(IMAGE, MAPS, tags=[True]), "tags must be numbers"),
+        (lambda: probabilities_from_labels(np.zeros((3, 3), int), 2, confidence=0.5), "between 1 / L and 1"),
         (lambda: dense_crf([IMAGE], [MAPS], tags=[[1], [1]]), "tags"),
         (lambda: dense_crf(IMAGE, MAPS, iterations=-1), "iterations"),
         (lambda: dense_crf(IMAGE, MAPS, unary="log"), "unary"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from tagseg.cli.frame import app
+from tagseg.data.class_lists import listed_classes
 from tagseg.data.mask_numbers import TagTable
 from tagseg.data.palette import write_mask
 from tagseg.data.photo import read_mask
@@ -196,3 +198,15 @@ def test_the_command_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
         refused = CliRunner().invoke(app, [*command, "--retry-errors"])
         assert isinstance(refused.exception, UserError)
         assert "--retry-errors goes with --shards N" in str(refused.exception)
+
+
+def test_refine_by_shards_hands_the_names_of_the_classes_on(tmp_path: Path) -> None:
+    masks, images = masked(tmp_path)
+    names = [f"class {number}" for number in range(1, 8)]
+    (masks / "classes.txt").write_text("".join(f"{name}\n" for name in ("background", *names)))
+    refine_shards(masks, images, tmp_path / "parts", Shards(2), Refinement(), device="cpu")
+    merge(open_place(tmp_path / "parts"), "png", tmp_path / "png")
+    assert listed_classes(tmp_path / "png") == tuple(names)
+    merge(open_place(tmp_path / "parts"), "coco", tmp_path / "coco")
+    categories = json.loads((tmp_path / "coco/annotations.json").read_text())["categories"]
+    assert [each["name"] for each in categories][:7] == names

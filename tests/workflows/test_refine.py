@@ -165,3 +165,9 @@ def test_one_wrong_array_costs_itself_alone(tmp_path: Path, content: object, wor
         refine_folder(maps, images, out, HOW)
     marginals = dense_crf(photo_like(24, 30, 1), MAPS, **HOW.kernels())
     np.testing.assert_array_equal(read_mask(out / "deep/1.png"), marginals.argmax(0))
+
+
+def test_a_label_is_likelier_than_another() -> None:
+    for confidence in (0.5, 0.2, 1.0):
+        with pytest.raises(UserError, match=r"--label-probability should lie between 0\.5 and 1"):
+            Refinement(confidence=confidence)

@@ -166,7 +166,8 @@ def class_names(text: str | None) -> tuple[str, ...] | None:
         return None
     from tagseg.data.classes import check_classes
 
-    return check_classes(name.strip() for name in text.split(",") if name.strip())
+    names = [name.strip() for name in text.split(",")]
+    return check_classes(names[:-1] if len(names) > 1 and not names[-1] else names)  # a comma at the end
 
 
 def belong_to(needed: str, given: Mapping[str, object]) -> None:

@@ -244,7 +244,7 @@ def refine(
     srgb: Annotated[float, typer.Option(help="bilateral sigma of color")] = BILATERAL[1],
     weight: Annotated[float, typer.Option(help="bilateral weight")] = BILATERAL[2],
     iterations: Annotated[int, typer.Option(help="mean-field iterations")] = ITERATIONS,
-    label_probability: Annotated[float, typer.Option(help="how sure a mask's labels are")] = 0.7,
+    label_probability: Annotated[float, typer.Option(help="how sure a mask's labels are, above 0.5")] = 0.7,
     confidence: Annotated[float | None, typer.Option(hidden=True, help="its name before")] = None,
     tagged: TagOptions = TagOptions(),  # noqa: B008 (never changed)
     device: Device = "auto",

@@ -29,6 +29,8 @@ def _nearest(tag: str, known: tuple[str, ...]) -> str:
 
 def check_classes(classes: Iterable[str]) -> tuple[str, ...]:
     """The classes as a tuple, in the form of `clean`; raises UserError when one cannot be a class or stands twice."""
+    if isinstance(classes, str):
+        raise UserError(f"the classes should be a list of names, such as [{classes[:40]!r}], not a text")
     written = tuple(classes)
     if len(written) > MOST_CLASSES:
         raise UserError(

@@ -54,6 +54,14 @@ def as_photo(given: Any) -> NDArray[np.uint8]:
     return _checked(given)
 
 
+def check_many(given: Any) -> None:
+    """Raise UserError for a single photo where several are needed, which would be taken apart row by row."""
+    shape: tuple[int, ...] = tuple(getattr(given, "shape", ()))
+    single = isinstance(given, str | PathLike | bytes | bytearray | memoryview | Image.Image)
+    if single or len(shape) == 2 or (len(shape) == 3 and (shape[-1] in (1, 3, 4) or shape[0] in (1, 3))):
+        raise UserError("Many photos should be a list or a stream of them, not one photo (one photo: predict).")
+
+
 def _array_of_tensor(tensor: Tensor) -> Any:
     if tensor.layout != torch.strided or tensor.is_quantized:
         raise UserError("A photo should be a dense tensor: call to_dense() or dequantize() first.")

@@ -214,5 +214,6 @@ def _wrong(path: Path, names: list[str], count: int, sha256: str | None) -> str 
 COCO_STUFF_10K = CocoStuff10k(
     "coco-stuff10k",
     "COCO-Stuff 10K with VOC's classes; annotations CC BY 4.0, photos under Flickr's terms of use",
-    "tagseg train asdt-coco-stuff10k --set data.root={root} --out runs/asdt-stuff",
+    "tagseg train asdt-voc12 --set data.root={root} --set data.train=train --set data.val=test --set data.tags=null "
+    "--out runs/asdt-stuff",
 )

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 from torch import Tensor
 
-from tagseg.data.given import GivenPhoto, as_photo
+from tagseg.data.given import GivenPhoto, as_photo, check_many
 from tagseg.devices import choose_device, is_out_of_memory, memory_sentence
 from tagseg.errors import UserError
 from tagseg.files import to_json, write_text
@@ -32,7 +32,7 @@ from tagseg.prediction.settings import PredictSettings
 from tagseg.prediction.tiling import Window, blend_tiles
 from tagseg.prediction.work import ADVICE, BATCH, Batches, batched_map, workers_of
 from tagseg.run_folder import RunFolder
-from tagseg.settings import first_fault
+from tagseg.settings import first_fault, merged
 from tagseg.threads import ordered_map
 
 WHOLE = 4  # photos up to so many tiles are read in one piece
@@ -80,6 +80,8 @@ class Segmenter:
     def set(self, **settings: Any) -> Segmenter:
         """Change how photos are read: the fields of PredictSettings, scales also as text ("0.5,1"); None: as it is.
 
+        Of a block such as crf={"iterations": 10} only the keys that are given change.
+
         Of long_side and short_side the one that is given takes the other's place.
         Raises UserError for a value that is not possible.
         """
@@ -89,7 +91,7 @@ class Segmenter:
         if len(sides := given.keys() & {"long_side", "short_side"}) == 1:
             given |= dict.fromkeys({"long_side", "short_side"} - sides)
         try:
-            self.settings = PredictSettings.model_validate(self.settings.model_dump() | given)
+            self.settings = PredictSettings.model_validate(merged(self.settings.model_dump(), given))
         except ValidationError as error:
             raise UserError(f"{first_fault(error)}.") from error
         return self
@@ -113,6 +115,7 @@ class Segmenter:
         after it has run out of memory. Only some photos are taken from `requests` ahead of the prediction that is due.
         Results are those of `predict`. Raises UserError where one photo alone does not fit into memory.
         """
+        check_many(requests)
         workers, batches = workers_of(self.device), self.batches()
         for tiled, group in groupby(map(_request, requests), lambda request: self.is_tiled(request[0])):
             if tiled:
@@ -227,7 +230,10 @@ class Segmenter:
         return Prediction(mask, probabilities, self.classes, best)
 
     def tag_vector(self, tags: Sequence[str]) -> Tensor:
-        """Names of tags as a (C,) vector of 0 and 1."""
+        """Names of tags as a (C,) vector of 0 and 1. Raises UserError for a name that the model does not know."""
+        if isinstance(tags, str):
+            raise UserError(f"tags should be a list of names, such as [{tags!r}], not a text.")
+        tags = list(tags)
         unknown = [tag for tag in tags if tag not in self.method.classes]
         if unknown:
             known = ", ".join(self.method.classes)

@@ -104,6 +104,8 @@ def carried_labels(labels: int, tags: Sequence[int] | None) -> list[int] | None:
     if tags is None:
         return None
     try:
+        if any(isinstance(tag, bool) for tag in tags):
+            raise TypeError
         kept = sorted({0, *(operator.index(tag) for tag in tags)})
     except TypeError as error:
         raise UserError(f"tags must be numbers of labels, such as [1, 3], not {shown(tags)}.") from error

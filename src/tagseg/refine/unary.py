@@ -12,10 +12,11 @@ def probabilities_from_labels(
 ) -> np.ndarray:
     """Probabilities (L, H, W) float32 of hard labels: `confidence` for the label, the rest shared by the others.
 
-    Pixels with the value `unsure` get 1 / L for every label. As in pydensecrf's `unary_from_labels`.
+    Pixels with the value `unsure` get 1 / L for every label. As in pydensecrf's `unary_from_labels`. Raises UserError for
+    a confidence of 1 / L or less, under which other labels would be likelier.
     """
-    if labels < 2 or not 0 < confidence < 1:
-        raise UserError(f"labels need L >= 2 and a confidence between 0 and 1, not {labels} and {confidence}.")
+    if labels < 2 or not 1 / labels < confidence < 1:
+        raise UserError(f"labels need L >= 2 and a confidence between 1 / L and 1, not {labels} and {confidence}.")
     label_HW = np.asarray(label_HW)
     known = np.ones(label_HW.shape, bool) if unsure is None else label_HW != unsure
     if known.any() and not 0 <= label_HW[known].min() <= label_HW[known].max() < labels:

@@ -23,6 +23,7 @@ from tagseg.outputs.masks import list_beside
 from tagseg.places import check_output, safe_name
 from tagseg.result_folder import ResultFolder
 from tagseg.scale.containers import CONTAINERS, Row
+from tagseg.scale.jobs import UNNAMED
 from tagseg.scale.photos import Photo
 from tagseg.scale.places import Folder, Place
 from tagseg.scale.plan import INDEX, PLAN, SUCCESS, Plan, read_manifest, read_plan
@@ -75,7 +76,7 @@ def finish(place: Place) -> Finished:
     text = "".join(lines[name] for name in sorted(lines))
     place.write(INDEX, gzip.compress(text.encode(), mtime=0))
     plan = read_plan(place)
-    if plan.job != "refine":  # its numbers have no names
+    if plan.classes != UNNAMED:
         place.write(CLASSES_FILE, "".join(f"{name}\n" for name in plan.classes).encode())
     result = Finished(len(lines), len(lines) - len(errors), tuple(sorted(errors.items())), round(seconds, 3))
     told = {"photos": result.photos, "masks": result.masks, "errors": len(errors), "seconds": result.seconds}
@@ -126,7 +127,7 @@ def merge(place: Place, format: str, out: Path) -> int:
     kind.check_classes(plan.classes)
     listed: tuple[str, ...] = (CLASSES_FILE,)
     if not labeled:
-        listed = () if plan.job == "refine" else list_beside(kind, out, MARKER)  # its numbers have no names
+        listed = () if plan.classes == UNNAMED else list_beside(kind, out, MARKER)
     if labeled:
         results = _pseudo_masks(place, plan, out)
     else:

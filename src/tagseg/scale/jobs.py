@@ -21,6 +21,9 @@ from tagseg.scale.photos import Photo
 from tagseg.scale.places import Place
 from tagseg.segmenter import Prediction, Segmenter
 
+UNNAMED = ("background", *map(str, range(1, IGNORE)))
+"""The classes of masks whose numbers have no names."""
+
 
 @dataclass(frozen=True)
 class Result:

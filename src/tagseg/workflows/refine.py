@@ -69,8 +69,8 @@ class Refinement:
             CRFSettings(gaussian=self.gaussian, bilateral=self.bilateral, iterations=self.iterations)
         except ValidationError as error:
             raise UserError(f"The dense CRF cannot be set so: {first_fault(error)}.") from error
-        if not 0 < self.confidence < 1:
-            raise UserError(f"--label-probability should lie between 0 and 1, not {self.confidence}.")
+        if not 0.5 < self.confidence < 1:  # of two labels the other would be likelier
+            raise UserError(f"--label-probability should lie between 0.5 and 1, not {self.confidence}.")
 
     def kernels(self) -> dict[str, Any]:
         """As `dense_crf` takes them."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -18,8 +19,8 @@ from tagseg.data.named_photos import photos_by_name
 from tagseg.data.photo import PIXEL_CAP
 from tagseg.devices import choose_device
 from tagseg.errors import UserError
-from tagseg.mask_values import IGNORE
-from tagseg.scale.jobs import Job, Result
+from tagseg.mask_values import BACKGROUND
+from tagseg.scale.jobs import UNNAMED, Job, Result
 from tagseg.scale.photos import Photo, list_files, list_photos
 from tagseg.scale.places import Place
 from tagseg.threads import ordered_map
@@ -27,13 +28,13 @@ from tagseg.workflows.refine import SUFFIXES, Refinement, Unrefined, mask_files,
 
 
 class Refining(Job):
-    """The numbers of the masks stand for their classes, whose names nobody gives."""
+    """listed: the names of the classes 1, 2, ... of the masks; without any their numbers stand for them."""
 
     name = "refine"
-    classes = ("background", *map(str, range(1, IGNORE)))
     places = ()
 
-    def __init__(self, how: Refinement, device: str) -> None:
+    def __init__(self, how: Refinement, device: str, listed: Sequence[str] = ()) -> None:
+        self.classes = (BACKGROUND, *listed) if listed else UNNAMED
         self.how, self.device = how, choose_device(device)
         self.made_by = self.same = how.digest()
 
@@ -94,6 +95,13 @@ def list_pairs(masks: str, images: str, out: str, tags: TagTable | None = None) 
             numbers.add(tags_of.get(name, ()), mask_HW)
         problems += numbers.broken_promises()
     return pairs, problems
+
+
+def names_of(masks: str) -> tuple[str, ...]:
+    """The names of the classes 1, 2, ... by the list beside masks of this machine; none where there is none to read."""
+    with suppress(UserError):
+        return () if _is_far(masks) else listed_classes(Path(masks))
+    return ()
 
 
 def _is_far(source: str) -> bool:

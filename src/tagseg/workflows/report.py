@@ -70,7 +70,9 @@ def _collect(
     classes = segmenter.classes
     scores: dict[str, Any] = facts["scores"].get("without tags", {})
     last = list(scores)[-1] if scores else ""
-    protocol = f"Trained on {len(train)} photos with {facts['labels']}."
+    photos = int(facts.get("photos", len(train)))  # older runs did not keep it
+    protocol = f"Trained on {photos} photos with {facts['labels']}."
+    protocol += "" if photos == len(train) else f" The data hold {len(train)} photos to train on now."
     if val is None:
         shown, chosen = train, [(index, "random") for index in spread_indices(PHOTOS, recipe.train.seed, len(train))]
         protocol += (

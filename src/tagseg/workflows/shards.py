@@ -31,7 +31,7 @@ from tagseg.workflows.label import check_share
 from tagseg.workflows.planned_photos import Known, check_given, check_unchanged, later_photos
 from tagseg.workflows.predict import writable
 from tagseg.workflows.refine import Refinement
-from tagseg.workflows.refine_shards import Refining, list_pairs
+from tagseg.workflows.refine_shards import Refining, list_pairs, names_of
 
 Say = Callable[[str], None]
 TagsOf = Callable[[Segmenter, list[str]], dict[str, tuple[str, ...]]]
@@ -174,7 +174,7 @@ def refine_shards(
         return lambda photo: photo if lies(photo) else None
 
     return run_shards(
-        lambda: Refining(how, device),
+        lambda: Refining(how, device, names_of(str(masks))),
         lambda job: list_pairs(str(masks), str(images), str(out), tags),
         [masks, images, *([] if tags is None else [tags.file])],
         out,
