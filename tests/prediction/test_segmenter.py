@@ -341,8 +341,9 @@ def test_one_photo_is_not_taken_apart(one: Any) -> None:
         next(Segmenter(Colors(), {"crf": None}).predict_many(one))
 
 
-def test_several_photos_may_be_one_array() -> None:
-    assert len(list(Segmenter(Colors(), {"crf": None}).predict_many(np.zeros((2, 4, 6, 3), np.uint8)))) == 2
+@pytest.mark.parametrize("shape", [(2, 4, 6, 3), (1, 4, 6), (3, 4, 6), (5, 4, 6)])
+def test_several_photos_may_be_one_array(shape: tuple[int, ...]) -> None:
+    assert len(list(Segmenter(Colors(), {"crf": None}).predict_many(np.zeros(shape, np.uint8)))) == shape[0]
 
 
 def test_a_key_of_a_block_leaves_the_others_as_they_are() -> None:

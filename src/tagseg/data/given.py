@@ -57,8 +57,9 @@ def as_photo(given: Any) -> NDArray[np.uint8]:
 def check_many(given: Any) -> None:
     """Raise UserError for a single photo where several are needed, which would be taken apart row by row."""
     shape: tuple[int, ...] = tuple(getattr(given, "shape", ()))
+    channels_first = isinstance(given, Tensor) and len(shape) == 3 and shape[0] == 3
     single = isinstance(given, str | PathLike | bytes | bytearray | memoryview | Image.Image)
-    if single or len(shape) == 2 or (len(shape) == 3 and (shape[-1] in (1, 3, 4) or shape[0] in (1, 3))):
+    if single or len(shape) == 2 or (len(shape) == 3 and (shape[-1] in (1, 3, 4) or channels_first)):
         raise UserError("Many photos should be a list or a stream of them, not one photo (one photo: predict).")
 
 

@@ -23,7 +23,7 @@ from tagseg.outputs.masks import list_beside
 from tagseg.places import check_output, safe_name
 from tagseg.result_folder import ResultFolder
 from tagseg.scale.containers import CONTAINERS, Row
-from tagseg.scale.jobs import UNNAMED
+from tagseg.scale.jobs import named
 from tagseg.scale.photos import Photo
 from tagseg.scale.places import Folder, Place
 from tagseg.scale.plan import INDEX, PLAN, SUCCESS, Plan, read_manifest, read_plan
@@ -76,8 +76,8 @@ def finish(place: Place) -> Finished:
     text = "".join(lines[name] for name in sorted(lines))
     place.write(INDEX, gzip.compress(text.encode(), mtime=0))
     plan = read_plan(place)
-    if plan.classes != UNNAMED:
-        place.write(CLASSES_FILE, "".join(f"{name}\n" for name in plan.classes).encode())
+    if names := named(plan.classes):
+        place.write(CLASSES_FILE, "".join(f"{name}\n" for name in names).encode())
     result = Finished(len(lines), len(lines) - len(errors), tuple(sorted(errors.items())), round(seconds, 3))
     told = {"photos": result.photos, "masks": result.masks, "errors": len(errors), "seconds": result.seconds}
     place.write(SUCCESS, (json.dumps(told) + "\n").encode())
@@ -127,7 +127,7 @@ def merge(place: Place, format: str, out: Path) -> int:
     kind.check_classes(plan.classes)
     listed: tuple[str, ...] = (CLASSES_FILE,)
     if not labeled:
-        listed = () if plan.classes == UNNAMED else list_beside(kind, out, MARKER)
+        listed = list_beside(kind, out, MARKER) if named(plan.classes) else ()
     if labeled:
         results = _pseudo_masks(place, plan, out)
     else:
@@ -153,7 +153,7 @@ def merge(place: Place, format: str, out: Path) -> int:
                 sure[facts["name"]] = Sureness(facts["confidence"], facts.get("expected_iou"))
             count += 1
         if listed:
-            write_class_list(out, plan.classes)
+            write_class_list(out, named(plan.classes))
         if labeled:
             write_table(out / CONFIDENCES, sure)
     return count

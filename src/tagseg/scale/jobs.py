@@ -25,6 +25,12 @@ UNNAMED = ("background", *map(str, range(1, IGNORE)))
 """The classes of masks whose numbers have no names."""
 
 
+def named(classes: tuple[str, ...]) -> tuple[str, ...]:
+    """The classes up to the last that has a name, with background; none where no number has one."""
+    last = max((k for k, name in enumerate(classes) if k >= len(UNNAMED) or name != UNNAMED[k]), default=-1)
+    return classes[: last + 1]
+
+
 @dataclass(frozen=True)
 class Result:
     """mask: uint8 (H, W). sure: of it; None: not known."""

@@ -95,6 +95,8 @@ def check_retry(place: Place, job: Job) -> None:
     """Raise UserError where the plan at a place is of another command, model or settings than its retry."""
     plan = read_plan(place)
     known: dict[str, object] = {"same": job.same} if plan.same else {"classes": job.classes}
+    if job.made_by == job.same:  # which no size of photos is a part of
+        known = {"made_by": job.made_by}
     _check(place, plan, job=job.name, **known)
 
 

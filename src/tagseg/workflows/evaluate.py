@@ -178,6 +178,8 @@ def evaluate(
     if classes is not None and not tags_of:
         absent = [name for i, name in enumerate(names[1:], 1) if not numbers.held[i]]
         notes = (no_mask_holds(absent, truth),) if absent else ()
+    if disagree(beside, names[1:]):
+        notes += (f"{masks} has a list of classes in another order in it or beside it, so its masks are read by name.",)
     return Evaluation(names, total, photos, masks, truth, split, labels_used, notes, bare, left_bare)
 
 

@@ -23,7 +23,7 @@ from pydantic import ValidationError
 
 from tagseg.allocator import freed_memory_kept
 from tagseg.cores import cores
-from tagseg.data.class_lists import CLASSES_FILE, listed_classes, write_class_list
+from tagseg.data.class_lists import CLASSES_FILE, listed_classes, own_list, write_class_list
 from tagseg.data.folders import look_into
 from tagseg.data.mask_numbers import MaskNumbers, TagTable
 from tagseg.data.masks import read_mask, refuse_ignored_objects
@@ -120,7 +120,7 @@ def refine_folder(
         PaletteMasks.check_name(name)
     pairs = {f"{name}.png": made_from([path, *photos.get(name, [])]) for name, path in sources.items()}
     with suppress(UserError):  # a list that cannot be read is none to hand on
-        listed = listed_classes(masks_or_probabilities)
+        listed = own_list(masks_or_probabilities)
     if ResultFolder.is_foreign(out, MARKER, CLASSES_FILE):
         listed = ()
     beside = [CLASSES_FILE] if listed else []

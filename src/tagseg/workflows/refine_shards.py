@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tagseg.cores import cores
-from tagseg.data.class_lists import listed_classes
+from tagseg.data.class_lists import listed_classes, own_list
 from tagseg.data.mask_numbers import MaskNumbers, TagTable
 from tagseg.data.masks import read_mask, refuse_ignored_objects
 from tagseg.data.named_photos import photos_by_name
@@ -34,7 +34,8 @@ class Refining(Job):
     places = ()
 
     def __init__(self, how: Refinement, device: str, listed: Sequence[str] = ()) -> None:
-        self.classes = (BACKGROUND, *listed) if listed else UNNAMED
+        known = listed if not set(listed) & set(UNNAMED) else ()
+        self.classes = (BACKGROUND, *known, *UNNAMED[len(known) + 1 :])  # masks may hold more than the list
         self.how, self.device = how, choose_device(device)
         self.made_by = self.same = how.digest()
 
@@ -100,7 +101,7 @@ def list_pairs(masks: str, images: str, out: str, tags: TagTable | None = None) 
 def names_of(masks: str) -> tuple[str, ...]:
     """The names of the classes 1, 2, ... by the list beside masks of this machine; none where there is none to read."""
     with suppress(UserError):
-        return () if _is_far(masks) else listed_classes(Path(masks))
+        return () if _is_far(masks) else own_list(Path(masks))
     return ()
 
 
