@@ -69,6 +69,7 @@ def fit(
     best: str | None = None,
     accelerator: Accelerator | None = None,
     later: float = 0.0,
+    effort: Callable[[int], float] = float,
     listed: str | None = None,
 ) -> FitResult:
     """Train `method` to the end, going on from the newest checkpoint in `out`, and write the weights there.
@@ -76,7 +77,8 @@ def fit(
     evaluate: scores by name, higher is better, of the method after some steps; called in every process.
     pictures: (H, W, 3) uint8 by name for TensorBoard, after each evaluation.
     best: the score whose highest value marks a checkpoint to keep besides the newest.
-    later: what follows this training, in steps of it that take as long, for an estimate of the whole.
+    later: what follows this training, in steps of it that take as long, for an estimate of the whole. effort: how long the
+    first N steps take, in steps too.
     listed: stands for the photos and tags that batches are drawn from; a run goes on with the same alone.
     A run that was killed or interrupted and then resumed computes the same as one that was not, to the bit on a CPU.
     Raises UserError for an `out` that cannot be used or holds a run of other settings, TrainingDiverged for NaN.
@@ -86,7 +88,7 @@ def fit(
     check_processes(settings, accelerator.num_processes)
     check_parts(settings, method)
     _make_run_folder(out)
-    run = _Run(method, settings, out, evaluate, pictures, best, accelerator, later, listed)
+    run = _Run(method, settings, out, evaluate, pictures, best, accelerator, later, effort, listed)
     try:
         with freed_memory_kept(), Interruption() as interruption:
             try:
@@ -125,6 +127,7 @@ class _Run:
         best: str | None,
         accelerator: Accelerator,
         later: float,
+        effort: Callable[[int], float],
         listed: str | None,
     ) -> None:
         self.listed = listed
@@ -141,7 +144,7 @@ class _Run:
         if self.average is not None:
             method.follow(self.scored)
         self.checkpoints = Checkpoints(RunFolder(out).checkpoints, settings.keep_checkpoints, best)
-        self.progress = TrainProgress(settings.steps, enabled=self.is_main, later=later, effort=method.settings.effort)
+        self.progress = TrainProgress(settings.steps, enabled=self.is_main, later=later, effort=effort)
         self.log: RunLog | None = None
 
         self.done = 0  # steps

@@ -151,6 +151,7 @@ def _train_claimed(
             best=None if watched is None else "miou",
             accelerator=accelerator,
             later=own.later,
+            effort=recipe.method.effort,
             listed=batches.listed,
         )
     except (RuntimeError, MemoryError) as error:
