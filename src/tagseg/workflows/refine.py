@@ -107,7 +107,7 @@ def refine_folder(
     where = choose_device(device)
     workers = 1 if where.type != "cpu" else workers or cores()
     check_output(out, [masks_or_probabilities, images, *([] if tags is None else [tags.file])])
-    sources, photos, listed = mask_files(masks_or_probabilities), photos_by_name(images), tuple[str, ...]()
+    sources, photos = mask_files(masks_or_probabilities), photos_by_name(images)
     known, tags_of = tuple[str, ...](), dict[str, tuple[int, ...]]()
     if tags is not None:
         order = tags.classes or listed_classes(masks_or_probabilities) or None
@@ -119,10 +119,7 @@ def refine_folder(
     for name in sources:
         PaletteMasks.check_name(name)
     pairs = {f"{name}.png": made_from([path, *photos.get(name, [])]) for name, path in sources.items()}
-    with suppress(UserError):  # a list that cannot be read is none to hand on
-        listed = own_list(masks_or_probabilities)
-    if ResultFolder.is_foreign(out, MARKER, CLASSES_FILE):
-        listed = ()
+    listed = () if ResultFolder.is_foreign(out, MARKER, CLASSES_FILE) else names_of(masks_or_probabilities)
     beside = [CLASSES_FILE] if listed else []
     results = ResultFolder.claim(
         out, MARKER, how.digest(), pairs, overwrite=overwrite, rewritten=beside, made_from=pairs
@@ -166,6 +163,13 @@ def refine_folder(
     if problems:
         raise UserError(f"{len(problems)} of {len(todo)} files were not refined; the first: {problems[0]}")
     return len(todo)
+
+
+def names_of(masks: Path) -> tuple[str, ...]:
+    """The names of the classes 1, 2, ... by the list with masks; none where there is none, or none that can be read."""
+    with suppress(UserError):
+        return own_list(masks)
+    return ()
 
 
 def mask_files(folder: Path) -> dict[str, Path]:

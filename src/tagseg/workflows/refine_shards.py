@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -12,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tagseg.cores import cores
-from tagseg.data.class_lists import listed_classes, own_list
+from tagseg.data.class_lists import listed_classes
 from tagseg.data.mask_numbers import MaskNumbers, TagTable
 from tagseg.data.masks import read_mask, refuse_ignored_objects
 from tagseg.data.named_photos import photos_by_name
@@ -65,7 +64,7 @@ def list_pairs(masks: str, images: str, out: str, tags: TagTable | None = None) 
     problems: list[str] = []
     pairs: list[Photo] = []
     sources = _files(masks, problems)
-    if _is_far(images):
+    if is_far(images):
         listed, faults = list_photos([images], out=out)
         if faults:
             raise UserError(f"{faults[0]}.")
@@ -87,8 +86,8 @@ def list_pairs(masks: str, images: str, out: str, tags: TagTable | None = None) 
     plain = [source for source in sources if source.file_name.lower().endswith(".png")]
     refuse_ignored_objects((mask_HW for _, mask_HW in _read(plain)), masks)
     if tags is not None:
-        folders = [Path(place) for place in (masks, images) if not _is_far(place)]
-        order = tags.classes or (None if _is_far(masks) else listed_classes(Path(masks)) or None)
+        folders = [Path(place) for place in (masks, images) if not is_far(place)]
+        order = tags.classes or (None if is_far(masks) else listed_classes(Path(masks)) or None)
         known, tags_of = tags.of_masks((source.name for source in sources), folders, order)
         numbers = MaskNumbers(known, masks)
         wanted = (source for source in plain if numbers.wants(tags_of.get(source.name, ())))
@@ -98,19 +97,13 @@ def list_pairs(masks: str, images: str, out: str, tags: TagTable | None = None) 
     return pairs, problems
 
 
-def names_of(masks: str) -> tuple[str, ...]:
-    """The names of the classes 1, 2, ... by the list beside masks of this machine; none where there is none to read."""
-    with suppress(UserError):
-        return () if _is_far(masks) else own_list(Path(masks))
-    return ()
-
-
-def _is_far(source: str) -> bool:
+def is_far(source: str) -> bool:
+    """Whether it is a store or an archive that has to be read through, not a folder or a file of this machine."""
     return "://" in source or source.endswith(".tar")
 
 
 def _files(masks: str, problems: list[str]) -> list[Photo]:
-    if not _is_far(masks):
+    if not is_far(masks):
         return [Photo.at(path, name, name + path.suffix) for name, path in mask_files(Path(masks)).items()]
     found, faults = list_files(masks, SUFFIXES)
     problems += faults

@@ -30,8 +30,8 @@ from tagseg.segmenter import Segmenter
 from tagseg.workflows.label import check_share
 from tagseg.workflows.planned_photos import Known, check_given, check_unchanged, later_photos
 from tagseg.workflows.predict import writable
-from tagseg.workflows.refine import Refinement
-from tagseg.workflows.refine_shards import Refining, list_pairs, names_of
+from tagseg.workflows.refine import Refinement, names_of
+from tagseg.workflows.refine_shards import Refining, is_far, list_pairs
 
 Say = Callable[[str], None]
 TagsOf = Callable[[Segmenter, list[str]], dict[str, tuple[str, ...]]]
@@ -174,7 +174,7 @@ def refine_shards(
         return lambda photo: photo if lies(photo) else None
 
     return run_shards(
-        lambda: Refining(how, device, names_of(str(masks))),
+        lambda: Refining(how, device, () if is_far(str(masks)) else names_of(Path(masks))),
         lambda job: list_pairs(str(masks), str(images), str(out), tags),
         [masks, images, *([] if tags is None else [tags.file])],
         out,
@@ -267,15 +267,11 @@ def run_shards(
             if who:
                 return None
     done = finish(open_place(out))
-    if begun and not again and all(map(_quickly_listed, sources)):
+    # stores and archives would have to be read through
+    if begun and not again and not any(is_far(str(source)) for source in sources):
         for sentence in later_photos(place, plan, listed()[0]):
             say(sentence)
     return done
-
-
-def _quickly_listed(source: str | Path) -> bool:
-    """Whether it is a folder or a file of this machine, not a store or an archive that has to be read through."""
-    return "://" not in str(source) and not str(source).endswith(".tar")
 
 
 def read_tags(
