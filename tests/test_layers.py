@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).parents[1] / "src" / "tagseg"
 FLOORS = [
     "errors allocator names distributed footprint interrupt mask_values progress quoting resize scores seeded",
     "alone cores extras files foreign places threads web",
-    "settings devices precision weights shipped result_folder run_folder",
+    "settings devices precision weights shipped made_from result_folder run_folder",
     "data outputs",
     "losses backbones decoders refine cues",
     "methods datasets engine",

@@ -21,40 +21,10 @@ from tagseg.alone import Alone
 from tagseg.errors import UserError
 from tagseg.files import make_folder, remove_temporaries
 from tagseg.foreign import DATA_CAP, read_text, shown
+from tagseg.made_from import MadeFrom
 from tagseg.places import inside, is_link
 
 IN_USE = ".tagseg-in-use"  # while a command writes there, whichever it is: some write the same tables
-
-
-@dataclass(frozen=True)
-class MadeFrom:
-    """What a result is made from: facts such as tags, as JSON holds them, and files.
-
-    stamp: what is cheap to ask of the files; where it differs, their contents decide. Both as JSON holds them.
-    fits_older: whether the facts are those of a result whose record, of an older version, does not tell what it is made from.
-    """
-
-    facts: object
-    stamp: Callable[[], object]
-    contents: Callable[[], object]
-    fits_older: bool = True
-
-    def now(self) -> list[object] | None:
-        """What the record keeps; None where a file is gone."""
-        try:
-            return [self.facts, self.stamp(), self.contents()]
-        except OSError:
-            return None
-
-    def was(self, known: list[object] | None) -> bool:
-        """Whether a result whose record keeps this was made from the same."""
-        if known is None:
-            return self.fits_older
-        facts, stamp, contents = known
-        try:
-            return facts == self.facts and (stamp == self.stamp() or contents == self.contents())
-        except OSError:
-            return True  # a file that is gone tells nothing
 
 
 class _Made(NamedTuple):

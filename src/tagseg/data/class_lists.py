@@ -104,8 +104,13 @@ def numbers_by_name(listed: Sequence[str], classes: Sequence[str]) -> tuple[int,
     """
     if not disagree(listed, classes):
         return None
-    known = [classes.index(name) + 1 if name in classes else UNKNOWN for name in listed]
-    return (0, *known, *[UNKNOWN] * (IGNORE - 1 - len(known)), IGNORE)
+    return values_by_name((BACKGROUND, *listed), (BACKGROUND, *classes))
+
+
+def values_by_name(stored: Sequence[str], names: Sequence[str]) -> tuple[int, ...]:
+    """What each value 0..255 of masks means in the order of `names`, where 0, 1, ... are `stored`; UNKNOWN: none of them."""
+    index = {name: k for k, name in enumerate(names)}
+    return (*(index.get(name, UNKNOWN) for name in stored), *[UNKNOWN] * (IGNORE - len(stored)), IGNORE)
 
 
 def _numbers_each_place(names: list[str]) -> bool:

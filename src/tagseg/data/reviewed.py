@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from tagseg.data.class_lists import values_by_name
 from tagseg.data.photo import read_mask
 from tagseg.data.review_journal import MASKS, place, read_classes, read_verdicts
 from tagseg.errors import UserError
-from tagseg.mask_values import IGNORE, UNKNOWN
 
 if TYPE_CHECKING:
     from tagseg.data.tagged import TaggedImages, TaggedPhoto
@@ -50,7 +50,7 @@ def with_review(data: TaggedImages, folder: Path) -> tuple[TaggedImages, Reviewe
     classes = read_classes(folder)
     assert classes is not None
     index = {name: k for k, name in enumerate(("background", *data.classes))}
-    values = [index.get(name, UNKNOWN) for name in classes]
+    values = values_by_name(classes, ("background", *data.classes))
     counts = dict.fromkeys(("accepted", "corrected", "rejected", "retagged"), 0)
     photos: list[TaggedPhoto] = []
     for photo in data.photos:
@@ -82,7 +82,7 @@ def with_review(data: TaggedImages, folder: Path) -> tuple[TaggedImages, Reviewe
     elsewhere = sum(name not in names for name in verdicts)
     if verdicts and elsewhere == len(verdicts):
         raise UserError(f"{folder} is a review of other photos: none of them is among those of this training.")
-    known = replace(data, photos=tuple(photos), true_values=(*values, *[UNKNOWN] * (IGNORE - len(values)), IGNORE))
+    known = replace(data, photos=tuple(photos), true_values=values)
     return known, Reviewed(**counts, elsewhere=elsewhere)
 
 

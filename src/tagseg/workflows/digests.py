@@ -9,7 +9,7 @@ from pathlib import Path
 from tagseg.data.sources import Sources
 from tagseg.files import digest_file, stamp
 from tagseg.interrupt import check
-from tagseg.result_folder import MadeFrom
+from tagseg.made_from import MadeFrom
 
 
 def digest_photos(sources: Sources, of: Callable[[Path], object]) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from tagseg.data.class_lists import listed_classes, write_class_list
+from tagseg.data.class_lists import listed_classes, values_by_name, write_class_list
 from tagseg.data.classes import check_classes
 from tagseg.data.folders import find_masks
 from tagseg.data.paths import held
@@ -169,9 +169,7 @@ def import_masks(source: Path, review: Path, *, read_as: str, images: Path, clas
     names = kept or tuple(classes) or (_names(stored, source) and (BACKGROUND, *own))
     if kept is None:
         check_classes(names[1:])
-    index = {name: k for k, name in enumerate(names)}
-    values = np.array([index.get(name, UNKNOWN) for name in stored.classes or names], dtype=np.uint8)
-    values = np.concatenate([values, np.full(255 - len(values), UNKNOWN, np.uint8), [np.uint8(255)]])
+    values = np.array(values_by_name(stored.classes or names, names), dtype=np.uint8)
     photos = PhotosOfMasks(images, review / MASKS, stored.names)
     with closing(Journal(review, names)) as journal:
         for written, mask_HW in stored.masks:

@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from tagseg.data.class_lists import disagree
+from tagseg.data.class_lists import disagree, numbers_by_name
 from tagseg.errors import UserError
-from tagseg.mask_values import IGNORE
+from tagseg.mask_values import UNKNOWN
 
 
 @dataclass(frozen=True)
@@ -30,19 +30,18 @@ class Numbering:
 
     def __call__(self, path: Path, mask_HW: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """The mask of a file in the scored classes. Raises UserError where it shows another class of its list."""
-        if not disagree(self.own, self.scored):
+        values = numbers_by_name(self.own, self.scored)
+        if values is None:
             return mask_HW
-        for k in np.flatnonzero(np.bincount(mask_HW.ravel(), minlength=256)[1:IGNORE]).tolist():
-            if k >= len(self.own) or self.own[k] not in self.scored:
-                shown = f"the class {self.own[k]}" if k < len(self.own) else f"the value {k + 1}"
-                raise UserError(
-                    f"mask {path} holds {shown}, which is not among the classes that are scored: {', '.join(self.scored)}; "
-                    "name all classes, or correct the mask"
-                )
-        numbers = np.arange(256, dtype=np.uint8)
-        for value, name in enumerate(self.own, start=1):
-            numbers[value] = self.scored.index(name) + 1 if name in self.scored else 0
-        return numbers[mask_HW]
+        found_HW = np.array(values, dtype=np.uint8)[mask_HW]
+        if (found_HW == UNKNOWN).any():
+            k = int(mask_HW[found_HW == UNKNOWN].min()) - 1
+            shown = f"the class {self.own[k]}" if k < len(self.own) else f"the value {k + 1}"
+            raise UserError(
+                f"mask {path} holds {shown}, which is not among the classes that are scored: {', '.join(self.scored)}; "
+                "name all classes, or correct the mask"
+            )
+        return found_HW
 
 
 def check_order(given: Sequence[str], listed: Sequence[str], folder: Path) -> None:

@@ -21,6 +21,7 @@ from tagseg.data.tagged import check_classes, tags_of_photos
 from tagseg.errors import UnwritableNameError, UserError
 from tagseg.foreign import DATA_CAP, read_json, shown
 from tagseg.interrupt import Interruption, check
+from tagseg.made_from import MadeFrom
 from tagseg.names import did_you_mean
 from tagseg.outputs import OUTPUTS, Writer
 from tagseg.outputs.confidence import CONFIDENCES, confidence_table
@@ -32,7 +33,7 @@ from tagseg.prediction.prediction import Prediction
 from tagseg.prediction.segmenter import Request, Segmenter
 from tagseg.prediction.work import Behind, ahead
 from tagseg.progress import tracked
-from tagseg.result_folder import MadeFrom, ResultFolder
+from tagseg.result_folder import ResultFolder
 from tagseg.scale.photos import Photo
 from tagseg.workflows.digests import made_from
 
