@@ -10,3 +10,7 @@ class UserError(ValueError):
 
 class UnwritableNameError(UserError):
     """The result of one photo cannot be written because of its name; those of other photos can."""
+
+
+class UnwritableError(UserError):
+    """A file cannot be written now; the same may succeed once there is room, or writing is allowed."""

@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from shutil import copymode, rmtree
@@ -16,7 +16,7 @@ from typing import Any
 
 from safetensors import SafetensorError
 
-from tagseg.errors import UnwritableNameError, UserError
+from tagseg.errors import UnwritableError, UnwritableNameError, UserError
 
 _TEMPORARY = ".tagseg-saving-"
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")  # a drive of Windows has one letter
@@ -30,7 +30,7 @@ def replacing(path: Path, *, durable: bool = False) -> Iterator[Path]:
 
     A link at `path` is replaced, not followed. durable: the file lasts through a power failure (for checkpoints and
     what a run is known by).
-    Raises UserError naming `path` when it cannot be written (full disk, read-only folder), UnwritableNameError where another
+    Raises UnwritableError naming `path` (full disk, read-only folder), UnwritableNameError where another
     name could be; what was there is then intact.
     """
     try:
@@ -55,7 +55,7 @@ def replacing(path: Path, *, durable: bool = False) -> Iterator[Path]:
         if isinstance(error, OSError) and error.errno in _OF_THE_NAME:
             raise UnwritableNameError(f"{path} cannot be written: {error.strerror}; rename the photo.") from error
         reason = (isinstance(error, OSError) and error.strerror) or str(error)
-        raise UserError(
+        raise UnwritableError(
             f"{path} cannot be written: {reason}; what was there before is intact, so make room or allow writing, then run "
             "the same command again."
         ) from error
@@ -131,3 +131,13 @@ def digest_file(path: Path) -> str:
     """The SHA-256 of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def mark(path: Path) -> list[object]:
+    """What a file is known again by, as JSON holds it: size, time and SHA-256."""
+    return [*stamp(path), digest_file(path)]
+
+
+def is_marked(path: Path, known: Sequence[object]) -> bool:
+    """Whether a file is still the one of a `mark`; contents decide where size or time differ, as those of a copy do."""
+    return known[:2] == [*stamp(path)] or known[2] == digest_file(path)

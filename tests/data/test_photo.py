@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from tagseg.data.photo import look_at_photo, page_count, photo_size, read_mask, read_photo
+from tagseg.data.photo import browser_type, look_at_photo, page_count, photo_size, read_mask, read_photo
 from tagseg.errors import UserError
 
 RED, GREEN, BLUE, WHITE = (220, 30, 20), (20, 200, 40), (30, 40, 210), (255, 255, 255)
@@ -303,3 +303,25 @@ def test_an_orientation_that_there_is_not_swaps_no_sides(tmp_path: Path) -> None
     image.save(tmp_path / "a.jpg", exif=exif)
     facts = look_at_photo(tmp_path / "a.jpg", dark=0)
     assert (facts.height, facts.width) == photo_size(tmp_path / "a.jpg") == (40, 60)
+
+
+def test_what_browsers_show_in_another_way_is_told(tmp_path: Path) -> None:
+    turned = Image.Exif()
+    turned[0x0112] = 3
+    photo = Image.fromarray(quarters())
+    for suffix, format in (("jpg", "jpeg"), ("png", "png"), ("webp", "webp")):
+        photo.save(tmp_path / f"plain.{suffix}")
+        assert browser_type(tmp_path / f"plain.{suffix}") == f"image/{format}"
+        photo.save(tmp_path / f"turned.{suffix}", exif=turned)
+    assert browser_type(tmp_path / "turned.jpg") == "image/jpeg"  # every browser turns it
+    assert browser_type(tmp_path / "turned.webp") is None
+    assert browser_type(tmp_path / "turned.png") is None
+    xmp = b'<x:xmpmeta xmlns:x="adobe:ns:meta/" xmlns:tiff="http://ns.adobe.com/tiff/1.0/" tiff:Orientation="6"/>'
+    photo.save(tmp_path / "xmp.jpg", xmp=xmp)
+    assert photo_size(tmp_path / "xmp.jpg") == (60, 40)
+    assert browser_type(tmp_path / "xmp.jpg") is None
+    photo.save(tmp_path / "a.tif")
+    (tmp_path / "a.tif").rename(tmp_path / "tiff.jpg")
+    assert browser_type(tmp_path / "tiff.jpg") is None
+    photo.save(tmp_path / "moving.png", save_all=True, append_images=[Image.new("RGB", photo.size)])
+    assert browser_type(tmp_path / "moving.png") is None

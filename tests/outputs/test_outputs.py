@@ -606,3 +606,43 @@ def test_overlays_show_the_photo(tmp_path, format, suffix):
         writer.add("sub/a", photo, mask)
     with Image.open(tmp_path / "sub" / f"a{suffix}") as image:
         assert np.abs(np.array(image).astype(int) - photo).max() <= 2
+
+
+def test_coco_with_polygons_is_read_as_pycocotools_draws_it(tmp_path):
+    ring = [60 + 40 * f(t) for t in np.linspace(0, 2 * np.pi, 60, endpoint=False) for f in (np.cos, np.sin)]
+    star = [10, 10, 90, 40, 15, 70, 50, 5, 60, 110]
+    annotations = [
+        {
+            "id": 1,
+            "image_id": 1,
+            "category_id": 7,
+            "segmentation": [ring],
+            "area": 1,
+            "bbox": [0, 0, 1, 1],
+            "iscrowd": 0,
+        },
+        {
+            "id": 2,
+            "image_id": 2,
+            "category_id": 9,
+            "segmentation": [star, [100.5, 90.2, 118, 91, 110, 119.5]],
+            "area": 1,
+        },
+    ]
+    content = {
+        "images": [{"id": i, "file_name": f"{i}.jpg", "height": 120, "width": 130} for i in (1, 2)],
+        "categories": [{"id": 7, "name": "cat"}, {"id": 9, "name": "dog"}],
+        "annotations": annotations,
+    }
+    path = tmp_path / "annotations.json"
+    path.write_text(json.dumps(content), encoding="utf-8")
+    found, oracle = dict(READERS["coco"](path).masks), COCO(str(path))
+    for value, one in enumerate(annotations, start=1):
+        expected = oracle.annToMask(one) > 0
+        inside = found[str(one["image_id"])] == value
+        assert (inside & expected).sum() / (inside | expected).sum() > 0.93, "but for pixels on the outline"
+    for broken in ([], [[1, 2, 3, 4]], [[1, 2, 3, 4, 5, 6, 7]], "outline"):
+        annotations[0]["segmentation"] = broken
+        path.write_text(json.dumps(content), encoding="utf-8")
+        with pytest.raises(UserError, match="cannot be read as RLE or polygons"):
+            dict(READERS["coco"](path).masks)

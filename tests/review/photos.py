@@ -74,8 +74,9 @@ def run_server(app: ASGIApp, address: Address) -> Iterator[None]:
 
 
 @contextmanager
-def served(session: Session) -> Iterator[str]:
+def served(session: Session, port: int = 0, token: str | None = None) -> Iterator[str]:
     """The address of a server with the page of a session."""
-    address = open_address("127.0.0.1", 0)
-    with run_server(create_app(session, hosts=address.hosts), address):
+    address = open_address("127.0.0.1", port, token)
+    with run_server(create_app(session, hosts=address.hosts, token=token), address):
         yield address.url
+    address.socket.close()

@@ -219,3 +219,56 @@ def test_many_clients_at_once_lose_no_decision(tmp_path: Path) -> None:
     assert all(verdict.version == 1 for verdict in verdicts.values())
     lines = (tmp_path / "review" / "journal.jsonl").read_text().splitlines()
     assert len(lines) == 40
+
+
+def test_a_deed_goes_to_the_photo_of_its_name_in_its_own_review(tmp_path: Path) -> None:
+    with client(open_session(tmp_path / "one")) as one:
+        about = one.get("/api/session").json()
+    meant = {"x-review": about["review"], "x-photo": "p0"}
+    path = "/api/photos/0/decision"
+    with client(open_session(tmp_path / "two")) as other:  # at the same address, in the page's eyes
+        refused = other.put(path, json={"state": "accepted"}, headers=version(0) | meant)
+        assert refused.status_code == 412
+        assert "Another review" in refused.json()["detail"]
+        assert other.post("/api/undo", headers=meant).status_code == 412
+        assert other.get("/api/rows", headers={"x-review": about["review"]}).status_code == 412
+    photos = write_photos(tmp_path / "one" / "photos", 4)
+    first = Photo("a0", photos[3].path.with_name("a0.png"), None)
+    first.path.write_bytes(photos[3].path.read_bytes())
+    session = Session(tmp_path / "one" / "review", [first, *photos], ModelProposals(segmenter(), tmp_path / "own"))
+    with client(session) as one:  # the same review with a photo more, which comes first
+        row = one.put(path, json={"state": "accepted"}, headers=version(0) | meant).json()
+        assert (row["i"], row["name"], row["state"]) == (1, "p0", "accepted")
+        listed = {"x-review": about["review"], "x-list": about["list"]}
+        assert one.get("/api/rows", headers=listed).status_code == 412
+        assert one.get("/api/photos/0", headers=listed).status_code == 412
+        assert one.put(path, json={"state": "accepted"}, headers=version(0) | listed).status_code == 412
+        gone = one.put(path, json={"state": "accepted"}, headers=version(0) | meant | {"x-photo": "%C3%A4"})
+        assert gone.status_code == 404
+        assert "ä is not among the photos" in gone.json()["detail"]
+    (line,) = (tmp_path / "one" / "review" / "journal.jsonl").read_text(encoding="utf-8").splitlines()
+    assert json.loads(line)["photo"] == "p0"
+
+
+def test_a_deed_that_is_asked_for_again_is_answered_and_not_done_again(tmp_path: Path) -> None:
+    with client(open_session(tmp_path)) as one:
+        same = version(0) | {"idempotency-key": "1"}
+        for _ in range(2):
+            row = one.put("/api/photos/0/decision", json={"state": "rejected"}, headers=same).json()
+            assert (row["state"], row["version"]) == ("rejected", 1)
+        other = version(0) | {"idempotency-key": "2"}
+        assert one.put("/api/photos/0/decision", json={"state": "accepted"}, headers=other).status_code == 409
+        assert one.get("/api/photos/0").json()["version"] == 1
+
+
+def test_a_full_disk_asks_for_patience(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    with client(open_session(tmp_path)) as one:
+        monkeypatch.setattr("tagseg.data.review_journal.os.fsync", full)
+        full_disk = one.put("/api/photos/0/decision", json={"state": "rejected"}, headers=version(0))
+        assert full_disk.status_code == 507
+        assert "No space left" in full_disk.json()["detail"]
+        monkeypatch.undo()
+        assert one.put("/api/photos/0/decision", json={"state": "rejected"}, headers=version(0)).status_code == 200

@@ -14,9 +14,12 @@ from shutil import which
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from tagseg.data.photo import read_mask
-from tests.review.photos import open_session, served, write_masks, write_photos
+from tagseg.review.proposals import ModelProposals
+from tagseg.review.session import Photo, Session
+from tests.review.photos import open_session, picture, segmenter, served, write_masks, write_photos
 
 playwright = pytest.importorskip("playwright.sync_api")
 CHROMIUM = which("chromium") or which("chromium-browser") or which("google-chrome")
@@ -515,3 +518,140 @@ def test_a_server_that_is_killed_between_two_clicks_loses_nothing(tmp_path: Path
     finally:
         process.kill()
         process.wait()
+
+
+def lost(page):
+    until(page, "document.getElementById('saved').classList.contains('lost')")
+
+
+def notice(page):
+    return page.locator("#notice").text_content()
+
+
+def test_another_review_at_the_same_address_takes_nothing_of_the_one_before(tmp_path: Path, browser) -> None:  # type: ignore[no-untyped-def]
+    with served(open_session(tmp_path / "one")) as url:
+        page = opened(browser, url)
+        first = shown(page)
+    port = int(url.rstrip("/").rpartition(":")[2])
+    with served(open_session(tmp_path / "two"), port):
+        until(page, "document.getElementById('notice').textContent.startsWith('Another review')")
+        paint_a_stroke(page)
+        page.mouse.up()
+        page.keyboard.press("a")
+        lost(page)
+        assert "Your work is kept" in notice(page)
+        assert journal(tmp_path / "two") == []
+    with served(open_session(tmp_path / "one"), port):
+        saved(page)
+        assert [(e["event"], e["photo"]) for e in journal(tmp_path / "one")] == [("mask", first), ("decision", first)]
+        assert page.faults == []
+
+
+def test_a_photo_that_comes_first_since_a_restart_takes_no_stroke_of_another(tmp_path: Path, browser) -> None:  # type: ignore[no-untyped-def]
+    with served(open_session(tmp_path)) as url:
+        page = opened(browser, url)
+        first = shown(page)
+    paint_a_stroke(page)
+    page.mouse.up()
+    page.keyboard.press("a")
+    lost(page)
+    photos = write_photos(tmp_path / "photos", 4)
+    added = Photo("a0", photos[3].path.with_name("a0.png"), None)
+    added.path.write_bytes(photos[3].path.read_bytes())
+    proposals = ModelProposals(segmenter(), tmp_path / "review" / "proposed")
+    with served(Session(tmp_path / "review", [added, *photos], proposals), int(url.rstrip("/").rpartition(":")[2])):
+        page.get_by_text("1 done, 4 left").wait_for()  # loaded anew, once all was sent
+        saved(page)
+        assert [(e["event"], e["photo"]) for e in journal(tmp_path)] == [("mask", first), ("decision", first)]
+        assert page.faults == []
+
+
+def test_work_waits_for_the_token_of_a_server_that_was_started_anew(tmp_path: Path, browser) -> None:  # type: ignore[no-untyped-def]
+    with served(open_session(tmp_path), token="one") as url:
+        page = opened(browser, url)
+    port = int(url.partition("?")[0].rstrip("/").rpartition(":")[2])
+    page.keyboard.press("x")
+    lost(page)
+    with served(open_session(tmp_path), port, "two") as url:
+        until(page, "document.getElementById('notice').textContent.startsWith('A token is needed')")
+        assert journal(tmp_path) == []
+        page.context.new_page().goto(url)  # the cookie is the browser's
+        saved(page)
+        assert [e["state"] for e in journal(tmp_path)] == ["rejected"]
+
+
+def test_a_full_disk_keeps_the_stroke_until_there_is_room(tmp_path: Path, browser, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    with served(open_session(tmp_path)) as url:
+        page = opened(browser, url)
+        monkeypatch.setattr("tagseg.data.review_journal.os.fsync", full)
+        paint_a_stroke(page)
+        page.mouse.up()
+        lost(page)
+        assert "No space left" in notice(page)
+        assert page.evaluate("tagsegReview.mask.undos.length") == 1
+        monkeypatch.undo()
+        saved(page)
+        assert [e["event"] for e in journal(tmp_path)] == ["mask"]
+
+
+def test_a_write_is_not_taken_for_saved_where_another_window_was_first(tmp_path: Path, browser) -> None:  # type: ignore[no-untyped-def]
+    session = open_session(tmp_path)
+    with served(session) as url:
+        page = opened(browser, url)
+        index = page.evaluate("tagsegReview.current")
+        page.context.set_offline(True)
+        paint_a_stroke(page)
+        page.mouse.up()
+        lost(page)
+        session.decide(index, "rejected", 0)
+        page.context.set_offline(False)
+        until(page, "document.getElementById('notice').textContent.includes('another window')")
+        assert page.locator("#saved").text_content() == "not saved: see the notice"
+        assert [e["event"] for e in journal(tmp_path)] == ["decision"]
+
+
+def test_photos_put_off_come_after_all_others_and_an_undo_keeps_their_strokes(tmp_path: Path, browser) -> None:  # type: ignore[no-untyped-def]
+    with served(open_session(tmp_path)) as url:
+        page = opened(browser, url)
+        names = []
+        for key in (" ", " ", "a", "x"):
+            names.append(shown(page))
+            page.keyboard.press(key)
+            until(page, f"tagsegReview.row.name !== '{names[-1]}' && tagsegReview.mask")
+        assert shown(page) == names[0], "two are left, put off"
+        paint_a_stroke(page)
+        page.mouse.up()
+        saved(page)
+        page.keyboard.press("a")
+        shows(page, names[1])
+        saved(page)
+        page.keyboard.press("u")
+        shows(page, names[0])
+        saved(page)
+        assert page.evaluate("tagsegReview.mask.undos.length") == 1
+        page.keyboard.press("u")  # the stroke, not the decision before
+        saved(page)
+        assert shown(page) == names[0]
+        assert page.evaluate("tagsegReview.mask.undos.length") == 0
+        page.keyboard.press("a")
+        shows(page, names[1])
+        page.keyboard.press(" ")
+        assert notice(page) == "Only this photo of the list is left."
+        page.keyboard.press("a")
+        assert notice(page).startswith("Every photo in this list is decided.")
+        assert page.faults == []
+
+
+def test_a_turned_webp_lies_under_its_mask_upright(tmp_path: Path, browser) -> None:  # type: ignore[no-untyped-def]
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    path = tmp_path / "p0.webp"
+    Image.fromarray(np.rot90(picture(0), 1)).save(path, exif=turned, lossless=True)
+    proposals = ModelProposals(segmenter(), tmp_path / "review" / "proposed")
+    with served(Session(tmp_path / "review", [Photo("p0", path, ("green", "blue"))], proposals)) as url:
+        page = opened(browser, url)
+        sizes = page.evaluate("[tagsegReview.stage.photo.naturalWidth, tagsegReview.stage.photo.naturalHeight]")
+        assert sizes == [80, 60]

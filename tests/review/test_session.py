@@ -15,7 +15,7 @@ from tagseg.data.photo import read_mask
 from tagseg.data.review_journal import read_verdicts
 from tagseg.errors import UserError
 from tagseg.review.proposals import FACTS, FolderProposals, ModelProposals, read_facts
-from tagseg.review.session import Photo, Session
+from tagseg.review.session import Answered, Changed, Photo, Session
 from tests.review.photos import SIZE, open_session, segmenter, write_masks, write_photos
 
 CLASSES = ("background", "green", "blue")
@@ -264,3 +264,82 @@ def test_a_start_that_is_refused_changes_nothing(tmp_path: Path) -> None:
     session.close()
     open_session(tmp_path).close()
     assert read_facts(proposed) == {}
+
+
+def test_a_deed_that_is_sent_again_is_done_once(session: Session) -> None:
+    mask, touched = stroke()
+    session.paint(0, mask, touched, 0, id="first")
+    session.reset(0, 1, id="other")  # by another window, before the first one asks again
+    with pytest.raises(Answered):
+        session.paint(0, mask, touched, 0, id="first")
+    assert session.verdict(0).version == 2
+    session.close()
+    once_more = again(session.folder.parent)
+    with pytest.raises(Answered):  # known by the journal, behind a restart too
+        once_more.decide(0, "accepted", 2, id="other")
+    once_more.close()
+
+
+@pytest.mark.parametrize("side", [SIZE, (40, 30)])
+def test_what_was_said_of_a_photo_does_not_pass_to_its_replacement(tmp_path: Path, side: tuple[int, int]) -> None:
+    session = open_session(tmp_path)
+    session.paint(0, *stroke(), 0)
+    session.decide(0, "accepted", 1)
+    session.retag(1, ["green"], 0)
+    session.decide(1, "rejected", 1)
+    session.close()
+    for number in (0, 1):
+        Image.fromarray(np.full((*side, 3), (0, 200, 0), np.uint8)).save(tmp_path / "photos" / f"p{number}.png")
+    session = again(tmp_path)
+    for index in (0, 1):
+        session.look(index)
+        row = session.row(index)
+        assert (row["state"], row["painted"], row["retagged"]) == ("open", False, False)
+        assert row["reason"].startswith("another picture than before")
+    assert session.mask(0)[0].shape == side
+    assert session.step("undo") is None  # those decisions are of other pictures
+    aside = read_mask(tmp_path / "review" / "replaced" / "p0.png")
+    assert (aside[:5, :5] == 255).all(), "what a person painted is lost"
+    session.decide(0, "accepted", session.verdict(0).version)
+    assert read_mask(tmp_path / "review" / "masks" / "p0.png").shape == side
+    assert "another picture" not in session.row(0)["reason"]
+    session.close()
+    session = again(tmp_path)
+    assert session.verdict(0).state == "accepted"
+    session.close()
+
+
+def test_a_photo_that_is_replaced_while_the_page_is_open_takes_no_stroke(session: Session) -> None:
+    session.decide(0, "accepted", 0)
+    Image.fromarray(np.zeros((*SIZE, 3), np.uint8)).save(session.photos[0].path)
+    with pytest.raises(Changed):
+        session.paint(0, *stroke(), 1)
+    assert session.verdict(0).state == "open"
+
+
+def test_a_copied_folder_of_photos_is_no_replacement_and_an_older_journal_holds(tmp_path: Path) -> None:
+    session = open_session(tmp_path)
+    session.decide(0, "accepted", 0)
+    session.close()
+    os.utime(tmp_path / "photos" / "p0.png", (1, 1))
+    session = again(tmp_path)
+    assert session.verdict(0).state == "accepted"
+    session.close()
+    path = tmp_path / "review" / "journal.jsonl"
+    (line,) = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    del line["file"]
+    path.write_text(json.dumps(line) + "\n", encoding="utf-8")
+    Image.fromarray(np.zeros((9, 7, 3), np.uint8)).save(tmp_path / "photos" / "p0.png")
+    session = again(tmp_path)
+    assert session.verdict(0).state == "accepted"  # nothing tells yet
+    assert session.mask(0)[0].shape == (9, 7)
+    assert session.verdict(0).state == "open"
+    session.close()
+
+
+def test_accepting_again_brings_a_mask_that_was_lost_back(session: Session) -> None:
+    session.paint(0, *stroke(), 0)
+    session.decide(0, "accepted", 1)
+    (session.folder / "masks" / "p0.png").unlink()
+    session.decide(0, "accepted", 2)
+    assert kept(session) == [0, 1, 2]

@@ -128,3 +128,15 @@ def test_a_training_goes_on_with_the_masks_that_it_was_begun_with(tmp_path: Path
     assert not same_listed(before, after)
     with pytest.raises(UserError, match="begun with other photos, tags or masks"):
         check_listed(tmp_path, before, after)
+
+
+def test_what_was_said_of_another_picture_does_not_count(tmp_path: Path) -> None:
+    images, tags = table(tmp_path, 4)
+    folder = review(tmp_path, 4)
+    for number in (0, 2):
+        Image.fromarray(np.zeros((*SIZE, 3), np.uint8)).save(images / f"p{number}.png")
+    known, counts = with_review(open_tagged(images, tags), folder)
+    assert counts == Reviewed(corrected=1, replaced=2)
+    assert "2 not counted since another picture has replaced the photo" in str(counts)
+    assert {photo.name for photo in known.photos} == {"p0", "p1", "p2", "p3"}
+    assert [photo.name for photo in known.photos if photo.true] == ["p1"]

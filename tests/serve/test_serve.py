@@ -13,9 +13,11 @@ from PIL import Image
 from pycocotools import mask as coco
 from starlette.testclient import TestClient
 
+from tagseg.prediction.settings import PredictSettings
 from tagseg.segmenter import Segmenter
 from tagseg.serve.app import create_app
 from tagseg.serve.service import Limits, Service
+from tests.colors import Colors
 from tests.review.photos import SIZE, picture, segmenter
 
 
@@ -241,3 +243,31 @@ def test_the_document_names_what_there_is(client: TestClient) -> None:
     found = one["properties"]["found"]["items"]
     assert all(set(found["required"]) <= set(each) <= set(found["properties"]) for each in answer["found"])
     json.dumps(document)
+
+
+def test_a_photo_that_browsers_show_lying_comes_upright() -> None:
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    buffer = io.BytesIO()
+    Image.fromarray(np.rot90(picture(0), 1)).save(buffer, format="WEBP", exif=turned, lossless=True)
+    client = started(Service(segmenter()))
+    for content, shown in ((buffer.getvalue(), True), (PHOTO, False)):
+        answer = client.post("/predict", files={"image": content}, data={"upright": "true", "masks": "none"}).json()
+        assert (answer["height"], answer["width"]) == SIZE
+        assert ("photo" in answer) == shown
+        if shown:
+            with Image.open(io.BytesIO(base64.b64decode(answer["photo"]))) as image:
+                assert image.size == SIZE[::-1]
+                assert np.abs(np.asarray(image).astype(int) - picture(0)).mean() < 5
+        assert "photo" not in client.post("/predict", files={"image": content}).json()
+    client.__exit__(None, None, None)
+
+
+def test_a_tag_may_hold_a_comma() -> None:
+    method = Colors()
+    method.classes = ("green, early", "blue")
+    client = started(Service(Segmenter(method, PredictSettings(crf=None))))
+    for tags in ("green, early", ["green, early", "blue"]):
+        answer = client.post("/predict", files={"image": PHOTO}, data={"tags": tags, "masks": "none"})
+        assert [each["label"] for each in answer.json()["found"]] == ([tags] if isinstance(tags, str) else tags)
+    client.__exit__(None, None, None)

@@ -68,6 +68,14 @@ def test_masks_go_to_a_tool_and_come_back(tmp_path, photos, masks, tool) -> None
     result = export_tasks(tmp_path / "masks", photos, tmp_path / "tasks", to=tool, classes=CLASSES)
     assert result.done == 3
     review = tmp_path / "review"
+    if tool == "label-studio":
+        assert import_masks(tmp_path / "tasks", review, read_as=tool, images=photos).unannotated == 3
+        assert read_verdicts(review) == {}, "predictions are nobody's corrections"
+        file = tmp_path / "tasks" / "label-studio.json"
+        tasks = json.loads(file.read_text(encoding="utf-8"))
+        for task in tasks:
+            task["annotations"] = task.pop("predictions")
+        file.write_text(json.dumps(tasks), encoding="utf-8")
     assert import_masks(tmp_path / "tasks", review, read_as=tool, images=photos).done == 3
     same({name: read_mask(review / "masks" / f"{name}.png") for name in masks}, masks)
     assert {verdict.state for verdict in read_verdicts(review).values()} == {"accepted"}

@@ -78,6 +78,8 @@ def import_masks(
         source, review, read_as=read_as, images=images, classes=("background", *names) if names else ()
     )
     same = f" ({result.unchanged} were there already)" if result.unchanged else ""
+    if result.unannotated:
+        say(f"{result.unannotated} tasks have no annotation, and nobody's corrections to take.")
     _tell(result, f"{result.done} masks taken into {review}{same}; train with --review {review}.")
 
 

@@ -58,16 +58,18 @@ def color(index: int) -> str:
     return "#" + bytes(DISPLAY[index]).hex()
 
 
-def write_mask(path: Path, mask: NDArray[np.uint8], *, palette: NDArray[np.uint8] = PALETTE) -> None:
+def write_mask(
+    path: Path, mask: NDArray[np.uint8], *, palette: NDArray[np.uint8] = PALETTE, durable: bool = False
+) -> None:
     """Write a uint8 mask (H, W) as a palette PNG that stores the indices themselves; whole or not at all.
 
-    palette: uint8 (256, 3). Raises UserError when the file cannot be written.
+    palette: uint8 (256, 3). durable: as `replacing`. Raises UserError when the file cannot be written.
     """
     assert mask.ndim == 2, mask.shape
     assert mask.dtype == np.uint8, mask.dtype
     image = Image.fromarray(np.ascontiguousarray(mask), mode="P")
     image.putpalette(palette.tobytes())
-    with replacing(path) as temporary:
+    with replacing(path, durable=durable) as temporary:
         image.save(temporary, format="PNG")
 
 

@@ -24,6 +24,7 @@ from tagseg.errors import UserError
 
 PHOTO_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", *("AVIF",) * HAS_AVIF, *("HEIF",) * HAS_HEIC)
 _ORIENTATION = 0x0112  # the EXIF tag
+_SHOWN = {"JPEG": "image/jpeg", "MPO": "image/jpeg", "PNG": "image/png", "WEBP": "image/webp"}  # by every browser
 SIDEWAYS = (5, 6, 7, 8)  # its values that swap height and width
 _ROWS = 256  # of a picture that are converted at a time, where that takes several times their size
 
@@ -153,6 +154,25 @@ def photo_size(path: Path) -> tuple[int, int]:
             return (width, height) if _orientation(image) in SIDEWAYS else (height, width)
     except Exception as error:
         refuse(str(path), "photo", PHOTO_FORMATS, error)
+
+
+def browser_type(source: Path | IO[bytes]) -> str | None:
+    """The media type of a photo that browsers show as `read_photo` gives it: the first picture, as upright; None: they do not.
+
+    Browsers go by the contents, turn a JPEG by its own EXIF alone, and play animations. Raises UserError as `photo_size`.
+    """
+    try:
+        with open_picture(source, PHOTO_FORMATS) as image:
+            kind = _SHOWN.get(image.format or "")
+            if kind is None or (image.format in ("PNG", "WEBP") and getattr(image, "n_frames", 1) > 1):
+                return None
+            turn = _orientation(image)
+            own = Image.Exif()  # without XMP, which Pillow reads too
+            if image.format in ("JPEG", "MPO") and turn != 1:
+                own.load(image.info.get("exif", b""))
+            return kind if turn in (1, own.get(_ORIENTATION, 1)) else None
+    except Exception as error:
+        refuse(str(source) if isinstance(source, Path) else "", "photo", PHOTO_FORMATS, error)
 
 
 def page_count(path: Path) -> int:

@@ -4,6 +4,7 @@ review.json           the classes
 journal.jsonl         a line a deed: decisions, tags, masks, undo
 masks/<name>.png      masks that are accepted, or painted on
 touched/<name>.png    which of their pixels a person painted (1) or confirmed by nothing but acceptance (0)
+replaced/<name>.png   the last mask of a photo whose file another picture has replaced since
 """
 
 from __future__ import annotations
@@ -19,14 +20,14 @@ from typing import Any, Literal
 from filelock import FileLock, Timeout
 
 from tagseg.data.paths import held
-from tagseg.errors import UserError
-from tagseg.files import check_of_this_machine, to_json, write_text
+from tagseg.errors import UnwritableError, UserError
+from tagseg.files import check_of_this_machine, is_marked, to_json, write_text
 from tagseg.foreign import DATA_CAP, read_bytes, read_json, reading
 from tagseg.places import safe_name
 
 LOCK = ".in-use"
 ABOUT, JOURNAL = "review.json", "journal.jsonl"
-MASKS, TOUCHED = "masks", "touched"
+MASKS, TOUCHED, REPLACED = "masks", "touched", "replaced"
 State = Literal["open", "accepted", "rejected", "later"]
 STATES: tuple[State, ...] = ("open", "accepted", "rejected", "later")
 
@@ -36,26 +37,33 @@ class Verdict:
     """What a person has said of a photo.
 
     tags: the corrected tags; None where the table's stand. painted: whether its mask differs from the proposed one by
-    hand. version: counts the deeds, to notice that two windows work on one photo.
+    hand. version: counts the deeds, to notice that two windows work on one photo. file: the `mark` of the photo that was
+    looked at; None in journals of before there were any. replaced: whether it was another picture before.
     """
 
     state: State = "open"
     tags: tuple[str, ...] | None = None
     painted: bool = False
     version: int = 0
+    file: list[object] | None = None
+    replaced: bool = False
+
+    def is_of(self, photo: Path) -> bool:
+        """Whether a person has looked at the photo's file as it is now; a file that is gone tells nothing."""
+        return self.file is None or not photo.is_file() or is_marked(photo, self.file)
 
 
 @dataclass
 class Decisions:
     """Verdicts by photo, and the decisions that can be taken back or made again.
 
-    steps: the photo of each undo and redo, by the id of its request; older journals hold none.
+    answered: the photo of each deed, by the id of its request; older journals hold none.
     """
 
     verdicts: dict[str, Verdict] = field(default_factory=dict)
     undo: list[tuple[str, State, State]] = field(default_factory=list)  # photo, state before, state after
     redo: list[tuple[str, State, State]] = field(default_factory=list)
-    steps: dict[str, str] = field(default_factory=dict)
+    answered: dict[str, str] = field(default_factory=dict)
 
     def of(self, photo: str) -> Verdict:
         """The verdict on a photo, made where there is none."""
@@ -66,6 +74,13 @@ class Decisions:
         photo, event = str(entry["photo"]), entry["event"]
         verdict = self.of(photo)
         verdict.version = int(entry["version"])
+        if "id" in entry:
+            self.answered[str(entry["id"])] = photo
+        if "file" in entry:
+            size, time, digest = entry["file"]
+            verdict.file = [int(size), int(time), str(digest)]
+        if event in ("decision", "mask"):
+            verdict.replaced = False
         if event == "decision":
             state = _state(entry["state"])
             self.undo.append((photo, verdict.state, state))
@@ -75,13 +90,15 @@ class Decisions:
             source, target = (self.undo, self.redo) if event == "undo" else (self.redo, self.undo)
             _, before, after = step = source.pop()
             target.append(step)
-            if "id" in entry:
-                self.steps[str(entry["id"])] = photo
             verdict.state = before if event == "undo" else after
         elif event == "tags":
             verdict.tags = tuple(map(str, entry["tags"]))
         elif event == "mask":
             verdict.painted = bool(entry["painted"])
+        elif event == "replaced":  # all that was said is of another picture
+            self.undo = [step for step in self.undo if step[0] != photo]
+            self.redo = [step for step in self.redo if step[0] != photo]
+            verdict.state, verdict.tags, verdict.painted, verdict.replaced = "open", None, False, True
         else:
             raise ValueError(f"there is no event {event!r}")
 
@@ -135,7 +152,7 @@ class Journal:
             raise UserError(f"{path} cannot be written: {error.strerror or error}.") from error
 
     def append(self, entry: dict[str, Any]) -> None:
-        """Write one line, to last through a power failure, then follow it. Raises UserError on a full disk."""
+        """Write one line, to last through a power failure, then follow it. Raises UnwritableError on a full disk."""
         line = (to_json(entry) + "\n").encode()
         try:
             self._cut()
@@ -146,7 +163,7 @@ class Journal:
         except OSError as error:
             with suppress(OSError):
                 self._cut()
-            raise UserError(f"{self.folder / JOURNAL} cannot be written: {error.strerror or error}.") from error
+            raise UnwritableError(f"{self.folder / JOURNAL} cannot be written: {error.strerror or error}.") from error
         self._whole += len(line)
         self.decisions.apply(entry)
 

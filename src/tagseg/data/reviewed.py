@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 class Reviewed:
     """How many photos of each kind: masks as proposed, masks that were painted or have other tags, left out, other tags.
 
-    elsewhere: photos of the review that are not among those of the training.
+    elsewhere: photos of the review that are not among those of the training. replaced: photos whose file is another picture
+    than the one that was looked at; nothing that was said of it counts.
     """
 
     accepted: int = 0
@@ -29,10 +30,13 @@ class Reviewed:
     rejected: int = 0
     retagged: int = 0
     elsewhere: int = 0
+    replaced: int = 0
 
     def __str__(self) -> str:
         """In words, for the report."""
         more = f", {self.elsewhere} not among these photos" if self.elsewhere else ""
+        if self.replaced:
+            more += f", {self.replaced} not counted since another picture has replaced the photo"
         return (
             f"{self.accepted + self.corrected} reviewed masks ({self.accepted} accepted, {self.corrected} corrected; "
             f"{self.rejected} photos rejected and left out, {self.retagged} with corrected tags{more})"
@@ -51,10 +55,13 @@ def with_review(data: TaggedImages, folder: Path) -> tuple[TaggedImages, Reviewe
     assert classes is not None
     index = {name: k for k, name in enumerate(("background", *data.classes))}
     values = values_by_name(classes, ("background", *data.classes))
-    counts = dict.fromkeys(("accepted", "corrected", "rejected", "retagged"), 0)
+    counts = dict.fromkeys(("accepted", "corrected", "rejected", "retagged", "replaced"), 0)
     photos: list[TaggedPhoto] = []
     for photo in data.photos:
         verdict = verdicts.get(photo.name)
+        if verdict is not None and not verdict.is_of(photo.photo):
+            counts["replaced"] += 1
+            verdict = None
         if verdict is None:
             photos.append(photo)
             continue

@@ -19,12 +19,13 @@ from tagseg.errors import UserError
 from tagseg.files import replacing, to_json
 from tagseg.foreign import DATA_CAP, read_json, reading, shown
 from tagseg.mask_values import BACKGROUND, IGNORE
+from tagseg.outputs.polygons import fill
 from tagseg.outputs.rle import compress, decode_rle, decompress, encode_rle
 from tagseg.outputs.writer import IGNORE_NAME, Stored, Writer, box, present
 from tagseg.places import safe_name
 
 FILE = "annotations.json"
-KIND = "COCO JSON with RLE"
+KIND = "COCO JSON"
 
 
 class CocoRLE(Writer):
@@ -95,7 +96,7 @@ class CocoRLE(Writer):
 
 
 def read_coco(out: Path) -> Stored:
-    """The masks of `annotations.json` in a folder, or of a COCO file with RLE; later annotations cover earlier ones.
+    """The masks of `annotations.json` in a folder, or of a COCO file; later annotations cover earlier ones.
 
     Ids may begin anywhere and have gaps: the classes 1, 2, ... are the categories in the order of their ids, but for those
     called background and "(ignore)".
@@ -107,7 +108,7 @@ def read_coco(out: Path) -> Stored:
         categories = [(int(c["id"]), str(c["name"])) for c in content["categories"]]
         images = {int(i["id"]): (str(i["file_name"]), int(i["height"]), int(i["width"])) for i in content["images"]}
         doubled = len(images) < len(content["images"])
-        annotations: dict[int, list[tuple[int, dict[str, Any]]]] = {}
+        annotations: dict[int, list[tuple[int, Any]]] = {}
         for a in content["annotations"]:
             annotations.setdefault(int(a["image_id"]), []).append((int(a["category_id"]), a["segmentation"]))
     if doubled:
@@ -131,7 +132,7 @@ def read_coco(out: Path) -> Stored:
 def _masks(
     path: Path,
     images: dict[int, tuple[str, int, int]],
-    annotations: dict[int, list[tuple[int, dict[str, Any]]]],
+    annotations: dict[int, list[tuple[int, Any]]],
     values: dict[int, int],
 ) -> Iterator[tuple[str, NDArray[np.uint8]]]:
     for number, (file_name, height, width) in images.items():
@@ -141,10 +142,21 @@ def _masks(
         for category, region in annotations.get(number, []):
             if category not in values:
                 raise UserError(f"{path}: {file_name} has the category {category}, which no category's id is; add it")
-            with reading(f"{path}: the mask of {file_name}", "RLE"):
-                counts, size = region["counts"], region.get("size", [height, width])
-                if list(size) != [height, width]:
-                    raise ValueError(f"its size is {shown(size)}, that of its image {[height, width]}")
-                runs = decompress(counts) if isinstance(counts, str) else np.asarray(counts)
-                mask_HW[decode_rle(runs, height, width)] = values[category]
+            with reading(f"{path}: the mask of {file_name}", "RLE or polygons"):
+                mask_HW[_region(region, height, width)] = values[category]
         yield safe_name(stem(file_name)), mask_HW
+
+
+def _region(region: dict[str, Any] | list[list[float]], height: int, width: int) -> NDArray[np.bool_]:
+    """The pixels (H, W) of an annotation: as RLE, or inside any of its polygons. Raises as Python does where it is neither."""
+    if isinstance(region, dict):
+        counts, size = region["counts"], region.get("size", [height, width])
+        if list(size) != [height, width]:
+            raise ValueError(f"its size is {shown(size)}, that of its image {[height, width]}")
+        return decode_rle(decompress(counts) if isinstance(counts, str) else np.asarray(counts), height, width)
+    if not region or any(len(corners) < 6 for corners in region):
+        raise ValueError("a polygon needs three corners")
+    inside_HW = np.zeros((height, width), dtype=bool)
+    for corners in region:
+        inside_HW |= fill([np.asarray(corners, dtype=np.float64).reshape(-1, 2)], height, width)
+    return inside_HW

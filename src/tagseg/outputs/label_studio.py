@@ -145,14 +145,21 @@ def choices(tags: Sequence[str], *, id: str, from_name: str = TAGS, to_name: str
     }
 
 
-def read_label_studio(out: Path, images: Path | None = None, problems: list[str] | None = None) -> Stored:
+def read_label_studio(
+    out: Path,
+    images: Path | None = None,
+    problems: list[str] | None = None,
+    *,
+    predictions: bool = True,
+) -> Stored:
     """The masks of `label-studio.json`, or of Label Studio's own JSON export, beside `label-studio.xml` in a folder.
 
-    Of annotations made by people the newest counts, and they go before predictions; skipped ones are no annotations. A
-    later stroke covers an earlier one. Tasks that nobody has annotated are left out where predictions are named by
+    Of annotations made by people the newest counts, and they go before predictions; skipped ones are no annotations.
+    A later stroke covers an earlier one. Tasks that nobody has annotated are left out where predictions are named by
     number alone, and where every annotation was skipped. images: the folder of the photos, which gives the size of a
-    photo without a stroke. problems: takes a sentence about each task that cannot be read, and the others are read;
-    without it the first one raises UserError, as the files themselves do.
+    photo without a stroke. predictions: whether a task that nobody has annotated has its prediction's mask. problems:
+    takes a sentence about each task that cannot be read, and the others are read; without it the first one raises
+    UserError, as the files themselves do.
     """
     path, interface = held(out / TASKS, out), held(out / INTERFACE, out)
     controls = read_controls(read_bytes(interface, "a labeling interface"), interface)
@@ -160,6 +167,7 @@ def read_label_studio(out: Path, images: Path | None = None, problems: list[str]
         raise UserError(f"{interface} has {len(controls.labels):,} labels; a mask holds 1 to {IGNORE - 1}")
     tasks = read_tasks(path)
     tags: dict[str, tuple[str, ...]] = {}
+    unannotated: list[str] = []
 
     @cache
     def photos() -> dict[str, list[Path]]:  # the folder is walked once, and where no task lacks its size not at all
@@ -176,8 +184,9 @@ def read_label_studio(out: Path, images: Path | None = None, problems: list[str]
     def masks() -> Iterator[tuple[str, NDArray[np.uint8]]]:
         for task in tasks:
             try:
-                results = chosen(path, task)
+                results = chosen(path, task, predictions=predictions)
                 if results is None:
+                    unannotated.append(str(task["data"].get("image")))
                     continue
                 name, mask_HW = _mask(path, task, results, controls, photos, size)
                 with reading(f"{path}: the task {shown(task['data'])}", "a task with choices"):
@@ -192,7 +201,7 @@ def read_label_studio(out: Path, images: Path | None = None, problems: list[str]
                 tags[name] = ticked
             yield name, mask_HW
 
-    return Stored(("background", *controls.labels), masks(), tags)
+    return Stored(("background", *controls.labels), masks(), tags, unannotated=unannotated)
 
 
 def read_tasks(path: Path) -> list[dict[str, Any]]:
@@ -205,15 +214,18 @@ def read_tasks(path: Path) -> list[dict[str, Any]]:
         return list(tasks)
 
 
-def chosen(path: Path, task: dict[str, Any]) -> list[dict[str, Any]] | None:
-    """The results of a task that count: of its newest annotation, else its last prediction; None where it has neither."""
+def chosen(path: Path, task: dict[str, Any], *, predictions: bool = True) -> list[dict[str, Any]] | None:
+    """The results of a task that count: of its newest annotation, else its last prediction; None where it has neither.
+
+    predictions: whether they count.
+    """
     with reading(f"{path}: the task {shown(task['data'])}", "a task with annotations"):
         annotations = task.get("annotations") or []
         made = [each for each in annotations if not each.get("was_cancelled")]
         if made:
             return list(max(made, key=lambda each: str(each.get("updated_at") or ""))["result"])
-        predictions = [each for each in task.get("predictions") or [] if isinstance(each, dict)]
-        return list(predictions[-1]["result"]) if predictions and not annotations else None
+        found = [each for each in task.get("predictions") or [] if isinstance(each, dict)]
+        return list(found[-1]["result"]) if found and predictions and not annotations else None
 
 
 def task_name(task: dict[str, Any], photos: Callable[[], Collection[str]] = tuple) -> str:

@@ -34,13 +34,15 @@ class Stored:
     """Masks read back.
 
     classes: the K names, empty where the format keeps none. masks: (name, mask), one at a time. tags: those that a person
-    ticked, by name, known once the mask has come. names: of the masks, where they are known before.
+    ticked, by name, known once the mask has come. names: of the masks, where they are known before. unannotated: photos of
+    tasks without one, known once all masks have come.
     """
 
     classes: tuple[str, ...]
     masks: Iterator[tuple[str, NDArray[np.uint8]]]
     tags: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     names: Collection[str] = ()
+    unannotated: Collection[str] = ()
 
 
 class Writer(ABC):

@@ -9,14 +9,16 @@ from __future__ import annotations
 import gzip
 import zlib
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from importlib.resources import files
 from typing import Any
+from urllib.parse import unquote
 
 import numpy as np
 from numpy.typing import NDArray
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
@@ -25,9 +27,9 @@ from starlette.routing import Route
 
 from tagseg.data.palette import color
 from tagseg.data.photo import photo_size
-from tagseg.errors import UserError
+from tagseg.errors import UnwritableError, UserError
 from tagseg.review.pictures import asked_again, heat, shown, small
-from tagseg.review.session import Changed, Session
+from tagseg.review.session import Answered, Changed, Session
 from tagseg.web.body import Answer, json_object
 from tagseg.web.guard import LOOPBACK, Guard, problem
 
@@ -36,8 +38,10 @@ PAGE = {
     "index.html": "text/html",
     "review.css": "text/css",
     "main.js": "text/javascript",
+    "actions.js": "text/javascript",
     "server.js": "text/javascript",
     "stage.js": "text/javascript",
+    "status.js": "text/javascript",
     "photos.js": "text/javascript",
     "mask.js": "text/javascript",
     "painting.js": "text/javascript",
@@ -86,7 +90,12 @@ def create_app(session: Session, *, hosts: Sequence[str] = LOOPBACK, token: str 
         routes=routes,
         lifespan=lifespan,
         middleware=[Middleware(Guard, hosts=hosts, token=token, page_writes=True, body_cap=BODY_CAP)],
-        exception_handlers={HTTPException: _http_problem, UserError: _user_problem, Changed: _changed},
+        exception_handlers={
+            HTTPException: _http_problem,
+            UserError: _user_problem,
+            UnwritableError: _unwritable,
+            Changed: _changed,
+        },
     )
     app.state.session = session
     return app
@@ -102,6 +111,34 @@ def _index(request: Request) -> int:
     if not 0 <= index < len(_session(request).photos):
         raise HTTPException(404, "There is no such photo.")
     return index
+
+
+def _check_review(request: Request, *, listing: bool = False) -> None:
+    """Refuse a page of another review that was open at this address before; listing: or of another list of photos."""
+    session = _session(request)
+    if request.headers.get("x-review", session.id) != session.id:
+        raise HTTPException(412, "Another review answers at this address now; start the one of this page again.")
+    if listing and request.headers.get("x-list", session.listing) != session.listing:
+        raise HTTPException(412, "This review has other photos now; load this page again.")
+
+
+def _target(request: Request) -> int:
+    """The photo that a deed is about: by its name, for numbers are others once a photo was added."""
+    _check_review(request)
+    given = request.headers.get("x-photo")
+    if given is None:
+        _check_review(request, listing=True)
+        return _index(request)
+    name = unquote(given, errors="surrogateescape")
+    index = _session(request).number.get(name)
+    if index is None:
+        raise HTTPException(404, f"{name} is not among the photos of this review any more.")
+    return index
+
+
+def _id(request: Request) -> str:
+    """By which a deed is known when it is sent again after a lost answer."""
+    return request.headers.get("idempotency-key", "")[:100]
 
 
 def _version(request: Request) -> int:
@@ -120,11 +157,14 @@ async def _about(request: Request) -> Response:
             "photos": len(session.photos),
             "labels": session.proposals.can_label,
             "folder": session.folder.name,
+            "review": session.id,
+            "list": session.listing,
         }
     )
 
 
 async def _rows(request: Request) -> Response:
+    _check_review(request, listing=True)
     given = request.query_params.get("since", "0")
     since = int(given) if given.isdecimal() and len(given) < 12 else 0
     revision, rows = await run_in_threadpool(_session(request).rows, since)
@@ -132,6 +172,7 @@ async def _rows(request: Request) -> Response:
 
 
 async def _order(request: Request) -> Response:
+    _check_review(request, listing=True)
     count = request.query_params.get("count", "50")
     number = min(int(count), 1000) if count.isdecimal() and len(count) < 6 else 50
     chosen = await run_in_threadpool(_session(request).order, number)
@@ -142,12 +183,13 @@ async def _step(request: Request) -> Response:
     event = request.path_params["event"]
     if event not in ("undo", "redo"):
         raise HTTPException(404)
-    id = request.headers.get("idempotency-key", "")[:100]
-    index = await run_in_threadpool(_session(request).step, event, id)
+    _check_review(request)
+    index = await run_in_threadpool(_session(request).step, event, _id(request))
     return Answer(None if index is None else _session(request).row(index))
 
 
 async def _photo(request: Request) -> Response:
+    _check_review(request, listing=True)
     return Answer(await run_in_threadpool(_described, _session(request), _index(request)))
 
 
@@ -169,6 +211,7 @@ async def _thumb(request: Request) -> Response:
 
 
 async def _mask(request: Request) -> Response:
+    _check_review(request, listing=True)
     mask, touched, version = await run_in_threadpool(_session(request).mask, _index(request))
     content = await run_in_threadpool(lambda: gzip.compress(mask.tobytes() + touched.tobytes(), 1))
     headers = {
@@ -181,11 +224,13 @@ async def _mask(request: Request) -> Response:
 
 
 async def _paint(request: Request) -> Response:
-    index, version, content = _index(request), _version(request), await request.body()
-    return await run_in_threadpool(_painted, _session(request), index, version, content, request.headers)
+    content = await request.body()
+    return await _change(
+        request, lambda session, index, version, id: _painted(session, index, version, id, content, request.headers)
+    )
 
 
-def _painted(session: Session, index: int, version: int, content: bytes, headers: Any) -> Response:
+def _painted(session: Session, index: int, version: int, id: str, content: bytes, headers: Headers) -> None:
     height, width = photo_size(session.photos[index].path)
     expected = 2 * height * width
     if headers.get("content-encoding") == "gzip":
@@ -197,12 +242,11 @@ def _painted(session: Session, index: int, version: int, content: bytes, headers
     if len(content) != expected:
         raise HTTPException(400, f"A mask of this photo has {height * width} bytes, and as many for what was painted.")
     planes: NDArray[np.uint8] = np.frombuffer(content, dtype=np.uint8).reshape(2, height, width)
-    session.paint(index, planes[0], planes[1], version)
-    return Answer(session.row(index))
+    session.paint(index, planes[0], planes[1], version, id=id)
 
 
 async def _reset(request: Request) -> Response:
-    return await _change(request, lambda session, index, version: session.reset(index, version))
+    return await _change(request, lambda session, index, version, id: session.reset(index, version, id=id))
 
 
 async def _retag(request: Request) -> Response:
@@ -211,7 +255,7 @@ async def _retag(request: Request) -> Response:
     if not isinstance(tags, list) or not all(type(k) is int and 0 < k < len(classes) for k in tags):
         raise HTTPException(400, f"tags should be a list of class numbers from 1 to {len(classes) - 1}.")
     names = [classes[k] for k in tags]
-    return await _change(request, lambda session, index, version: session.retag(index, names, version))
+    return await _change(request, lambda session, index, version, id: session.retag(index, names, version, id=id))
 
 
 async def _decide(request: Request) -> Response:
@@ -220,12 +264,16 @@ async def _decide(request: Request) -> Response:
     if not isinstance(state, str):
         raise HTTPException(400, "state should be one of open, accepted, rejected, later.")
     spent = round(float(seconds), 2) if isinstance(seconds, int | float) and 0 <= seconds < 1e6 else None
-    return await _change(request, lambda session, index, version: session.decide(index, state, version, spent))  # type: ignore[arg-type]
+    return await _change(
+        request,
+        lambda session, index, version, id: session.decide(index, state, version, spent, id=id),  # type: ignore[arg-type]
+    )
 
 
-async def _change(request: Request, change: Callable[[Session, int, int], None]) -> Response:
-    session, index, version = _session(request), _index(request), _version(request)
-    await run_in_threadpool(change, session, index, version)
+async def _change(request: Request, change: Callable[[Session, int, int, str], None]) -> Response:
+    session, index, version = _session(request), _target(request), _version(request)
+    with suppress(Answered):
+        await run_in_threadpool(change, session, index, version, _id(request))
     return Answer(session.row(index))
 
 
@@ -254,6 +302,10 @@ async def _http_problem(_: Request, error: Exception) -> Response:
 
 async def _user_problem(_: Request, error: Exception) -> Response:
     return problem(422, str(error))
+
+
+async def _unwritable(_: Request, error: Exception) -> Response:
+    return problem(507, str(error))  # the page keeps the deed, and sends it again
 
 
 async def _changed(_: Request, error: Exception) -> Response:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from tagseg.data.palette import write_mask
-from tagseg.data.review_journal import MASKS, TOUCHED, place
+from tagseg.data.review_journal import MASKS, REPLACED, TOUCHED, place
 from tagseg.errors import UserError
 from tagseg.files import replacing
 
@@ -36,7 +36,7 @@ def written(
                 path.parent.mkdir(parents=True, exist_ok=True)
                 before.append((path, path.read_bytes() if path.is_file() else None))
                 if kind == MASKS:
-                    write_mask(path, plane_HW)
+                    write_mask(path, plane_HW, durable=True)  # as the journal is
                     continue
                 with replacing(path) as temporary:
                     Image.fromarray(plane_HW * np.uint8(255)).convert("1").save(temporary, format="PNG")
@@ -46,6 +46,15 @@ def written(
             with suppress(OSError, UserError):
                 _put_back(path, content)
         raise
+
+
+def put_aside(folder: Path, name: str) -> None:
+    """Move the mask of a photo that is another picture by now to where nothing takes it for this one's."""
+    kept, aside = place(folder, MASKS, name), place(folder, REPLACED, name)
+    if kept.is_file():
+        aside.parent.mkdir(parents=True, exist_ok=True)
+        kept.replace(aside)
+    place(folder, TOUCHED, name).unlink(missing_ok=True)
 
 
 def _put_back(path: Path, content: bytes | None) -> None:

@@ -14,7 +14,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from tagseg.data.photo import photo_size, read_photo
+from tagseg.data.photo import browser_type, photo_size, read_photo
 from tagseg.errors import UserError
 from tagseg.files import stamp
 from tagseg.outputs.heat import HEAT
@@ -22,7 +22,6 @@ from tagseg.review.session import Session
 
 SHOWN_CAP = 12_000_000  # pixels: a larger photo is shown smaller
 THUMB = 144
-AS_IS = {".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".png": "image/png", ".webp": "image/webp"}
 PROCESS = secrets.token_hex(4)  # another model may have drawn what a browser kept of a process before
 
 
@@ -51,10 +50,10 @@ def _mark(session: Session, index: int) -> str:
 
 
 def shown(session: Session, index: int) -> Response:
-    """The photo; a very large one smaller."""
+    """The photo; a very large one smaller, and one that a browser would show otherwise drawn anew."""
     path = session.photos[index].path
     height, width = photo_size(path)
-    kind = AS_IS.get(path.suffix.lower())
+    kind = browser_type(path)
     if kind is not None and height * width <= SHOWN_CAP:
         try:
             content = path.read_bytes()

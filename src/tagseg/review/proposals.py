@@ -23,7 +23,7 @@ from tagseg.data.palette import write_mask
 from tagseg.data.paths import held
 from tagseg.data.photo import photo_size, read_mask, read_photo
 from tagseg.errors import UserError
-from tagseg.files import digest_file, make_folder, stamp, to_json, write_text
+from tagseg.files import digest_file, is_marked, make_folder, stamp, to_json, write_text
 from tagseg.outputs.confidence import Sureness
 from tagseg.places import safe_name
 from tagseg.review.doubt import Doubt, doubt_of_mask, doubt_of_probabilities
@@ -276,10 +276,9 @@ def _is_of(row: dict[str, Any], photo: Path) -> bool:
         return True
     if "sha256" not in row:
         return tuple(row["size"]) == photo_size(photo)
-    if tuple(row["stamp"]) != stamp(photo):
-        if row["sha256"] != digest_file(photo):
-            return False
-        row["stamp"] = list(stamp(photo))  # a copy
+    if not is_marked(photo, [*row["stamp"], row["sha256"]]):
+        return False
+    row["stamp"] = list(stamp(photo))  # that of a copy is another
     return True
 
 

@@ -5,6 +5,7 @@ Shapes: H W pixels.
 
 from __future__ import annotations
 
+import hashlib
 import math
 import threading
 import time
@@ -17,12 +18,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tagseg.data.photo import read_mask
+from tagseg.data.photo import photo_size, read_mask
 from tagseg.data.review_journal import MASKS, STATES, TOUCHED, Journal, State, Verdict, place
 from tagseg.errors import UserError
+from tagseg.files import is_marked, mark
 from tagseg.foreign import reason
 from tagseg.review.gain import propose
-from tagseg.review.kept import written
+from tagseg.review.kept import put_aside, written
 from tagseg.review.proposals import Proposal, Proposals, classes_in
 
 Tags = tuple[str, ...] | None
@@ -30,6 +32,10 @@ Tags = tuple[str, ...] | None
 
 class Changed(Exception):  # noqa: N818 - it is news, not a fault
     """Another window has changed the photo since this one looked."""
+
+
+class Answered(Exception):  # noqa: N818 - it is news, not a fault
+    """The deed is done already: its answer was lost, and the page has asked again."""
 
 
 @dataclass(slots=True)
@@ -67,10 +73,19 @@ class Session:
         except BaseException:
             self.journal.close()
             raise
+        # what a page says which review, and which list of photos, its numbers are of
+        self.id = _digest(str(folder.resolve()))
+        self.listing = _digest("\n".join(photo.name for photo in self.photos))
         self.revision = 1
         self._lock = threading.RLock()
         self._stop = threading.Event()
         self._worker = threading.Thread(target=self._look_at_all, name="proposals", daemon=True)
+        try:
+            for index in range(len(self.photos)):
+                self._notice_replaced(index)
+        except BaseException:
+            self.journal.close()
+            raise
 
     # What runs beside the page
 
@@ -119,6 +134,7 @@ class Session:
         photo, verdict, tags = self.photos[index], self.verdict(index), self.tags(index)
         proposal = photo.proposal
         doubt = None if proposal is None else proposal.doubt
+        before = "another picture than before · " if verdict.replaced else ""
         return {
             "i": index,
             "name": photo.name,
@@ -129,7 +145,7 @@ class Session:
             "retagged": _is_retagged(photo, tags),
             "found": [] if proposal is None else list(proposal.found),
             "doubt": None if doubt is None else round(doubt.value, 4),
-            "reason": photo.problem or ("not looked at yet" if doubt is None else doubt.reason),
+            "reason": photo.problem or ("not looked at yet" if doubt is None else before + doubt.reason),
             "broken": bool(photo.problem),
         }
 
@@ -145,15 +161,18 @@ class Session:
         """
         photo = self.photos[index]
         with self._lock:
+            self._notice_replaced(index)
             kept = place(self.folder, MASKS, photo.name)
             verdict = self.verdict(index)
             if (verdict.painted or verdict.state == "accepted") and kept.is_file():
                 mask_HW, touched = read_mask(kept), place(self.folder, TOUCHED, photo.name)
-                # without the file a mask came from elsewhere, and is a person's as a whole
-                whole_HW = np.full_like(mask_HW, verdict.painted)
-                touched_HW = read_mask(touched) if verdict.painted and touched.is_file() else whole_HW
-                return mask_HW, (touched_HW > 0).astype(np.uint8), verdict.version
-            version = verdict.version
+                if mask_HW.shape == photo_size(photo.path):
+                    # without the file a mask came from elsewhere, and is a person's as a whole
+                    whole_HW = np.full_like(mask_HW, verdict.painted)
+                    touched_HW = read_mask(touched) if verdict.painted and touched.is_file() else whole_HW
+                    return mask_HW, (touched_HW > 0).astype(np.uint8), verdict.version
+                self._note_replaced(photo, verdict)  # an older journal does not tell which file it was
+            version = self.verdict(index).version
         mask_HW = self._proposed(index)
         return mask_HW, np.zeros_like(mask_HW), version
 
@@ -176,12 +195,17 @@ class Session:
 
     # What the page does
 
-    def decide(self, index: int, state: State, version: int | None, seconds: float | None = None) -> None:
+    # version: that the change starts from, None: whatever it is; Changed is raised where it is another by now.
+    # id: of the request; Answered is raised where it was followed already.
+
+    def decide(
+        self, index: int, state: State, version: int | None, seconds: float | None = None, *, id: str = ""
+    ) -> None:
         """Accept, reject, put off or reopen a photo. An accepted mask is kept as it is now."""
         if state not in STATES:
             raise UserError(f"There is no decision {state!r}; there are {', '.join(STATES)}.")
-        with self._writing(index, version) as (photo, verdict), self._accepted(index, state):
-            self._append("decision", photo, verdict, state=state, seconds=seconds)
+        with self._writing(index, version, id) as (photo, verdict), self._accepted(index, state):
+            self._append("decision", photo, verdict, id, state=state, seconds=seconds)
 
     def step(self, event: str, id: str = "") -> int | None:
         """Take the last decision back ("undo"), or make it again ("redo"): the photo's number, None where there is none.
@@ -190,8 +214,8 @@ class Session:
         """
         with self._lock:
             decisions = self.journal.decisions
-            if id in decisions.steps:
-                return self.number.get(decisions.steps[id])
+            if id in decisions.answered:
+                return self.number.get(decisions.answered[id])
             stack = decisions.undo if event == "undo" else decisions.redo
             if not stack:
                 return None
@@ -199,17 +223,20 @@ class Session:
             if name not in self.number:
                 raise UserError(f"The last decision was about {name}, which is not among these photos.")
             index = self.number[name]
+            if not decisions.of(name).is_of(self.photos[index].path):
+                self._notice_replaced(index)  # that decision is of another picture: the one before it counts
+                return self.step(event, id)
             _, before, after = stack[-1]
             with self._accepted(index, before if event == "undo" else after, again=True):
-                self._append(event, self.photos[index], decisions.of(name), id=id or None)
+                self._append(event, self.photos[index], decisions.of(name), id)
             return index
 
-    def retag(self, index: int, tags: Sequence[str], version: int | None) -> None:
+    def retag(self, index: int, tags: Sequence[str], version: int | None, *, id: str = "") -> None:
         """Correct a photo's tags: its mask is made anew with them, but for what a person painted."""
         unknown = [tag for tag in tags if tag not in self.classes[1:]]
         if unknown:
             raise UserError(f"There is no class {unknown[0]!r}; there are {', '.join(self.classes[1:])}.")
-        with self._writing(index, version) as (photo, verdict):
+        with self._writing(index, version, id) as (photo, verdict):
             mask_HW, touched_HW, _ = self.mask(index)
             chosen = tuple(name for name in self.classes[1:] if name in tags)
             proposal, problem = self._described(photo, chosen)
@@ -218,12 +245,20 @@ class Session:
             fresh_HW = self._proposed_for(photo, chosen)
             kept = verdict.painted or self._keeps(photo, verdict)
             with written(self.folder, photo.name, np.where(touched_HW > 0, mask_HW, fresh_HW) if kept else None):
-                self._append("tags", photo, verdict, tags=list(chosen))
+                self._append("tags", photo, verdict, id, tags=list(chosen))
             photo.proposal, photo.problem = proposal, ""
 
-    def paint(self, index: int, mask: NDArray[np.uint8], touched: NDArray[np.uint8], version: int | None) -> None:
+    def paint(
+        self,
+        index: int,
+        mask: NDArray[np.uint8],
+        touched: NDArray[np.uint8],
+        version: int | None,
+        *,
+        id: str = "",
+    ) -> None:
         """Keep a mask (H, W) that a person has painted on, and which pixels."""
-        with self._writing(index, version) as (photo, verdict):
+        with self._writing(index, version, id) as (photo, verdict):
             now_HW, _, _ = self.mask(index)
             if mask.shape != now_HW.shape or touched.shape != now_HW.shape:
                 raise UserError(f"The mask of {photo.name} needs {now_HW.shape[1]} x {now_HW.shape[0]} pixels.")
@@ -231,18 +266,18 @@ class Session:
             if strange.size or touched.max(initial=0) > 1:
                 raise UserError(f"The mask of {photo.name} holds a value that no class has.")
             with written(self.folder, photo.name, mask, touched):
-                self._append("mask", photo, verdict, painted=True, pixels=int(touched.sum()))
+                self._append("mask", photo, verdict, id, painted=True, pixels=int(touched.sum()))
             if photo.proposal is not None:
                 found, areas = classes_in(mask)
                 photo.proposal = replace(photo.proposal, found=found, areas=areas)
 
-    def reset(self, index: int, version: int | None) -> None:
+    def reset(self, index: int, version: int | None, *, id: str = "") -> None:
         """Drop what was painted on a photo."""
-        with self._writing(index, version) as (photo, verdict):
+        with self._writing(index, version, id) as (photo, verdict):
             photo.proposal, photo.problem = None, ""
             fresh_HW = self._proposed(index)
             with written(self.folder, photo.name, fresh_HW if self._keeps(photo, verdict) else None):
-                self._append("mask", photo, verdict, painted=False)
+                self._append("mask", photo, verdict, id, painted=False)
             place(self.folder, TOUCHED, photo.name).unlink(missing_ok=True)
 
     def _keeps(self, photo: Photo, verdict: Verdict) -> bool:
@@ -271,19 +306,38 @@ class Session:
             return None, f"{photo.name} could not be labeled ({reason(error)})"
 
     @contextmanager
-    def _writing(self, index: int, version: int | None) -> Iterator[tuple[Photo, Verdict]]:
-        """The photo and its verdict, held for a change; raises Changed when the version is no longer the one given."""
+    def _writing(self, index: int, version: int | None, id: str) -> Iterator[tuple[Photo, Verdict]]:
+        """The photo and its verdict, held for a change."""
         with self._lock:
+            if id in self.journal.decisions.answered:
+                raise Answered
+            self._notice_replaced(index)
             photo = self.photos[index]
             verdict = self.journal.decisions.of(photo.name)
             if version is not None and version != verdict.version:
                 raise Changed
             yield photo, verdict
 
-    def _append(self, event: str, photo: Photo, verdict: Verdict, **more: Any) -> None:
+    def _append(self, event: str, photo: Photo, verdict: Verdict, id: str = "", **more: Any) -> None:
         entry = {"time": round(time.time(), 3), "event": event, "photo": photo.name, "version": verdict.version + 1}
-        self.journal.append(entry | {key: value for key, value in more.items() if value is not None})
+        if photo.path.is_file() and (verdict.file is None or not is_marked(photo.path, verdict.file)):
+            entry["file"] = mark(photo.path)
+        self.journal.append(
+            entry | {key: value for key, value in more.items() if value is not None} | ({"id": id} if id else {})
+        )
         self._touch(photo)
+
+    def _notice_replaced(self, index: int) -> None:
+        """Forget what was said of a photo where its file is another picture now."""
+        photo = self.photos[index]
+        verdict = self.journal.decisions.verdicts.get(photo.name)
+        if verdict is not None and not verdict.is_of(photo.path):
+            self._note_replaced(photo, verdict)
+
+    def _note_replaced(self, photo: Photo, verdict: Verdict) -> None:
+        self._append("replaced", photo, verdict)
+        put_aside(self.folder, photo.name)
+        photo.proposal, photo.problem = None, ""
 
     def _touch(self, photo: Photo) -> None:
         self.revision += 1
@@ -296,9 +350,13 @@ class Session:
         again: whether it was accepted before. The mask of then counts: today's may be another model's.
         """
         photo = self.photos[index]
-        there = self.verdict(index).painted or (again and place(self.folder, MASKS, photo.name).is_file())
+        there = (self.verdict(index).painted or again) and place(self.folder, MASKS, photo.name).is_file()
         with written(self.folder, photo.name, self.mask(index)[0] if state == "accepted" and not there else None):
             yield
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:16]
 
 
 def _is_retagged(photo: Photo, tags: Tags) -> bool:

@@ -23,10 +23,11 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from tagseg.data.classes import MOST_CLASSES
 from tagseg.data.palette import color
 from tagseg.errors import UserError
 from tagseg.segmenter import Prediction
-from tagseg.serve.forms import MASKS, as_huggingface, as_json, mask_png, overlay_jpeg
+from tagseg.serve.forms import MASKS, as_huggingface, as_json, mask_png, overlay_jpeg, tag_names, upright_photo
 from tagseg.serve.openapi import FORMS, document
 from tagseg.serve.service import Busy, Service, TooLarge
 from tagseg.web.body import Answer, json_object
@@ -44,6 +45,7 @@ class Asked:
     tags: tuple[str, ...] | None = None
     form: str = "json"
     masks: str = "rle"
+    upright: bool = False
     crf: bool = True
     threshold: float = 0.0
     several: bool = False
@@ -148,7 +150,10 @@ def _shaped(asked: Asked, photos: list[NDArray[np.uint8]], found: list[Predictio
     results: list[Any] = (
         [as_huggingface(each, asked.threshold) for each in found]
         if asked.form == "huggingface"
-        else [{"name": name, **as_json(each, asked.masks)} for (name, _), each in zip(asked.photos, found, strict=True)]
+        else [
+            {"name": name, **as_json(each, asked.masks), **(upright_photo(file, photo) if asked.upright else {})}
+            for (name, file), photo, each in zip(asked.photos, photos, found, strict=True)
+        ]
     )
     return Answer(results if asked.several else results[0])
 
@@ -171,21 +176,28 @@ async def _asked(request: Request, service: Service) -> Asked:
     for wanted, form in (("image/png", "png"), ("image/jpeg", "overlay")):
         if accepted.startswith(wanted):
             asked.form = form
-    _take(asked, given)
-    _take(asked, dict(request.query_params))  # the address has the last word
+    _take(asked, given, service.classes)
+    _take(asked, dict(request.query_params), service.classes)  # the address has the last word
     if asked.form in ("png", "overlay") and len(asked.photos) > 1:
         raise HTTPException(400, f"The form {asked.form} holds one photo; ask for json.")
     return asked
 
 
 async def _from_form(request: Request, service: Service) -> tuple[Asked, dict[str, Any]]:
-    photos, given = [], {}
-    async with request.form(max_files=service.limits.photos, max_fields=16, max_part_size=10_000) as form:
+    photos: list[tuple[str, bytes]] = []
+    given: dict[str, Any] = {}
+    tags: list[str] = []
+    fields = 16 + MOST_CLASSES
+    async with request.form(max_files=service.limits.photos, max_fields=fields, max_part_size=10_000) as form:
         for key, value in form.multi_items():
             if isinstance(value, UploadFile):
                 photos.append((_name(value.filename), await value.read()))
+            elif key == "tags":
+                tags.append(value)
             else:
                 given[key] = value
+    if tags:
+        given["tags"] = tags if len(tags) > 1 else tags[0]
     if not photos:
         raise HTTPException(400, "The form holds no photo: send at least one file, as `image`.")
     return Asked(photos, several=len(photos) > 1), given
@@ -202,17 +214,18 @@ def _from_json(content: dict[str, Any]) -> tuple[Asked, dict[str, Any]]:
     return Asked([("upload", photo)], form="huggingface"), parameters
 
 
-def _take(asked: Asked, given: dict[str, Any]) -> None:
+def _take(asked: Asked, given: dict[str, Any], classes: Sequence[str]) -> None:
     """The options of a request; ones that are not known are left alone, as other programs send their own."""
     for key, allowed in (("form", FORMS), ("masks", MASKS)):
         if key in given:
             if given[key] not in allowed:
                 raise HTTPException(400, f"{key} should be one of {', '.join(allowed)}.")
             setattr(asked, key, given[key])
-    if "crf" in given:
-        if str(given["crf"]).lower() not in ("true", "false", "1", "0"):
-            raise HTTPException(400, "crf should be true or false.")
-        asked.crf = str(given["crf"]).lower() in ("true", "1")
+    for key in ("crf", "upright"):
+        if key in given:
+            if str(given[key]).lower() not in ("true", "false", "1", "0"):
+                raise HTTPException(400, f"{key} should be true or false.")
+            setattr(asked, key, str(given[key]).lower() in ("true", "1"))
     if given.get("threshold") is not None:
         try:
             asked.threshold = float(given["threshold"])
@@ -222,10 +235,10 @@ def _take(asked: Asked, given: dict[str, Any]) -> None:
             raise HTTPException(400, "threshold should be a number from 0 to 1.")
     tags = given.get("tags")
     if isinstance(tags, str):
-        tags = [part.strip() for part in tags.split(",") if part.strip()]
+        tags = tag_names(tags, classes)
     if tags is not None:
         if not isinstance(tags, list) or not all(isinstance(tag, str) for tag in tags):
-            raise HTTPException(400, "tags should be names with commas between.")
+            raise HTTPException(400, "tags should be names, with commas between or a field each.")
         asked.tags = tuple(tags)
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import io
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from tagseg.data.palette import PALETTE, color, overlay
+from tagseg.data.photo import browser_type
 from tagseg.mask_values import IGNORE
 from tagseg.outputs.polygons import trace
 from tagseg.outputs.rle import compress, encode_rle
@@ -21,6 +23,11 @@ from tagseg.outputs.writer import box
 from tagseg.segmenter import Prediction
 
 MASKS = ("rle", "polygons", "png", "none")
+
+
+def tag_names(text: str, classes: Sequence[str]) -> list[str]:
+    """The tags in a text: the one that it is as a whole, for a name may hold a comma, else those between its commas."""
+    return [text] if text in classes else [part for part in map(str.strip, text.split(",")) if part]
 
 
 def mask_png(mask: NDArray[np.uint8]) -> bytes:
@@ -60,6 +67,13 @@ def as_json(prediction: Prediction, masks: str = "rle") -> dict[str, Any]:
         found.append(about)
     whole = {"mask": base64.b64encode(mask_png(mask_HW)).decode()} if masks == "png" else {}
     return {"height": height, "width": width, "classes": list(prediction.classes), "found": found, **whole}
+
+
+def upright_photo(file: bytes, photo: NDArray[np.uint8]) -> dict[str, str]:
+    """The photo (H, W, 3) as JPEG in base64, where a browser would show its file in another way; else nothing."""
+    if browser_type(io.BytesIO(file)) is not None:
+        return {}
+    return {"photo": base64.b64encode(_bytes(Image.fromarray(photo), "JPEG", quality=90)).decode()}
 
 
 def as_huggingface(prediction: Prediction, threshold: float = 0.0) -> list[dict[str, Any]]:

@@ -28,6 +28,7 @@ from tagseg.outputs.label_interface import Controls, read_controls
 from tagseg.outputs.label_studio import LOCAL_FILES, choices, regions
 from tagseg.segmenter import Prediction
 from tagseg.serve.app import predict_all
+from tagseg.serve.forms import tag_names
 from tagseg.serve.service import Service
 from tagseg.web.body import Answer, json_object
 
@@ -181,7 +182,7 @@ def task_tags(task: Mapping[str, Any], controls: Controls, classes: tuple[str, .
     data = task.get("data")
     given = data.get("tags") if isinstance(data, dict) else None
     if isinstance(given, str):
-        given = [part for part in map(str.strip, given.split(",")) if part]
+        given = tag_names(given, classes)
     return (_known(given, classes) or None) if given else None  # tags of which the model knows none tell it nothing
 
 

@@ -19,10 +19,18 @@ def document(service: Service) -> dict[str, Any]:
     limits = service.limits
     text = {"type": "string"}
     options: dict[str, Any] = {
-        "tags": {"type": "string", "description": f"what is in the photo, with commas between: {', '.join(names[1:])}"},
+        "tags": {
+            "type": "string",
+            "description": f"what is in the photo, with commas between or a field each: {', '.join(names[1:])}",
+        },
         "form": {"type": "string", "enum": list(FORMS), "description": "form of the answer; else by the header Accept"},
         "masks": {"type": "string", "enum": list(MASKS), "default": "rle", "description": "of the form json"},
         "crf": {"type": "boolean", "default": True, "description": "refine by the dense CRF of the recipe"},
+        "upright": {
+            "type": "boolean",
+            "default": False,
+            "description": "the photo too, where browsers turn its file otherwise",
+        },
         "threshold": {"type": "number", "minimum": 0, "maximum": 1, "description": "least score, of huggingface"},
     }
     integer, number = {"type": "integer"}, {"type": "number"}
@@ -48,6 +56,7 @@ def document(service: Service) -> dict[str, Any]:
             "classes": {"type": "array", "items": text},
             "found": {"type": "array", "items": found},
             "mask": {"type": "string", "format": "byte", "description": "palette PNG, with masks=png"},
+            "photo": {"type": "string", "format": "byte", "description": "JPEG, with upright=true"},
         },
         required=["name", "height", "width", "classes", "found"],
     )

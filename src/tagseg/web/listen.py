@@ -11,6 +11,7 @@ import webbrowser
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from tagseg.errors import UserError
 from tagseg.web.browser import has_desktop
@@ -34,15 +35,17 @@ class Address:
         if host in ("0.0.0.0", "::"):
             host = own_address()
         shown = f"[{host}]" if ":" in host else host
-        return f"http://{shown}:{port}/" + (f"?token={self.token}" if self.token else "")
+        return f"http://{shown}:{port}/" + (f"?token={quote(self.token, safe='')}" if self.token else "")
 
 
 def open_address(host: str, port: int, token: str | None = None, names: tuple[str, ...] = ()) -> Address:
     """Take an address. Beyond loopback a token is made where none is given.
 
     names: further names by which the server is called, such as that of a machine in the network. Raises UserError when
-    the port is taken or the host is none of this machine.
+    the port is taken, the host is none of this machine, or a token is no ASCII without spaces.
     """
+    if token is not None and not (token.isascii() and token.isprintable() and " " not in token):
+        raise UserError("--token holds a character that no browser sends back: use letters, digits and signs of ASCII.")
     try:
         family, *_, place = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
         listener = socket.socket(family, socket.SOCK_STREAM)

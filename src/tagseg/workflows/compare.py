@@ -190,7 +190,7 @@ def _groups(runs: Sequence[Path]) -> list[Group]:
     names = [group.name for group in groups]
     return [
         # one title for two recipes: the folder tells which
-        replace(group, name=f"{group.name} ({group.runs[0].name} ...)") if names.count(group.name) > 1 else group
+        replace(group, name=f"{group.name} ({group.runs[0]} ...)") if names.count(group.name) > 1 else group
         for group in groups
     ]
 

@@ -19,6 +19,7 @@ from tagseg.data.paths import held
 from tagseg.data.photo import read_mask, read_photo
 from tagseg.data.review_journal import MASKS, STATES, Journal, place, read_classes, read_verdicts
 from tagseg.errors import UserError
+from tagseg.files import mark
 from tagseg.mask_values import BACKGROUND, UNKNOWN
 from tagseg.outputs import OUTPUTS, READERS, Stored, Writer
 from tagseg.outputs.coco import CocoRLE
@@ -49,10 +50,14 @@ NEED_PHOTOS = ("overlay", "overlay-png", "folders", "yolo")  # formats that hold
 
 @dataclass
 class Exchanged:
-    """How many masks went, and a sentence about each that did not."""
+    """How many masks went, and a sentence about each that did not.
+
+    unannotated: tasks that nobody has worked on, so that their masks are nobody's corrections.
+    """
 
     done: int = 0
     unchanged: int = 0
+    unannotated: int = 0
     problems: list[str] = field(default_factory=list)
 
 
@@ -126,18 +131,20 @@ def read(
     images: Path | None = None,
     classes: Sequence[str] = (),
     problems: list[str] | None = None,
+    *,
+    predictions: bool = True,
 ) -> Stored:
     """The masks of a file or folder in one of the formats of SOURCES.
 
     classes: the K names of a format that keeps none (palette PNG), the first "background"; without them those of a list
-    that lies there. problems: as `read_label_studio` takes it. Raises UserError.
+    that lies there. problems, predictions: as `read_label_studio` takes them. Raises UserError.
     """
     if read_as not in SOURCES:
         raise UserError(f"There is no format {read_as!r} to read; there are {', '.join(SOURCES)}.")
     if not source.exists():
         raise UserError(f"{source} does not exist.")
     if read_as == "label-studio":
-        return read_label_studio(source, images, problems)
+        return read_label_studio(source, images, problems, predictions=predictions)
     stored = READERS[SOURCES[read_as]](source)
     if stored.classes:
         return stored
@@ -161,7 +168,7 @@ def import_masks(source: Path, review: Path, *, read_as: str, images: Path, clas
     """
     check_output(review, [source, images], "--review")
     result = Exchanged()
-    stored = read(source, read_as, images, classes, result.problems)
+    stored = read(source, read_as, images, classes, result.problems, predictions=False)
     own = [name for name in stored.classes if name != BACKGROUND]  # CVAT's list may begin with another
     kept = read_classes(review)
     if kept is not None and stored.classes != tuple(classes):  # else they are the numbers of the masks
@@ -188,10 +195,11 @@ def import_masks(source: Path, review: Path, *, read_as: str, images: Path, clas
                 result.problems.append(str(error))
                 continue
             photos.take(name, written)
-            if _take(journal, name, found_HW, tags, read_as):
+            if _take(journal, name, found_HW, tags, {"from": read_as, "file": mark(photos.path(name))}):
                 result.done += 1
             else:
                 result.unchanged += 1
+    result.unannotated = len(stored.unannotated)
     return result
 
 
@@ -199,8 +207,10 @@ def _stranger(written: str, what: str, names: Sequence[str]) -> UserError:
     return UserError(f"{written} has the {what}, which the review of {', '.join(names[1:])} does not know")
 
 
-def _take(journal: Journal, name: str, mask_HW: NDArray[np.uint8], tags: Sequence[str] | None, read_as: str) -> bool:
-    """Note a mask as accepted; False where it is already."""
+def _take(
+    journal: Journal, name: str, mask_HW: NDArray[np.uint8], tags: Sequence[str] | None, more: Mapping[str, object]
+) -> bool:
+    """Note a mask as accepted; False where it is already. more: what else each line of the journal tells."""
     verdict, file = journal.decisions.of(name), place(journal.folder, MASKS, name)
     events: list[dict[str, object]] = []
     painted_HW = None
@@ -212,7 +222,7 @@ def _take(journal: Journal, name: str, mask_HW: NDArray[np.uint8], tags: Sequenc
     with nullcontext() if painted_HW is None else kept_written(journal.folder, name, mask_HW, painted_HW):
         for event in events:
             version = journal.decisions.of(name).version + 1
-            journal.append({"time": round(time.time(), 3), **event, "photo": name, "version": version, "from": read_as})
+            journal.append({"time": round(time.time(), 3), **event, "photo": name, "version": version, **more})
     return bool(events)
 
 

@@ -1,12 +1,14 @@
 // The page: what the keys, buttons and gestures do to the photo, and what is told to the server.
 
+import { ACTS } from "./actions.js";
 import { Gestures } from "./gestures.js";
 import { Keys } from "./keys.js";
 import { Painting } from "./painting.js";
 import { AHEAD, Photos } from "./photos.js";
 import { Queue, stateOf } from "./queue.js";
-import { read, Writes } from "./server.js";
+import { read, showing, Writes } from "./server.js";
 import { Stage } from "./stage.js";
+import { Status } from "./status.js";
 import { Panel } from "./panel.js";
 
 const byId = (id) => document.getElementById(id);
@@ -16,13 +18,16 @@ class App {
   constructor(about) {
     this.about = about;
     this.classes = about.classes;
+    this.status = new Status();
     this.stage = new Stage(this.classes);
     this.queue = new Queue(this.classes, (i) => this.open(i));
     this.panel = new Panel(this);
     this.keys = new Keys((name, more) => this.act(name, more));
     this.keys.show();
     this.writes = new Writes({
-      told: (state) => this.told(state),
+      told: (state, why) => this.status.told(state, why),
+      name: (i) => this.queue.rows.get(i).name,
+      number: (name) => [...this.queue.rows.values()].find((row) => row.name === name)?.i,
       conflict: (i) => this.conflict(i),
       refused: (i, text) => this.refused(i, text),
     });
@@ -59,13 +64,27 @@ class App {
 
   // What others have done, and what the model has found since.
   async poll() {
-    const { revision, rows } = await read(`/api/rows?since=${this.revision ? this.revision + 1 : 0}`);
+    const path = `/api/rows?since=${this.revision ? this.revision + 1 : 0}`;
+    const { revision, rows } = await read(path).catch((error) => this.moved(error));
     const anew = !this.revision;
     this.revision = revision;
     if (!rows.length) return;
     const here = rows.find((row) => row.i === this.current);
     this.queue.update(rows, { keep: !anew && this.queue.order !== "doubt" });
     if (here && !this.writes.jobs.some((job) => job.i === here.i) && here.version > (this.writes.versions.get(here.i) ?? 0)) this.conflict(here.i);
+  }
+
+  // Another review answers here, or this one with other photos: numbers and versions are theirs.
+  async moved(error) {
+    if (error.status !== 412 || this.leaving) throw error;
+    const now = await read("/api/session");
+    if (now.review === this.about.review) {
+      this.leaving = true;
+      this.hold();
+      await this.writes.idle();
+      location.reload();
+    } else if (!this.writes.pending) this.notice(error.message);
+    throw error;
   }
 
   // One photo
@@ -75,7 +94,7 @@ class App {
     this.labeling = false;
     this.loading = this.drawn !== i;
     this.drawer(false);
-    byId("notice").hidden = true;
+    this.status.clear();
     this.current = i;
     this.queue.select(i);
     const row = this.queue.rows.get(i);
@@ -121,7 +140,7 @@ class App {
   drop() {
     this.gestures.end();
     clearTimeout(this.timer);
-    if (this.dirty && !this.writes.pending) this.told("saved");
+    if (this.dirty && !this.writes.pending) this.status.told("saved");
     Object.assign(this, { timer: null, dirty: false, mask: null });
     this.stage.mask = null;
   }
@@ -151,7 +170,7 @@ class App {
     this.writes.decide(i, state, seconds).then((row) => row && this.took(row));
     byId("live").textContent = `${this.queue.rows.get(i).name} ${state === "later" ? "put off" : state}.`;
     this.queue.update([{ ...this.queue.rows.get(i), state, painted }], { keep: true });
-    if (next === null) this.notice("Every photo in this list is decided. Choose another filter, or end the server and train again.");
+    if (next === null) this.notice(this.queue.rest(i));
     else this.open(next).then(() => this.queue.arrange());
   }
 
@@ -187,8 +206,10 @@ class App {
     this.flush();
     const row = await this.writes.step(event);
     if (!row) return this.notice(event === "undo" ? "There is no decision to take back." : "There is nothing to do again.");
+    if (row.i === undefined) return; // of a photo that came after this page was loaded
     this.queue.update([row]);
     byId("live").textContent = `${row.name}: ${stateOf(row)}.`;
+    this.photos.stepped(row.i, row.version);
     this.photos.stale(row.i);
     await this.open(row.i);
   }
@@ -200,7 +221,7 @@ class App {
     this.refresh();
     clearTimeout(this.timer);
     this.timer = setTimeout(() => this.flush(), IDLE);
-    this.told("busy");
+    this.status.told("busy");
   }
 
   flush() {
@@ -244,15 +265,6 @@ class App {
 
   // What the server says
 
-  told(state) {
-    const sign = byId("saved");
-    sign.className = `saved ${state}`;
-    sign.textContent = { saved: "✓ saved", busy: "saving …", lost: "not saved: no answer" }[state];
-    if (state === "lost") this.notice("The server does not answer. Your work is kept here and sent as soon as it does; leave this page open.");
-    else if (byId("notice").dataset.lost) byId("notice").hidden = true;
-    byId("notice").dataset.lost = state === "lost" ? "yes" : "";
-  }
-
   async conflict(i) {
     if (this.current === i) this.drop(); // strokes on another photo are still to be sent
     const row = await read(`/api/photos/${i}`).catch(() => null);
@@ -269,8 +281,7 @@ class App {
   }
 
   notice(text) {
-    byId("notice").textContent = text;
-    byId("notice").hidden = false;
+    this.status.notice(text);
   }
 
   drawer(shown) {
@@ -280,20 +291,7 @@ class App {
   }
 
   act(name, more) {
-    const acts = {
-      accept: () => this.decide("accepted"), reject: () => this.decide("rejected"), later: () => this.decide("later"),
-      undo: () => this.undo(), redo: () => this.redo(), next: () => this.go(), previous: () => this.go({ back: true }),
-      view: () => this.panel.pick("view"), brush: () => this.panel.pick("brush"), eraser: () => this.panel.pick("eraser"),
-      region: () => this.panel.pick("region"), grow: () => this.panel.pick("grow"),
-      smaller: () => this.panel.resize(-1), larger: () => this.panel.resize(1),
-      background: () => this.panel.choose(0), ignore: () => this.panel.choose(255), class: () => this.panel.choose(more),
-      hide: () => this.stage.hide(true), unhide: () => this.stage.hide(false),
-      outline: () => this.panel.toggle("show-outline"), cam: () => this.panel.toggle("show-cam"),
-      opacity: () => this.panel.nextOpacity(), zoom: () => this.spotlight(0), nextspot: () => this.spotlight(1),
-      fit: () => this.stage.fit(), tags: () => byId("classes").querySelector("input")?.focus(),
-      help: () => byId("keys").showModal(), apply: () => this.painting.apply(),
-    };
-    acts[name]?.();
+    ACTS[name]?.(this, more);
   }
 
   spotlight(step) {
@@ -305,6 +303,7 @@ class App {
 }
 
 read("/api/session").then((about) => {
+  showing(about);
   const app = new App(about);
   window.tagsegReview = app; // for whoever watches the page
   return app.begin();

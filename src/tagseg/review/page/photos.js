@@ -43,6 +43,12 @@ export class Photos {
     if (kept) kept.version = version;
   }
 
+  // A decision was taken back or made again: the mask is the same, and so are its steps.
+  stepped(i, version) {
+    const kept = this.kept.get(i);
+    if (kept?.version === version - 1) kept.version = version;
+  }
+
   // The mask that was kept, where the server still has that one, else the server's: the one kept is then given up, lest it
   // be taken for what is saved from now on.
   mask(i, content) {

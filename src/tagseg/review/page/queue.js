@@ -22,8 +22,16 @@ export class Queue {
     new ResizeObserver(() => this.draw()).observe(this.list);
     const filter = document.getElementById("class-filter");
     classes.forEach(({ name }, k) => k && filter.append(new Option(name, k)));
-    for (const id of ["order", "state", "class-filter", "class-how"])
-      document.getElementById(id).addEventListener("change", () => this.refilter());
+    for (const id of ["order", "state", "class-filter", "class-how"]) {
+      const field = document.getElementById(id);
+      let pointed = false; // by keys a person goes through the choices, and stays there
+      field.addEventListener("pointerdown", () => (pointed = true));
+      field.addEventListener("keydown", () => (pointed = false));
+      field.addEventListener("change", () => {
+        this.refilter();
+        if (pointed) field.blur(); // the letters are the page's keys again
+      });
+    }
   }
 
   get order() {
@@ -86,17 +94,26 @@ export class Queue {
     bar.setAttribute("aria-valuenow", done);
   }
 
-  // The next photo without a decision behind one, going round; null where none is left.
+  // The next photo without a decision behind one, going round, and those put off after all others; null where none is left.
   after(i, { any = false, back = false } = {}) {
     const start = this.place.get(i) ?? -1, count = this.shown.length;
+    let later = null;
     for (let n = 1; n <= count; n++) {
       const place = back ? start - n : start + n;
       if (any && (place < 0 || place >= count)) return null;
       const next = this.shown[((place % count) + count) % count];
       if (next === i) continue;
-      if (any || this.rows.get(next).state === "open") return next;
+      const { state } = this.rows.get(next);
+      if (any || state === "open") return next;
+      if (state === "later") later ??= next;
     }
-    return null;
+    return later;
+  }
+
+  // What to say where no photo comes after one.
+  rest(i) {
+    if (this.rows.get(i)?.state === "later" && this.place.has(i)) return "Only this photo of the list is left.";
+    return "Every photo in this list is decided. Choose another filter, or end the server and train again.";
   }
 
   upcoming(i, count) {

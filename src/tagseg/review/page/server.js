@@ -1,16 +1,32 @@
 // What the page asks of its server: reads at once, writes one after another until each is answered.
 
-export class Refused extends Error {}
+export class Refused extends Error {
+  constructor(text, status) {
+    super(text);
+    this.status = status;
+  }
+}
+
+// Which review, and which list of photos, the page's numbers are of: another server may answer here by now.
+const here = {};
+
+export function showing({ review, list }) {
+  Object.assign(here, { review, list });
+}
+
+async function ask(path) {
+  const headers = here.review ? { "X-Review": here.review, "X-List": here.list } : {};
+  const answer = await fetch(path, { headers });
+  if (!answer.ok) throw new Refused(await sentence(answer), answer.status);
+  return answer;
+}
 
 export async function read(path) {
-  const answer = await fetch(path);
-  if (!answer.ok) throw new Refused(await sentence(answer));
-  return answer.json();
+  return (await ask(path)).json();
 }
 
 export async function readMask(i) {
-  const answer = await fetch(`/api/photos/${i}/mask`);
-  if (!answer.ok) throw new Refused(await sentence(answer));
+  const answer = await ask(`/api/photos/${i}/mask`);
   const bytes = new Uint8Array(await answer.arrayBuffer());
   const width = Number(answer.headers.get("x-width")), height = Number(answer.headers.get("x-height"));
   const size = width * height;
@@ -25,6 +41,13 @@ async function sentence(answer) {
   }
 }
 
+// How often a write is sent again that is answered so: what may pass is waited for, such as a token that the browser lacks,
+// another review at this address or a full disk; another fault of the server may last.
+function patience(status) {
+  if ([401, 412, 503, 507].includes(status)) return Infinity;
+  return status >= 500 ? 5 : 0;
+}
+
 async function pack(bytes) {
   if (!("CompressionStream" in window)) return [bytes, {}];
   const stream = new Blob([bytes]).stream().pipeThrough(new CompressionStream("gzip"));
@@ -32,9 +55,10 @@ async function pack(bytes) {
 }
 
 export class Writes {
-  // told: called with "saved", "busy" or "lost". conflict, refused: called with the photo's number, and a sentence.
-  constructor({ told, conflict, refused }) {
-    Object.assign(this, { told, conflict, refused });
+  // told: called with "saved", "busy", "dropped" or "lost" and why. name, number: of a photo, by the other. conflict, refused:
+  // called with the photo's number, and a sentence.
+  constructor({ told, name, number, conflict, refused }) {
+    Object.assign(this, { told, name, number, conflict, refused });
     this.versions = new Map();
     this.jobs = [];
     this.running = false;
@@ -79,12 +103,17 @@ export class Writes {
   }
 
   step(event) {
-    // Sent again after a lost answer it is known by this, and takes no second decision back.
-    const id = `${Date.now()}-${Math.random()}`;
-    return this.add({ i: null, method: "POST", path: `/api/${event}`, id });
+    return this.add({ i: null, method: "POST", path: `/api/${event}` });
+  }
+
+  // All that was told is answered.
+  async idle() {
+    while (this.jobs.length) await this.jobs.at(-1).promise;
   }
 
   add(job) {
+    job.id = `${Date.now()}-${Math.random()}`; // sent again after a lost answer it is known by this, and is not done twice
+    job.tries = 0;
     job.promise = new Promise((resolve) => (job.resolve = resolve));
     this.jobs.push(job);
     if (!this.running) this.run();
@@ -94,15 +123,13 @@ export class Writes {
   async run() {
     this.running = true;
     this.told("busy");
+    this.dropped = false;
     let wait = 400;
     while (this.jobs.length) {
       const job = this.jobs[0];
-      let answer;
-      try {
-        answer = await this.send(job);
-      } catch {
-        job.retried = true;
-        this.told("lost");
+      const answer = await this.send(job).catch(() => null);
+      if (!answer || job.tries++ < patience(answer.status)) {
+        this.told("lost", answer && (await sentence(answer)));
         await new Promise((resolve) => setTimeout(resolve, wait));
         wait = Math.min(wait * 1.6, 4000);
         continue;
@@ -112,13 +139,12 @@ export class Writes {
       await this.settle(job, answer);
     }
     this.running = false;
-    this.told("saved");
+    this.told(this.dropped ? "dropped" : "saved");
   }
 
   async send(job) {
-    const headers = { "X-Tagseg": "page" };
-    if (job.id) headers["Idempotency-Key"] = job.id;
-    if (job.i !== null) headers["If-Match"] = `"${this.versions.get(job.i) ?? 0}"`;
+    const headers = { "X-Tagseg": "page", "X-Review": here.review, "Idempotency-Key": job.id };
+    if (job.i !== null) Object.assign(headers, { "If-Match": `"${this.versions.get(job.i) ?? 0}"` }, this.meant(job.i));
     let body;
     if (job.json) {
       headers["Content-Type"] = "application/json";
@@ -131,28 +157,31 @@ export class Writes {
     return fetch(job.path, { method: job.method, headers, body });
   }
 
+  // A photo by its name: its number may be another one's after the server has begun anew.
+  meant(i) {
+    try {
+      return { "X-Photo": encodeURIComponent(this.name(i)) };
+    } catch {
+      return { "X-List": here.list }; // a file name that is no text: the number counts, of this list alone
+    }
+  }
+
   async settle(job, answer) {
     const drop = () => {
       const lost = this.jobs.filter((each) => each === job || (job.i !== null && each.i === job.i));
       this.jobs = this.jobs.filter((each) => !lost.includes(each));
       for (const each of lost) each.resolve(undefined);
+      this.dropped = true;
     };
     if (answer.ok) {
       const row = await answer.json();
-      if (row) this.versions.set(row.i, row.version);
+      if (row) {
+        row.i = job.i ?? this.number(row.name); // of this page's list
+        this.versions.set(row.i, row.version);
+      }
       this.jobs.shift();
       job.resolve(row);
     } else if (answer.status === 409) {
-      if (job.retried) {
-        // The answer to the first try may have been lost with the connection: then the change is there already.
-        const row = await read(`/api/photos/${job.i}`).catch(() => null);
-        if (row && row.version === (this.versions.get(job.i) ?? 0) + 1) {
-          this.versions.set(job.i, row.version);
-          this.jobs.shift();
-          job.resolve(row);
-          return;
-        }
-      }
       drop();
       this.conflict(job.i);
     } else {

@@ -15,8 +15,9 @@ async function label() {
   const form = new FormData();
   form.append("image", file, file.name);
   const tags = [...document.querySelectorAll("#tags input:checked")].map((box) => box.value);
-  if (tags.length) form.append("tags", tags.join(","));
+  for (const tag of tags) form.append("tags", tag);
   form.append("masks", "png");
+  form.append("upright", "true");
   try {
     const answer = await fetch("/predict", { method: "POST", body: form, headers: { Accept: "application/json" } });
     const content = await answer.json();
@@ -50,7 +51,7 @@ async function show(content, own, number) {
   }
   context.putImageData(picture, 0, 0);
   byId("mask").src = canvas.toDataURL();
-  byId("photo").src = URL.createObjectURL(own);
+  byId("photo").src = content.photo ? `data:image/jpeg;base64,${content.photo}` : URL.createObjectURL(own);
   byId("found").replaceChildren(...content.found.map(({ label, color, share, confidence }) => {
     const line = document.createElement("span"), dot = document.createElement("i");
     dot.style.background = color;
