@@ -53,12 +53,13 @@ class Alone:
             why = error.strerror or error
             raise UserError(f"{self.path.parent} cannot be written: {why}; choose another {option}.") from error
 
-    def release(self) -> None:
-        """Let go; nothing where the lock is not held."""
+    def release(self, *, keep: bool = False) -> None:
+        """Let go; nothing where the lock is not held. keep: the file, as after a kill."""
         if not self.taken:
             return
-        with suppress(OSError):  # where an open file cannot be removed, it stays
-            self.path.unlink(missing_ok=True)  # first: afterwards it may be another's
+        if not keep:
+            with suppress(OSError):  # where an open file cannot be removed, it stays
+                self.path.unlink(missing_ok=True)  # first: afterwards it may be another's
         self._lock.release()
         self.taken = False
 

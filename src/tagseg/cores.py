@@ -20,19 +20,23 @@ WAIT = 40_000.0  # starting a thread's share of an iteration, and waiting for it
 GAIN = 0.9  # several threads have to be at least this much faster
 
 
-def cores() -> int:
-    """Cores that this process may use, at least 1. Raises UserError for a wish that is no number of threads."""
+def allowed_cores() -> int:
+    """Cores that the system lets this process use, at least 1, whatever number of threads is wished for."""
     count = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
     limit = quota()
-    if limit is not None:
-        count = min(count, max(math.ceil(limit), 1))
+    return max(count if limit is None else min(count, math.ceil(limit)), 1)
+
+
+def cores() -> int:
+    """Cores that this process is to use, at least 1. Raises UserError for a wish that is no number of threads."""
+    count = allowed_cores()
     for name in WISHES:
         wish = os.environ.get(name, "").split(",")[0].strip()  # OMP_NUM_THREADS may be a list, one for each nesting
         if wish:
             if not wish.isdecimal() or int(wish) < 1:
                 raise UserError(f"{name} is {wish!r}: set it to a number of threads from 1 on, or leave it out.")
             return min(count, int(wish))
-    return max(count, 1)
+    return count
 
 
 def quota(groups: Path = Path("/proc/self/cgroup"), root: Path = Path("/sys/fs/cgroup")) -> float | None:

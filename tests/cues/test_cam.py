@@ -5,7 +5,7 @@ from torch import Tensor
 
 from tagseg.cues import multi_scale_cam, normalize_cam
 from tagseg.cues.cam import cam_probabilities, summed_cam, tagged_cam
-from tagseg.precision import Precision
+from tagseg.precision import Precision, computing_in
 
 
 def features(image_B3HW: Tensor) -> Tensor:
@@ -102,3 +102,14 @@ def test_a_processor_that_emulates_bfloat16_computes_in_float32(monkeypatch: pyt
         monkeypatch.setattr("tagseg.precision.computes_bfloat16", lambda device, native=native: native)
         multi_scale_cam(recorded, WEIGHT_CF, torch.rand(1, 3, 32, 32), scales=(1.0,), precision="bf16")
     assert seen == [torch.float32, torch.bfloat16]
+
+
+def test_float32_is_float32_beside_a_training_in_bfloat16() -> None:
+    values = torch.rand(40, 40)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert (values @ values).dtype == torch.bfloat16
+        with computing_in("fp32", values.device):
+            assert torch.equal(values @ values, values.clone() @ values)
+            assert (values @ values).dtype == torch.float32
+        with computing_in(None, values.device):
+            assert (values @ values).dtype == torch.bfloat16

@@ -3,6 +3,8 @@ import torch
 import torch.nn.functional as F
 
 from tagseg.cues.cam_labels import CamLabelSettings, CamMaskSettings, cam_labels, refined_cam
+from tagseg.errors import UserError
+from tagseg.recipe import load_recipe
 from tagseg.refine import PixelAdaptive
 
 
@@ -89,3 +91,11 @@ def test_several_background_scores_give_the_mean_of_their_masks():
     alone = [refined_cam(image, cam, tags, PixelAdaptive("par"), score) for score in (0.3, 0.6)]
     torch.testing.assert_close(mask, (alone[0] + alone[1]) / 2)
     assert torch.allclose(mask.sum(1), torch.ones(3, 16, 20), atol=1e-5)
+
+
+@pytest.mark.parametrize("recipe", ["tscd-voc12-mit_b1", "bmp-scenes", "mentor-scenes"])
+def test_background_scores_that_change_places_are_refused(recipe: str) -> None:
+    with pytest.raises(UserError, match=r"background_scores.*smaller one first"):
+        load_recipe(recipe, ["method.labels.background_scores=[0.55, 0.35]"])
+    with pytest.raises(UserError, match="alpha_low"):
+        load_recipe("rrm-scenes", ["method.labels.alpha_low=9", "method.labels.alpha_high=8"])

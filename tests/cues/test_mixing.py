@@ -48,3 +48,13 @@ def test_one_photo_has_no_other() -> None:
     mix = mixed(LABEL[:1], TAGS[:1], SEEDS[:1], MixingSettings(boxes=1, objects=1))
     assert not mix.over_BHW.any()
     assert torch.equal(mix.tag_BC, TAGS[:1])
+
+
+def test_of_two_photos_each_gets_the_others_objects() -> None:
+    label = torch.zeros(2, 20, 20, dtype=torch.uint8)
+    label[0, :8, :8], label[1, 10:18, 10:18] = 1, 2
+    tags = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
+    both = mixed(label, tags, torch.tensor([1, 2]), MixingSettings(boxes=0, objects=1))
+    assert both.other_B.tolist() == [1, 0]
+    assert both.over_BHW[0, 12, 12]
+    assert both.over_BHW[1, 2, 2]

@@ -284,3 +284,13 @@ def test_few_true_masks_come_more_often_but_not_all_the_time(data: TaggedImages,
     assert times(90, 100) == {1}
     assert times(4, 4) == {1}
     assert StepBatches(data, AUGMENT, batch_size=4, seed=0).order == list(range(11))
+
+
+def test_what_learns_no_masks_sees_photos_with_one_no_more_often(data: TaggedImages) -> None:
+    true = replace(data, photos=tuple(replace(p, true=p.mask) for p in data.photos[:1]) + data.photos[1:])
+    options = {"batch_size": 4, "seed": 3}
+    plain, alone = StepBatches(data, AUGMENT, **options), StepBatches(true, AUGMENT, true_masks=False, **options)
+    assert all(equal(plain.batch(step), alone.batch(step)) for step in range(4))
+    often = StepBatches(true, AUGMENT, **options)
+    assert len(often.order) > len(plain.order)
+    assert often.batch(0).true_B is not None

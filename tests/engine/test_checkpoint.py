@@ -233,3 +233,16 @@ def test_optimizer_state_comes_back_exactly(optimizer_name, momentum):
         step(method, optimizer)
         step(other, other_optimizer)
     torch.testing.assert_close(pack(other, other_optimizer), pack(method, optimizer), rtol=0, atol=0)
+
+
+def test_manifests_that_cannot_be_read_cost_no_checkpoint(tmp_path):
+    checkpoints = saved(tmp_path, [1, 2])
+    (tmp_path / "step-0000002.json").write_bytes(b"")
+    said = []
+    assert checkpoints.newest(said.append)[0].step == 1
+    assert "step-0000002.json cannot be read" in said[0]
+    checkpoints.clean(newest=1)
+    assert (tmp_path / "step-0000002.safetensors").is_file(), "its weights may be whole"
+    (tmp_path / "step-0000001.json").write_bytes(b"")
+    with pytest.raises(UserError, match="None of the 2 checkpoints"):
+        checkpoints.newest(said.append)

@@ -100,7 +100,8 @@ def test_the_mean_of_the_weights_forgets_its_start_soon_where_it_has_a_ramp():
 
 
 def test_processes_that_load_photos_are_at_most_two_a_core(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tagseg.engine.processes.cores", lambda: 3)
+    monkeypatch.setattr("tagseg.engine.processes.allowed_cores", lambda: 3)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # as torchrun sets it
     for asked, given in ((0, 0), (4, 4), (60, 6), (256, 6)):
         assert loading_workers(TrainSettings(workers=asked), torch.device("cpu")) == given
     assert loading_workers(TrainSettings(), torch.device("cuda")) == default_workers(torch.device("cuda")) == 2

@@ -92,8 +92,15 @@ def test_recipes_without_a_review_are_written_as_before(tmp_path: Path) -> None:
     assert values["review"] == str(tmp_path / "r")
 
 
-@pytest.mark.parametrize("base", ["bmp-scenes", "supervised-scenes"])
-def test_a_training_says_how_many_of_each(tmp_path: Path, base: str) -> None:
+@pytest.mark.parametrize(
+    ("base", "learned"),
+    [
+        ("bmp-scenes", "image-level tags and 2 reviewed"),
+        ("supervised-scenes", "the masks given and 2"),
+        ("classifier-scenes", "image-level tags, reviewed (1 photos left out, 1 with"),
+    ],
+)
+def test_a_training_says_how_many_of_each(tmp_path: Path, base: str, learned: str) -> None:
     images, tags = table(tmp_path, 7)
     masks = tmp_path / "pseudo"
     masks.mkdir()
@@ -108,9 +115,9 @@ def test_a_training_says_how_many_of_each(tmp_path: Path, base: str) -> None:
     run = train(make_recipe(values, [], "small"), tmp_path / "run", say=told.append)
     assert any("1 accepted, 1 corrected; 1 photos rejected" in line for line in told)
     labels = RunFolder(run).result()["labels"]
-    assert labels.startswith("image-level tags and 2 reviewed" if base == "bmp-scenes" else "the masks given and 2")
+    assert labels.startswith(learned)
     assert json.loads((run / "model.json").read_text())["training"]["labels"] == labels
-    assert "1 accepted, 1 corrected" in report(run).read_text(encoding="utf-8")
+    assert learned in report(run).read_text(encoding="utf-8")
     assert open_sources(make_recipe(values, [], "small").data, run).review == Reviewed(1, 1, 1, 1)
 
 
@@ -131,12 +138,12 @@ def test_a_training_goes_on_with_the_masks_that_it_was_begun_with(tmp_path: Path
 
 
 def test_what_was_said_of_another_picture_does_not_count(tmp_path: Path) -> None:
-    images, tags = table(tmp_path, 4)
-    folder = review(tmp_path, 4)
+    images, tags = table(tmp_path, 7)
+    folder = review(tmp_path, 7)
     for number in (0, 2):
         Image.fromarray(np.zeros((*SIZE, 3), np.uint8)).save(images / f"p{number}.png")
     known, counts = with_review(open_tagged(images, tags), folder)
-    assert counts == Reviewed(corrected=1, replaced=2)
+    assert counts == Reviewed(corrected=1, retagged=1, replaced=2)
     assert "2 not counted since another picture has replaced the photo" in str(counts)
-    assert {photo.name for photo in known.photos} == {"p0", "p1", "p2", "p3"}
+    assert {photo.name for photo in known.photos} == {f"p{number}" for number in range(7)}
     assert [photo.name for photo in known.photos if photo.true] == ["p1"]

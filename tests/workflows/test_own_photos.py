@@ -4,12 +4,15 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch.nn.functional as F
 from PIL import Image
 
 from tagseg.data.sources import Sources
 from tagseg.data.tagged import TaggedImages, TaggedPhoto
 from tagseg.errors import UserError
 from tagseg.recipe import Recipe, load_recipe
+from tagseg.refine.energy import dense_energy
+from tagseg.refine.settings import EnergySettings
 from tagseg.workflows import own_photos
 from tagseg.workflows.chain import load_chain
 from tagseg.workflows.own_photos import own_chain, own_data, own_recipe
@@ -22,7 +25,7 @@ def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Makes tagseg find so many photos of a size."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
 
-    def make(count: int, size: tuple[int, int] = (500, 333)):
+    def make(count: int, size: tuple[int, int] = (299, 224)):  # the median sides of voc-animals
         Image.new("RGB", size).save(tmp_path / "one.png")
         found = tuple(TaggedPhoto(f"{i}", tmp_path / "one.png", (1,)) for i in range(count))
         sources = Sources(TaggedImages(("cat",), found), None)
@@ -74,7 +77,7 @@ def test_crop_stride_batch_and_steps_follow_the_photos(photos) -> None:
 
 
 def test_a_gpu_takes_larger_crops_and_little_memory_smaller_parts(photos, monkeypatch: pytest.MonkeyPatch) -> None:
-    data = photos(MEASURED)
+    data = photos(MEASURED, (500, 333))
     monkeypatch.setattr(own_photos, "choose_device", lambda name: torch.device("cuda"))
     said: list[str] = []
     recipe = own_recipe(data, None, [], say=said.append)
@@ -153,3 +156,47 @@ def test_a_side_that_is_given_takes_the_place_of_the_one_that_was_chosen(photos)
     assert (small.train.short_side, small.model.output_stride) == (106, 8)
     as_chosen = own_recipe(photos(40), None, ["train.short_side=null"])
     assert as_chosen == own_recipe(photos(40), None, [])
+
+
+def test_large_photos_are_read_about_as_large_as_training_saw_them(photos) -> None:
+    def sides(recipe: Recipe) -> tuple[int | None, int | None]:
+        return recipe.predict.short_side, recipe.predict.long_side
+
+    said: list[str] = []
+    large = photos(MEASURED, (4000, 3000))
+    assert sides(own_recipe(large, None, [], say=said.append)) == (224, None), "as voc-animals, whose photos have 224"
+    assert "read at short side 224" in said[0]
+    chain = own_chain(large, None, [])
+    assert [sides(stage) for stage in (chain.classifier, chain.teacher, chain.segmenter) if stage] == [(224, None)] * 3
+    few = photos(200, (4000, 3000))
+    assert sides(own_recipe(few, None, [])) == (None, 351)
+    assert sides(own_chain(few, None, []).segmenter) == (352, None), "measured on photos at their own size"
+    assert sides(own_recipe(few, "bmp", [])) == (312, None)
+    # what a person sets goes before, and is followed
+    assert sides(own_recipe(few, None, ["train.short_side=500"])) == (635, None)
+    assert sides(own_recipe(few, None, ["train.long_side=[400, 440]"])) == (None, 533)
+    assert sides(own_recipe(few, None, ["predict.short_side=900"])) == (900, None)
+    assert sides(own_recipe(few, None, ["predict.long_side=null"])) == (None, None)
+    with pytest.raises(UserError, match="short_side"):
+        own_recipe(few, None, ["train.short_side=wide"])
+
+
+def test_the_dense_energy_weighs_the_same_on_larger_crops(photos) -> None:
+    measured = own_recipe(photos(MEASURED), "asdt", [])
+    assert measured.method.energy == load_recipe("asdt-voc-animals").method.energy
+    few = own_recipe(photos(40), "asdt", [])
+    assert (few.train.crop, measured.train.crop) == (224, 160)
+    small, large = measured.method.energy, few.method.energy
+    assert large.sxy == pytest.approx(1.4 * small.sxy)
+
+    def weighted(energy: EnergySettings, crop: int) -> float:
+        colors = torch.rand(1, 3, 8, 8, generator=torch.Generator().manual_seed(0)) * 255
+        photo = F.interpolate(colors, (crop, crop), mode="bilinear")  # the same picture in both sizes
+        probability, everywhere = torch.full((1, 7, crop, crop), 1 / 7), torch.ones(1, crop, crop)
+        unlabeled = torch.full((1, crop, crop), 255)
+        value = dense_energy(
+            photo, probability, everywhere, unlabeled, srgb=energy.srgb, sxy=energy.sxy, scale=energy.scale
+        )
+        return energy.weight * float(value)
+
+    assert weighted(large, 224) == pytest.approx(weighted(small, 160), rel=0.1)

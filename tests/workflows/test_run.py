@@ -1,6 +1,7 @@
 """The chain as a person types it, on scenes small enough for seconds."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -15,8 +16,10 @@ from tagseg.data.scenes import write_scenes
 from tagseg.engine.fit import fit
 from tagseg.errors import UserError
 from tagseg.interrupt import Interrupted
+from tagseg.recipe import load_recipe, start_recipe
 from tagseg.shipped import shipped_chains
 from tagseg.workflows.chain import load_chain
+from tagseg.workflows.dry_run import plan_training
 
 STAGES = ("classifier", "teacher", "segmenter")
 TRAIN = ["train.steps=1", "train.crop=64", "train.short_side=null", "train.batch_size=4", "train.workers=0"]
@@ -400,3 +403,44 @@ def minutes(out: Path, stage: str = "") -> float:
 def test_a_switch_of_small_marks_is_true_or_false(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"label.small_marks should be true or false and is 'some'"):
         run(tmp_path / "chain", "label.small_marks=some")
+
+
+def test_what_a_run_is_carried_out_with_trains_no_stage_anew(done: Path) -> None:
+    run(done)
+    before = times(done)
+    assert run(done, "teacher.train.log_every=3", "segmenter.train.workers=1").count("nothing has changed") == 6
+    assert times(done) == before
+
+
+def test_a_stage_that_lost_its_weights_is_named_or_trained_anew(done: Path, tmp_path: Path) -> None:
+    run(done)
+    copy = tmp_path / "out"
+    shutil.copytree(done, copy)
+    weights = copy / "teacher" / "model.safetensors"
+    weights.unlink()
+    with pytest.raises(UserError, match=rf"{re.escape(str(weights))} is missing: remove"):
+        run(copy)
+    shutil.rmtree(weights.parent)
+    weights.parent.mkdir()
+    assert "teacher: nothing" not in run(copy)
+    assert weights.is_file()
+
+
+def test_a_chains_classifier_follows_its_teacher() -> None:
+    changes = ["model.start_train={steps: 7}", "model.backbone=efficientnet_lite1", "model.weights=none"]
+    chain = load_chain("chain-voc-animals-mentor", [f"teacher.{change}" for change in changes])
+    assert chain.classifier == start_recipe(chain.teacher, "classifier-voc-animals").model_copy(
+        update={"data": chain.teacher.data, "title": chain.classifier.title}
+    )
+    assert (chain.classifier.train.steps, chain.classifier.model.backbone) == (7, "efficientnet_lite1")
+    assert load_chain("chain-voc-animals-mentor", ["classifier.train.steps=9"]).classifier.train.steps == 9
+
+
+def test_a_dry_run_writes_nothing_and_says_what_would_be_refused(tmp_path: Path) -> None:
+    root, out = tmp_path / "scenes", tmp_path / "out"
+    recipe = load_recipe("classifier-scenes", [f"data.root={root}", "train.crop=64", "train.batch_size=2"])
+    assert f"{out} would be made." in plan_training(recipe, out, device="cpu")
+    assert list(tmp_path.iterdir()) == []
+    out.mkdir()
+    (out / "mine.txt").write_text("mine", encoding="utf-8")
+    assert f"{out} is not empty and holds no run: it would be refused." in plan_training(recipe, out, device="cpu")

@@ -11,7 +11,7 @@ from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field
+from pydantic import Field, field_validator
 from torch import Tensor
 
 from tagseg.mask_values import IGNORE
@@ -36,6 +36,13 @@ class CamLabelSettings(RefinementSettings):
     mask_background_score: float = Field(
         0.45, gt=0, lt=1, description="background score where the CAM is read as a mask"
     )
+
+    @field_validator("background_scores")
+    @classmethod
+    def _in_order(cls, scores: tuple[float, float]) -> tuple[float, float]:
+        if scores[0] > scores[1]:
+            raise ValueError(f"should be two numbers, the smaller one first, and is [{scores[0]}, {scores[1]}]")
+        return scores
 
 
 class CamMaskSettings(RefinementSettings):

@@ -59,7 +59,8 @@ def mixed(label_BHW: Tensor, tag_BC: Tensor, seed_B: Tensor, settings: MixingSet
     drawn_Bn = torch.stack([torch.rand(5, generator=g, dtype=torch.float64) for g in generators(seed_B, PURPOSE)])
     boxed_B = (drawn_Bn[:, 0] < settings.boxes) & (count > 1)
     pasted_B = ~boxed_B & (drawn_Bn[:, 1] < settings.objects) & (count > 1)
-    other_B = torch.where(pasted_B, torch.arange(count).roll(-2), torch.arange(count).roll(-1)).to(device)
+    pasted = torch.arange(count).roll(-2 if count > 2 else -1)  # of two photos the second next is the photo itself
+    other_B = torch.where(pasted_B, pasted, torch.arange(count).roll(-1)).to(device)
     over_BHW = _boxes(drawn_Bn, settings.box_area, height, width).to(device) & boxed_B.to(device)[:, None, None]
     over_BHW |= _objects(label_BHW[other_B], tag_BC) & pasted_B.to(device)[:, None, None]
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
 
 from tagseg.cues.reliable_batched import FLOOR, reliable_labels_batched
@@ -31,6 +31,12 @@ class ReliableSettings(Settings):
     background_sure: float = Field(0.8, ge=0, le=1, description="background score above which background is sure")
     crf_sure: float = Field(0.8, ge=0, le=1, description="marginal of the CRF from which on it is sure")
     crf: CRFSettings = CRFSettings(bilateral=(80.0, 13.0, 10.0))
+
+    @model_validator(mode="after")
+    def _in_order(self) -> ReliableSettings:
+        if self.alpha_low > self.alpha_high:
+            raise ValueError(f"alpha_low ({self.alpha_low:g}) should be at most alpha_high ({self.alpha_high:g})")
+        return self
 
 
 @torch.no_grad()

@@ -36,6 +36,7 @@ class StepBatches:
     with_masks: batches carry true masks (fully supervised training).
     balance: how much more often photos of rare classes come: by the number of a class's photos to the power of minus
         that. An epoch has as many photos as before; photos without tags count as a class.
+    true_masks: whether photos with one come so often, and batches carry it.
     """
 
     def __init__(
@@ -49,6 +50,7 @@ class StepBatches:
         rank: int = 0,
         world_size: int = 1,
         balance: float = 0.0,
+        true_masks: bool = True,
     ) -> None:
         if len(data) == 0:
             raise UserError("there are no photos to train on; check the list or the table of tags")
@@ -65,7 +67,7 @@ class StepBatches:
         self.batch_size = batch_size
         self.seed = seed
         self.with_masks = with_masks
-        true = [i for i, photo in enumerate(data.photos) if photo.true is not None]
+        true = [i for i, photo in enumerate(data.photos) if photo.true is not None] if true_masks else []
         self.has_true = bool(true)
         self.order = [*range(len(data)), *true * (_times(len(true), len(data)) - 1)]
         self.counts = _counts([data.photos[i] for i in self.order], balance)

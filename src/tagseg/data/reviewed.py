@@ -32,6 +32,11 @@ class Reviewed:
     elsewhere: int = 0
     replaced: int = 0
 
+    @property
+    def of_tags(self) -> str:
+        """What a training that learns no masks takes of a review, in words."""
+        return f"reviewed ({self.rejected} photos left out, {self.retagged} with corrected tags)"
+
     def __str__(self) -> str:
         """In words, for the report."""
         more = f", {self.elsewhere} not among these photos" if self.elsewhere else ""

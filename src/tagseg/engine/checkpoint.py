@@ -88,7 +88,7 @@ class Checkpoints:
         found = []
         for manifest in self.folder.glob(f"{CHECKPOINT}.json"):
             with suppress(UserError), reading(manifest, "a manifest"):
-                # One that cannot be read was not written by us, for manifests are written atomically.
+                # one that cannot be read was changed since: manifests are written atomically
                 entry = read_json(manifest, "a manifest")
                 scores = entry["scores"] and {str(name): float(value) for name, value in entry["scores"].items()}
                 found.append(
@@ -125,6 +125,10 @@ class Checkpoints:
         Raises UserError when there are checkpoints and all of them are damaged.
         """
         found = self.all()
+        manifests = sorted(self.folder.glob(f"{CHECKPOINT}.json"))
+        for manifest in manifests:
+            if manifest.with_suffix(".safetensors") not in [checkpoint.path for checkpoint in found]:
+                say(f"{manifest} cannot be read. Trying the other checkpoints.")
         for checkpoint in reversed(found):
             try:
                 if not checkpoint.path.is_file():
@@ -140,9 +144,9 @@ class Checkpoints:
                 say(f"{error} Trying the checkpoint before it.")
                 continue
             return checkpoint, tensors, facts
-        if found:
+        if manifests:
             raise UserError(
-                f"None of the {len(found)} checkpoints in {self.folder} can be read: start over with another --out."
+                f"None of the {len(manifests)} checkpoints in {self.folder} can be read: start over with another --out."
             )
         return None
 
@@ -152,9 +156,8 @@ class Checkpoints:
         for checkpoint in self.all():
             if checkpoint.step > newest:
                 self._delete(checkpoint.path)
-        complete = {checkpoint.path for checkpoint in self.all()}
         for path in self.folder.glob(f"{CHECKPOINT}.safetensors"):
-            if path not in complete:
+            if not path.with_suffix(".json").exists():
                 self._delete(path)
 
     def _prune(self) -> None:

@@ -51,9 +51,10 @@ class RunLog:
             self._events.add_image(name, picture, step, dataformats="HWC")
 
     def close(self) -> None:
-        """Write out what is buffered."""
-        self._file.close()
-        self._events.close()
+        """Write out what is buffered; on a full disk what fits, for what was written before has said so."""
+        for each in (self._file, self._events):
+            with suppress(OSError):
+                each.close()
 
 
 def _finite(value: float) -> float | None:

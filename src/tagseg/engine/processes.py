@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import os
+from datetime import timedelta
 
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState, PartialState
-from accelerate.utils import DistributedDataParallelKwargs, patch_environment
+from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs, patch_environment
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 
-from tagseg.cores import cores
+from tagseg.cores import allowed_cores, cores
 from tagseg.devices import AUTO, choose_device
 from tagseg.distributed import world_size
 from tagseg.engine.settings import TrainSettings
@@ -32,7 +33,9 @@ def create_accelerator(device: str | torch.device = AUTO) -> Accelerator:
     if "LOCAL_RANK" in os.environ:
         if chosen.index is not None:
             raise UserError(f"--device {chosen} is one GPU, and several processes were started: leave --device out.")
-        return Accelerator(cpu=cpu, mixed_precision="no", kwargs_handlers=[options])
+        # the others wait while one labels all photos of a chain: torch's own limit is ten minutes
+        waiting = InitProcessGroupKwargs(timeout=timedelta(days=7))
+        return Accelerator(cpu=cpu, mixed_precision="no", kwargs_handlers=[options, waiting])
     if PartialState._shared_state.get("device", chosen) != chosen:
         AcceleratorState._reset_state(reset_partial_state=True)  # it remembers the last training's device
     if chosen.index is not None and chosen.type == "cuda":
@@ -43,15 +46,18 @@ def create_accelerator(device: str | torch.device = AUTO) -> Accelerator:
 
 def default_workers(device: torch.device) -> int:
     """A few beside a GPU; one beside a CPU that trains, where more would take its cores away."""
-    own = cores() // world_size()
-    return min(1, max(own - 1, 0)) if device.type == "cpu" else max(1, min(8, own - 1))
+    if device.type == "cpu":
+        return min(1, max(cores() // world_size() - 1, 0))
+    return max(
+        1, min(8, allowed_cores() // world_size() - 1)
+    )  # torchrun wishes for one thread, and means that of torch
 
 
 def loading_workers(settings: TrainSettings, device: torch.device) -> int:
     """Processes that load photos: as many as the recipe says, at most two a core, whoever wrote it."""
     if settings.workers is None:
         return default_workers(device)
-    return min(settings.workers, 2 * cores())
+    return min(settings.workers, 2 * allowed_cores())
 
 
 def part_size(settings: TrainSettings, photos: int, device: torch.device) -> int:

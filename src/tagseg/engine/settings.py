@@ -32,7 +32,8 @@ class TrainSettings(Settings):
     }
     GONE: ClassVar[Mapping[str, object]] = {"channels_last": False}
 
-    # May differ when a run is resumed: they change how a run is carried out, not what it computes.
+    # May differ when a run is resumed: they change how a run is carried out, not what it is to learn. Of micro_batch the
+    # numbers depend a little all the same; a run that does not fit into memory could not go on without it.
     OPERATIONAL: ClassVar[frozenset[str]] = frozenset(
         {
             "micro_batch",
@@ -52,7 +53,8 @@ class TrainSettings(Settings):
         None,
         ge=1,
         le=65_536,
-        description="photos per forward pass and process; gradients are summed up to the batch; none: all at once",
+        description="photos per forward pass and process; gradients are summed up to the batch; none: all at once. Means over "
+        "pixels, batch norms that are trained and mixing are of a part, so that a run computes a little else",
     )
     parts: int = Field(
         1,
@@ -109,8 +111,8 @@ class TrainSettings(Settings):
         None,
         gt=1,
         le=1_000_000,
-        description="the decay of step t is at most (1 + t) / (ramp + t): the mean soon forgets the first weights, for "
-        "methods that learn from it; none: the same decay in every step",
+        description="of ema_decay: the decay of step t is at most (1 + t) / (ramp + t): the mean soon forgets the first weights, "
+        "for methods that learn from it; none: the same decay in every step",
     )
 
     precision: Precision = Field("fp32", description="bf16: forward pass under autocast, weights stay float32")

@@ -48,7 +48,7 @@ class ASDTSettings(RRMSettings):
     seg_teacher_weight: Weight = Field(
         0.5, description="weight of the seg-teacher's loss; 0 leaves the head out (row I)"
     )
-    student_weight: Weight = Field(0.5, description="weight of the student's loss")
+    student_weight: Weight = Field(0.5, gt=0, description="weight of the student's loss")
     student_gradient: float = Field(
         1.0, ge=0, le=1, description="share of the student's gradient that enters the backbone, times backbone_gradient"
     )

@@ -21,6 +21,7 @@ from tagseg.cues.background_aware import (
     BackgroundAwareSettings,
     background_and_cam,
     background_labels,
+    background_odds,
     background_scores,
 )
 from tagseg.cues.cam_labels import CamLabelSettings
@@ -183,13 +184,18 @@ class BMP(AFANetwork):
 
         known: logits of the segmentation and of the CAM for the photo itself, at its size, where already there.
         """
+        settings = self.settings
+
+        def background(logit_BKHW: Tensor) -> Tensor:
+            return background_odds(logit_BKHW) if settings.class_to_seg.loss == "ce" else logit_BKHW[:, :1]
 
         def maps(view_B3HW: Tensor) -> Tensor:
             stages, size = self.backbone.stages(view_B3HW), size_of(view_B3HW)
-            return torch.cat([self.seg_logits(stages, size)[:, :1], upsample(self.classifier(stages[-1]), size)], 1)
+            return torch.cat(
+                [background(self.seg_logits(stages, size)), upsample(self.classifier(stages[-1]), size)], 1
+            )
 
-        settings = self.settings
-        known_BKHW = None if known is None else torch.cat([known[0][:, :1], known[1]], 1)
+        known_BKHW = None if known is None else torch.cat([background(known[0]), known[1]], 1)
         with evaluating(self.decoder), without_trace(self.backbone):
             return background_and_cam(
                 maps,

@@ -34,6 +34,7 @@ class Classifier(Method):
     """Dropout, global average pooling and a linear classifier; its CAM is the branch P_ct (ASDT section 3.1, eq. 2)."""
 
     Settings: ClassVar[type[MethodSettings]] = ClassifierSettings
+    uses_masks: ClassVar[bool] = False
     own_photos: ClassVar[str | None] = "photos-classifier"
     meanings: ClassVar[Mapping[str, str]] = {
         "P_ct": "class-teacher: the CAM of the classifier",

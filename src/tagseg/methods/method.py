@@ -55,7 +55,7 @@ class Method(nn.Module, ABC):
 
     classes: the tags' names, without background.
     Settings: the class of its settings.
-    needs_masks: whether training reads true masks.
+    needs_masks: whether training reads true masks. uses_masks: whether it learns from those of photos that have one.
     own_photos: the recipe that training on a person's own photos starts from; None: the settings' defaults.
     meanings: branches in words, by their names. drawn: the branches that a report draws; none: the last.
     step_cost: how long a step takes against one of the classifier, for estimates.
@@ -67,6 +67,7 @@ class Method(nn.Module, ABC):
     Settings: ClassVar[type[MethodSettings]]
     settings: MethodSettings
     needs_masks: ClassVar[bool] = False
+    uses_masks: ClassVar[bool] = True
     own_photos: ClassVar[str | None] = None
     meanings: ClassVar[Mapping[str, str]] = {}
     drawn: ClassVar[tuple[str, ...]] = ()

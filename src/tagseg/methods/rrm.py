@@ -46,7 +46,7 @@ class RRMSettings(ClassTeacherSettings):
         "conv", description="segmentation heads: two dilated convolutions on the last stage, or a SegFormer decoder"
     )
     hidden: Channels = Field(512, description="channels inside a segmentation head")
-    dilation: int = Field(12, ge=1, le=256, description="dilation of a segmentation head, in cells of the feature grid")
+    dilation: int = Field(12, ge=1, le=256, description="dilation of the heads conv, in cells of the feature grid")
     labels: ReliableSettings = ReliableSettings()
     background_aware: BackgroundAwareSettings = BackgroundAwareSettings()
     energy: EnergySettings = EnergySettings()

@@ -38,9 +38,16 @@ class SupervisedSettings(MethodSettings):
     decoder: str = Field(
         "conv", description="conv (that of RRM and ASDT), deeplab_v2, deeplab_resnet38, pspnet or segformer"
     )
-    hidden: Channels = Field(512, description="channels inside the decoder")
-    dilation: int = Field(12, ge=1, le=256, description="dilation of the decoder, in cells of the feature grid")
-    dropout: float | None = Field(None, ge=0, lt=1, description="before the classifier; none: as published")
+    hidden: Channels = Field(512, description="channels inside the decoder; deeplab_v2 has none")
+    dilation: int = Field(
+        12, ge=1, le=256, description="dilation of conv and deeplab_resnet38, in cells of the feature grid"
+    )
+    dropout: float | None = Field(
+        None,
+        ge=0,
+        lt=1,
+        description="before the classifier of deeplab_resnet38, pspnet and segformer; none: as published",
+    )
     multi_scale: Scales = Field(
         (),
         description="further scales of the photo that are read in training and in test, as DeepLab-v2 does with 0.75 and "

@@ -22,7 +22,7 @@ from typing import Any
 from tagseg.errors import UserError
 from tagseg.foreign import reading, shown
 from tagseg.names import did_you_mean
-from tagseg.recipe import Recipe, load_recipe, make_recipe, read_yaml
+from tagseg.recipe import Recipe, load_recipe, make_recipe, read_yaml, start_recipe
 from tagseg.run_folder import MOST_ROUNDS, ChainFolder
 from tagseg.shipped import shipped_chains, shipped_recipes
 
@@ -116,7 +116,7 @@ def make_chain(values: dict[str, Any], overrides: list[str], name: str) -> Chain
     teacher = _recipe(name, "teacher", values["teacher"], [*shared, *own["teacher"]])
     start = values.get("classifier")
     if start is None and teacher.model.start in shipped_recipes():
-        start = {"base": teacher.model.start}
+        start = start_recipe(teacher, teacher.model.start).model_dump(mode="json")
     if start is None and own["classifier"]:
         raise UserError(
             f"--set {shown('classifier.' + own['classifier'][0])}: this chain trains no classifier; leave it out."

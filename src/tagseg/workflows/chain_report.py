@@ -93,6 +93,7 @@ def chain_report(out: Path, sources: Sources, chain: Chain, device: torch.device
     """Write the page into the chain's folder `out`: scores of all stages, and photos with the masks of all beside each other."""
     folder = ChainFolder(out)
     scores = read_json(folder.scores, "the scores of a chain")
+    labels = scores.get("labels", "image-level tags only")  # not told by an older version
     results = [folder.stage(name).result() for name in chain.stages]
     segmenters = [load(out / name, device=device) for name in chain.stages]
     names = [f"stage {n}: {'segmenter' if n > 1 else chain.teacher.method.name}" for n in range(1, len(results) + 1)]
@@ -123,7 +124,7 @@ def chain_report(out: Path, sources: Sources, chain: Chain, device: torch.device
             classes=classes,
             lead=f"{chain.teacher.method.name} on {chain.teacher.model.backbone} learns from tags and labels its photos; the "
             f"segmenter {head} on {chain.segmenter.model.backbone} learns from those pseudo masks{again}.",
-            protocol=_protocol(sources, bool(pseudo), chain.confidence),
+            protocol=_protocol(sources, labels, bool(pseudo), chain.confidence),
             figures=tuple(figures),
             tables=tables,
             bars=bars,
@@ -131,7 +132,7 @@ def chain_report(out: Path, sources: Sources, chain: Chain, device: torch.device
             examples=tuple(_example(segmenters, names, data, i, why, sources.val is None) for i, why in chosen),
             facts=(
                 ("Classes", ", ".join(classes[1:])),
-                ("Labels used", "image-level tags only; true masks for scores alone"),
+                ("Labels used", f"{labels}; true masks of val for scores alone"),
                 ("Tags from", sources.train.tags_from),
                 ("Pseudo masks", ", ".join(str(out / masks) for masks in chain.learned)),
                 ("Machine", last["machine"]),
@@ -144,9 +145,9 @@ def chain_report(out: Path, sources: Sources, chain: Chain, device: torch.device
     )
 
 
-def _protocol(sources: Sources, has_pseudo_scores: bool, confidence: float) -> str:
+def _protocol(sources: Sources, labels: str, has_pseudo_scores: bool, confidence: float) -> str:
     ignored = f", pixels below a probability of {confidence:g} ignored" if confidence > 0 else ""
-    text = f"All stages were trained on {len(sources.train)} photos with image-level tags only{ignored}."
+    text = f"All stages were trained on {len(sources.train)} photos with {labels}{ignored}."
     if sources.val is None:
         text += " No true masks were given, so nothing is scored; the photos below are training photos, their tags not used."
     else:

@@ -60,8 +60,11 @@ def claimed(
             if not run.recipe.is_file() or (not run.finished and differences_to(run.recipe, recipe)):
                 write_text(run.recipe, recipe.to_yaml())  # what may differ when a run is resumed is told as it is now
             seal(run)
-    except OSError as error:
-        raise UserError(f"The run folder {out} cannot be written: {error.strerror or error}.") from error
+    except BaseException as error:
+        alone.release(keep=True)  # what was begun tells by that file that it is a run
+        if isinstance(error, OSError):
+            raise UserError(f"The run folder {out} cannot be written: {error.strerror or error}.") from error
+        raise
     try:
         yield
         if main and run.finished and _replaces(run):
@@ -165,14 +168,12 @@ def differences_to(stored: Path, recipe: Recipe) -> list[str]:
 def same_but_for_places(stored: Path, recipe: Recipe) -> bool:
     """Whether the recipe in a file is the one given, wherever the data of either, or the chain that it is a stage of, lie.
 
-    That of a run which is not finished may differ in what a run can be resumed with besides.
+    It may differ besides in what a run can be resumed with.
     """
     places = {f"data.{name}" for name in recipe.data.places()}
     if _starts_from_the_same_stage(stored, recipe):
         places.add("model.start")
-    different = differences_to(stored, recipe)
-    if not RunFolder(stored.parent).finished:
-        different = _that_count(different)
+    different = _that_count(differences_to(stored, recipe))
     return {difference.partition(":")[0] for difference in different} <= places
 
 

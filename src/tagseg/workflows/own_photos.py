@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import psutil
 import torch
+import yaml
 
 from tagseg.data.photo import photo_size
 from tagseg.data.sources import DataSettings, open_sources
@@ -33,6 +34,10 @@ FEW = 1000  # photos: so few leave time for larger crops, and for whole photos
 CPU_CROP, FEW_CROP, GPU_CROP = 160, 224, 320
 FINE_CROP = 128  # below it an output stride of 16 leaves too few cells
 GPU_LONGER = 2  # a GPU has time for so many times the steps
+READ_LARGER = (
+    1.27  # than in training: so the measured recipe reads the photos of voc-animals, and whole photos are read alike
+)
+TOO_LARGE = 1.25  # times that size: larger photos are read at it, smaller ones at their own
 SMALL_MEMORY = 6 * 2**30  # bytes: below it a step takes its photos in two parts
 
 
@@ -151,14 +156,33 @@ def _override(overrides: Sequence[str], key: str) -> int | None:
     return int(given[-1]) if given and given[-1].isdecimal() and int(given[-1]) > 0 else None
 
 
-def _one_side(overrides: list[str]) -> list[str]:
+def _sides(overrides: Sequence[str], block: str) -> dict[str, Any]:
+    """The sides of photos in training that `--set` asks for; what is no side is refused later."""
+    found: dict[str, Any] = {}
+    for name, _, text in (each.partition("=") for each in _one_side(overrides)):
+        if name in (f"{block}.short_side", f"{block}.long_side"):
+            try:
+                side = yaml.safe_load(text)
+            except yaml.YAMLError:
+                continue
+            pair = isinstance(side, list) and len(side) == 2 and all(isinstance(each, int) for each in side)
+            if side is None or isinstance(side, int) or pair:
+                found[name.rpartition(".")[2]] = side
+    return found
+
+
+def _one_side(overrides: Sequence[str]) -> list[str]:
     """Overrides in which a side of photos that a person gives takes the place of the other that tagseg chose."""
     given = {name: text for name, _, text in (each.partition("=") for each in overrides)}
     left_out = list[str]()
     for name, text in given.items():
         stage, _, side = name.rpartition(".")
         other = {"short_side": f"{stage}.long_side", "long_side": f"{stage}.short_side"}.get(side)
-        if stage.rpartition(".")[2] == "train" and other not in (None, *given) and text not in ("null", "~", ""):
+        if (
+            stage.rpartition(".")[2] in ("train", "predict")
+            and other not in (None, *given)
+            and text not in ("null", "~", "")
+        ):
             left_out.append(f"{other}=null")
     return [*left_out, *overrides]
 
@@ -215,6 +239,11 @@ class _Fit:
             "evaluate_every": often,
             **self.view(recipe.train, few, _override(overrides, f"{block}.crop")),
         }
+        values["predict"] |= self.read(recipe.train, values["train"] | _sides(overrides, block))
+        if (energy := values["method"].get("energy")) is not None:
+            # as from the published crop to that of voc-animals: as far as before in the photo, and of the same weight
+            ratio = values["train"]["crop"] / recipe.train.crop
+            values["method"]["energy"] = energy | {"sxy": energy["sxy"] * ratio, "weight": energy["weight"] / ratio**4}
         if values["train"]["crop"] < FINE_CROP and recipe.model.output_stride == 16:
             values["model"]["output_stride"] = 8
         return values
@@ -232,6 +261,19 @@ class _Fit:
             return {"crop": crop, "short_side": short if self.short > short else None}
         crop = given or _side(min(most, self.long))
         return {"crop": crop, "short_side": None, "long_side": (round(crop * train.long_side[0] / train.crop), crop)}
+
+    def read(self, measured: TrainSettings, train: Mapping[str, Any]) -> dict[str, int]:
+        """How large a photo is read by what was trained so: where photos are much larger, as the measured recipe reads its own."""
+        larger = (
+            READ_LARGER if measured.short_side or measured.long_side else 1
+        )  # else it has seen them at their own size
+        if train["long_side"] is not None:
+            size = round(sum(train["long_side"]) / 2 * larger)
+            return {"long_side": size} if self.long > TOO_LARGE * size else {}
+        if train["short_side"] is not None:
+            size = round(train["short_side"] * larger)
+            return {"short_side": size} if self.short > TOO_LARGE * size else {}
+        return {}
 
     def steps(self, recipe: Recipe, few: bool) -> int:
         """As many as the recipe was measured with, in proportion to the photos; on a GPU more."""
@@ -253,9 +295,12 @@ class _Fit:
         parts = f" in parts of {train.micro_batch}, as memory is short," if train.micro_batch else ""
         size = f"whole, {train.long_side[1]} px long" if train.long_side else f"crop {train.crop}"
         fine = ", output stride 8 for photos so small" if recipe.model.output_stride == 8 else ""
+        side = "short_side" if recipe.predict.short_side else "long_side"
+        read = getattr(recipe.predict, side)
+        read = f", read at {side.partition('_')[0]} side {read}" if read else ""
         return (
             f"{self.photos} photos, median short side {self.short} px, {why}: {train.steps} steps of "
-            f"{train.batch_size} photos,{parts} {size}, backbone {recipe.model.backbone}{fine}. {advice}"
+            f"{train.batch_size} photos,{parts} {size}, backbone {recipe.model.backbone}{fine}{read}. {advice}"
         )
 
 

@@ -245,6 +245,10 @@ class Stages:
     def train(self, name: str, number: Stage, recipe: Recipe, *inputs: str) -> bool:
         """Train a recipe and return True, if it is due; over a run of other inputs, dropped when the new one is complete."""
         stage, text = self.folder.stage(name), recipe.placed().to_yaml()
+        if self.record.get(name, {}).get("done") and not stage.weights.is_file():
+            if stage.finished:
+                raise UserError(f"{stage.weights} is missing: remove {stage.path}, to have that stage trained anew.")
+            self.record[name]["done"] = False
         texts = [text, recipe.to_yaml()]
         if stage.recipe.is_file() and same_but_for_places(stage.recipe, recipe.placed()):
             # names of keys from before, and data that lie elsewhere now: `inputs` tells whether they are the same

@@ -18,6 +18,7 @@ from tagseg.data.reviewed import Reviewed
 from tagseg.data.sources import Sources, open_sources
 from tagseg.data.tagged import TaggedImages
 from tagseg.devices import AUTO, choose_device, is_out_of_memory, memory_sentence
+from tagseg.distributed import world_size
 from tagseg.engine.fit import fit
 from tagseg.engine.identity import check_listed
 from tagseg.engine.processes import create_accelerator
@@ -30,10 +31,13 @@ from tagseg.methods import Method, find_method
 from tagseg.methods.build import build_method
 from tagseg.places import check_output
 from tagseg.prediction.load import is_described, load
+from tagseg.prediction.maps import as_image, device_of
 from tagseg.prediction.score import score_branches, summary
 from tagseg.prediction.segmenter import Segmenter
+from tagseg.prediction.settings import PredictSettings
 from tagseg.progress import nothing_said
 from tagseg.recipe import Recipe, start_recipe
+from tagseg.resize import resize
 from tagseg.run_folder import RunFolder
 from tagseg.shipped import shipped_recipes
 from tagseg.workflows.claim import claimed
@@ -128,6 +132,11 @@ def _train_claimed(
     about_classes = f"{len(sources.train)} photos, classes: {', '.join(sources.train.classes)}"
     say(f"{own}{recipe.method.name} on {about_classes}; {recipe.train.steps} steps.")
     settings = recipe.train
+    if recipe.method.light_steps >= settings.steps and method.settings.name != "classifier":
+        say(
+            f"The first {recipe.method.light_steps} steps train the classifier alone, and there are {settings.steps}: the "
+            "segmentation learns nothing. Set method.class_steps too."
+        )
     batches = StepBatches(
         sources.train,
         Augment.from_settings(settings, fill=method.backbone.mean),
@@ -137,6 +146,7 @@ def _train_claimed(
         rank=accelerator.process_index,
         world_size=accelerator.num_processes,
         balance=settings.balance,
+        true_masks=method.uses_masks,
     )
     val = sources.val
     watched = None if settings.evaluate_every is None else val  # the end is scored in full below
@@ -185,7 +195,7 @@ def _train_claimed(
             "peak_memory_gib": round(peak_memory_gib(), 2),
             "device_memory_gib": None if on_device is None else round(on_device, 2),
             "parameters": sum(parameter.numel() for parameter in method.parameters()),
-            "multiply_adds": round(_multiply_adds(method, sources.train)),
+            "multiply_adds": round(_multiply_adds(method, recipe.predict, sources.train)),
             "machine": machine(accelerator.device),
             "command": command(),
         }
@@ -197,20 +207,23 @@ def _train_claimed(
 
 
 def _too_large(settings: TrainSettings, device: torch.device) -> str:
-    part = (settings.micro_batch or settings.batch_size) // 2
+    part = (settings.micro_batch or settings.batch_size // world_size()) // 2
     less = f"--set train.micro_batch={part}, or " if part else ""
     what = f"A step of {settings.batch_size} photos at crop {settings.crop}"
-    return memory_sentence(what, device, f"{less}a smaller train.crop, with a new --out")
+    return memory_sentence(what, device, f"{less}a smaller train.crop with a new --out")
 
 
 @torch.inference_mode()
-def _multiply_adds(method: Method, data: TaggedImages) -> float:
-    """Multiply-adds of segmenting the first photo at its own size, in one pass."""
+def _multiply_adds(method: Method, predict: PredictSettings, data: TaggedImages) -> float:
+    """Multiply-adds of segmenting the first photo in one pass, as large as it is read, but for a large photo a tile at most."""
     was_training = method.training
     method.eval()
-    device = next(method.parameters()).device
-    photo_3HW = torch.from_numpy(data.photo(0)).permute(2, 0, 1).to(device)
-    count = multiply_adds(lambda: method.segment(photo_3HW[None].float() / 255))
+    photo_HW3 = data.photo(0)
+    height, width = predict.working_size(*photo_HW3.shape[:2])
+    side = Segmenter(method, predict).tile
+    size = min(height, side), min(width, side)
+    image_13hw = resize(as_image(torch.from_numpy(photo_HW3)[None], device_of(method)), size)
+    count = multiply_adds(lambda: method.segment(image_13hw))
     method.train(was_training)
     return count
 
@@ -276,6 +289,8 @@ def start_method(
 def labels_used(recipe: Recipe, method: Method, review: Reviewed | None = None) -> str:
     """Which labels training used, in words; a folder of masks may hold anything, unless true masks are given beside it."""
     data = recipe.data
+    if not method.uses_masks:
+        return "image-level tags only" if review is None else f"image-level tags, {review.of_tags}"
     if not method.needs_masks:
         used = "image-level tags only" if review is None else "image-level tags"
     elif data.format == "tagged":
