@@ -180,3 +180,19 @@ def test_a_photo_beyond_four_tiles_is_scored_as_it_is_predicted(
     assert truth is not None
     total.add(Segmenter(method(), PredictSettings()).predict(data.photo(0)).mask, truth)
     assert (scores["P + CRF"].total.confusion == total.confusion).all()
+
+
+def test_a_photo_beyond_the_largest_is_scored_as_it_is_predicted(tmp_path: Path) -> None:
+    data = photos(tmp_path)  # of 12 x 17 to 20 x 17 pixels
+    predict = PredictSettings(largest=300)
+    scores = score_branches(method(), data, predict)
+    assert list(scores) == ["P", "P + CRF"]
+    for name, crf in (("P", False), ("P + CRF", True)):
+        total = Scores(3)
+        for index in range(len(data)):
+            truth = data.mask(index)
+            assert truth is not None
+            total.add(Segmenter(method(), predict).predict(data.photo(index), crf=crf).mask, truth)
+        assert (scores[name].total.confusion == total.confusion).all()
+    own_size = score_branches(method(), data, PredictSettings())
+    assert (own_size["P"].total.confusion != scores["P"].total.confusion).any()

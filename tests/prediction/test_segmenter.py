@@ -350,3 +350,17 @@ def test_a_key_of_a_block_leaves_the_others_as_they_are() -> None:
     model = Segmenter(Colors(), {"crf": {"bilateral": [64, 5, 4], "iterations": 3}}).set(crf={"iterations": 7})
     assert model.settings.crf is not None
     assert (model.settings.crf.bilateral, model.settings.crf.iterations) == ((64, 5, 4), 7)
+
+
+def test_a_photo_beyond_the_largest_is_read_with_as_many_pixels() -> None:
+    model = segmenter(largest=64 * 64)
+    assert model.predict(photo(128, 128)).mask.shape == (128, 128)
+    assert model.predict(photo(40, 50)).mask.shape == (40, 50)
+    assert model.method.seen == [(1, 3, 64, 64), (1, 3, 40, 50)]
+    model.tile = 48
+    assert model.is_tiled(photo(128, 128))
+    assert model.predict(photo(128, 128)).mask.shape == (128, 128)
+    assert model.method.seen[2:] == [(1, 3, 64, 64)], "read whole; only the enlarging goes by tiles"
+    given = segmenter(largest=64 * 64, short_side=96)
+    given.predict(photo(128, 128))
+    assert given.method.seen == [(1, 3, 96, 96)], "a side that is given goes before"

@@ -40,6 +40,7 @@ def learned(recipe: Recipe) -> dict[str, object]:
     values = recipe.model_dump(exclude={"data", "title"})
     del values["model"]["start"], values["model"]["start_train"]
     del values["train"]["checkpoint_every"], values["train"]["evaluate_every"]
+    values["predict"].pop("largest", None)  # photos as those that were measured are read at their own size
     return values
 
 
@@ -159,26 +160,34 @@ def test_a_side_that_is_given_takes_the_place_of_the_one_that_was_chosen(photos)
 
 
 def test_large_photos_are_read_about_as_large_as_training_saw_them(photos) -> None:
-    def sides(recipe: Recipe) -> tuple[int | None, int | None]:
-        return recipe.predict.short_side, recipe.predict.long_side
+    def read(recipe: Recipe, height: int = 3000, width: int = 4000) -> int:
+        """The shorter side that a photo is read with."""
+        return min(recipe.predict.working_size(height, width))
 
     said: list[str] = []
     large = photos(MEASURED, (4000, 3000))
-    assert sides(own_recipe(large, None, [], say=said.append)) == (224, None), "as voc-animals, whose photos have 224"
-    assert "read at short side 224" in said[0]
+    best = own_recipe(large, None, [], say=said.append)
+    assert read(best) == 224, "as voc-animals, whose photos have 224"
+    assert "photos read with 66,615 pixels, as in training" in said[0]
+    assert read(best, 200, 250) == 200, "small ones at their own size"
     chain = own_chain(large, None, [])
-    assert [sides(stage) for stage in (chain.classifier, chain.teacher, chain.segmenter) if stage] == [(224, None)] * 3
+    assert [read(stage) for stage in (chain.classifier, chain.teacher, chain.segmenter) if stage] == [224] * 3
     few = photos(200, (4000, 3000))
-    assert sides(own_recipe(few, None, [])) == (None, 351)
-    assert sides(own_chain(few, None, []).segmenter) == (352, None), "measured on photos at their own size"
-    assert sides(own_recipe(few, "bmp", [])) == (312, None)
+    assert read(own_recipe(few, None, [])) == 263, "351 x 263"
+    assert read(own_chain(few, None, []).segmenter) == 352, "measured on photos at their own size"
+    assert read(own_recipe(few, "bmp", [])) == 312
     # what a person sets goes before, and is followed
-    assert sides(own_recipe(few, None, ["train.short_side=500"])) == (635, None)
-    assert sides(own_recipe(few, None, ["train.long_side=[400, 440]"])) == (None, 533)
-    assert sides(own_recipe(few, None, ["predict.short_side=900"])) == (900, None)
-    assert sides(own_recipe(few, None, ["predict.long_side=null"])) == (None, None)
+    assert read(own_recipe(few, None, ["train.short_side=500"])) == 635
+    assert read(own_recipe(few, None, ["train.long_side=[400, 440]"])) == 400, "533 x 400"
+    assert read(own_recipe(few, None, ["predict.short_side=900"])) == 900
+    assert read(own_recipe(few, None, ["predict.largest=null"])) == 3000
     with pytest.raises(UserError, match="short_side"):
         own_recipe(few, None, ["train.short_side=wide"])
+    # photos as they were measured are read as they are, unless new ones are much larger
+    measured = own_recipe(photos(MEASURED), None, [], say=said.append)
+    assert "pixels, as in training" not in said[-1]
+    assert read(measured, 224, 299) == 224
+    assert read(measured) == 336
 
 
 def test_the_dense_energy_weighs_the_same_on_larger_crops(photos) -> None:

@@ -60,8 +60,8 @@ def score_branches(
     The last branch is what a trained model predicts: it follows `predict` to the letter, as `Segmenter.predict` does.
     The others show what it is made of, in one pass at the photo's own size. Where `predict` asks for more than one such
     pass, the last branch has a row `<branch>, single scale` too. tags: whether every branch is told the photo's tags;
-    without, none is. only_final: the last branch in one pass, under the name `final`, and no other. A photo beyond four
-    tiles' area is predicted in tiles; its other branches are read at the size of four tiles.
+    without, none is. only_final: the last branch in one pass, under the name `final`, and no other. Other branches of a photo
+    beyond four tiles' area, or beyond `largest`, are read with as many pixels.
     """
     was_training = method.training
     reader = _Reader(Segmenter(method, predict), tags=tags, crf=crf and predict.crf is not None, only_final=only_final)
@@ -129,7 +129,9 @@ class _Reader:
         """The masks of photos of one size."""
         segmenter, settings = self.segmenter, self.segmenter.settings
         photos = [photo for photo, _ in requests]
-        small = [reduced(photo, WHOLE * segmenter.tile**2) for photo in photos]
+        height, width = photos[0].shape[:2]
+        whole = min(WHOLE * segmenter.tile**2, settings.largest or height * width)  # pixels that branches are read with
+        small = [reduced(photo, whole) for photo in photos]
         photo_BHW3 = torch.from_numpy(np.stack(small))
         told = [segmenter.tag_vector(tags) for _, tags in requests if tags is not None]
         tag_BC = torch.stack(told) if told else None
@@ -137,18 +139,19 @@ class _Reader:
             branches = {"final": working_probabilities(segmenter.method, PredictSettings(), photo_BHW3, tag_BC)}
         else:
             branches = branch_maps(segmenter.method, photo_BHW3, tag_BC)
-        final, tiled = list(branches)[-1], not self.only_final and segmenter.is_tiled(photos[0])
+        too_large = segmenter.is_tiled(photos[0]) or (settings.largest or math.inf) < height * width
+        final, apart = list(branches)[-1], too_large and not self.only_final
         plain = settings.single_scale and (tag_BC is None or settings.tagged_background == 1)
-        if tiled and plain:
+        if apart and plain:
             del branches[final]
         elif not self.only_final and not plain:
             branches[final + SINGLE] = branches.pop(final)
-            if not tiled:
+            if not apart:
                 branches[final] = segmenter.full_size(photo_BHW3, tag_BC)
         results: list[Masks] = [{} for _ in requests]
         for name, maps in branches.items():
             self._add(results, name, list(maps), small, photos, threads)
-        if tiled:
+        if apart:
             for (photo, tags), masks in zip(requests, results, strict=True):
                 for name, crf in ((final, False), *([(final + AFTER, True)] if self.crf else [])):
                     masks[name] = segmenter.predict(photo, tags=tags, crf=crf).mask

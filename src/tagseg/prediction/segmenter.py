@@ -193,7 +193,9 @@ class Segmenter:
         size = (photo.shape[0], photo.shape[1])
         tag_1C = None if tag_C is None else tag_C[None]
         whole_Khw: Tensor | None = None
-        if self.settings.resizes:  # the model sees the photo small; only the enlarging goes by tiles
+        if (
+            self.settings.working_size(*size) != size
+        ):  # the model sees the photo small; only the enlarging goes by tiles
             whole_Khw = working_probabilities(self.method, self.settings, torch.from_numpy(photo)[None], tag_1C)[0]
 
         def read(window: Window) -> Tensor:

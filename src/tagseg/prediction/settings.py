@@ -19,7 +19,7 @@ class PredictSettings(Settings):
     AFA, TSCD and BMP test with long_side 512, scales 1, 0.5 and 0.75, flip and merge "max_logits".
     """
 
-    LATER: ClassVar[tuple[str, ...]] = ("short_side",)
+    LATER: ClassVar[tuple[str, ...]] = ("short_side", "largest")
 
     crf: CRFSettings | None = Field(CRFSettings(), description="the dense CRF after the network; none: without")
     scales: Scales = Field((1.0,), min_length=1, description="sizes at which a photo is read")
@@ -33,6 +33,13 @@ class PredictSettings(Settings):
     )
     short_side: int | None = Field(
         None, ge=16, le=32_768, description="shorter side at scale 1 in pixels, in place of long_side"
+    )
+    largest: int | None = Field(
+        None,
+        ge=256,
+        le=1_000_000_000,
+        description="pixels that a photo is read with at most, larger ones as many of, where no side is given: much larger "
+        "than in training the network knows nothing; none: as the photo is",
     )
     tagged_background: float = Field(
         1.0,
@@ -54,12 +61,12 @@ class PredictSettings(Settings):
 
     @property
     def single_scale(self) -> bool:
-        """Whether the network reads a photo once, as it is, in float32: the protocol of this project's tables."""
+        """Whether the network reads a photo once, as it is unless too large, in float32: the protocol of this project's tables."""
         return self.scales == (1.0,) and not self.flip and not self.resizes and self.precision == "fp32"
 
     @property
     def resizes(self) -> bool:
-        """Whether a photo has another size than its own at scale 1."""
+        """Whether every photo has another size than its own at scale 1."""
         return self.long_side is not None or self.short_side is not None
 
     def working_size(self, height: int, width: int) -> tuple[int, int]:
@@ -68,6 +75,8 @@ class PredictSettings(Settings):
             ratio = self.long_side / max(height, width)
         elif self.short_side is not None:
             ratio = self.short_side / min(height, width)
+        elif self.largest is not None and height * width > self.largest:
+            ratio = (self.largest / (height * width)) ** 0.5
         else:
             return height, width
         return max(round(height * ratio), 1), max(round(width * ratio), 1)

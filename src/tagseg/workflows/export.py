@@ -77,6 +77,11 @@ def export(segmenter: Segmenter, out: Path, format: str | None = None) -> list[s
                     else f"shorter side has {settings.short_side}"
                 )
                 lines.append(f"The model reads photos whose {side} pixels: scale them before, no graph does it.")
+            elif settings.largest:
+                lines.append(
+                    f"The model reads photos with at most {settings.largest:,} pixels: shrink larger ones before, no graph "
+                    "does it."
+                )
     except BaseException:
         if not renewed:
             card_path.unlink(missing_ok=True)

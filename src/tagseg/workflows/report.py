@@ -160,8 +160,10 @@ def _example(segmenter: Segmenter, data: TaggedImages, index: int, why: str, *, 
 
 def reading(settings: PredictSettings) -> str:
     """A sentence on how the last branch read its photos, and the others."""
-    if settings.single_scale:
+    if settings.single_scale and settings.largest is None:
         return " Photos are read once, at their own size."
+    if settings.single_scale:
+        return f" Photos are read once, at their own size, and with {settings.largest:,} pixels where they have more."
     ways = [f"scales {', '.join(f'{scale:g}' for scale in settings.scales)} merged by {settings.merge}"]
     ways += ["mirrored too"] if settings.flip else []
     ways += [f"long side {settings.long_side}"] if settings.long_side else []
