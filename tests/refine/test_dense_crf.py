@@ -344,3 +344,13 @@ def test_mistakes_are_named(call, words: str) -> None:
 
 def test_an_empty_list_gives_an_empty_list() -> None:
     assert dense_crf([], []) == []
+
+
+def test_one_photo_twice_has_each_time_its_own_lattice() -> None:
+    rng = np.random.default_rng(0)
+    image, maps = rng.integers(0, 256, (30, 40, 3), dtype=np.uint8), rng.random((2, 30, 40), dtype=np.float32)
+    lattices = [Lattice.bilateral(image, 20, 50), Lattice.bilateral(image, 83, 5)]
+    both = dense_crf([image, image], [maps, maps], lattice=lattices)
+    for found, lattice in zip(both, lattices, strict=True):
+        np.testing.assert_array_equal(found, dense_crf(image, maps, lattice=lattice))
+    assert np.abs(both[0] - both[1]).max() > 0.01

@@ -124,6 +124,12 @@ def test_photos_that_changed_since_their_masks_were_made_are_refused_and_repaire
     whole = next(path for path in sorted((tmp_path / "photos").iterdir()) if path.stem != broken)
     os.utime(whole, (1, 1))
     assert predict_shards(failing, photos, out, Shards(2)) is not None, "a copy"
+    content = whole.read_bytes()
+    whole.write_bytes(content[:-1] + b"x")  # another file of the same size
+    with pytest.raises(UserError, match=f"'{whole.name}' in"):
+        predict_shards(failing, photos, out, Shards(2))
+    whole.write_bytes(content)
+    assert predict_shards(failing, photos, out, Shards(2)) is not None
     rewrite(whole)
     with pytest.raises(UserError, match=f"'{whole.name}' in .* has changed since its mask in .* was made"):
         predict_shards(failing, photos, out, Shards(2))

@@ -120,8 +120,8 @@ def test_refine_by_shards_is_refine(tmp_path: Path) -> None:
     said: list[str] = []
     out = tmp_path / "parts"
     result = refine_shards(masks, images, out, Shards(2), how, device="cpu", say=said.append)
-    assert "no photo stray" in said[0]
     assert result is not None
+    assert "no photo stray" in result.left_out[0]
     assert (result.photos, result.masks, [name for name, _ in result.errors]) == (5, 4, ["3"])
     write_mask(masks / "3.png", np.full((24, 30), 4, np.uint8))
     retried = refine_shards(masks, images, out, Shards(2, retry_errors=True), how, device="cpu")

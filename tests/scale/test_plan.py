@@ -141,7 +141,9 @@ def test_names_that_no_file_can_have_are_left_out_of_the_plan_with_a_word(tmp_pa
     result = predict_shards(build, [tmp_path / "photos"], tmp_path / "out", Shards(1, container="png"), say=said.append)
     assert result is not None
     assert (result.masks, result.errors) == (3, ())
-    assert any("'a.jpg': its result would have the name of a folder of other results" in line for line in said)
+    assert any(
+        "'a.jpg': its result would have the name of a folder of other results" in line for line in result.left_out
+    )
     assert {facts["name"] for facts, png in rows(open_place(tmp_path / "out")) if decode(png or b"").any()} >= {
         "a.png/b"
     }

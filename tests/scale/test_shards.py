@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from typer.testing import CliRunner
 
+from tagseg.cli.by_shards import say_finished
 from tagseg.cli.frame import app
 from tagseg.errors import UserError
 from tagseg.outputs import READERS
@@ -249,6 +250,10 @@ def test_masks_leave_in_the_formats_of_predict(tmp_path: Path) -> None:
         assert merge(open_place(tmp_path / "out"), format, tmp_path / format) == 5
         stored = READERS[format](tmp_path / format)
         assert {name: mask.tolist() for name, mask in stored.masks} == {name: m.tolist() for name, m in masks.items()}
+    tasks = json.loads((tmp_path / "label-studio/label-studio.json").read_text(encoding="utf-8"))
+    assert tasks[0]["data"]["image"].startswith("/data/local-files/?d=photos/p."), (
+        "from the folder above the photos' own"
+    )
     with pytest.raises(UserError, match="needs the photos"):
         merge(open_place(tmp_path / "out"), "overlay", tmp_path / "overlay")
 
@@ -281,6 +286,17 @@ def test_a_changed_list_is_noticed(tmp_path: Path) -> None:
         ("3/10", {"SLURM_ARRAY_TASK_ID": "1"}, [3]),
         (None, {"SLURM_ARRAY_TASK_ID": "1", "SLURM_ARRAY_TASK_COUNT": "4"}, [1, 5, 9]),
         (None, {"SLURM_ARRAY_TASK_ID": "3", "SLURM_ARRAY_TASK_MIN": "1", "SLURM_ARRAY_TASK_COUNT": "10"}, [2]),
+        # the tasks 3 and 7 of an array are sent again: each does its own shard
+        (
+            None,
+            {
+                "SLURM_ARRAY_TASK_ID": "7",
+                "SLURM_ARRAY_TASK_MIN": "3",
+                "SLURM_ARRAY_TASK_MAX": "7",
+                "SLURM_ARRAY_TASK_COUNT": "2",
+            },
+            [7],
+        ),
         (None, {"JOB_COMPLETION_INDEX": "9"}, [9]),
         (None, {"LSB_JOBINDEX": "1"}, [0]),
         (None, {"LSB_JOBINDEX": "0"}, None),
@@ -346,3 +362,37 @@ def test_results_never_go_into_the_photos(tmp_path: Path) -> None:
     for out in (tmp_path / "photos", tmp_path / "photos/masks", tmp_path):
         with pytest.raises(UserError, match="choose another --out"):
             predict_shards(build, [tmp_path / "photos"], out, Shards(1))
+
+
+def test_what_is_left_out_is_told_each_time_and_is_no_success(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    draw(tmp_path / "photos", 2)
+    (tmp_path / "photos/raw.cr2").write_bytes(b"raw")
+    for _ in range(2):
+        done = predict_shards(build, [tmp_path / "photos"], tmp_path / "out", Shards(2))
+        assert done is not None
+        assert done.masks == 2
+        assert "raw.cr2" in done.left_out[0]
+        with pytest.raises(UserError, match="1 of what was given had to be left out"):
+            say_finished(done, str(tmp_path / "out"))
+
+
+def test_an_archive_that_was_packed_anew_gives_no_photo_the_mask_of_another(tmp_path: Path) -> None:
+    draw(tmp_path / "photos", 4)
+    paths = sorted((tmp_path / "photos").iterdir())
+    content = max((path.read_bytes() for path in paths), key=len)
+
+    def pack(order: list[Path]) -> None:
+        with tarfile.open(tmp_path / "photos.tar", "w") as tar:
+            for path in order:
+                info = tarfile.TarInfo(path.name)
+                padded = path.read_bytes().ljust(len(content), b"\0")  # all of one size
+                info.size, info.mtime = len(padded), 7
+                tar.addfile(info, io.BytesIO(padded))
+
+    pack(paths)
+    source = [tmp_path / "photos.tar"]
+    assert predict_shards(build, source, tmp_path / "out", Shards(2, shard="0/2")) is None
+    pack(paths[::-1])
+    done = predict_shards(build, source, tmp_path / "out", Shards(2))
+    assert done is not None
+    assert [why.partition(":")[0].endswith("packed anew") for _, why in done.errors] == [True, True]

@@ -28,7 +28,7 @@ def test_a_photo_that_cannot_be_read_is_the_one_that_is_named(
         for path in sorted((tmp_path / "photos").iterdir()):
             tar.add(path, path.name)
     with tarfile.open(tmp_path / "photos.tar") as tar:
-        bad = tar.getmember("p.02.png").offset_data
+        bad = tar.getmember("p.02.png").offset_data - tarfile.BLOCKSIZE
     whole = Folder.read
 
     def read(self: Folder, key: str, *, start: int = 0, size: int | None = None) -> bytes:

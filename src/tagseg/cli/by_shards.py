@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tagseg.cli.frame import belong_to, say
+from tagseg.cli.frame import answer, belong_to, say
 from tagseg.cli.groups import grouped
 from tagseg.errors import UserError
 
@@ -81,12 +81,19 @@ by_shards = grouped("cut", Cut)
 
 
 def say_finished(whole: Finished | None, out: str) -> None:
-    """Say what work by shards came to; None: a share of it, of which all is said. Raises UserError for failed photos."""
+    """Say what work by shards came to; None: a share of it, of which all is said.
+
+    Raises UserError for photos that failed, and for what was left out.
+    """
     if whole is None:
         return
     say(f"{whole.masks} of {whole.photos} masks were made in {whole.seconds:.0f} s of work; results are in {out}.")
     for name, why in whole.errors[:5]:
-        say(f"{name}: {why}", style="yellow")
+        answer(f"{name}: {why}", style="yellow")
+    for sentence in whole.left_out:
+        answer(sentence, style="yellow")
+    if whole.left_out and not whole.errors:
+        raise UserError(f"{len(whole.left_out)} of what was given had to be left out: see above.")
     if whole.errors:
         raise UserError(
             f"{len(whole.errors)} photo(s) failed: {out}/index.jsonl.gz names them, --retry-errors does them again."

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tagseg.cli.frame import Classes, Out, Tags, app, belong_to, class_names, say
+from tagseg.cli.frame import Classes, Out, Tags, answer, app, belong_to, class_names, say
 from tagseg.errors import UserError
 
 if TYPE_CHECKING:
@@ -107,6 +107,6 @@ def convert(
 def _tell(result: Exchanged, text: str) -> None:
     say(text)
     for problem in result.problems:
-        say(problem, style="yellow")
+        answer(problem, style="yellow")
     if result.problems:
         raise UserError(f"{len(result.problems)} mask(s) did not fit: see above.")

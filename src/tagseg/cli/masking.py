@@ -82,6 +82,8 @@ def label(
         ignore_below = confidence
 
     one_source(images, places, tagged)
+    if not use_tags:
+        belong_to("tags in use, and --no-tags uses none", {"--tagged-background": tagged_background})
 
     def build() -> Segmenter:
         segmenter = load(run, device=device)
@@ -183,7 +185,7 @@ def predict(
     if not images:
         raise UserError("Give photos to predict: tagseg predict RUN PHOTOS --out masks.")
     if tagged.tags is None:
-        belong_to("--tags", tagged.given)
+        belong_to("--tags", tagged.given | {"--tagged-background": tagged_background})
 
     def build() -> Segmenter:
         segmenter = load(run, device=device)
@@ -227,7 +229,7 @@ def predict(
         say(note)
     if result.problems:
         for problem in result.problems:
-            say(problem, style="yellow")
+            answer(problem, style="yellow")
         raise UserError(f"{len(result.problems)} photo(s) could not be read: see above.")
 
 

@@ -77,6 +77,18 @@ def _show(name: str, text: str) -> None:
 
         chain = load_chain(name)
         stages = {"classifier": chain.classifier, "teacher": chain.teacher, "segmenter": chain.segmenter}
+        own = Table("key", "value", "meaning", title="chain")
+        for name_of_key, value, meaning in (
+            ("rounds", chain.rounds, "how often segmenters learn the masks of the network before them"),
+            ("label.ignore_below", chain.confidence, "pixels of masks that are less likely are ignored"),
+            (
+                "label.small_marks",
+                chain.small_marks,
+                "draw classes of small marks anew, where their tags depend on them",
+            ),
+        ):
+            own.add_row(name_of_key, escape(plain(value)), meaning)
+        console.print(own)
     else:
         from tagseg.recipe import load_recipe
 
@@ -86,6 +98,5 @@ def _show(name: str, text: str) -> None:
             continue
         table = Table("key", "value", "meaning", title=stage or None)
         for key in keys(recipe):
-            if key.value not in (None, "", (), {}):
-                table.add_row(key.name, escape(plain(key.value)), escape(key.meaning))
+            table.add_row(key.name, escape(plain(key.value)), escape(key.meaning))
         console.print(table)

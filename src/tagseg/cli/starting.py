@@ -17,7 +17,7 @@ from tagseg.quoting import shell_line
 @app.command()
 def demo(
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="folder for the results [default: demo, or demo-quick]")
+        Path | None, typer.Option("--out", "-o", help="folder for the results: demo, or demo-quick where not given")
     ] = None,
     quick: Annotated[
         bool, typer.Option("--quick", help="a first look in about a minute: activation maps alone")

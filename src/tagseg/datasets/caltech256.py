@@ -24,7 +24,7 @@ CLASS_MAP = {
     "159.people": "person", "253.faces-easy-101": "person", "015.bonsai-101": "pottedplant",
     "046.computer-monitor": "tvmonitor",
 }  # fmt: skip
-"""Folder of Caltech-256 -> class of VOC. No folder shows a cat, chair, cow, sheep, sofa or train."""
+"""Folder of Caltech-256 -> class of VOC. No folder shows a cat, chair, cow, diningtable, sheep, sofa or train."""
 
 CALTECH = Archive(
     "256_ObjectCategories.tar",

@@ -159,9 +159,9 @@ def dense_crf(  # type: ignore[misc]  # the settings are spelt out below, once
 
 def _on_cpu(photos: list[Photo], settings: Settings, threads: int) -> list[Any]:
     """Photos side by side on the threads; threads that are left over share the pixels of a photo."""
-    groups: dict[int, list[int]] = {}  # photos with the same image share its lattice
+    groups: dict[tuple[int, int], list[int]] = {}  # photos with the same image share its lattice
     for i, photo in enumerate(photos):
-        groups.setdefault(id(photo.image), []).append(i)
+        groups.setdefault((id(photo.image), id(photo.lattice)), []).append(i)
     workers = min(threads, len(groups))
 
     def work(places: list[int]) -> list[Any]:

@@ -78,10 +78,23 @@ def _recipe(table: PaperTable, stage: Stage, setting: Setting, seed: int) -> Rec
         given += setting.need(table).settings
     if setting.on != "scenes":
         given.append(f"data.root={setting.root(table)}")
+    if stage.extra and setting.on == "scenes":
+        raise UserError(f"{table.name} adds photos of {EXTRA}, which show no class of the scenes: choose another --on.")
     if stage.extra:
         given.append(f"data.extra.root={setting.data / EXTRA}")
-    recipe = load_recipe(name, [*given, *setting.changes])
+    others = [each for each in setting.changes if not each.startswith("model.weights=")]
+    recipe = load_recipe(name, [*given, *others])
+    if recipe.model.backbone == _first_backbone(table, setting):  # those that are given are one backbone's
+        recipe = load_recipe(name, [*given, *setting.changes])
     return _shortened(recipe, setting.steps)
+
+
+def _first_backbone(table: PaperTable, setting: Setting) -> str:
+    """The backbone of a table's first training."""
+    first = table.needed()[0]
+    twins = setting.on != PUBLISHED and table.only_on is None
+    name, changes = TWINS[setting.on][first.recipe] if twins else (first.recipe, ())
+    return load_recipe(name, [*changes, *first.changes]).model.backbone
 
 
 def _shortened(recipe: Recipe, steps: int | None) -> Recipe:

@@ -8,7 +8,7 @@ import json
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import numpy as np
 
@@ -36,12 +36,16 @@ MERGED = ("png", "coco", "label-studio", "cvat", "json")  # formats that need no
 
 @dataclass(frozen=True)
 class Finished:
-    """photos, masks: how many. errors: name and reason of each photo that has no mask. seconds: of work, all shards."""
+    """photos, masks: how many. errors: name and reason of each photo that has no mask. seconds: of work, all shards.
+
+    left_out: sentences about what has no part in the plan.
+    """
 
     photos: int
     masks: int
     errors: tuple[tuple[str, str], ...]
     seconds: float
+    left_out: tuple[str, ...] = ()
 
 
 def places_of(place: Place) -> list[Place]:
@@ -78,7 +82,9 @@ def finish(place: Place) -> Finished:
     plan = read_plan(place)
     if names := named(plan.classes):
         place.write(CLASSES_FILE, "".join(f"{name}\n" for name in names).encode())
-    result = Finished(len(lines), len(lines) - len(errors), tuple(sorted(errors.items())), round(seconds, 3))
+    result = Finished(
+        len(lines), len(lines) - len(errors), tuple(sorted(errors.items())), round(seconds, 3), plan.left_out
+    )
     told = {"photos": result.photos, "masks": result.masks, "errors": len(errors), "seconds": result.seconds}
     place.write(SUCCESS, (json.dumps(told) + "\n").encode())
     return result
@@ -133,6 +139,7 @@ def merge(place: Place, format: str, out: Path) -> int:
     else:
         results = ResultFolder.claim(out, MARKER, "merge", [], overwrite=False, rewritten=(*kind.shared, *listed))
     sure: dict[str, Sureness] = {}
+    links = _links(place) if format == "label-studio" else {}
     count = 0
     with results.rewriting(), kind(out, plan.classes) as writer:
         for facts, png in rows(place):
@@ -147,7 +154,8 @@ def merge(place: Place, format: str, out: Path) -> int:
             files = kind.paths(facts["name"])
             results.spare(files)
             results.begin(files)
-            writer.add(facts["name"], photo, mask, file_name=facts.get("file_name") or "")
+            file_name, link = facts.get("file_name") or "", links.get(facts["name"], "")
+            writer.add(facts["name"], photo, mask, file_name=file_name, link=link)
             results.wrote(files)
             if labeled:
                 sure[facts["name"]] = Sureness(facts["confidence"], facts.get("expected_iou"))
@@ -157,6 +165,18 @@ def merge(place: Place, format: str, out: Path) -> int:
         if labeled:
             write_table(out / CONFIDENCES, sure)
     return count
+
+
+def _links(place: Place) -> dict[str, str]:
+    """The photos of this machine by name, each from the folder above the photos' own, as `predict` names them."""
+    found = {}
+    for part in places_of(place):
+        for _, photo in read_manifest(part, read_plan(part)):
+            path, file_name = PurePath(photo.place, photo.key).as_posix(), photo.file_name
+            if photo.offset < 0 and "://" not in photo.place and path.endswith(f"/{file_name}"):
+                folder = PurePath(path.removesuffix(f"/{file_name}")).name
+                found[photo.name] = f"{folder}/{file_name}" if folder else file_name
+    return found
 
 
 def _pseudo_masks(place: Place, plan: Plan, out: Path) -> ResultFolder:

@@ -33,7 +33,12 @@ def own_shards(told: str | None, shards: int, environment: Mapping[str, str]) ->
     for variable, count, from_one in _ENGINES:
         text, many = environment.get(variable, ""), environment.get(count, "")
         if text.isdecimal() and not (from_one and int(text) == 0):  # LSF gives 0 to a job that is no array
-            lowest = int(environment.get("SLURM_ARRAY_TASK_MIN", "0")) if count.startswith("SLURM") else int(from_one)
+            lowest = int(from_one)
+            if count.startswith("SLURM"):
+                lowest, highest = (_number(environment, f"SLURM_ARRAY_TASK_{end}") for end in ("MIN", "MAX"))
+                if highest and many.isdecimal() and highest - lowest + 1 != int(many):
+                    # some tasks of an array are sent again: each does its own shards
+                    return _every(int(text), shards, shards, variable), variable
             return _every(int(text) - lowest, int(many) if many.isdecimal() else shards, shards, variable), variable
     return None
 
@@ -42,3 +47,8 @@ def _every(number: int, of: int, shards: int, who: str) -> list[int]:
     if not 0 <= number < of:
         raise UserError(f"{who}: shard {number} of {of} does not exist; numbers go from 0 to {of - 1}.")
     return list(range(number, shards, of))
+
+
+def _number(environment: Mapping[str, str], variable: str) -> int:
+    text = environment.get(variable, "")
+    return int(text) if text.isdecimal() else 0

@@ -22,11 +22,12 @@ from tagseg.data.folders import stem
 from tagseg.data.inputs import open_inputs
 from tagseg.data.photo import PHOTO_SUFFIXES, read_photo
 from tagseg.errors import UserError
-from tagseg.files import stamp
+from tagseg.files import digest_file, stamp
 from tagseg.foreign import reading, shown
 from tagseg.scale.places import Folder, Place, open_place
 
 SIZE_CAP = 1 << 30  # bytes of one photo's file
+BLOCK = tarfile.BLOCKSIZE  # the header before each file of a tar
 
 
 @dataclass(frozen=True)
@@ -70,19 +71,33 @@ class Photo:
         size, time = stamp(path)
         return cls(name, file_name, str(path.parent), path.name, size, str(time), tags=tags)
 
-    def changed(self) -> bool:
-        """Whether a file of this machine, or what lies beside it, has another size than was listed; False where none can tell.
+    @property
+    def _local(self) -> bool:
+        return self.offset < 0 and "://" not in self.place
 
-        A file's time says nothing: copying and synchronizing change it.
-        """
-        if self.beside is not None and self.beside.changed():
-            return True
-        if self.offset >= 0 or "://" in self.place:
-            return False
+    def digest(self) -> str:
+        """What tells the contents of a file of this machine, and of what lies beside it; empty for others."""
+        beside = "" if self.beside is None else self.beside.digest()
         try:
-            return stamp(Path(self.place, self.key))[0] != self.size
+            return (digest_file(Path(self.place, self.key))[:16] if self._local else "") + beside
+        except OSError:
+            return ""
+
+    def changed(self, digest: str = "") -> bool:
+        """Whether a file of this machine, or what lies beside it, is another than was listed; False where nothing can tell.
+
+        digest: that of the files that were worked at, where it is known. Without it the size alone counts: a file's time
+        says nothing, for copying and synchronizing change it.
+        """
+        files = [each for each in (self, self.beside) if each is not None and each._local]
+        try:
+            now = [stamp(Path(each.place, each.key)) for each in files]
         except OSError:
             return False
+        if any(size != each.size for (size, _), each in zip(now, files, strict=True)):
+            return True
+        touched = any(str(time) != each.version for (_, time), each in zip(now, files, strict=True))
+        return bool(digest) and touched and self.digest() != digest
 
     def read(self, places: dict[str, Place], *, pixel_cap: int) -> NDArray[np.uint8]:
         """The pixels, uint8 (H, W, 3). places: those opened before. Raises UserError that names the photo."""
@@ -100,7 +115,12 @@ class Photo:
             return
         if self.size > SIZE_CAP:
             raise UserError(f"{self.file_name} has {self.size:,} bytes, more than a file may have; leave it out.")
-        content = place.read(self.key, start=max(self.offset, 0), size=self.size)
+        if self.offset < 0:
+            content = place.read(self.key, start=0, size=self.size)
+        else:
+            content = place.read(self.key, start=self.offset - BLOCK, size=BLOCK + self.size)
+            self._check_header(content[:BLOCK])
+            content = content[BLOCK:]
         with tempfile.TemporaryDirectory(prefix="tagseg-") as folder:
             file = Path(folder, "photo" + PurePosixPath(self.file_name).suffix.lower())
             file.write_bytes(content)
@@ -108,6 +128,24 @@ class Photo:
                 yield file
             except UserError as error:
                 raise UserError(str(error).replace(str(file), self.file_name)) from error
+
+    def _check_header(self, block: bytes) -> None:
+        """Raise UserError where the archive holds something else by now where the photo was."""
+        try:
+            header = tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
+            same = (
+                header.size == self.size and 0 <= header.mtime - int(self.version) <= 1
+            )  # rounded where the list has more
+            # longer names, and those that are not ASCII, stand before this block in a form of their own
+            plain = self.file_name.isascii() and len(self.file_name) < 100
+            same &= not plain or PurePosixPath(header.name).as_posix() == self.file_name
+        except (tarfile.TarError, ValueError):
+            same = False
+        if not same:
+            raise UserError(
+                f"{self.file_name} is not where it was in {self.key}, which was packed anew: choose another --out, for a new "
+                "plan."
+            )
 
 
 def absolute(path: Path) -> Path:

@@ -22,6 +22,7 @@ RESULTS = ("masks", "shards", "records", CLASSES_FILE, INDEX, SUCCESS)
 """What the work writes beside the plan."""
 FORMAT = 1
 MOST = 100_000  # shards
+MOST_LEFT_OUT = 1000  # sentences that are kept
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,8 @@ class Plan:
     """What is to be done.
 
     classes: with background. made_by: model and settings. same: of these what a retry shares, empty in older plans.
-    fingerprint: of all that the results hang on. job: the command.
+    fingerprint: of all that the results hang on. job: the command. left_out: a sentence about each photo without a part in
+    it, the first ones of very many.
     """
 
     photos: int
@@ -41,6 +43,7 @@ class Plan:
     fingerprint: str
     job: str = "predict"
     same: str = ""
+    left_out: tuple[str, ...] = ()
 
     def key(self, shard: int) -> str:
         """A shard's number as it stands in names of files."""
@@ -49,16 +52,17 @@ class Plan:
 
 def make_plan(
     place: Place, job: Job, photos: Callable[[], tuple[Sequence[Photo], list[str]]], *, shards: int, container: str
-) -> tuple[Plan, list[str]]:
-    """The plan at a place: the one that is there, or a new one. Gives it, and sentences about photos left out.
+) -> Plan:
+    """The plan at a place: the one that is there, or a new one.
 
-    photos: lists them, and says such sentences; it is asked for a new plan alone. Raises UserError where the plan that is
-    there is another model's, or has other options or shards, and where files of somebody else lie in the way of a new one.
+    photos: lists them, and says a sentence about each that is left out; it is asked for a new plan alone. Raises
+    UserError where the plan that is there is another model's, or has other options or shards, and where files of
+    somebody else lie in the way of a new one.
     """
     if place.exists(PLAN):
         plan = read_plan(place)
         _check(place, plan, shards=shards, container=container, job=job.name, made_by=job.made_by)
-        return plan, []
+        return plan
     taken = next((name for name in RESULTS if place.holds(name)), None)
     if taken is not None and not place.exists(PLAN):  # else another worker has just made it
         raise UserError(
@@ -83,12 +87,13 @@ def make_plan(
         "manifest": hashlib.sha256(rows).hexdigest(),
     }
     facts["fingerprint"] = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+    facts["left_out"] = problems[:MOST_LEFT_OUT]
     place.write(MANIFEST, gzip.compress(rows, mtime=0), new=True)
     place.write(PLAN, (json.dumps(facts, indent=1) + "\n").encode(), new=True)
     plan = read_plan(place)
     if plan.made_by != job.made_by or plan.shards != shards:
         raise UserError(f"{place.url}: another command has begun there with other settings; choose another --out.")
-    return plan, problems
+    return plan
 
 
 def check_retry(place: Place, job: Job) -> None:
@@ -121,7 +126,7 @@ def read_plan(place: Place) -> Plan:
             raise UserError(
                 f"{place.url}/{PLAN} is of another version of tagseg: use that one, or choose another --out."
             )
-        return Plan(**facts | {"classes": tuple(facts["classes"])})
+        return Plan(**facts | {"classes": tuple(facts["classes"]), "left_out": tuple(facts.get("left_out", ()))})
 
 
 def read_manifest(place: Place, plan: Plan, shard: int | None = None) -> Iterator[tuple[int, Photo]]:

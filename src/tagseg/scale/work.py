@@ -11,7 +11,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -33,7 +33,8 @@ Answer = Result | Exception
 class Record:
     """What became of a shard. errors: name and reason of each photo without a mask. bytes, sha256: of its container.
 
-    replaced: the photos that were other files already than the plan tells, when they were worked at.
+    replaced: the photos that were other files already than the plan tells, when they were worked at. files: the photos'
+    `digest` then, empty in older records.
     """
 
     shard: int
@@ -44,6 +45,7 @@ class Record:
     fingerprint: str
     seconds: float
     replaced: tuple[str, ...] = ()
+    files: dict[str, str] = field(default_factory=dict)
 
 
 def read_record(place: Place, plan: Plan, shard: int) -> Record | None:
@@ -79,6 +81,7 @@ def shard_worker(job: Job, place: Place, plan: Plan, timeout: float | None) -> C
 def _work(place: Place, plan: Plan, shard: int, photos: list[Photo], job: Job, timeout: float | None) -> Record:
     begin, kind = time.monotonic(), CONTAINERS[plan.container]
     replaced = tuple(photo.name for photo in photos if photo.changed())
+    files = {photo.name: digest for photo in photos if (digest := photo.digest())}
     with tempfile.TemporaryDirectory(prefix="tagseg-") as folder:
         file = Path(folder, f"{plan.key(shard)}{kind.suffix}")
         container = _open(kind, file, plan, place)
@@ -101,6 +104,7 @@ def _work(place: Place, plan: Plan, shard: int, photos: list[Photo], job: Job, t
             plan.fingerprint,
             round(time.monotonic() - begin, 3),
             replaced,
+            files,
         )
     if not place.write(f"records/{plan.key(shard)}.json", (json.dumps(asdict(record)) + "\n").encode(), new=True):
         other = read_record(place, plan, shard)  # another worker was first, with the same container

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from tagseg.errors import UserError
 from tagseg.foreign import shown
+from tagseg.interrupt import check
 from tagseg.scale.photos import Photo
 from tagseg.scale.places import Place
 from tagseg.scale.plan import MANIFEST, Plan, read_manifest
@@ -42,13 +43,13 @@ def check_unchanged(place: Place, plan: Plan, shards: Iterable[int]) -> None:
     A photo that failed may have been repaired since.
     """
     records = {shard: read_record(place, plan, shard) for shard in shards}
-    spared = {
-        shard: {*record.replaced, *(name for name, _ in record.errors)}
-        for shard, record in records.items()
-        if record is not None
-    }
-    for shard, photo in read_manifest(place, plan) if spared else ():
-        if shard in spared and photo.name not in spared[shard] and photo.changed():
+    done = {shard: record for shard, record in records.items() if record is not None}
+    spared = {shard: {*record.replaced, *(name for name, _ in record.errors)} for shard, record in done.items()}
+    for shard, photo in read_manifest(place, plan) if done else ():
+        if shard not in done or photo.name in spared[shard]:
+            continue
+        check()
+        if photo.changed(done[shard].files.get(photo.name, "")):
             raise UserError(
                 f"{shown(photo.file_name)} in {shown(photo.place)} has changed since its mask in {place.url} was made: put "
                 "the former file back, or choose another --out."

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from tagseg.datasets.archive import Archive
 from tagseg.datasets.dataset import DataSet, Options, Part
@@ -35,7 +36,9 @@ class Plan:
             f"To do in {root}: {'; '.join(part.title for part in self.todo)}.",
         ]
         lines += [f"Archive {name}: {path}" for name, path in self.found.items()]
-        lines += [f"Archive {a.file}: {gigabytes(a.bytes)} to download into {self.downloads}" for a in self.load]
+        lines += [
+            f"Archive {a.file}: {gigabytes(a.bytes)} to download{_host(a)} into {self.downloads}" for a in self.load
+        ]
         lines.append(
             f"Disk: {gigabytes(self.room)} needed, {gigabytes(free_bytes(root))} free. Time: about {self.minutes} minutes"
             f"{' at 10 MB/s' if self.load else ''}."
@@ -87,3 +90,8 @@ def free_bytes(folder: Path) -> int:
 def _partial(folder: Path, archive: Archive) -> int:
     part = folder / f"{archive.file}.part"
     return min(part.stat().st_size, archive.bytes) if part.is_file() else 0
+
+
+def _host(archive: Archive) -> str:
+    """From where an archive is loaded first, in words."""
+    return f" from {urlsplit(archive.mirrors[0]).hostname}" if archive.mirrors else ""

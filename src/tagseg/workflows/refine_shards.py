@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,11 +55,13 @@ class Refining(Job):
         yield from ordered_map(self.one, items, cores() if self.device.type == "cpu" else 1)
 
 
-def list_pairs(masks: str, images: str, out: str, tags: TagTable | None = None) -> tuple[list[Photo], list[str]]:
+def list_pairs(
+    masks: str, images: str, out: str, tags: TagTable | None = None, *, say: Callable[[str], Any] = print
+) -> tuple[list[Photo], list[str]]:
     """The photos that have a mask or probabilities, each with these beside it, and a sentence about what is left out.
 
-    masks, images: folders, stores or tar archives. tags: the photos' tags; a class that they promise and no mask holds is
-    a sentence too. Raises UserError where masks hold nothing but 0 and 255, and where a store or an archive holds what
+    masks, images: folders, stores or tar archives. tags: the photos' tags; `say` hears of a class that they promise and no
+    mask holds. Raises UserError where masks hold nothing but 0 and 255, and where a store or an archive holds what
     cannot be used.
     """
     problems: list[str] = []
@@ -93,7 +96,8 @@ def list_pairs(masks: str, images: str, out: str, tags: TagTable | None = None) 
         wanted = (source for source in plain if numbers.wants(tags_of.get(source.name, ())))
         for name, mask_HW in _read(wanted):
             numbers.add(tags_of.get(name, ()), mask_HW)
-        problems += numbers.broken_promises()
+        for sentence in numbers.broken_promises():
+            say(sentence)
     return pairs, problems
 
 

@@ -34,12 +34,16 @@ PHOTOS, ROWS_SHOWN = 6, 9  # of a table; nine rows: a grid of three by three
 Results = Sequence[dict[str, dict[str, Any]]]
 
 
-def measured(result: dict[str, Any], cell: Cell) -> float | None:
-    """The mIoU of a cell in percent: of its branch (the last one where it names none) after the CRF, where there is one."""
+def measured(result: dict[str, Any], cell: Cell, *, instead: bool = False) -> float | None:
+    """The mIoU of a cell in percent: of its branch (the last one where it names none) after the CRF, where there is one.
+
+    instead: whether the last branch stands for one that the run lacks; else there is no score.
+    """
     scores = result["scores"].get(PROTOCOL, {})
     branches = [name for name in scores if not name.endswith(AFTER)]
-    branch = cell.branch if cell.branch in branches else branches[-1] if branches else None
-    if branch is None:
+    named = cell.branch is not None and not (instead and cell.branch not in branches)
+    branch = cell.branch if named else branches[-1] if branches else None
+    if branch is None or branch not in branches:
         return None
     return scores.get(branch + AFTER, scores[branch])["miou"]
 
@@ -109,7 +113,10 @@ def gains(table: PaperTable, results: Results) -> list[Gain]:
         other = by_name.get(row.above or "", table.rows[0])
         for cell in row.cells:
             twin = next((c for c in other.cells if c.column == cell.column), None)
-            pairs = [(measured(one[row.stage], cell), measured(one[other.stage], twin or cell)) for one in results]
+            pairs = [
+                (measured(one[row.stage], cell, instead=True), measured(one[other.stage], twin or cell, instead=True))
+                for one in results
+            ]
             values = tuple(a - b for a, b in pairs if a is not None and b is not None)
             if len(values) > 1:
                 found.append(Gain(row.name, other.name, cell.column, values))

@@ -175,7 +175,7 @@ def refine_shards(
 
     return run_shards(
         lambda: Refining(how, device, () if is_far(str(masks)) else names_of(Path(masks))),
-        lambda job: list_pairs(str(masks), str(images), str(out), tags),
+        lambda job: list_pairs(str(masks), str(images), str(out), tags, say=say),
         [masks, images, *([] if tags is None else [tags.file])],
         out,
         shards,
@@ -243,10 +243,10 @@ def run_shards(
         check_retry(whole, job)
         check_given(whole, again, own())
     begun = place.exists(PLAN)
-    plan, problems = make_plan(place, job, listed, shards=count, container=shards.container)
-    for problem in problems:
-        say(problem)
+    plan = make_plan(place, job, listed, shards=count, container=shards.container)
     mine = own_shards(shards.shard, plan.shards, os.environ)
+    for sentence in plan.left_out if mine is not None else ():  # else they are said at the end
+        say(sentence)
     if begun and not again:
         todo = range(plan.shards) if mine is None else mine[0]
         check_given(place, (photo for shard, photo in read_manifest(place, plan) if shard in todo), own())
@@ -258,7 +258,8 @@ def run_shards(
             one = shard_worker(job, place, plan, shards.timeout)
             numbers, who = (list(range(plan.shards)), "") if mine is None else mine
             if who:
-                say(f"Shards {', '.join(map(str, numbers[:5]))}{' ...' if len(numbers) > 5 else ''}, as {who} says.")
+                which = f"Shards {', '.join(map(str, numbers[:5]))}{' ...' if len(numbers) > 5 else ''}"
+                say(f"{which if numbers else f'None of the {plan.shards} shards'}, as {who} says.")
             for number in numbers:
                 check()
                 record = one(number)
