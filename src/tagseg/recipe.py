@@ -22,7 +22,7 @@ from tagseg.methods.method import MethodSettings
 from tagseg.names import nearest
 from tagseg.prediction.settings import NO_LOGITS, PredictSettings
 from tagseg.settings import Settings, first_fault, merged
-from tagseg.shipped import RENAMED, shipped_recipes
+from tagseg.shipped import RENAMED, shipped_chains, shipped_recipes
 
 MOST_BASES = 20  # recipes that one recipe may build on
 log = logging.getLogger(__name__)
@@ -97,6 +97,8 @@ def _read_values(name: str, seen: tuple[str, ...], stored: bool, strict: bool) -
         raise UserError(f"Recipe {seen[0]} has more than {MOST_BASES} bases, one below the other: take some out.")
     near = nearest(name, shipped)
     hint = f"did you mean {near}?" if near else "`tagseg recipes` lists the shipped ones."
+    if name in shipped_chains():
+        hint = "a chain is run by `tagseg run`."
     values = read_yaml(name, shipped, "recipe", Recipe.model_fields, hint)
     values.pop("about", None)  # what is known of a recipe holds for it alone, not for what is based on it
     base = values.pop("base", None)

@@ -12,8 +12,9 @@ from starlette.types import ASGIApp
 from tagseg.data.palette import write_mask
 from tagseg.prediction.settings import PredictSettings
 from tagseg.review.app import create_app
+from tagseg.review.photo import Photo
 from tagseg.review.proposals import ModelProposals
-from tagseg.review.session import Photo, Session
+from tagseg.review.session import Session
 from tagseg.segmenter import Segmenter
 from tagseg.web.listen import Address, make_server, open_address
 from tests.colors import Colors

@@ -15,8 +15,9 @@ from tagseg.data.review_journal import read_verdicts
 from tagseg.errors import UserError
 from tagseg.outputs.confidence import Sureness
 from tagseg.review.app import create_app
+from tagseg.review.photo import Photo
 from tagseg.review.proposals import FolderProposals, ModelProposals
-from tagseg.review.session import Photo, Session
+from tagseg.review.session import Session
 from tests.review.photos import SIZE, open_session, segmenter, write_masks, write_photos
 
 PAGE = {"x-tagseg": "page"}

@@ -17,8 +17,9 @@ import pytest
 from PIL import Image
 
 from tagseg.data.photo import read_mask
+from tagseg.review.photo import Photo
 from tagseg.review.proposals import ModelProposals
-from tagseg.review.session import Photo, Session
+from tagseg.review.session import Session
 from tests.review.photos import open_session, picture, segmenter, served, write_masks, write_photos
 
 playwright = pytest.importorskip("playwright.sync_api")

@@ -14,8 +14,9 @@ from tagseg.data.palette import write_mask
 from tagseg.data.photo import read_mask
 from tagseg.data.review_journal import read_verdicts
 from tagseg.errors import UserError
+from tagseg.review.photo import Photo
 from tagseg.review.proposals import FACTS, FolderProposals, ModelProposals, read_facts
-from tagseg.review.session import Answered, Changed, Photo, Session
+from tagseg.review.session import Answered, Changed, Session
 from tests.review.photos import SIZE, open_session, segmenter, write_masks, write_photos
 
 CLASSES = ("background", "green", "blue")

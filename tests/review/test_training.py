@@ -15,8 +15,9 @@ from tagseg.data.tagged import open_tagged
 from tagseg.engine.identity import check_listed, same_listed
 from tagseg.errors import UserError
 from tagseg.recipe import load_recipe, make_recipe
+from tagseg.review.photo import Photo
 from tagseg.review.proposals import ModelProposals
-from tagseg.review.session import Photo, Session
+from tagseg.review.session import Session
 from tagseg.run_folder import RunFolder
 from tagseg.workflows.report import report
 from tagseg.workflows.train import train

@@ -12,7 +12,6 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from importlib.resources import files
 from typing import Any
-from urllib.parse import unquote
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +27,7 @@ from starlette.routing import Route
 from tagseg.data.palette import color
 from tagseg.data.photo import photo_size
 from tagseg.errors import UnwritableError, UserError
+from tagseg.review.asked import check_review, deed_id, index_of, session_of, target, version_of
 from tagseg.review.pictures import asked_again, heat, shown, small
 from tagseg.review.session import Answered, Changed, Session
 from tagseg.web.body import Answer, json_object
@@ -101,55 +101,8 @@ def create_app(session: Session, *, hosts: Sequence[str] = LOOPBACK, token: str 
     return app
 
 
-def _session(request: Request) -> Session:
-    session: Session = request.app.state.session
-    return session
-
-
-def _index(request: Request) -> int:
-    index: int = request.path_params["i"]
-    if not 0 <= index < len(_session(request).photos):
-        raise HTTPException(404, "There is no such photo.")
-    return index
-
-
-def _check_review(request: Request, *, listing: bool = False) -> None:
-    """Refuse a page of another review that was open at this address before; listing: or of another list of photos."""
-    session = _session(request)
-    if request.headers.get("x-review", session.id) != session.id:
-        raise HTTPException(412, "Another review answers at this address now; start the one of this page again.")
-    if listing and request.headers.get("x-list", session.listing) != session.listing:
-        raise HTTPException(412, "This review has other photos now; load this page again.")
-
-
-def _target(request: Request) -> int:
-    """The photo that a deed is about: by its name, for numbers are others once a photo was added."""
-    _check_review(request)
-    given = request.headers.get("x-photo")
-    if given is None:
-        _check_review(request, listing=True)
-        return _index(request)
-    name = unquote(given, errors="surrogateescape")
-    index = _session(request).number.get(name)
-    if index is None:
-        raise HTTPException(404, f"{name} is not among the photos of this review any more.")
-    return index
-
-
-def _id(request: Request) -> str:
-    """By which a deed is known when it is sent again after a lost answer."""
-    return request.headers.get("idempotency-key", "")[:100]
-
-
-def _version(request: Request) -> int:
-    given = request.headers.get("if-match", "").strip('" ')
-    if not given.isdecimal() or len(given) > 9:
-        raise HTTPException(428, "A change needs the header If-Match with the version that it starts from.")
-    return int(given)
-
-
 async def _about(request: Request) -> Response:
-    session = _session(request)
+    session = session_of(request)
     return Answer(
         {
             "title": session.title,
@@ -164,18 +117,18 @@ async def _about(request: Request) -> Response:
 
 
 async def _rows(request: Request) -> Response:
-    _check_review(request, listing=True)
+    check_review(request, listing=True)
     given = request.query_params.get("since", "0")
     since = int(given) if given.isdecimal() and len(given) < 12 else 0
-    revision, rows = await run_in_threadpool(_session(request).rows, since)
+    revision, rows = await run_in_threadpool(session_of(request).rows, since)
     return _packed(request, Answer({"revision": revision, "rows": rows}))
 
 
 async def _order(request: Request) -> Response:
-    _check_review(request, listing=True)
+    check_review(request, listing=True)
     count = request.query_params.get("count", "50")
     number = min(int(count), 1000) if count.isdecimal() and len(count) < 6 else 50
-    chosen = await run_in_threadpool(_session(request).order, number)
+    chosen = await run_in_threadpool(session_of(request).order, number)
     return Answer([{"i": index, "random": drawn} for index, drawn in chosen])
 
 
@@ -183,14 +136,14 @@ async def _step(request: Request) -> Response:
     event = request.path_params["event"]
     if event not in ("undo", "redo"):
         raise HTTPException(404)
-    _check_review(request)
-    index = await run_in_threadpool(_session(request).step, event, _id(request))
-    return Answer(None if index is None else _session(request).row(index))
+    check_review(request)
+    index = await run_in_threadpool(session_of(request).step, event, deed_id(request))
+    return Answer(None if index is None else session_of(request).row(index))
 
 
 async def _photo(request: Request) -> Response:
-    _check_review(request, listing=True)
-    return Answer(await run_in_threadpool(_described, _session(request), _index(request)))
+    check_review(request, listing=True)
+    return Answer(await run_in_threadpool(_described, session_of(request), index_of(request)))
 
 
 def _described(session: Session, index: int) -> dict[str, Any]:
@@ -203,16 +156,16 @@ def _described(session: Session, index: int) -> dict[str, Any]:
 
 
 async def _picture(request: Request) -> Response:
-    return await asked_again(request, _session(request), _index(request), shown)
+    return await asked_again(request, session_of(request), index_of(request), shown)
 
 
 async def _thumb(request: Request) -> Response:
-    return await asked_again(request, _session(request), _index(request), small)
+    return await asked_again(request, session_of(request), index_of(request), small)
 
 
 async def _mask(request: Request) -> Response:
-    _check_review(request, listing=True)
-    mask, touched, version = await run_in_threadpool(_session(request).mask, _index(request))
+    check_review(request, listing=True)
+    mask, touched, version = await run_in_threadpool(session_of(request).mask, index_of(request))
     content = await run_in_threadpool(lambda: gzip.compress(mask.tobytes() + touched.tobytes(), 1))
     headers = {
         "content-encoding": "gzip",
@@ -251,7 +204,7 @@ async def _reset(request: Request) -> Response:
 
 async def _retag(request: Request) -> Response:
     tags = (await json_object(request)).get("tags")
-    classes = _session(request).classes
+    classes = session_of(request).classes
     if not isinstance(tags, list) or not all(type(k) is int and 0 < k < len(classes) for k in tags):
         raise HTTPException(400, f"tags should be a list of class numbers from 1 to {len(classes) - 1}.")
     names = [classes[k] for k in tags]
@@ -271,19 +224,19 @@ async def _decide(request: Request) -> Response:
 
 
 async def _change(request: Request, change: Callable[[Session, int, int, str], None]) -> Response:
-    session, index, version = _session(request), _target(request), _version(request)
+    session, index, version = session_of(request), target(request), version_of(request)
     with suppress(Answered):
-        await run_in_threadpool(change, session, index, version, _id(request))
+        await run_in_threadpool(change, session, index, version, deed_id(request))
     return Answer(session.row(index))
 
 
 async def _cam(request: Request) -> Response:
-    session = _session(request)
+    session = session_of(request)
     given = request.query_params.get("class", "")
     k = int(given) if given.isdecimal() and len(given) < 4 else 0
     if not 0 < k < len(session.classes):
         raise HTTPException(400, f"class should be a number from 1 to {len(session.classes) - 1}.")
-    return await asked_again(request, session, _index(request), lambda session, index: heat(session, index, k))
+    return await asked_again(request, session, index_of(request), lambda session, index: heat(session, index, k))
 
 
 def _packed(request: Request, response: Response) -> Response:

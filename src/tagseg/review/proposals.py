@@ -27,6 +27,7 @@ from tagseg.files import digest_file, is_marked, make_folder, stamp, to_json, wr
 from tagseg.outputs.confidence import Sureness
 from tagseg.places import safe_name
 from tagseg.review.doubt import Doubt, doubt_of_mask, doubt_of_probabilities
+from tagseg.review.gain import propose
 
 if TYPE_CHECKING:
     from tagseg.segmenter import Segmenter
@@ -256,6 +257,18 @@ class ModelProposals(Proposals):
 
     def _path(self, name: str) -> Path:
         return held(self.folder / f"{safe_name(name)}.png", self.folder)
+
+
+def propose_masks(proposals: Sequence[Proposal], classes: int, count: int, *, seed: int = 0) -> list[tuple[int, bool]]:
+    """Up to `count` of the proposals in the order of expected gain, as `propose` gives them. classes: with background."""
+    if not proposals:
+        return []
+    features = np.stack([np.frombuffer(proposal.features, dtype=np.float16) for proposal in proposals])
+    doubts = np.array([proposal.doubt.value for proposal in proposals])
+    areas = np.zeros((len(proposals), classes))
+    for row, proposal in zip(areas, proposals, strict=True):
+        row[list(proposal.found)] = proposal.areas
+    return propose(features, doubts, areas, count, seed=seed)
 
 
 def read_facts(folder: Path) -> dict[str, dict[str, Any]]:

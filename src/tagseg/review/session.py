@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +23,9 @@ from tagseg.data.review_journal import MASKS, STATES, TOUCHED, Journal, State, V
 from tagseg.errors import UserError
 from tagseg.files import is_marked, mark
 from tagseg.foreign import reason
-from tagseg.review.gain import propose
 from tagseg.review.kept import put_aside, written
-from tagseg.review.proposals import Proposal, Proposals, classes_in
-
-Tags = tuple[str, ...] | None
+from tagseg.review.photo import Photo, Tags
+from tagseg.review.proposals import Proposal, Proposals, classes_in, propose_masks
 
 
 class Changed(Exception):  # noqa: N818 - it is news, not a fault
@@ -36,18 +34,6 @@ class Changed(Exception):  # noqa: N818 - it is news, not a fault
 
 class Answered(Exception):  # noqa: N818 - it is news, not a fault
     """The deed is done already: its answer was lost, and the page has asked again."""
-
-
-@dataclass(slots=True)
-class Photo:
-    """One photo under review. tags: those of the table, None where it has none. revision: when its row changed last."""
-
-    name: str
-    path: Path
-    tags: tuple[str, ...] | None
-    proposal: Proposal | None = None
-    problem: str = ""
-    revision: int = 0
 
 
 class Session:
@@ -142,7 +128,7 @@ class Session:
             "painted": verdict.painted,
             "version": verdict.version,
             "tags": None if tags is None else [self.classes.index(tag) for tag in tags],
-            "retagged": _is_retagged(photo, tags),
+            "retagged": photo.retagged(tags),
             "found": [] if proposal is None else list(proposal.found),
             "doubt": None if doubt is None else round(doubt.value, 4),
             "reason": photo.problem or ("not looked at yet" if doubt is None else before + doubt.reason),
@@ -184,14 +170,8 @@ class Session:
                 for i, photo in enumerate(self.photos)
                 if photo.proposal is not None and self.verdict(i).state in ("open", "later")
             ]
-        if not known:
-            return []
-        features = np.stack([np.frombuffer(proposal.features, dtype=np.float16) for _, proposal in known])
-        doubts = np.array([proposal.doubt.value for _, proposal in known])
-        areas = np.zeros((len(known), len(self.proposals.classes)))
-        for row, (_, proposal) in zip(areas, known, strict=True):
-            row[list(proposal.found)] = proposal.areas
-        return [(known[place][0], drawn) for place, drawn in propose(features, doubts, areas, count, seed=seed)]
+        chosen = propose_masks([proposal for _, proposal in known], len(self.classes), count, seed=seed)
+        return [(known[place][0], drawn) for place, drawn in chosen]
 
     # What the page does
 
@@ -291,12 +271,12 @@ class Session:
         return self._proposed_for(photo, self.tags(index))
 
     def _proposed_for(self, photo: Photo, tags: Tags) -> NDArray[np.uint8]:
-        return self.proposals.mask(photo.name, photo.path, tags, _is_retagged(photo, tags))
+        return self.proposals.mask(photo.name, photo.path, tags, photo.retagged(tags))
 
     def _described(self, photo: Photo, tags: Tags) -> tuple[Proposal | None, str]:
         """What the photo's mask would be with some tags, or why there is none."""
         try:
-            proposal = self.proposals.describe(photo.name, photo.path, tags, _is_retagged(photo, tags))
+            proposal = self.proposals.describe(photo.name, photo.path, tags, photo.retagged(tags))
             if not math.isfinite(proposal.doubt.value):
                 raise UserError(f"{photo.name} could not be labeled (the model's probabilities are no numbers)")
             return proposal, ""
@@ -357,8 +337,3 @@ class Session:
 
 def _digest(text: str) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:16]
-
-
-def _is_retagged(photo: Photo, tags: Tags) -> bool:
-    """Whether tags are others than those of the table, in whatever order."""
-    return tags is not None and (photo.tags is None or set(tags) != set(photo.tags))

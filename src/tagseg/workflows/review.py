@@ -15,8 +15,9 @@ from tagseg.errors import UserError
 from tagseg.outputs.confidence import CONFIDENCES, Sureness, read_rows
 from tagseg.places import check_output
 from tagseg.prediction.hub import is_address
+from tagseg.review.photo import Photo
 from tagseg.review.proposals import FolderProposals, ModelProposals, Proposals
-from tagseg.review.session import Photo, Session
+from tagseg.review.session import Session
 from tagseg.run_folder import ChainFolder, RunFolder
 
 if TYPE_CHECKING:
