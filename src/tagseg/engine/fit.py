@@ -5,43 +5,34 @@ from __future__ import annotations
 import errno
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import Any, Protocol, cast
+from typing import Any, NamedTuple, cast
 
 import numpy as np
-import torch
 from accelerate import Accelerator
 from torch import nn
 
 from tagseg.allocator import freed_memory_kept
 from tagseg.backbones.compiled import compile_for_training
-from tagseg.data.batch import Batch
+from tagseg.engine.batches import Batches, numbered
 from tagseg.engine.checkpoint import Checkpoint, Checkpoints, pack, unpack
 from tagseg.engine.identity import check_identity, check_listed, identity
 from tagseg.engine.log import RunLog
 from tagseg.engine.optim import build_average, build_optimizer, build_schedule, lr_factor
-from tagseg.engine.processes import check_parts, check_processes, create_accelerator, loading_workers
+from tagseg.engine.processes import check_parts, check_processes, create_accelerator
 from tagseg.engine.progress import TrainProgress
 from tagseg.engine.settings import TrainSettings
 from tagseg.engine.step import check_weights, train_step
 from tagseg.errors import UserError
 from tagseg.files import remove_temporaries
 from tagseg.foreign import reading
-from tagseg.interrupt import Interrupted, Interruption, passing
+from tagseg.interrupt import Interrupted, Interruption
 from tagseg.methods.method import Method
 from tagseg.run_folder import RunFolder
 from tagseg.weights import save_weights
-
-
-class Batches(Protocol):
-    """Batches addressed by step: a step's batch follows from its number alone."""
-
-    def loader(self, start_step: int, steps: int, workers: int) -> Iterable[Batch]:
-        """The share of this process in the batches of `steps` steps from `start_step` on."""
-
 
 Evaluate = Callable[[Method, int], dict[str, float]]
 Pictures = Callable[[Method, int], dict[str, np.ndarray]]
@@ -88,7 +79,8 @@ def fit(
     check_processes(settings, accelerator.num_processes)
     check_parts(settings, method)
     _make_run_folder(out)
-    run = _Run(method, settings, out, evaluate, pictures, best, accelerator, later, effort, listed)
+    progress = TrainProgress(settings.steps, enabled=accelerator.is_main_process, later=later, effort=effort)
+    run = _Run(method, settings, out, _Watch(evaluate, pictures, best), accelerator, progress, listed)
     try:
         with freed_memory_kept(), Interruption() as interruption:
             try:
@@ -114,6 +106,14 @@ def fit(
     return run.result()
 
 
+class _Watch(NamedTuple):
+    """What is asked of the method while it learns, as `fit` takes it."""
+
+    evaluate: Evaluate | None
+    pictures: Pictures | None
+    best: str | None
+
+
 class _Run:
     """What changes while a system is trained, and how it goes to disk and back."""
 
@@ -122,17 +122,13 @@ class _Run:
         method: Method,
         settings: TrainSettings,
         out: Path,
-        evaluate: Evaluate | None,
-        pictures: Pictures | None,
-        best: str | None,
+        watch: _Watch,
         accelerator: Accelerator,
-        later: float,
-        effort: Callable[[int], float],
+        progress: TrainProgress,
         listed: str | None,
     ) -> None:
-        self.listed = listed
+        self.listed, self.watch, self.progress = listed, watch, progress
         self.settings, self.out, self.accelerator = settings, out, accelerator
-        self.evaluate, self.pictures, self.best_score = evaluate, pictures, best
         self.is_main = accelerator.is_main_process
         self.method = method
         self.model: nn.Module = accelerator.prepare(method)  # moves `method` itself, wraps it for several processes
@@ -143,8 +139,7 @@ class _Run:
         self.scored = method if self.average is None else cast(Method, self.average.module)
         if self.average is not None:
             method.follow(self.scored)
-        self.checkpoints = Checkpoints(RunFolder(out).checkpoints, settings.keep_checkpoints, best)
-        self.progress = TrainProgress(settings.steps, enabled=self.is_main, later=later, effort=effort)
+        self.checkpoints = Checkpoints(RunFolder(out).checkpoints, settings.keep_checkpoints, watch.best)
         self.log: RunLog | None = None
 
         self.done = 0  # steps
@@ -187,7 +182,7 @@ class _Run:
         settings = self.settings
         schedule = build_schedule(self.optimizer, settings, self.done)
         self.model.train()
-        for step, batch in _numbered(batches, self.done, settings, interruption, self.accelerator.device):
+        for step, batch in numbered(batches, self.done, settings, interruption, self.accelerator.device):
             terms, stop = train_step(
                 self.model, self.optimizer, batch, step, settings, self.accelerator, interruption.requested
             )
@@ -246,21 +241,22 @@ class _Run:
 
     def _is_evaluated(self, step: int) -> bool:
         every = self.settings.evaluate_every or self.settings.steps
-        return self.evaluate is not None and (step % every == 0 or step == self.settings.steps)
+        return self.watch.evaluate is not None and (step % every == 0 or step == self.settings.steps)
 
     def _score(self) -> None:
         """Evaluate. The checkpoint of this step is already saved, so stopping or dying in here costs nothing."""
-        assert self.evaluate is not None
+        watch = self.watch
+        assert watch.evaluate is not None
         self.scored.eval()
         try:
             with self.progress.paused():
-                scores = self.evaluate(self.scored, self.done)
-                drawn = self.pictures(self.scored, self.done) if self.pictures is not None else {}
+                scores = watch.evaluate(self.scored, self.done)
+                drawn = watch.pictures(self.scored, self.done) if watch.pictures is not None else {}
         finally:
             self.model.train()
-        if self.best_score is not None and self.best_score not in scores:
+        if watch.best is not None and watch.best not in scores:
             raise UserError(
-                f"There is no score {self.best_score!r} to find the best checkpoint by, only {', '.join(scores)}."
+                f"There is no score {watch.best!r} to find the best checkpoint by, only {', '.join(scores)}."
             )
         self.scores = self.progress.scores = {name: float(score) for name, score in scores.items()}
         if self.is_main:
@@ -281,24 +277,6 @@ class _Run:
             own = identity(self.method, self.settings)
             facts = {"identity": own, "listed": self.listed, "row": self.row, "seconds": self.seconds}
             self.checkpoints.save(self.done, pack(self.method, self.optimizer, self.average), facts)
-
-
-def _numbered(
-    batches: Batches, start: int, settings: TrainSettings, interruption: Interruption, device: torch.device
-) -> Iterator[tuple[int, Batch]]:
-    """The steps that are left with their batches."""
-    if start == settings.steps:
-        return
-    loaded = iter(batches.loader(start, settings.steps - start, loading_workers(settings, device)))
-    for step in range(start, settings.steps):
-        passing()
-        try:
-            batch = next(loaded)
-        except RuntimeError as error:
-            if interruption.requested:  # the signal went to the whole process group and ended the loading processes too
-                raise Interrupted from error
-            raise
-        yield step, batch
 
 
 def _make_run_folder(out: Path) -> None:
