@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tagseg.errors import UserError
+from tagseg.prediction import maps
 from tagseg.prediction.maps import class_mask, resized_window
 from tagseg.prediction.settings import PredictSettings
 from tagseg.prediction.tiling import Window, blend_tiles
@@ -364,3 +365,31 @@ def test_a_photo_beyond_the_largest_is_read_with_as_many_pixels() -> None:
     given = segmenter(largest=64 * 64, short_side=96)
     given.predict(photo(128, 128))
     assert given.method.seen == [(1, 3, 96, 96)], "a side that is given goes before"
+
+
+@pytest.mark.parametrize("tile", [1024, 256])  # read whole, and by tiles
+def test_a_large_photo_that_is_read_small_is_refined_at_a_million_pixels(
+    tile: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[int, ...]] = []
+    whole = maps.dense_crf
+
+    def counted(photos: list[Any], *arguments: Any, **more: Any) -> Any:
+        seen.extend(tuple(photo.shape[:2]) for photo in photos)
+        return whole(photos, *arguments, **more)
+
+    monkeypatch.setattr(maps, "dense_crf", counted)
+    monkeypatch.setattr(maps, "REFINED_CAP", 160 * 160)
+    model = Segmenter(Left(), PredictSettings(crf={"bilateral": (20, 5, 4)}, largest=64 * 64))
+    model.tile = tile
+    large = np.zeros((600, 600, 3), np.uint8)
+    large[:, :290] = 255  # where Left sees its class, but for a few columns
+    mask = model.predict(large).mask
+    assert seen == [(160, 160)]
+    assert mask.shape == (600, 600)
+    assert (mask[:, :270] == mask[0, 0]).all()
+    assert (mask[:, 330:] == mask[0, -1]).all()
+    assert mask[0, 0] != mask[0, -1]
+    seen.clear()
+    model.predict(np.zeros((150, 150, 3), np.uint8))
+    assert seen == [(150, 150)], "at its own size where it is not so large"

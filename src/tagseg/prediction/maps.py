@@ -20,12 +20,13 @@ from tagseg.precision import computing_in
 from tagseg.prediction.settings import NO_LOGITS, PredictSettings
 from tagseg.prediction.tiling import Window
 from tagseg.refine import dense_crf
-from tagseg.resize import resize
+from tagseg.resize import resize, size_of
 
 # A label that is nowhere likelier than this keeps no pixel in the CRF, whose time grows with the labels it carries.
 NEGLIGIBLE = 0.01
 Read = Callable[[Method, Tensor, Tensor | None], Tensor]
 ENLARGED_CAP = 1 << 26  # pixels that a photo is enlarged to at most
+REFINED_CAP = 1 << 20  # pixels for the dense CRF of a photo that the network has read smaller still
 
 
 @torch.inference_mode()
@@ -159,11 +160,14 @@ def refine_probabilities(
 ) -> list[Tensor]:
     """The dense CRF over several photos, with the labels that are likely enough anywhere to keep a pixel.
 
-    The others come back as 0.
+    The others come back as 0. What the network has read smaller is refined with at most a million pixels, and enlarged.
     """
     crf = settings.crf
     if crf is None or not probabilities:
         return list(probabilities)
+    sizes = [size_of(probability) for probability in probabilities]
+    photos = [refined_photo(settings, photo) for photo in photos]
+    probabilities = [_at_size(p, photo.shape[:2]) for p, photo in zip(probabilities, photos, strict=True)]
     device = probabilities[0].device
     # one read for all photos: on a device each would be a wait
     peaks = torch.stack([p.amax((1, 2)) for p in probabilities]).tolist()
@@ -181,7 +185,18 @@ def refine_probabilities(
     whole = []
     for probability, labels, marginal in zip(probabilities, present, refined, strict=True):
         whole.append(torch.zeros_like(probability).index_copy_(0, labels, marginal))
-    return whole
+    return [_at_size(refined, size) for refined, size in zip(whole, sizes, strict=True)]
+
+
+def refined_photo(settings: PredictSettings, photo: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The photo as the dense CRF sees it: smaller where it is very large, and the network has read it smaller still."""
+    height, width = photo.shape[:2]
+    smaller = settings.working_size(height, width)[0] < height
+    return reduced(photo, REFINED_CAP) if smaller else photo
+
+
+def _at_size(map_KHW: Tensor, size: Sequence[int]) -> Tensor:
+    return map_KHW if size_of(map_KHW) == tuple(size) else resize(map_KHW[None], (size[0], size[1]))[0]
 
 
 def class_mask(probability_KHW: Tensor) -> NDArray[np.uint8]:

@@ -26,7 +26,13 @@ from tagseg.mask_values import BACKGROUND
 from tagseg.methods import Method
 from tagseg.prediction.expected import Expected
 from tagseg.prediction.hub import push
-from tagseg.prediction.maps import device_of, refine_probabilities, resized_window, working_probabilities
+from tagseg.prediction.maps import (
+    device_of,
+    refine_probabilities,
+    refined_photo,
+    resized_window,
+    working_probabilities,
+)
 from tagseg.prediction.prediction import Prediction
 from tagseg.prediction.settings import PredictSettings
 from tagseg.prediction.tiling import Window, blend_tiles
@@ -193,10 +199,12 @@ class Segmenter:
         size = (photo.shape[0], photo.shape[1])
         tag_1C = None if tag_C is None else tag_C[None]
         whole_Khw: Tensor | None = None
-        if (
-            self.settings.working_size(*size) != size
-        ):  # the model sees the photo small; only the enlarging goes by tiles
+        if self.settings.working_size(*size) != size:  # the model sees it small; only the enlarging goes by tiles
             whole_Khw = working_probabilities(self.method, self.settings, torch.from_numpy(photo)[None], tag_1C)[0]
+            small = refined_photo(self.settings, photo)
+            if crf and small is not photo:  # and so does the CRF
+                whole_Khw = resized_window(whole_Khw, small.shape[:2], Window(0, small.shape[0], 0, small.shape[1]))
+                (whole_Khw,), crf = refine_probabilities(self.settings, [small], [whole_Khw], workers), False
 
         def read(window: Window) -> Tensor:
             check()
