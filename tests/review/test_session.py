@@ -338,6 +338,27 @@ def test_a_copied_folder_of_photos_is_no_replacement_and_an_older_journal_holds(
     session.close()
 
 
+def test_a_photo_that_was_saved_anew_is_the_same_picture(tmp_path: Path) -> None:
+    session = open_session(tmp_path)
+    path = session.photos[0].path
+    noise = np.random.default_rng(0).integers(0, 256, (15, 20, 3), dtype=np.uint8)
+    photo = Image.fromarray(noise).resize(SIZE[::-1], Image.Resampling.BICUBIC)
+    photo.save(path)
+    session.paint(0, *stroke(), 0)
+    session.decide(0, "accepted", 1)
+    session.close()
+    photo.save(path, format="JPEG", quality=70, exif=Image.Exif())  # other bytes, the same to a person
+    session = again(tmp_path)
+    assert (session.verdict(0).state, session.verdict(0).painted) == ("accepted", True)
+    session.close()
+    one_part = np.array(photo)
+    one_part[20:30, 30:40] = 255 - one_part[20:30, 30:40]  # another photo of the same scene
+    Image.fromarray(one_part).save(path, format="PNG")
+    session = again(tmp_path)
+    assert session.verdict(0).state == "open"
+    session.close()
+
+
 def test_accepting_again_brings_a_mask_that_was_lost_back(session: Session) -> None:
     session.paint(0, *stroke(), 0)
     session.decide(0, "accepted", 1)

@@ -19,9 +19,10 @@ from typing import Any, Literal
 
 from filelock import FileLock, Timeout
 
+from tagseg.data.marks import is_same_photo
 from tagseg.data.paths import held
 from tagseg.errors import UnwritableError, UserError
-from tagseg.files import check_of_this_machine, is_marked, to_json, write_text
+from tagseg.files import check_of_this_machine, to_json, write_text
 from tagseg.foreign import DATA_CAP, read_bytes, read_json, reading
 from tagseg.places import safe_name
 
@@ -37,7 +38,7 @@ class Verdict:
     """What a person has said of a photo.
 
     tags: the corrected tags; None where the table's stand. painted: whether its mask differs from the proposed one by
-    hand. version: counts the deeds, to notice that two windows work on one photo. file: the `mark` of the photo that was
+    hand. version: counts the deeds, to notice that two windows work on one photo. file: the `mark_photo` of what was
     looked at; None in journals of before there were any. replaced: whether it was another picture before.
     """
 
@@ -49,8 +50,8 @@ class Verdict:
     replaced: bool = False
 
     def is_of(self, photo: Path) -> bool:
-        """Whether a person has looked at the photo's file as it is now; a file that is gone tells nothing."""
-        return self.file is None or not photo.is_file() or is_marked(photo, self.file)
+        """Whether a person has looked at the photo as it is now; a file that is gone tells nothing."""
+        return self.file is None or is_same_photo(photo, self.file)
 
 
 @dataclass
@@ -77,8 +78,8 @@ class Decisions:
         if "id" in entry:
             self.answered[str(entry["id"])] = photo
         if "file" in entry:
-            size, time, digest = entry["file"]
-            verdict.file = [int(size), int(time), str(digest)]
+            size, time, digest, *look = entry["file"]
+            verdict.file = [int(size), int(time), str(digest), *look]
         if event in ("decision", "mask"):
             verdict.replaced = False
         if event == "decision":

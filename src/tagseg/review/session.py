@@ -18,10 +18,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tagseg.data.marks import mark_photo
 from tagseg.data.photo import photo_size, read_mask
 from tagseg.data.review_journal import MASKS, STATES, TOUCHED, Journal, State, Verdict, place
 from tagseg.errors import UserError
-from tagseg.files import is_marked, mark
+from tagseg.files import is_marked
 from tagseg.foreign import reason
 from tagseg.review.kept import put_aside, written
 from tagseg.review.photo import Photo, Tags
@@ -301,7 +302,7 @@ class Session:
     def _append(self, event: str, photo: Photo, verdict: Verdict, id: str = "", **more: Any) -> None:
         entry = {"time": round(time.time(), 3), "event": event, "photo": photo.name, "version": verdict.version + 1}
         if photo.path.is_file() and (verdict.file is None or not is_marked(photo.path, verdict.file)):
-            entry["file"] = mark(photo.path)
+            entry["file"] = mark_photo(photo.path)
         self.journal.append(
             entry | {key: value for key, value in more.items() if value is not None} | ({"id": id} if id else {})
         )

@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 from tagseg.data.class_lists import listed_classes, values_by_name, write_class_list
 from tagseg.data.classes import check_classes
 from tagseg.data.folders import find_masks
+from tagseg.data.marks import mark_photo
 from tagseg.data.paths import held
 from tagseg.data.photo import read_mask, read_photo
 from tagseg.data.review_journal import MASKS, STATES, Journal, place, read_classes, read_verdicts
 from tagseg.errors import UserError
-from tagseg.files import mark
 from tagseg.mask_values import BACKGROUND, UNKNOWN
 from tagseg.outputs import OUTPUTS, READERS, Stored, Writer
 from tagseg.outputs.coco import CocoRLE
@@ -195,7 +195,7 @@ def import_masks(source: Path, review: Path, *, read_as: str, images: Path, clas
                 result.problems.append(str(error))
                 continue
             photos.take(name, written)
-            if _take(journal, name, found_HW, tags, {"from": read_as, "file": mark(photos.path(name))}):
+            if _take(journal, name, found_HW, tags, {"from": read_as, "file": mark_photo(photos.path(name))}):
                 result.done += 1
             else:
                 result.unchanged += 1
