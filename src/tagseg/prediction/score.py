@@ -139,8 +139,7 @@ class _Reader:
             branches = {"final": working_probabilities(segmenter.method, PredictSettings(), photo_BHW3, tag_BC)}
         else:
             branches = branch_maps(segmenter.method, photo_BHW3, tag_BC)
-        too_large = segmenter.is_tiled(photos[0]) or (settings.largest or math.inf) < height * width
-        final, apart = list(branches)[-1], too_large and not self.only_final
+        final, apart = list(branches)[-1], height * width > whole and not self.only_final
         plain = settings.single_scale and (tag_BC is None or settings.tagged_background == 1)
         if apart and plain:
             del branches[final]

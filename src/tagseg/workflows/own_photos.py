@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import psutil
 import torch
-import yaml
 
 from tagseg.data.photo import photo_size
 from tagseg.data.sources import DataSettings, open_sources
@@ -22,6 +21,7 @@ from tagseg.methods import find_method
 from tagseg.recipe import Recipe, load_recipe, make_recipe
 from tagseg.shipped import about, shipped_recipes
 from tagseg.workflows.chain import TEACHER, Chain, chain_values, make_chain
+from tagseg.workflows.set_options import one_side, override, sides
 
 SINGLE = "photos"  # the recipe of `tagseg train --images`
 CHAIN = "photos-chain"  # the chain of `tagseg run --images`
@@ -68,7 +68,7 @@ def own_recipe(
         values["model"]["start_train"] = {
             key: first[key] for key in ("steps", "checkpoint_every", "crop", "short_side")
         }
-    recipe = make_recipe(values, _one_side(overrides), "for own photos")
+    recipe = make_recipe(values, one_side(overrides), "for own photos")
     for note in fit.notes:
         say(note)
     say(fit.sentence(recipe, "Change them with --set; they are written to recipe.yaml."))
@@ -113,7 +113,7 @@ def own_chain(
         "data": data.model_dump(mode="json"),
         **stages,
     }
-    chain = make_chain(fitted, _one_side(overrides), "for own photos")
+    chain = make_chain(fitted, one_side(overrides), "for own photos")
     for note in fit.notes:
         say(note)
     larger = chain.segmenter.model.backbone
@@ -153,43 +153,6 @@ def _few_form(method: str | None) -> bool:
     return name is not None and name + FEW_FORM in shipped_recipes()
 
 
-def _override(overrides: Sequence[str], key: str) -> int | None:
-    """The steps or crop that `--set` asks for, which other values follow; what is no number is refused later."""
-    given = [text for name, _, text in (each.partition("=") for each in overrides) if name == key]
-    return int(given[-1]) if given and given[-1].isdecimal() and int(given[-1]) > 0 else None
-
-
-def _sides(overrides: Sequence[str], block: str) -> dict[str, Any]:
-    """The sides of photos in training that `--set` asks for; what is no side is refused later."""
-    found: dict[str, Any] = {}
-    for name, _, text in (each.partition("=") for each in _one_side(overrides)):
-        if name in (f"{block}.short_side", f"{block}.long_side"):
-            try:
-                side = yaml.safe_load(text)
-            except yaml.YAMLError:
-                continue
-            pair = isinstance(side, list) and len(side) == 2 and all(isinstance(each, int) for each in side)
-            if side is None or isinstance(side, int) or pair:
-                found[name.rpartition(".")[2]] = side
-    return found
-
-
-def _one_side(overrides: Sequence[str]) -> list[str]:
-    """Overrides in which a side of photos that a person gives takes the place of the other that tagseg chose."""
-    given = {name: text for name, _, text in (each.partition("=") for each in overrides)}
-    left_out = list[str]()
-    for name, text in given.items():
-        stage, _, side = name.rpartition(".")
-        other = {"short_side": f"{stage}.long_side", "long_side": f"{stage}.short_side"}.get(side)
-        if (
-            stage.rpartition(".")[2] in ("train", "predict")
-            and other not in (None, *given)
-            and text not in ("null", "~", "")
-        ):
-            left_out.append(f"{other}=null")
-    return [*left_out, *overrides]
-
-
 @dataclass(frozen=True)
 class _Fit:
     """What the photos and the machine ask for. short, long: the photos' median sides. notes: on the data."""
@@ -227,7 +190,7 @@ class _Fit:
         overrides, block: what a person sets, and under which name this recipe's training stands there. few: whether the
         recipe was measured on few photos.
         """
-        steps = _override(overrides, f"{block}.steps") or self.steps(recipe, few)
+        steps = override(overrides, f"{block}.steps") or self.steps(recipe, few)
         values = recipe.model_dump(mode="json", exclude={"data"})
         values["title"] = ""
         values["method"] = recipe.method.scaled(steps / recipe.train.steps).model_dump(mode="json")
@@ -240,9 +203,9 @@ class _Fit:
             "micro_batch": (batch + 1) // 2 if self.short_of_memory else recipe.train.micro_batch,
             "checkpoint_every": often,
             "evaluate_every": often,
-            **self.view(recipe.train, few, _override(overrides, f"{block}.crop")),
+            **self.view(recipe.train, few, override(overrides, f"{block}.crop")),
         }
-        values["predict"]["largest"] = self.read(recipe.train, values["train"] | _sides(overrides, block))
+        values["predict"]["largest"] = self.read(recipe.train, values["train"] | sides(overrides, block))
         if (energy := values["method"].get("energy")) is not None:
             # as from the published crop to that of voc-animals: as far as before in the photo, and of the same weight
             ratio = values["train"]["crop"] / recipe.train.crop
